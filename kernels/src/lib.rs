@@ -1,0 +1,30 @@
+//! Numbers in, numbers out: the arithmetic of a quantized Mistral on a CPU.
+//!
+//! No files, no models, and no allocation once a forward pass has begun.
+//!
+//! # Shapes
+//!
+//! A weight matrix `W` is `[n_rows, k]`, rows stored one after the other as blocks of a [`Format`].
+//! Activations `x` are `[m, k]`, one row a token; a product is `y = x·Wᵀ`, `[m, n_rows]`, row-major.
+//!
+//! # One answer
+//!
+//! Every [`Isa`] gives the same bits as [`Isa::Scalar`]. Integer products are exact; floats are combined in an order that is a
+//! property of the data, never of the number of lanes, rows, columns or threads a kernel happens to take at a time.
+
+pub mod activations;
+mod dispatch;
+mod format;
+mod isa;
+pub mod matmul;
+mod quant_matrix;
+mod scalar;
+mod team;
+
+pub use activations::{ActivationKind, Activations, QuantizedRows};
+pub use dispatch::{KernelTable, OutStrip, StripScratch};
+pub use format::Format;
+pub use isa::Isa;
+pub use matmul::{Product, matmul};
+pub use quant_matrix::{QuantMatrix, ShapeError};
+pub use team::Team;

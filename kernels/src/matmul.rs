@@ -1,0 +1,87 @@
+//! `y = x·Wᵀ`: splits products into strips of weight rows and hands them to the team.
+
+use crate::{Activations, KernelTable, OutStrip, QuantMatrix, StripScratch, Team};
+use std::sync::Mutex;
+
+/// Activation rows from which unpacking a strip of weights pays.
+pub const TILE_MIN_ROWS: usize = 5;
+
+/// Weight rows of a strip that is unpacked: its scratch stays in L2 while the activations pass by.
+pub const TILE_STRIP_ROWS: usize = 64;
+
+/// Bytes of weights in a task when there are few activation rows: small enough to share evenly, large enough to stream.
+const DOT_STRIP_BYTES: usize = 128 << 10;
+
+/// One matrix of a [`matmul`], and where its product goes: `y [m, n_rows]`.
+pub struct Product<'a> {
+    /// Weights `[n_rows, k]`.
+    pub w: QuantMatrix<'a>,
+    /// Output `[m, n_rows]`.
+    pub y: &'a mut [f32],
+}
+
+/// Bytes of scratch that each thread needs for products with rows of `k` weights.
+pub fn scratch_bytes(k: usize) -> usize {
+    // Values in 8 bits; block scales and mins in f32 (32-element blocks: 2 × 4 bytes each); sub-block scales and mins in i16.
+    TILE_STRIP_ROWS * (k + 2 * 4 * k.div_ceil(32) + 2 * 2 * k.div_ceil(16)) + 4096
+}
+
+/// Multiplies the activations with several matrices in one parallel step.
+///
+/// `scratch` has one entry for each thread of the team, of at least [`scratch_bytes`].
+///
+/// # Panics
+/// Where shapes do not fit, or activations have not the form that a matrix's format asks for.
+pub fn matmul(
+    team: &Team,
+    kernels: &KernelTable,
+    products: &mut [Product<'_>],
+    x: Activations<'_>,
+    scratch: &[Mutex<StripScratch>],
+) {
+    let m = x.m();
+    let tiled = m >= TILE_MIN_ROWS;
+    let strips: Vec<Strip> = products.iter_mut().map(|p| Strip::new(p, m, tiled, team.n_threads())).collect();
+    let n_tasks = strips.iter().map(|s| s.n_tasks).sum();
+    team.run(n_tasks, |mut task, worker| {
+        let mut i = 0;
+        while task >= strips[i].n_tasks {
+            task -= strips[i].n_tasks;
+            i += 1;
+        }
+        let strip = &strips[i];
+        let first = task * strip.rows;
+        let n = strip.rows.min(strip.w.n_rows() - first);
+        let w = strip.w.rows(first, n);
+        // SAFETY: each task has columns of its own of an output that `products` borrows mutably.
+        let y = unsafe { OutStrip::new(strip.y.0.add(first), strip.w.n_rows(), n, m) };
+        let scratch = &mut *scratch[worker].lock().unwrap();
+        if tiled { kernels.tile(w, x, y, scratch) } else { kernels.dot(w, x, y, scratch) }
+    });
+}
+
+/// A product cut into tasks of `rows` weight rows.
+struct Strip<'a> {
+    w: QuantMatrix<'a>,
+    y: Output,
+    rows: usize,
+    n_tasks: usize,
+}
+
+struct Output(*mut f32);
+// SAFETY: tasks write disjoint columns.
+unsafe impl Sync for Output {}
+
+impl<'a> Strip<'a> {
+    fn new(p: &mut Product<'a>, m: usize, tiled: bool, n_threads: usize) -> Self {
+        let n_rows = p.w.n_rows();
+        assert_eq!(p.y.len(), m * n_rows, "output of a product of {m} x {n_rows}");
+        let rows = if tiled {
+            TILE_STRIP_ROWS
+        } else {
+            let fair_share = (n_rows / (2 * n_threads)).next_multiple_of(16);
+            (DOT_STRIP_BYTES / p.w.row_bytes().max(1)).next_multiple_of(16).min(fair_share).max(16)
+        };
+        Strip { w: p.w, y: Output(p.y.as_mut_ptr()), rows, n_tasks: n_rows.div_ceil(rows) }
+    }
+}

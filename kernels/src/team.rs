@@ -1,0 +1,250 @@
+//! A team of threads that stays together for a whole forward pass.
+//!
+//! Waking a pool costs microseconds, a layer has a dozen parallel steps and a small model's token lasts about a millisecond. So one
+//! region ([`Team::together`]) is entered for a pass: its leader runs the pass as ordinary sequential code, the others wait for the next
+//! step in a short spin that turns to yielding, and each step's tasks are handed out one by one, so that a busy neighbour on one core
+//! does not stall the rest.
+
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::*};
+
+/// Checks of the flag before a waiting thread begins to yield its core: some tens of microseconds.
+const SPINS: u32 = 4_000;
+
+/// The threads of one engine. One thread has no pool at all and runs everything in place.
+pub struct Team {
+    pool: Option<rayon::ThreadPool>,
+    n_threads: usize,
+    shared: Shared,
+    /// One region at a time; a second caller waits.
+    entrance: Mutex<()>,
+}
+
+/// A step: a function of the task's and the worker's number, its lifetime hidden until [`Team::run`] returns.
+#[derive(Clone, Copy)]
+struct Step {
+    f: *const (dyn Fn(usize, usize) + Sync),
+    n_tasks: usize,
+}
+
+struct Shared {
+    /// Counts steps; a change means that `step` is set.
+    epoch: AtomicUsize,
+    step: Cell<Option<Step>>,
+    next_task: AtomicUsize,
+    /// Followers that have finished the current step.
+    finished: AtomicUsize,
+    closed: AtomicBool,
+    panic: Mutex<Option<Box<dyn std::any::Any + Send>>>,
+}
+
+// SAFETY: `step` is written by the leader alone, before it releases a new `epoch`, and read by followers after they acquired it and
+// before they add to `finished`, which the leader awaits before it writes again.
+unsafe impl Sync for Shared {}
+// SAFETY: the pointer in `step` is used inside a region only, while what it points to is alive.
+unsafe impl Send for Shared {}
+
+thread_local! {
+    /// Whether this thread leads a region of the team at this address.
+    static LEADS: Cell<*const Team> = const { Cell::new(std::ptr::null()) };
+}
+
+impl Team {
+    /// A team of `n_threads` (at least one) threads of its own.
+    ///
+    /// # Errors
+    /// Where the threads cannot be started.
+    pub fn new(n_threads: usize) -> Result<Team, rayon::ThreadPoolBuildError> {
+        let n_threads = n_threads.max(1);
+        let pool = if n_threads == 1 {
+            None
+        } else {
+            let names = |i| format!("bise-{i}");
+            Some(rayon::ThreadPoolBuilder::new().num_threads(n_threads).thread_name(names).build()?)
+        };
+        let shared = Shared {
+            epoch: AtomicUsize::new(0),
+            step: Cell::new(None),
+            next_task: AtomicUsize::new(0),
+            finished: AtomicUsize::new(0),
+            closed: AtomicBool::new(false),
+            panic: Mutex::new(None),
+        };
+        Ok(Team { pool, n_threads, shared, entrance: Mutex::new(()) })
+    }
+
+    /// Threads.
+    pub fn n_threads(&self) -> usize {
+        self.n_threads
+    }
+
+    /// Runs `f` as the leader of a region: every [`Team::run`] inside it has the whole team at hand.
+    ///
+    /// # Panics
+    /// With `f`'s panic, or that of a task.
+    pub fn together<R: Send>(&self, f: impl FnOnce() -> R + Send) -> R {
+        let Some(pool) = &self.pool else { return f() };
+        if std::ptr::eq(LEADS.get(), self) {
+            return f();
+        }
+        let _alone = self.entrance.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        self.shared.closed.store(false, Relaxed);
+        let epoch = self.shared.epoch.load(Relaxed);
+        let leader = Mutex::new(Some(f));
+        let result = Mutex::new(None);
+        pool.broadcast(|worker| {
+            if worker.index() == 0 {
+                let f = leader.lock().unwrap().take().expect("one leader");
+                LEADS.set(self);
+                let r = catch_unwind(AssertUnwindSafe(f));
+                LEADS.set(std::ptr::null());
+                self.shared.closed.store(true, Release);
+                *result.lock().unwrap() = Some(r);
+            } else {
+                self.follow(worker.index(), epoch);
+            }
+        });
+        match result.into_inner().unwrap().expect("the leader ran") {
+            Ok(r) => r,
+            Err(panic) => resume_unwind(panic),
+        }
+    }
+
+    fn follow(&self, worker: usize, mut epoch: usize) {
+        loop {
+            let mut spins = 0;
+            while self.shared.epoch.load(Acquire) == epoch {
+                if self.shared.closed.load(Acquire) {
+                    return;
+                }
+                wait(&mut spins);
+            }
+            epoch = epoch.wrapping_add(1);
+            self.work(worker);
+            self.shared.finished.fetch_add(1, Release);
+        }
+    }
+
+    /// Takes tasks of the current step until none is left; a panic is kept for the leader.
+    fn work(&self, worker: usize) {
+        let step = self.shared.step.get().expect("a step is set before its epoch");
+        // SAFETY: `run` keeps the function alive until every worker has finished the step.
+        let f = unsafe { &*step.f };
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            loop {
+                let task = self.shared.next_task.fetch_add(1, Relaxed);
+                if task >= step.n_tasks {
+                    break;
+                }
+                f(task, worker);
+            }
+        }));
+        if let Err(panic) = outcome {
+            self.shared.next_task.store(step.n_tasks, Relaxed);
+            *self.shared.panic.lock().unwrap() = Some(panic);
+        }
+    }
+
+    /// Calls `f(task, worker)` once for each `task < n_tasks`, `worker < n_threads`, and returns when all are done. Inside
+    /// [`Team::together`] the team shares the tasks, taking them in rising order; outside, they run in place.
+    ///
+    /// # Panics
+    /// With the panic of a task.
+    pub fn run(&self, n_tasks: usize, f: impl Fn(usize, usize) + Sync) {
+        if n_tasks <= 1 || !std::ptr::eq(LEADS.get(), self) {
+            for task in 0..n_tasks {
+                f(task, 0);
+            }
+            return;
+        }
+        let f: &(dyn Fn(usize, usize) + Sync) = &f;
+        // SAFETY: only the lifetime changes; `step` is not used after `finished` is complete, before this function returns.
+        let f: *const (dyn Fn(usize, usize) + Sync) = unsafe { std::mem::transmute(f) };
+        self.shared.step.set(Some(Step { f, n_tasks }));
+        self.shared.next_task.store(0, Relaxed);
+        self.shared.finished.store(0, Relaxed);
+        self.shared.epoch.fetch_add(1, Release);
+        self.work(0);
+        let mut spins = 0;
+        while self.shared.finished.load(Acquire) != self.n_threads - 1 {
+            wait(&mut spins);
+        }
+        if let Some(panic) = self.shared.panic.lock().unwrap().take() {
+            resume_unwind(panic);
+        }
+    }
+}
+
+fn wait(spins: &mut u32) {
+    *spins += 1;
+    if *spins < SPINS {
+        std::hint::spin_loop();
+    } else {
+        std::thread::yield_now();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_task_runs_once() {
+        for n_threads in [1, 2, 3, 7] {
+            let team = Team::new(n_threads).unwrap();
+            team.together(|| {
+                for n_tasks in [0, 1, 2, 5, 64] {
+                    let hits: Vec<_> = (0..n_tasks).map(|_| AtomicUsize::new(0)).collect();
+                    team.run(n_tasks, |task, worker| {
+                        assert!(worker < n_threads);
+                        hits[task].fetch_add(1, Relaxed);
+                    });
+                    assert!(
+                        hits.iter().all(|h| h.load(Relaxed) == 1),
+                        "{n_threads} threads, {n_tasks} tasks"
+                    );
+                }
+            });
+        }
+    }
+
+    #[test]
+    fn a_region_inside_a_region_is_the_same_one() {
+        let team = Team::new(3).unwrap();
+        let sum = AtomicUsize::new(0);
+        team.together(|| team.together(|| team.run(10, |task, _| drop(sum.fetch_add(task, Relaxed)))));
+        assert_eq!(sum.into_inner(), 45);
+    }
+
+    #[test]
+    fn panics_of_leader_and_tasks_come_out_and_leave_the_team_usable() {
+        let team = Team::new(3).unwrap();
+        for _ in 0..3 {
+            let task = catch_unwind(AssertUnwindSafe(|| {
+                team.together(|| team.run(8, |task, _| assert_ne!(task, 5)));
+            }));
+            assert!(task.is_err());
+            let leader = catch_unwind(AssertUnwindSafe(|| team.together(|| panic!("leader"))));
+            assert!(leader.is_err());
+            assert_eq!(team.together(|| 7), 7);
+        }
+    }
+
+    #[test]
+    fn many_regions_from_many_threads_take_turns() {
+        let team = Team::new(2).unwrap();
+        let sum = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..50 {
+                        team.together(|| team.run(4, |_, _| drop(sum.fetch_add(1, Relaxed))));
+                    }
+                });
+            }
+        });
+        assert_eq!(sum.into_inner(), 800);
+    }
+}
