@@ -1,5 +1,6 @@
 use std::marker::PhantomData;
 
+use crate::quantize::QuantizeFn;
 use crate::{Activations, Format, Isa, QuantMatrix};
 
 /// A strip of a product's output: columns `first..first + n_rows` of `y [m, ld]`, written by one task alone.
@@ -93,6 +94,10 @@ pub struct KernelTable {
     pub(crate) tile: [StripFn; Format::ALL.len()],
     /// By format: whether the kernels are hand-written for this ISA, not a shared slow path.
     pub(crate) tuned: [bool; Format::ALL.len()],
+    /// Activations to blocks of 32.
+    pub(crate) quantize_q8_0: QuantizeFn,
+    /// Activations to blocks of 256.
+    pub(crate) quantize_q8k: QuantizeFn,
 }
 
 impl KernelTable {

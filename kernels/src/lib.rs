@@ -13,13 +13,16 @@
 //! property of the data, never of the number of lanes, rows, columns or threads a kernel happens to take at a time.
 
 pub mod activations;
+pub mod block;
 mod dispatch;
 mod format;
 mod isa;
 pub mod matmul;
 mod quant_matrix;
+pub mod quantize;
 mod scalar;
 mod team;
+pub mod unpack;
 
 pub use activations::{ActivationKind, Activations, QuantizedRows};
 pub use dispatch::{KernelTable, OutStrip, StripScratch};

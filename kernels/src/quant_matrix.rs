@@ -1,4 +1,5 @@
 use crate::Format;
+use crate::block::Block;
 
 /// Why bytes are not the matrix they were said to be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -82,6 +83,16 @@ impl<'a> QuantMatrix<'a> {
     /// Where `r` is no row.
     pub fn row(&self, r: usize) -> &'a [u8] {
         &self.bytes[r * self.row_bytes..][..self.row_bytes]
+    }
+
+    /// The blocks of row `r`.
+    ///
+    /// # Panics
+    /// Where `r` is no row, or `B` is not the block of this format.
+    #[inline(always)]
+    pub fn row_blocks<B: Block>(&self, r: usize) -> &'a [B] {
+        assert_eq!(B::FORMAT, self.format, "blocks of another format");
+        bytemuck::cast_slice(self.row(r))
     }
 
     /// Rows `first..first + n` as a matrix of their own.
