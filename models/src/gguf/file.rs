@@ -1,0 +1,305 @@
+//! An opened model file: metadata, tensor descriptions and the bytes of the tensors.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use super::error::{GgufError, printable};
+use super::layout;
+use super::metadata::Metadata;
+use super::mmap::{Part, TensorBytes};
+use super::reader::{Header, read_header};
+use super::split::Split;
+use super::tensor::TensorInfo;
+
+/// How to open a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OpenOptions {
+    /// Map the file (the default), or read all of it into memory.
+    pub mmap: bool,
+}
+
+impl Default for OpenOptions {
+    fn default() -> OpenOptions {
+        OpenOptions { mmap: true }
+    }
+}
+
+/// A model in GGUF, version 2 or 3, in one file or several, checked from front to back.
+///
+/// The weights are used where they lie: mapped pages, or the program's own bytes. Only files of the other byte
+/// order are copied, swapped, and mentioned in [`warnings`](GgufFile::warnings).
+///
+/// ```
+/// use bise_models::gguf::{GgufFile, GgufWriter, TensorType};
+///
+/// let mut writer = GgufWriter::new();
+/// writer.metadata_mut().set("general.architecture", "llama");
+/// writer.add_tensor("output_norm.weight", &[2], TensorType::F32)?;
+/// let mut bytes = Vec::new();
+/// writer.write_all(&mut bytes, &[&[0, 0, 128, 63, 0, 0, 0, 64]])?;
+///
+/// let file = GgufFile::from_static(bytes.leak(), "example")?;
+/// assert_eq!(file.metadata().require::<&str>("general.architecture")?, "llama");
+/// let norm = file.require_tensor("output_norm.weight")?;
+/// assert_eq!(norm.shape, [2]);
+/// assert_eq!(file.bytes(norm)[..4], 1.0_f32.to_le_bytes());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct GgufFile {
+    parts: Vec<Part>,
+    version: u32,
+    alignment: usize,
+    big_endian: bool,
+    metadata: Metadata,
+    tensors: Vec<TensorInfo>,
+    index: HashMap<String, usize>,
+    warnings: Vec<String>,
+}
+
+impl GgufFile {
+    /// Opens and maps `path`; of a split model, the first part, and the other parts beside it.
+    ///
+    /// # Errors
+    /// If a file cannot be read, or is not a sound GGUF; see [`GgufError`].
+    pub fn open(path: impl AsRef<Path>) -> Result<GgufFile, GgufError> {
+        GgufFile::open_with(path, OpenOptions::default())
+    }
+
+    /// [`open`](Self::open) with options.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_with(path: impl AsRef<Path>, options: OpenOptions) -> Result<GgufFile, GgufError> {
+        let path = path.as_ref();
+        let (mut file, split) = GgufFile::from_first(Part::open(path, options.mmap)?)?;
+        for (i, path) in split.other_paths(path, &file.parts[0].name)?.iter().enumerate() {
+            file.add_part(path, i + 1, &split, options)?;
+        }
+        split.check_n_tensors(file.tensors.len(), &file.metadata)?;
+        Ok(file)
+    }
+
+    /// A model that is part of the program, used in place; `name` stands for its path in messages.
+    ///
+    /// # Errors
+    /// If `bytes` are not a sound GGUF in one part.
+    pub fn from_static(bytes: &'static [u8], name: &str) -> Result<GgufFile, GgufError> {
+        let (file, split) = GgufFile::from_first(Part::from_static(bytes, name))?;
+        let n_others = split.other_paths(Path::new(name), &file.parts[0].name)?.len();
+        if n_others > 0 {
+            return Err(GgufError::Header {
+                file: file.parts[0].name.clone(),
+                what: "split model".into(),
+                found: format!("{} parts", n_others + 1),
+                expected: "one part, since it is built in".into(),
+            });
+        }
+        Ok(file)
+    }
+
+    fn from_first(mut part: Part) -> Result<(GgufFile, Split), GgufError> {
+        let header = read_header(&part.storage, &part.name, 0)?;
+        let split = Split::from_metadata(&header.metadata)?;
+        let mut warnings = Vec::new();
+        to_little_endian(&mut part, &header, &mut warnings)?;
+        let mut file = GgufFile {
+            parts: vec![part],
+            version: header.version,
+            alignment: header.alignment,
+            big_endian: header.big_endian,
+            metadata: header.metadata,
+            tensors: Vec::new(),
+            index: HashMap::new(),
+            warnings,
+        };
+        file.add_tensors(header.tensors)?;
+        Ok((file, split))
+    }
+
+    fn add_part(
+        &mut self,
+        path: &Path,
+        no: usize,
+        split: &Split,
+        options: OpenOptions,
+    ) -> Result<(), GgufError> {
+        let mut part = Part::open(path, options.mmap)?;
+        let header = read_header(&part.storage, &part.name, no)?;
+        split.check_part(no, &header.metadata)?;
+        to_little_endian(&mut part, &header, &mut self.warnings)?;
+        self.parts.push(part);
+        self.add_tensors(header.tensors)
+    }
+
+    /// Takes in the tensors of the part that was added last.
+    fn add_tensors(&mut self, tensors: Vec<TensorInfo>) -> Result<(), GgufError> {
+        for info in tensors {
+            if let Some(first) = self.index.insert(info.name.clone(), self.tensors.len()) {
+                return Err(GgufError::Tensor {
+                    file: self.parts[info.part].name.clone(),
+                    tensor: printable(info.name.as_bytes()),
+                    found: "it again".into(),
+                    expected: format!("it only in {}", self.parts[self.tensors[first].part].name),
+                });
+            }
+            self.tensors.push(info);
+        }
+        Ok(())
+    }
+
+    /// The name of the (first) file, as in error messages.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.parts[0].name
+    }
+
+    /// The version of the format: 2 or 3.
+    #[must_use]
+    pub fn version(&self) -> u32 {
+        self.version
+    }
+
+    /// The alignment of tensor data in the (first) file, in bytes.
+    #[must_use]
+    pub fn alignment(&self) -> usize {
+        self.alignment
+    }
+
+    /// Whether the (first) file is big-endian. The bytes handed out never are.
+    #[must_use]
+    pub fn is_big_endian(&self) -> bool {
+        self.big_endian
+    }
+
+    /// Number of files.
+    #[must_use]
+    pub fn n_parts(&self) -> usize {
+        self.parts.len()
+    }
+
+    /// Size of all files together, in bytes.
+    #[must_use]
+    pub fn n_bytes(&self) -> u64 {
+        self.parts.iter().map(|part| part.storage.len() as u64).sum()
+    }
+
+    /// What the user should know: one line each, for the caller to show.
+    #[must_use]
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// The metadata, of a split model those of the first part.
+    #[must_use]
+    pub fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    /// The metadata, to override values.
+    pub fn metadata_mut(&mut self) -> &mut Metadata {
+        &mut self.metadata
+    }
+
+    /// The tensor called `name`, if there is one.
+    #[must_use]
+    pub fn tensor(&self, name: &str) -> Option<&TensorInfo> {
+        self.index.get(name).map(|&i| &self.tensors[i])
+    }
+
+    /// The tensor called `name`.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn require_tensor(&self, name: &str) -> Result<&TensorInfo, GgufError> {
+        self.tensor(name).ok_or_else(|| GgufError::MissingTensor {
+            file: self.parts[0].name.clone(),
+            tensor: printable(name.as_bytes()),
+        })
+    }
+
+    /// The tensors in the order of the file, part after part.
+    pub fn tensors(&self) -> impl ExactSizeIterator<Item = &TensorInfo> {
+        self.tensors.iter()
+    }
+
+    /// The data of `info`, little-endian, without copying them.
+    ///
+    /// # Panics
+    /// If `info` is from another file and reaches beyond this one.
+    #[must_use]
+    pub fn bytes(&self, info: &TensorInfo) -> TensorBytes {
+        TensorBytes::new(self.parts[info.part].storage.clone(), info.offset..info.offset + info.n_bytes)
+    }
+
+    /// An error about `info`, for those who find more wrong with a tensor than the reader does.
+    pub fn tensor_error(
+        &self,
+        info: &TensorInfo,
+        found: impl Into<String>,
+        expected: impl Into<String>,
+    ) -> GgufError {
+        GgufError::Tensor {
+            file: self.parts[info.part].name.clone(),
+            tensor: printable(info.name.as_bytes()),
+            found: found.into(),
+            expected: expected.into(),
+        }
+    }
+
+    /// Checks that no mapped file has shrunk. One system call a file: cheap enough before each forward pass.
+    ///
+    /// # Errors
+    /// If one has, since touching the lost pages would kill the process.
+    pub fn check_unchanged(&self) -> Result<(), GgufError> {
+        self.parts.iter().try_for_each(Part::check_unchanged)
+    }
+
+    /// Asks the system to start reading the mapped files ahead of use.
+    pub fn prefetch(&self) {
+        self.parts.iter().for_each(Part::prefetch);
+    }
+
+    /// Locks the mapped files in memory, so that they are never paged out.
+    ///
+    /// # Errors
+    /// If the system refuses, most often for want of a higher `ulimit -l`.
+    pub fn mlock(&self) -> Result<(), GgufError> {
+        self.parts.iter().try_for_each(Part::mlock)
+    }
+}
+
+impl std::fmt::Debug for GgufFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("GgufFile")
+            .field("name", &self.parts[0].name)
+            .field("version", &self.version)
+            .field("n_parts", &self.parts.len())
+            .field("n_tensors", &self.tensors.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Swaps the tensors of a big-endian part into memory, with a warning.
+fn to_little_endian(part: &mut Part, header: &Header, warnings: &mut Vec<String>) -> Result<(), GgufError> {
+    if !header.big_endian {
+        return Ok(());
+    }
+    if let Some(info) = header.tensors.iter().find(|info| layout::fields(info.tensor_type).is_none()) {
+        return Err(GgufError::Tensor {
+            file: part.name.clone(),
+            tensor: printable(info.name.as_bytes()),
+            found: format!("type {} in a big-endian file", info.tensor_type),
+            expected: "a little-endian file for this type".into(),
+        });
+    }
+    warnings.push(format!(
+        "{}: the file is big-endian: its {} bytes are swapped into memory instead of being used in place",
+        part.name,
+        part.storage.len()
+    ));
+    part.rewrite(|bytes| {
+        for info in &header.tensors {
+            layout::swap_byte_order(info.tensor_type, &mut bytes[info.offset..info.offset + info.n_bytes]);
+        }
+    })
+}
