@@ -14,6 +14,7 @@
 
 pub mod activations;
 pub mod block;
+pub mod dequantize;
 mod dispatch;
 mod format;
 mod isa;

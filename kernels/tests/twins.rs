@@ -1,0 +1,246 @@
+//! Every instruction set of this machine equals the scalar reference, bit for bit: products of every format, few rows and many, and the
+//! activation quantizers. A table that is added to `KernelTable::for_isa` is tested here without further ado.
+#![cfg(unix)]
+
+mod common;
+#[path = "common/guarded.rs"]
+mod guarded;
+
+use std::io::Write;
+use std::sync::Mutex;
+
+use bise_kernels::matmul::TILE_STRIP_ROWS;
+use bise_kernels::{
+    ActivationKind, Activations, Format, Isa, KernelTable, OutStrip, Product, QuantMatrix, StripScratch,
+    Team, matmul,
+};
+use common::{Quantized, Random, map_halves};
+use guarded::Guarded;
+use proptest::prelude::*;
+
+fn scalar() -> &'static KernelTable {
+    KernelTable::for_isa(Isa::Scalar).expect("every machine runs plain Rust")
+}
+
+/// The tables to compare with the reference.
+fn twins() -> Vec<&'static KernelTable> {
+    Isa::ALL.into_iter().skip(1).filter_map(KernelTable::for_isa).collect()
+}
+
+/// What a product is tried with.
+#[derive(Clone, Copy, Debug)]
+struct Case {
+    seed: u64,
+    blocks: usize,
+    n_rows: usize,
+    m: usize,
+    /// Readable bytes after the weights.
+    slack: usize,
+    extreme: bool,
+}
+
+fn cases() -> impl Strategy<Value = Case> {
+    let blocks = prop_oneof![Just(1), 1..=5usize, 1..=20usize];
+    let n_rows = prop_oneof![1..=20usize, 1..=TILE_STRIP_ROWS];
+    let m = prop_oneof![Just(1), 1..=5usize, 1..=20usize];
+    (any::<u64>(), blocks, n_rows, m, 0..=3usize, any::<bool>()).prop_map(
+        |(seed, blocks, n_rows, m, slack, extreme)| Case { seed, blocks, n_rows, m, slack, extreme },
+    )
+}
+
+impl Case {
+    fn k(&self, format: Format) -> usize {
+        self.blocks * format.block_len().max(32)
+            + if format.block_len() == 1 { self.seed as usize % 32 } else { 0 }
+    }
+
+    /// Random bytes with finite scales; the extremes are bytes of all ones, signs alone and the like, under the scales where a
+    /// product overflows an i16 or rounds, if it ever does.
+    fn weights(&self, format: Format) -> Vec<u8> {
+        let mut random = Random(self.seed);
+        let n = self.n_rows * format.row_bytes(self.k(format)).expect("whole blocks");
+        let mut bytes = random.bytes(n);
+        if format.activation_kind() == ActivationKind::F32 && format != Format::F16 {
+            let sign_and_exponent = if format == Format::F32 { 4 } else { 2 };
+            for number in bytes.chunks_exact_mut(sign_and_exponent) {
+                // Magnitudes from 2⁻¹⁵ to 2: neither infinity nor NaN, whose bits no rule fixes.
+                number[sign_and_exponent - 1] = random.pick(&[0x38, 0x3c, 0x3f, 0xb8, 0xbc, 0xbf]);
+            }
+        }
+        if self.extreme {
+            if format.activation_kind() != ActivationKind::F32 {
+                for block in bytes.chunks_exact_mut(format.block_bytes()) {
+                    block.fill(random.pick(&[0x00, 0xff, 0x80, 0x7f, 0x81, 0x0f, 0xf0]));
+                }
+            }
+            let scales = [0x7bff, 0xfbff, 0x0000, 0x8000, 0x0001, 0x83ff, 0x3c00, 0xbc00];
+            map_halves(format, &mut bytes, |_| random.pick(&scales));
+        } else {
+            map_halves(format, &mut bytes, |h| if h & 0x7c00 == 0x7c00 { h & 0xbfff } else { h });
+        }
+        bytes
+    }
+
+    fn activations(&self, kind: ActivationKind, k: usize) -> Quantized {
+        let mut random = Random(!self.seed);
+        let mut x = Quantized::zeros(kind, self.m, k, self.slack);
+        for scale in &mut x.scales {
+            *scale = random.unit() * random.pick(&[1.0, 1.0, 1e-4, 300.0, 0.0]);
+        }
+        for qs in x.qs[self.slack..].chunks_exact_mut(kind.block_len()) {
+            let all = random.pick(&[127, -127, 0]);
+            for q in qs {
+                *q = if self.extreme { all } else { (random.below(255) as i32 - 127) as i8 };
+            }
+        }
+        x.add_up();
+        x
+    }
+}
+
+/// A product by a table's `dot` or `tile`; what it does not write stays NaN.
+fn product(kernels: &KernelTable, tile: bool, w: QuantMatrix<'_>, x: Activations<'_>) -> Vec<f32> {
+    let mut y = vec![f32::NAN; x.m() * w.n_rows()];
+    let out = OutStrip::whole(&mut y, x.m(), w.n_rows());
+    let mut scratch = StripScratch::new(0);
+    if tile {
+        kernels.tile(w, x, out, &mut scratch)
+    } else {
+        kernels.dot(w, x, out, &mut scratch)
+    }
+    y
+}
+
+#[track_caller]
+fn assert_same_bits(found: &[f32], expected: &[f32], what: impl FnOnce() -> String) {
+    let same = |(a, b): (&f32, &f32)| a.to_bits() == b.to_bits();
+    if let Some(i) = found.iter().zip(expected).position(|pair| !same(pair)) {
+        panic!("{}: output {i} is {:e}, the reference says {:e}", what(), found[i], expected[i]);
+    }
+    assert_eq!(found.len(), expected.len());
+}
+
+#[test]
+fn says_which_instruction_sets_are_skipped() {
+    let names = |available: bool| {
+        let isas = Isa::ALL.into_iter().filter(|isa| KernelTable::for_isa(*isa).is_some() == available);
+        isas.map(Isa::name).collect::<Vec<_>>().join(", ")
+    };
+    // Past the harness, which would keep it to itself.
+    let line = format!("twins: tested {}; skipped on this machine: {}\n", names(true), names(false));
+    std::io::stderr().write_all(line.as_bytes()).unwrap();
+    assert!(KernelTable::for_isa(Isa::Scalar).is_some());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn products_equal_the_reference(case in cases()) {
+        for format in Format::ALL {
+            let k = case.k(format);
+            let bytes = Guarded::new(&case.weights(format), case.slack);
+            let w = QuantMatrix::new(bytes.bytes(), format, case.n_rows, k).unwrap();
+            let kind = format.activation_kind();
+            let floats: Vec<f32>;
+            let quantized;
+            let x = if kind == ActivationKind::F32 {
+                let mut random = Random(!case.seed);
+                floats = (0..case.m * k).map(|_| random.unit()).collect();
+                Activations::F32 { m: case.m, k, x: &floats }
+            } else {
+                quantized = case.activations(kind, k);
+                quantized.view()
+            };
+            let expected = product(scalar(), false, w, x);
+            assert!(expected.iter().all(|y| y.is_finite()), "{format}: finite scales give finite products");
+            assert_same_bits(&product(scalar(), true, w, x), &expected, || format!("scalar tile of {format}"));
+            for kernels in twins() {
+                for tile in [false, true] {
+                    let found = product(kernels, tile, w, x);
+                    let kernel = if tile { "tile" } else { "dot" };
+                    assert_same_bits(&found, &expected, || format!("{} {kernel} of {format}", kernels.isa()));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn quantizers_equal_the_reference(seed in any::<u64>(), blocks in 1..=6usize, shift in 0..=3usize) {
+        let mut random = Random(seed);
+        for kind in [ActivationKind::Q8_0, ActivationKind::Q8K] {
+            let n = blocks * kind.block_len();
+            let mut x = vec![0f32; n + shift];
+            for block in x[shift..].chunks_exact_mut(kind.block_len()) {
+                fill_block(&mut random, block);
+            }
+            let spoiled = random.below(4) == 0;
+            if spoiled {
+                let i = shift + random.below(n);
+                x[i] = random.pick(&[f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY]);
+            }
+            let quantize = |kernels: &KernelTable| {
+                let mut q = Quantized::zeros(kind, 1, n, shift);
+                let (qs, scales, sums) =
+                    (&mut q.qs[shift..], &mut q.scales[shift..], &mut q.sums[shift..]);
+                (kernels.quantize(kind, &x[shift..], qs, scales, sums), q)
+            };
+            let (finite, expected) = quantize(scalar());
+            assert_eq!(finite, !spoiled);
+            for kernels in twins() {
+                let (found_finite, found) = quantize(kernels);
+                let isa = kernels.isa();
+                assert_eq!(found_finite, finite, "{isa} {kind:?}");
+                if finite {
+                    assert_same_bits(&found.scales, &expected.scales, || format!("{isa} {kind:?} scales"));
+                    assert_eq!(&found.qs, &expected.qs, "{isa} {kind:?}");
+                    assert_eq!(&found.sums, &expected.sums, "{isa} {kind:?} sums");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_product_is_the_same_however_it_is_cut(case in cases(), n_rows in 1..200usize, n_threads in 1..=3usize) {
+        let team = Team::new(n_threads).unwrap();
+        let scratch: Vec<_> = (0..n_threads).map(|_| Mutex::new(StripScratch::new(0))).collect();
+        let format = Random(case.seed).pick(&Format::ALL[3..]);
+        let case = Case { n_rows, blocks: case.blocks.min(3), ..case };
+        let k = case.k(format);
+        let bytes = case.weights(format);
+        let w = QuantMatrix::new(&bytes, format, n_rows, k).unwrap();
+        let x = case.activations(format.activation_kind(), k);
+        let expected = product(scalar(), false, w, x.view());
+        let alone = w.rows(n_rows / 2, 1);
+        for kernels in Isa::ALL.into_iter().filter_map(KernelTable::for_isa) {
+            let mut y = vec![f32::NAN; expected.len()];
+            let mut one = vec![f32::NAN; case.m];
+            let mut products = [Product { w, y: &mut y }, Product { w: alone, y: &mut one }];
+            team.together(|| matmul(&team, kernels, &mut products, x.view(), &scratch));
+            let isa = kernels.isa();
+            assert_same_bits(&y, &expected, || format!("{isa} {format} on {n_threads} threads"));
+            let column: Vec<f32> = expected.iter().skip(n_rows / 2).step_by(n_rows).copied().collect();
+            assert_same_bits(&one, &column, || format!("{isa} {format}, one row alone"));
+        }
+    }
+}
+
+/// Finite values of some shape: smooth, of one magnitude, on rounding ties, tiny, huge or zero.
+fn fill_block(random: &mut Random, block: &mut [f32]) {
+    let shape = random.below(7);
+    let scale = random.pick(&[1.0, 1e-3, 1e4, 1e30]);
+    for x in block.iter_mut() {
+        *x = match shape {
+            0 | 1 => random.unit() * scale,
+            2 => random.unit().signum() * scale,
+            3 => (random.below(255) as f32 - 127.0) + 0.5,
+            4 => random.pick(&[f32::MIN_POSITIVE, -1e-40, 1e-45, 0.0, -0.0, 3e-37]),
+            5 => random.pick(&[f32::MAX, f32::MIN, 1.0, f32::MAX / 2.0]),
+            _ => random.pick(&[0.0, -0.0]),
+        };
+    }
+    if shape == 3 {
+        block[0] = 127.0; // `127 / amax` is 1, and every other value lies on a tie
+        block[1..].iter_mut().for_each(|x| *x = x.clamp(-126.5, 126.5));
+    }
+}
