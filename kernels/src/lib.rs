@@ -25,7 +25,8 @@ mod scalar;
 mod team;
 pub mod unpack;
 
-pub use activations::{ActivationKind, Activations, QuantizedRows};
+pub use activations::{ActivationBuffer, ActivationKind, Activations, NotFinite, QuantizedRows};
+pub use dequantize::dequantize_row;
 pub use dispatch::{KernelTable, OutStrip, StripScratch};
 pub use format::Format;
 pub use isa::Isa;

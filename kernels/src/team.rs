@@ -7,8 +7,8 @@
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::*};
+use std::sync::{Mutex, PoisonError};
 
 /// Checks of the flag before a waiting thread begins to yield its core: some tens of microseconds.
 const SPINS: u32 = 4_000;
@@ -89,7 +89,7 @@ impl Team {
         if std::ptr::eq(LEADS.get(), self) {
             return f();
         }
-        let _alone = self.entrance.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let _alone = self.entrance.lock().unwrap_or_else(PoisonError::into_inner);
         self.shared.closed.store(false, Relaxed);
         let epoch = self.shared.epoch.load(Relaxed);
         let leader = Mutex::new(Some(f));
@@ -143,7 +143,7 @@ impl Team {
         }));
         if let Err(panic) = outcome {
             self.shared.next_task.store(step.n_tasks, Relaxed);
-            *self.shared.panic.lock().unwrap() = Some(panic);
+            *self.shared.panic.lock().unwrap_or_else(PoisonError::into_inner) = Some(panic);
         }
     }
 
@@ -171,11 +171,48 @@ impl Team {
         while self.shared.finished.load(Acquire) != self.n_threads - 1 {
             wait(&mut spins);
         }
-        if let Some(panic) = self.shared.panic.lock().unwrap().take() {
+        // Not in the condition below: the lock would be held while unwinding.
+        let panic = self.shared.panic.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(panic) = panic {
             resume_unwind(panic);
         }
     }
 }
+
+impl Team {
+    /// Calls `f(i, chunk)` for the `i`-th `chunk_len` elements of `data` (the last chunk may be shorter), sharing chunks as
+    /// [`Team::run`] shares tasks.
+    ///
+    /// # Panics
+    /// With the panic of `f`, and where `chunk_len` is 0.
+    pub fn for_each_chunk<T: Send>(
+        &self,
+        data: &mut [T],
+        chunk_len: usize,
+        f: impl Fn(usize, &mut [T]) + Sync,
+    ) {
+        assert_ne!(chunk_len, 0, "chunks of nothing");
+        let (len, base) = (data.len(), Base(data.as_mut_ptr()));
+        self.run(len.div_ceil(chunk_len), |i, _| {
+            let first = i * chunk_len;
+            let n = chunk_len.min(len - first);
+            // SAFETY: `run` calls with each `i` once, so the chunks are disjoint parts of `data`, which is ours until `run` returns.
+            f(i, unsafe { std::slice::from_raw_parts_mut(base.at(first), n) });
+        });
+    }
+}
+
+/// The start of a slice that tasks take disjoint parts of.
+struct Base<T>(*mut T);
+
+impl<T> Base<T> {
+    fn at(&self, i: usize) -> *mut T {
+        self.0.wrapping_add(i)
+    }
+}
+
+// SAFETY: each task dereferences its own part only, and `T: Send` lets another thread have it.
+unsafe impl<T: Send> Sync for Base<T> {}
 
 fn wait(spins: &mut u32) {
     *spins += 1;
@@ -211,6 +248,16 @@ mod tests {
     }
 
     #[test]
+    fn chunks_cover_the_slice_once() {
+        let team = Team::new(3).unwrap();
+        let mut data = vec![0usize; 1000];
+        team.together(|| {
+            team.for_each_chunk(&mut data, 64, |i, chunk| chunk.iter_mut().for_each(|x| *x += i + 1));
+        });
+        assert!(data.iter().enumerate().all(|(i, x)| *x == i / 64 + 1));
+    }
+
+    #[test]
     fn a_region_inside_a_region_is_the_same_one() {
         let team = Team::new(3).unwrap();
         let sum = AtomicUsize::new(0);
@@ -221,7 +268,7 @@ mod tests {
     #[test]
     fn panics_of_leader_and_tasks_come_out_and_leave_the_team_usable() {
         let team = Team::new(3).unwrap();
-        for _ in 0..3 {
+        for _ in 0..100 {
             let task = catch_unwind(AssertUnwindSafe(|| {
                 team.together(|| team.run(8, |task, _| assert_ne!(task, 5)));
             }));
