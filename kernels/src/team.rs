@@ -261,7 +261,7 @@ mod tests {
     fn a_region_inside_a_region_is_the_same_one() {
         let team = Team::new(3).unwrap();
         let sum = AtomicUsize::new(0);
-        team.together(|| team.together(|| team.run(10, |task, _| drop(sum.fetch_add(task, Relaxed)))));
+        team.together(|| team.together(|| team.run(10, |task, _| _ = sum.fetch_add(task, Relaxed))));
         assert_eq!(sum.into_inner(), 45);
     }
 
@@ -287,7 +287,7 @@ mod tests {
             for _ in 0..4 {
                 scope.spawn(|| {
                     for _ in 0..50 {
-                        team.together(|| team.run(4, |_, _| drop(sum.fetch_add(1, Relaxed))));
+                        team.together(|| team.run(4, |_, _| _ = sum.fetch_add(1, Relaxed)));
                     }
                 });
             }
