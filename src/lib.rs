@@ -1,1 +1,3 @@
+//! Quantized Mistral models on a CPU.
 
+pub mod sampling;
