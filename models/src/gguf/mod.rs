@@ -5,6 +5,7 @@
 //!
 //! Format: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>, read as gguf-py 0.19 and llama.cpp read it.
 
+pub mod check;
 mod error;
 mod file;
 mod layout;

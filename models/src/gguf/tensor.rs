@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use bise_kernels::Format;
+
 macro_rules! tensor_types {
     ($($(#[$doc:meta])* $variant:ident = $id:literal, $name:literal, $block_len:literal, $block_bytes:literal;)*) => {
         /// The type of a tensor's elements, by the ids of ggml (`enum ggml_type`).
@@ -133,6 +135,29 @@ impl TensorType {
     pub fn bytes_for(self, n_elements: usize) -> Option<usize> {
         (n_elements / self.block_len()).checked_mul(self.block_bytes())
     }
+
+    /// The format that the kernels compute with, or `None` for a type that can only be listed.
+    #[must_use]
+    pub fn format(self) -> Option<Format> {
+        Some(match self {
+            TensorType::F32 => Format::F32,
+            TensorType::F16 => Format::F16,
+            TensorType::BF16 => Format::BF16,
+            TensorType::Q8_0 => Format::Q8_0,
+            TensorType::Q4_0 => Format::Q4_0,
+            TensorType::Q4_1 => Format::Q4_1,
+            TensorType::Q5_0 => Format::Q5_0,
+            TensorType::Q5_1 => Format::Q5_1,
+            TensorType::Q2_K => Format::Q2_K,
+            TensorType::Q3_K => Format::Q3_K,
+            TensorType::Q4_K => Format::Q4_K,
+            TensorType::Q5_K => Format::Q5_K,
+            TensorType::Q6_K => Format::Q6_K,
+            TensorType::IQ4_NL => Format::IQ4_NL,
+            TensorType::IQ4_XS => Format::IQ4_XS,
+            _ => return None,
+        })
+    }
 }
 
 impl fmt::Display for TensorType {
@@ -186,6 +211,16 @@ mod tests {
         // Ids that ggml removed (Q4_2, Q4_3, the interleaved forms) and ids not yet given.
         for id in [4, 5, 31, 32, 33, 36, 37, 38, 42, u32::MAX] {
             assert_eq!(TensorType::from_id(id), None);
+        }
+    }
+
+    #[test]
+    fn types_and_kernel_formats_agree_on_names_and_blocks() {
+        let formats: Vec<_> = TensorType::ALL.iter().filter_map(|t| Some((t, t.format()?))).collect();
+        assert_eq!(formats.len(), bise_kernels::Format::ALL.len());
+        for (t, format) in formats {
+            assert_eq!(t.name(), format!("{format:?}"));
+            assert_eq!((t.block_len(), t.block_bytes()), (format.block_len(), format.block_bytes()));
         }
     }
 
