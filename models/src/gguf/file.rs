@@ -6,7 +6,7 @@ use std::path::Path;
 use super::error::{GgufError, printable};
 use super::layout;
 use super::metadata::Metadata;
-use super::mmap::{Part, TensorBytes};
+use super::mmap::{Part, Storage, TensorBytes};
 use super::reader::{Header, read_header};
 use super::split::Split;
 use super::tensor::TensorInfo;
@@ -38,7 +38,7 @@ impl Default for OpenOptions {
 /// let mut bytes = Vec::new();
 /// writer.write_all(&mut bytes, &[&[0, 0, 128, 63, 0, 0, 0, 64]])?;
 ///
-/// let file = GgufFile::from_static(bytes.leak(), "example")?;
+/// let file = GgufFile::from_bytes(bytes, "example")?;
 /// assert_eq!(file.metadata().require::<&str>("general.architecture")?, "llama");
 /// let norm = file.require_tensor("output_norm.weight")?;
 /// assert_eq!(norm.shape, [2]);
@@ -84,14 +84,25 @@ impl GgufFile {
     /// # Errors
     /// If `bytes` are not a sound GGUF in one part.
     pub fn from_static(bytes: &'static [u8], name: &str) -> Result<GgufFile, GgufError> {
-        let (file, split) = GgufFile::from_first(Part::from_static(bytes, name))?;
-        let n_others = split.other_paths(Path::new(name), &file.parts[0].name)?.len();
-        if n_others > 0 {
+        GgufFile::from_one(Part::in_memory(Storage::Static(bytes), name))
+    }
+
+    /// A model in memory; `name` stands for its path in messages.
+    ///
+    /// # Errors
+    /// If `bytes` are not a sound GGUF in one part.
+    pub fn from_bytes(bytes: Vec<u8>, name: &str) -> Result<GgufFile, GgufError> {
+        GgufFile::from_one(Part::in_memory(Storage::Owned(bytes), name))
+    }
+
+    fn from_one(part: Part) -> Result<GgufFile, GgufError> {
+        let (file, split) = GgufFile::from_first(part)?;
+        if split.count > 1 {
             return Err(GgufError::Header {
                 file: file.parts[0].name.clone(),
                 what: "split model".into(),
-                found: format!("{} parts", n_others + 1),
-                expected: "one part, since it is built in".into(),
+                found: format!("one of {} parts", split.count),
+                expected: "a whole model, since it is in memory".into(),
             });
         }
         Ok(file)

@@ -119,9 +119,9 @@ impl Part {
         Ok(Part { name, storage: Arc::new(Storage::Owned(bytes)), mapped_file: None })
     }
 
-    /// A part that is built into the program; `name` stands for the file in messages.
-    pub fn from_static(bytes: &'static [u8], name: &str) -> Part {
-        Part { name: name.into(), storage: Arc::new(Storage::Static(bytes)), mapped_file: None }
+    /// A part that no file is behind; `name` stands for the file in messages.
+    pub fn in_memory(storage: Storage, name: &str) -> Part {
+        Part { name: name.into(), storage: Arc::new(storage), mapped_file: None }
     }
 
     /// Replaces the bytes by a copy that `change` was applied to, and lets go of the file.

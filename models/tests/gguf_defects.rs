@@ -1,0 +1,519 @@
+//! Each defect of a file is one line that names the file, the key or tensor, what was found and what was expected.
+
+use std::fs;
+use std::path::Path;
+
+use bise_models::gguf::{GgufFile, GgufWriter, TensorType};
+
+/// The parts of a file, each of which a test can spoil.
+#[derive(Clone)]
+struct Raw {
+    magic: [u8; 4],
+    version: u32,
+    n_tensors: u64,
+    n_entries: u64,
+    entries: Vec<u8>,
+    descriptions: Vec<u8>,
+    alignment: usize,
+    data: Vec<u8>,
+}
+
+impl Raw {
+    /// A sound file without keys or tensors.
+    fn new() -> Raw {
+        Raw {
+            magic: *b"GGUF",
+            version: 3,
+            n_tensors: 0,
+            n_entries: 0,
+            entries: Vec::new(),
+            descriptions: Vec::new(),
+            alignment: 32,
+            data: Vec::new(),
+        }
+    }
+
+    /// Adds a key with a value of type `id`, whose bytes are `value`.
+    fn key(mut self, key: &[u8], id: u32, value: &[u8]) -> Raw {
+        self.n_entries += 1;
+        self.entries.extend(text(key));
+        self.entries.extend(id.to_le_bytes());
+        self.entries.extend(value);
+        self
+    }
+
+    fn tensor(mut self, name: &str, shape: &[u64], id: u32, offset: u64) -> Raw {
+        self.n_tensors += 1;
+        self.descriptions.extend(text(name.as_bytes()));
+        self.descriptions.extend((shape.len() as u32).to_le_bytes());
+        shape.iter().for_each(|size| self.descriptions.extend(size.to_le_bytes()));
+        self.descriptions.extend(id.to_le_bytes());
+        self.descriptions.extend(offset.to_le_bytes());
+        self
+    }
+
+    fn data(mut self, n_bytes: usize) -> Raw {
+        self.data = vec![0; n_bytes];
+        self
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        let mut bytes = self.magic.to_vec();
+        bytes.extend(self.version.to_le_bytes());
+        bytes.extend(self.n_tensors.to_le_bytes());
+        bytes.extend(self.n_entries.to_le_bytes());
+        bytes.extend(&self.entries);
+        bytes.extend(&self.descriptions);
+        bytes.resize(bytes.len().next_multiple_of(self.alignment), 0);
+        bytes.extend(&self.data);
+        bytes
+    }
+
+    #[track_caller]
+    fn opens(&self) -> GgufFile {
+        GgufFile::from_bytes(self.bytes(), "m.gguf").unwrap()
+    }
+
+    /// The file is refused with `message`.
+    #[track_caller]
+    fn fails(&self, message: &str) {
+        refused(self.bytes(), message);
+    }
+}
+
+#[track_caller]
+fn refused(bytes: Vec<u8>, message: &str) {
+    let error = GgufFile::from_bytes(bytes, "m.gguf").unwrap_err().to_string();
+    assert_eq!(error, format!("m.gguf: {message}"));
+    assert!(!error.contains('\n'));
+}
+
+fn text(bytes: &[u8]) -> Vec<u8> {
+    let mut out = (bytes.len() as u64).to_le_bytes().to_vec();
+    out.extend(bytes);
+    out
+}
+
+/// An array header: type of the elements and count.
+fn array(id: u32, n: u64) -> Vec<u8> {
+    let mut out = id.to_le_bytes().to_vec();
+    out.extend(n.to_le_bytes());
+    out
+}
+
+const U8: u32 = 0;
+const U32: u32 = 4;
+const BOOL: u32 = 7;
+const STR: u32 = 8;
+const ARRAY: u32 = 9;
+const F32: u32 = 0;
+const Q4_K: u32 = 12;
+
+#[test]
+fn the_sound_files_that_the_tests_spoil_open() {
+    assert_eq!(Raw::new().opens().tensors().len(), 0);
+    let file = Raw::new().key(b"k", U8, &[5]).tensor("t", &[4], F32, 0).data(16).opens();
+    assert_eq!(file.metadata().u32("k").unwrap(), Some(5));
+    assert_eq!(file.bytes(file.tensor("t").unwrap()).len(), 16);
+    // A model of no tensors may end before the data section would begin.
+    let raw = Raw { alignment: 1, ..Raw::new() };
+    assert_eq!(raw.opens().n_bytes(), 24);
+}
+
+#[test]
+fn another_kind_of_file_is_told_by_its_magic() {
+    Raw { magic: *b"PK\x03\x04", ..Raw::new() }
+        .fails(r#"magic: found "PK\u{3}\u{4}", expected "GGUF": this is not a GGUF file"#);
+    refused(
+        b"GG".to_vec(),
+        "magic: found the end of the file after 2 bytes, expected 4 bytes of the magic at byte 0",
+    );
+}
+
+#[test]
+fn unknown_versions_are_refused() {
+    Raw { version: 1, ..Raw::new() }.fails(
+        "version: found 1, expected 2 or 3 (version 1 was in use for a month of 2023: convert the model again)",
+    );
+    Raw { version: 4, ..Raw::new() }.fails("version: found 4, expected 2 or 3");
+    Raw { version: 0, ..Raw::new() }.fails("version: found 0, expected 2 or 3");
+    Raw { version: 9_u32.swap_bytes(), ..Raw::new() }.fails("version: found 9, expected 2 or 3");
+}
+
+#[test]
+fn counts_beyond_the_file_are_refused_before_anything_is_allocated() {
+    let n = 1_u64 << 63;
+    Raw { n_tensors: n, ..Raw::new() }.fails(
+        "number of tensors: found 9223372036854775808 tensors, \
+         expected at most 0 in the 16 bytes that remain (is the file truncated?)",
+    );
+    Raw { n_entries: u64::MAX, ..Raw::new() }.fails(
+        "number of metadata entries: found 18446744073709551615 entries, \
+         expected at most 0 in the 8 bytes that remain (is the file truncated?)",
+    );
+    Raw::new().key(b"k", ARRAY, &array(U32, n)).fails(
+        "key 'k': found 9223372036854775808 array elements, \
+         expected at most 3 in the 15 bytes that remain (is the file truncated?)",
+    );
+    Raw::new().key(b"k", STR, &n.to_le_bytes()).fails(
+        "key 'k': found 9223372036854775808 bytes of text, \
+         expected at most 19 in the 19 bytes that remain (is the file truncated?)",
+    );
+    Raw { n_entries: 1, entries: n.to_le_bytes().into(), ..Raw::new() }.fails(
+        "number of metadata entries: found 1 entries, \
+         expected at most 0 in the 8 bytes that remain (is the file truncated?)",
+    );
+}
+
+#[test]
+fn values_of_unknown_type_are_refused() {
+    Raw::new().key(b"k", 13, &[0; 8]).fails("key 'k': found value type 13, expected 0 to 12");
+    Raw::new().key(b"k", ARRAY, &array(99, 0)).fails("key 'k': found value type 99, expected 0 to 12");
+}
+
+#[test]
+fn truth_values_other_than_0_and_1_are_refused() {
+    Raw::new().key(b"k", BOOL, &[2]).fails("key 'k': found bool 2, expected 0 or 1");
+    let mut value = array(BOOL, 3);
+    value.extend([1, 0, 7]);
+    Raw::new().key(b"k", ARRAY, &value).fails("key 'k': found bool 7, expected 0 or 1");
+}
+
+#[test]
+fn arrays_may_nest_eight_deep_and_no_deeper() {
+    let nested = |depth: usize| {
+        let mut value: Vec<u8> = std::iter::repeat_n(array(ARRAY, 1), depth - 1).flatten().collect();
+        value.extend(array(U8, 0));
+        Raw::new().key(b"k", ARRAY, &value)
+    };
+    nested(8).opens();
+    nested(9).fails("key 'k': found arrays nested more than 8 deep, expected at most 8");
+    nested(1_000_000).fails("key 'k': found arrays nested more than 8 deep, expected at most 8");
+}
+
+#[test]
+fn keys_are_utf_8_and_come_once() {
+    Raw::new().key(b"\xff", U8, &[0]).fails("metadata entry 0: found the name \"\u{fffd}\", expected UTF-8");
+    Raw::new()
+        .key(b"k", U8, &[0])
+        .key(b"k", U8, &[0])
+        .fails("key 'k': found it twice, expected each key once");
+}
+
+#[test]
+fn hostile_names_stay_on_their_line() {
+    Raw::new()
+        .key(b"a\n\x1b[2Jb", 77, &[])
+        .fails("key 'a\\n\\u{1b}[2Jb': found value type 77, expected 0 to 12");
+}
+
+#[test]
+fn the_alignment_is_a_power_of_two() {
+    let aligned = |n: u32| Raw::new().key(b"general.alignment", U32, &n.to_le_bytes());
+    aligned(0).fails("key 'general.alignment': found 0, expected a power of two");
+    aligned(48).fails("key 'general.alignment': found 48, expected a power of two");
+    Raw::new()
+        .key(b"general.alignment", STR, &text(b"32"))
+        .fails("key 'general.alignment': found str \"32\", expected an integer that fits usize");
+    // The largest that can be said moves the data beyond any file.
+    aligned(1 << 31).tensor("t", &[4], F32, 0).data(64).fails(
+        "tensor 't': found 16 bytes of data at offset 0, \
+         expected data inside the 0 bytes that the file has for it (is it truncated?)",
+    );
+}
+
+#[test]
+fn shapes_have_one_to_four_dimensions_none_of_them_zero() {
+    let shaped = |shape: &[u64]| Raw::new().tensor("t", shape, F32, 0).data(64);
+    shaped(&[2, 2, 2, 2]).opens();
+    Raw::new().tensor("t", &[], F32, 0).data(64).fails("tensor 't': found 0 dimensions, expected 1 to 4");
+    shaped(&[1; 5]).fails("tensor 't': found 5 dimensions, expected 1 to 4");
+    shaped(&[4, 0]).fails("tensor 't': found dimension 1 of size 0, expected 1 or more that fit in memory");
+    shaped(&[1 << 32, 1 << 32])
+        .fails("tensor 't': found shape [4294967296, 4294967296], expected a size that fits in memory");
+    // The product wraps around to zero.
+    shaped(&[1 << 31, 1 << 31, 4])
+        .fails("tensor 't': found shape [2147483648, 2147483648, 4], expected a size that fits in memory");
+}
+
+#[test]
+fn rows_are_whole_blocks() {
+    Raw::new()
+        .tensor("t", &[128, 2], Q4_K, 0)
+        .data(144)
+        .fails("tensor 't': found rows of 128 elements, expected a multiple of 256, the block of Q4_K");
+}
+
+#[test]
+fn unknown_tensor_types_are_named_by_their_id() {
+    Raw::new()
+        .tensor("t", &[4], 4, 0)
+        .data(64)
+        .fails("tensor 't': found type id 4, expected one of the tensor types of ggml");
+    Raw::new()
+        .tensor("t", &[4], 4242, 0)
+        .data(64)
+        .fails("tensor 't': found type id 4242, expected one of the tensor types of ggml");
+}
+
+#[test]
+fn tensors_have_names_of_their_own() {
+    Raw::new()
+        .tensor("t", &[4], F32, 0)
+        .tensor("t", &[4], F32, 32)
+        .data(64)
+        .fails("tensor 't': found it twice, expected each tensor once");
+}
+
+#[test]
+fn data_lie_inside_the_file() {
+    let at = |offset| Raw::new().tensor("t", &[4], F32, offset).data(64);
+    at(32).opens();
+    at(64).fails(
+        "tensor 't': found 16 bytes of data at offset 64, \
+         expected data inside the 64 bytes that the file has for it (is it truncated?)",
+    );
+    at(u64::MAX - 31).fails(
+        "tensor 't': found 16 bytes of data at offset 18446744073709551584, \
+         expected data inside the 64 bytes that the file has for it (is it truncated?)",
+    );
+    // One byte short.
+    at(32).data(47).fails(
+        "tensor 't': found 16 bytes of data at offset 32, \
+         expected data inside the 47 bytes that the file has for it (is it truncated?)",
+    );
+    at(32).data(48).opens();
+}
+
+#[test]
+fn data_are_aligned() {
+    Raw::new()
+        .tensor("t", &[4], F32, 16)
+        .data(64)
+        .fails("tensor 't': found offset 16, expected a multiple of the alignment 32");
+}
+
+#[test]
+fn tensors_do_not_share_bytes() {
+    // Described in the other order than they lie.
+    Raw::new().tensor("b", &[4], F32, 32).tensor("a", &[12], F32, 0).data(64).fails(
+        "tensor 'b': found data from byte 128 of the file, expected byte 144 or later, where tensor 'a' ends",
+    );
+    Raw::new().tensor("b", &[4], F32, 32).tensor("a", &[8], F32, 0).data(64).opens();
+}
+
+#[test]
+fn a_file_cut_anywhere_is_refused() {
+    let mut value = array(STR, 2);
+    value.extend(text(b"one"));
+    value.extend(text(b"two"));
+    let bytes = Raw::new().key(b"k", ARRAY, &value).tensor("t", &[4], F32, 0).data(16).bytes();
+    GgufFile::from_bytes(bytes.clone(), "m.gguf").unwrap();
+    for n in 0..bytes.len() {
+        let error = GgufFile::from_bytes(bytes[..n].to_vec(), "m.gguf").unwrap_err().to_string();
+        assert!(
+            error.starts_with("m.gguf: ") && error.contains("found") && error.contains("expected"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn big_endian_codebook_formats_are_refused() {
+    let mut writer = GgufWriter::new();
+    writer.add_tensor("t", &[256], TensorType::IQ2_XXS).unwrap();
+    let mut bytes = writer.write_all(Vec::new(), &[&[0; 66]]).unwrap();
+    GgufFile::from_bytes(bytes.clone(), "m.gguf").unwrap();
+    // The same header in the other byte order: version, counts, name, dimensions, type, offset.
+    for (at, width) in [(4, 4), (8, 8), (16, 8), (24, 8), (33, 4), (37, 8), (45, 4), (49, 8)] {
+        bytes[at..at + width].reverse();
+    }
+    refused(
+        bytes,
+        "tensor 't': found type IQ2_XXS in a big-endian file, expected a little-endian file for this type",
+    );
+}
+
+mod paths {
+    use super::*;
+
+    #[track_caller]
+    fn refused(path: &Path, message: &str) {
+        let error = GgufFile::open(path).unwrap_err().to_string();
+        assert_eq!(error, format!("{}: {message}", path.display()));
+    }
+
+    #[test]
+    fn what_is_not_a_file_is_refused_by_name() {
+        let dir = tempfile::tempdir().unwrap();
+        refused(dir.path(), "file: found a directory, expected a GGUF file");
+        refused(&dir.path().join("none.gguf"), "cannot open: No such file or directory (os error 2)");
+        let empty = dir.path().join("empty.gguf");
+        fs::write(&empty, []).unwrap();
+        refused(&empty, "file: found an empty file, expected a GGUF file");
+        #[cfg(unix)]
+        refused(Path::new("/dev/zero"), "file: found a pipe or device, expected a GGUF file");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_pipe_is_refused_without_waiting_for_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("pipe.gguf");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        refused(&pipe, "file: found a pipe or device, expected a GGUF file");
+    }
+
+    #[test]
+    fn a_file_that_shrank_is_noticed_before_it_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("m.gguf");
+        let bytes = Raw::new().tensor("t", &[4], F32, 0).data(16).bytes();
+        fs::write(&path, &bytes).unwrap();
+        let file = GgufFile::open(&path).unwrap();
+        file.check_unchanged().unwrap();
+        fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(10).unwrap();
+        let error = file.check_unchanged().unwrap_err().to_string();
+        let expected = format!(
+            "{}: the file shrank while in use: found 10 bytes, expected the {} it had when opened",
+            path.display(),
+            bytes.len()
+        );
+        assert_eq!(error, expected);
+    }
+}
+
+mod splits {
+    use super::*;
+
+    /// Writes the three parts of the fixture to a directory of their own, as `change` makes them.
+    fn parts(change: impl Fn(usize, &mut Vec<u8>)) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        for i in 1..=3 {
+            let name = format!("split-0000{i}-of-00003.gguf");
+            let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/gguf").join(&name);
+            let mut bytes = fs::read(from).unwrap();
+            change(i, &mut bytes);
+            fs::write(dir.path().join(&name), bytes).unwrap();
+        }
+        dir
+    }
+
+    /// Sets the value of `key`, which has `N` bytes.
+    fn set<const N: usize>(bytes: &mut [u8], key: &str, value: [u8; N]) {
+        let at = bytes.windows(key.len()).position(|w| w == key.as_bytes()).unwrap() + key.len() + 4;
+        bytes[at..at + N].copy_from_slice(&value);
+    }
+
+    /// Opening `name` in `dir` fails with `message`, where DIR stands for the directory.
+    #[track_caller]
+    fn refused(dir: &tempfile::TempDir, name: &str, message: &str) {
+        let error = GgufFile::open(dir.path().join(name)).unwrap_err().to_string();
+        assert_eq!(error.replace(&dir.path().display().to_string(), "DIR"), message);
+    }
+
+    #[test]
+    fn a_later_part_sends_to_the_first() {
+        refused(
+            &parts(|_, _| ()),
+            "split-00002-of-00003.gguf",
+            "DIR/split-00002-of-00003.gguf: split model: found part 2 of 3, \
+             expected the first part, split-00001-of-00003.gguf",
+        );
+    }
+
+    #[test]
+    fn a_missing_part_is_named() {
+        let dir = parts(|_, _| ());
+        fs::remove_file(dir.path().join("split-00003-of-00003.gguf")).unwrap();
+        refused(
+            &dir,
+            "split-00001-of-00003.gguf",
+            "DIR/split-00003-of-00003.gguf: cannot open: No such file or directory (os error 2)",
+        );
+    }
+
+    #[test]
+    fn a_first_part_under_another_name_is_refused() {
+        let dir = parts(|_, _| ());
+        fs::rename(dir.path().join("split-00001-of-00003.gguf"), dir.path().join("model.gguf")).unwrap();
+        refused(
+            &dir,
+            "model.gguf",
+            "DIR/model.gguf: split model: found the first of 3 parts under another name, \
+             expected a name that ends in -00001-of-00003.gguf, by which the other parts are found",
+        );
+    }
+
+    #[test]
+    fn parts_of_different_models_are_told_apart() {
+        let dir = parts(|i, bytes| {
+            if i == 2 {
+                set(bytes, "split.count", 4_u16.to_le_bytes())
+            }
+        });
+        refused(
+            &dir,
+            "split-00001-of-00003.gguf",
+            "DIR/split-00002-of-00003.gguf: key 'split.count': found 4, expected 3, as in the first part",
+        );
+        let dir = parts(|i, bytes| {
+            if i == 2 {
+                set(bytes, "split.no", 2_u16.to_le_bytes())
+            }
+        });
+        refused(
+            &dir,
+            "split-00001-of-00003.gguf",
+            "DIR/split-00002-of-00003.gguf: key 'split.no': found 2, expected 1, as in the name of the file",
+        );
+        let dir = parts(|i, bytes| {
+            if i == 1 {
+                set(bytes, "split.tensors.count", 16_i32.to_le_bytes())
+            }
+        });
+        refused(
+            &dir,
+            "split-00001-of-00003.gguf",
+            "DIR/split-00001-of-00003.gguf: key 'split.tensors.count': found 16, expected 15, the tensors of all parts",
+        );
+        let dir = parts(|i, bytes| {
+            if i == 1 {
+                set(bytes, "split.no", 3_u16.to_le_bytes())
+            }
+        });
+        refused(
+            &dir,
+            "split-00001-of-00003.gguf",
+            "DIR/split-00001-of-00003.gguf: key 'split.no': found 3, expected less than split.count, which is 3",
+        );
+    }
+
+    #[test]
+    fn a_tensor_in_two_parts_is_refused() {
+        let dir = parts(|i, bytes| {
+            if i == 2 {
+                // Its first tensor becomes the last one of the first part.
+                let at = bytes.windows(4).position(|w| w == b"q5_1").unwrap();
+                bytes[at..at + 4].copy_from_slice(b"q5_0");
+            }
+        });
+        refused(
+            &dir,
+            "split-00001-of-00003.gguf",
+            "DIR/split-00002-of-00003.gguf: tensor 'q5_0': found it again, \
+             expected it only in DIR/split-00001-of-00003.gguf",
+        );
+    }
+
+    #[test]
+    fn one_part_in_memory_is_no_model() {
+        let dir = parts(|_, _| ());
+        let bytes = fs::read(dir.path().join("split-00001-of-00003.gguf")).unwrap();
+        let error = GgufFile::from_bytes(bytes, "m.gguf").unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "m.gguf: split model: found one of 3 parts, expected a whole model, since it is in memory"
+        );
+    }
+}
