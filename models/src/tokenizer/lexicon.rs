@@ -1,0 +1,96 @@
+//! Byte strings numbered from 0, in one allocation, found by content.
+
+use super::TokenizerError;
+use hashbrown::{DefaultHashBuilder, HashTable};
+use std::hash::BuildHasher;
+
+/// Strings with consecutive ids; those that were indexed can be looked up.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Lexicon {
+    bytes: Vec<u8>,
+    /// Where each string ends in `bytes`.
+    ends: Vec<u32>,
+    index: HashTable<u32>,
+    hasher: DefaultHashBuilder,
+    longest: usize,
+}
+
+impl Lexicon {
+    pub(super) fn with_capacity(n: usize) -> Self {
+        Self {
+            bytes: Vec::with_capacity(8 * n),
+            ends: Vec::with_capacity(n),
+            index: HashTable::with_capacity(n),
+            ..Self::default()
+        }
+    }
+
+    /// Appends a string; its id is the number of strings before it.
+    pub(super) fn push(&mut self, string: impl IntoIterator<Item = u8>) -> Result<(), TokenizerError> {
+        self.bytes.extend(string);
+        let end = u32::try_from(self.bytes.len())
+            .map_err(|_| TokenizerError::TooLarge { found: self.bytes.len(), unit: "bytes of text" })?;
+        self.ends.push(end);
+        Ok(())
+    }
+
+    /// Makes string `id` findable. Of equal strings the one indexed last is found.
+    pub(super) fn index(&mut self, id: u32) {
+        let Self { bytes, ends, index, hasher, longest } = self;
+        let string = slice(bytes, ends, id);
+        *longest = string.len().max(*longest);
+        let hash = hasher.hash_one(string);
+        match index.find_mut(hash, |&other| slice(bytes, ends, other) == string) {
+            Some(other) => *other = id,
+            None => {
+                index.insert_unique(hash, id, |&other| hasher.hash_one(slice(bytes, ends, other)));
+            }
+        }
+    }
+
+    /// The id of an indexed string.
+    pub(super) fn get(&self, string: &[u8]) -> Option<u32> {
+        if string.len() > self.longest {
+            return None;
+        }
+        let hash = self.hasher.hash_one(string);
+        self.index.find(hash, |&id| self.string(id) == string).copied()
+    }
+
+    /// The bytes of string `id`; empty for an id that does not exist.
+    pub(super) fn string(&self, id: u32) -> &[u8] {
+        if (id as usize) < self.ends.len() { slice(&self.bytes, &self.ends, id) } else { &[] }
+    }
+
+    /// The number of strings.
+    pub(super) fn len(&self) -> usize {
+        self.ends.len()
+    }
+}
+
+fn slice<'a>(bytes: &'a [u8], ends: &[u32], id: u32) -> &'a [u8] {
+    let start = if id == 0 { 0 } else { ends[id as usize - 1] };
+    &bytes[start as usize..ends[id as usize] as usize]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_what_was_indexed_and_prefers_the_last() {
+        let mut lexicon = Lexicon::with_capacity(4);
+        for string in ["a", "", "bc", "a"] {
+            lexicon.push(string.bytes()).unwrap();
+        }
+        for id in [0, 1, 3] {
+            lexicon.index(id);
+        }
+        assert_eq!(lexicon.get(b"a"), Some(3));
+        assert_eq!(lexicon.get(b""), Some(1));
+        assert_eq!(lexicon.get(b"bc"), None, "not indexed");
+        assert_eq!(lexicon.string(2), b"bc");
+        assert_eq!(lexicon.string(9), b"");
+        assert_eq!(lexicon.len(), 4);
+    }
+}
