@@ -108,6 +108,8 @@ impl KernelTable {
         }
         match isa {
             Isa::Scalar => Some(&crate::scalar::TABLE),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512Vnni => Some(&crate::avx512::TABLE),
             _ => None,
         }
     }

@@ -9,7 +9,7 @@ const COLUMNS: usize = 16;
 
 /// `x` as the table has checked it to be.
 #[inline(always)]
-pub(super) fn quantized(x: Activations<'_>) -> QuantizedRows<'_> {
+pub(crate) fn quantized(x: Activations<'_>) -> QuantizedRows<'_> {
     let Activations::Quantized(q) = x else { unreachable!("checked by the table") };
     q
 }

@@ -14,6 +14,7 @@
 
 mod dot;
 
+pub(crate) use dot::quantized;
 use dot::{dot_32, dot_k};
 
 use crate::block::*;
@@ -49,7 +50,12 @@ pub(crate) static TABLE: KernelTable = KernelTable {
     quantize_q8k: quantize_row_q8k,
 };
 
-unsafe fn dot_f32(w: QuantMatrix<'_>, x: Activations<'_>, mut y: OutStrip<'_>, _: &mut StripScratch) {
+pub(crate) unsafe fn dot_f32(
+    w: QuantMatrix<'_>,
+    x: Activations<'_>,
+    mut y: OutStrip<'_>,
+    _: &mut StripScratch,
+) {
     let Activations::F32 { m, k, x } = x else { unreachable!("checked by the table") };
     for t in 0..m {
         for (r, y) in y.row(t).iter_mut().enumerate() {

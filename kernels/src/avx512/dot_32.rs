@@ -1,0 +1,167 @@
+//! Few activation rows against formats in blocks of 32 weights.
+//!
+//! For each block, in the order of the row, with integers exact and each float operation rounded once:
+//!
+//! ```text
+//! acc = fma(f32(Σ q·x), d · dx, acc)
+//! acc = fma(f32(Σ x),   m · dx, acc)      where the format has a minimum
+//! ```
+//!
+//! Four blocks of a row fill two registers, 16 bytes of each block in its own 128-bit lane: first halves in one, second halves in the
+//! other. Two `vpdpbusd` leave four partial sums a block. Those of sixteen rows become four registers, one a block, with a lane for each
+//! row, and so are `d`, `m` and `acc`.
+
+use std::arch::x86_64::*;
+
+use super::lanes::*;
+use crate::activations::QuantizedRows;
+use crate::{Format, OutStrip, QuantMatrix};
+
+/// How a format in blocks of 32 is taken apart.
+pub(super) trait Quant32 {
+    /// The format. A block begins with `d`, and `m` where there is one.
+    const FORMAT: Format;
+    /// What is added to a value so that it is unsigned in [`Quant32::quants`].
+    const OFFSET: u8;
+    /// Whether there is a minimum.
+    const HAS_MIN: bool = false;
+
+    /// The unsigned values of four blocks: 0 to 15 of each, then 16 to 31 of each.
+    ///
+    /// # Safety
+    /// AVX-512 with the features of [`Isa::Avx512Vnni`](crate::Isa); whole blocks of the format are readable at the addresses.
+    unsafe fn quants(blocks: [*const u8; 4]) -> [__m512i; 2];
+}
+
+/// `d` and `m` of four blocks of sixteen rows, gathered as halves: `[block][row]`.
+#[derive(Clone, Copy)]
+pub(super) struct Heads32 {
+    d: [[u16; ROWS]; 4],
+    m: [[u16; ROWS]; 4],
+}
+
+impl Heads32 {
+    pub(super) const ZERO: Heads32 = Heads32 { d: [[0; ROWS]; 4], m: [[0; ROWS]; 4] };
+
+    /// Takes those of one row's blocks.
+    ///
+    /// # Safety
+    /// Whole blocks of the format are readable at the addresses.
+    #[inline(always)]
+    pub(super) unsafe fn take<F: Quant32>(&mut self, row: usize, blocks: [*const u8; 4]) {
+        for (j, block) in blocks.into_iter().enumerate() {
+            // SAFETY: a block is at least 18 bytes.
+            unsafe {
+                self.d[j][row] = block.cast::<u16>().read_unaligned();
+                if F::HAS_MIN {
+                    self.m[j][row] = block.cast::<u16>().add(1).read_unaligned();
+                }
+            }
+        }
+    }
+
+    /// `d` and `m` of block `j`: lane `i` is row `i`.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
+    pub(super) fn block(&self, j: usize) -> [__m512; 2] {
+        [&self.d[j], &self.m[j]].map(|halves| {
+            // SAFETY: 32 bytes.
+            _mm512_cvtph_ps(unsafe { _mm256_loadu_si256(halves.as_ptr().cast()) })
+        })
+    }
+}
+
+/// Byte offsets of blocks `first..first + 4`; past the last of `n_blocks`, that of the last one.
+#[inline(always)]
+pub(super) fn four_blocks(first: usize, n_blocks: usize, block_bytes: usize) -> [usize; 4] {
+    [0, 1, 2, 3].map(|j| (first + j).min(n_blocks - 1) * block_bytes)
+}
+
+/// The product for `M` rows of activations, `x.m == M`, into rows `first..first + M` of `y`.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
+fn dot<F: Quant32, const M: usize>(
+    w: QuantMatrix<'_>,
+    x: QuantizedRows<'_>,
+    y: &mut OutStrip<'_>,
+    first: usize,
+) {
+    let block_bytes = F::FORMAT.block_bytes();
+    let n_blocks = x.k / 32;
+    let zero = _mm512_setzero_si512();
+    for r0 in (0..w.n_rows()).step_by(ROWS) {
+        let rows = Rows::new(&w, r0);
+        let mut acc = [_mm512_setzero_ps(); M];
+        let mut heads = Heads32::ZERO;
+        for b in (0..n_blocks).step_by(4) {
+            let blocks = four_blocks(b, n_blocks, block_bytes);
+            let x_blocks = four_blocks(b, n_blocks, 32);
+            let mut xs = [[zero; 2]; M];
+            let mut start = [zero; M];
+            for t in 0..M {
+                let x = x.qs[t * x.k..][..x.k].as_ptr().cast::<u8>();
+                // SAFETY: two times 16 values of blocks that the row has.
+                xs[t] = unsafe {
+                    [load_lanes(x_blocks.map(|at| x.add(at))), load_lanes(x_blocks.map(|at| x.add(at + 16)))]
+                };
+                if F::OFFSET != 0 {
+                    let offset = _mm512_set1_epi8(F::OFFSET as i8);
+                    let sums = _mm512_dpbusd_epi32(zero, offset, xs[t][0]);
+                    start[t] = _mm512_sub_epi32(zero, _mm512_dpbusd_epi32(sums, offset, xs[t][1]));
+                }
+            }
+            let mut sum = [[zero; 4]; M];
+            for g in 0..4 {
+                let mut part = [[zero; 4]; M];
+                for i in 0..4 {
+                    let row = rows.ptr(4 * g + i);
+                    rows.skip(b * block_bytes).prefetch(4 * g + i, 4 * block_bytes);
+                    let blocks = blocks.map(|at| row.wrapping_add(at));
+                    // SAFETY: this function has the features, and a row has those blocks.
+                    let [lo, hi] = unsafe {
+                        heads.take::<F>(4 * g + i, blocks);
+                        F::quants(blocks)
+                    };
+                    for t in 0..M {
+                        let half = _mm512_dpbusd_epi32(start[t], lo, xs[t][0]);
+                        part[t][i] = _mm512_dpbusd_epi32(half, hi, xs[t][1]);
+                    }
+                }
+                for t in 0..M {
+                    sum[t][g] = sum_dwords(part[t]);
+                }
+            }
+            for t in 0..M {
+                sum[t] = transpose_lanes(sum[t]);
+            }
+            for j in 0..(n_blocks - b).min(4) {
+                let [d, m] = heads.block(j);
+                for t in 0..M {
+                    let i = t * n_blocks + b + j;
+                    let dx = _mm512_set1_ps(x.scales[i]);
+                    acc[t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[t][j]), _mm512_mul_ps(d, dx), acc[t]);
+                    if F::HAS_MIN {
+                        let sum = _mm512_set1_ps(x.sums[i] as f32);
+                        acc[t] = _mm512_fmadd_ps(sum, _mm512_mul_ps(m, dx), acc[t]);
+                    }
+                }
+            }
+        }
+        for t in 0..M {
+            store_rows(&mut y.row(first + t)[r0..], acc[t]);
+        }
+    }
+}
+
+/// [`dot`] for any number of activation rows, four at a time.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
+pub(super) fn dot_32<F: Quant32>(w: QuantMatrix<'_>, x: QuantizedRows<'_>, mut y: OutStrip<'_>) {
+    for first in (0..x.m).step_by(4) {
+        let x = x.rows(first, (x.m - first).min(4));
+        match x.m {
+            1 => dot::<F, 1>(w, x, &mut y, first),
+            2 => dot::<F, 2>(w, x, &mut y, first),
+            3 => dot::<F, 3>(w, x, &mut y, first),
+            _ => dot::<F, 4>(w, x, &mut y, first),
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! Moving data between "a register a row" and "a lane a row": sixteen rows of weights are the sixteen lanes of a register.
+
+use std::arch::x86_64::*;
+
+use crate::QuantMatrix;
+
+/// Rows of weights that the kernels take at a time: the 32-bit lanes of a register.
+pub(super) const ROWS: usize = 16;
+
+/// How far ahead of its use a row is asked for.
+const PREFETCH_BYTES: usize = 1024;
+
+/// Sixteen rows of a matrix, from some block on. Rows past the last one are the last one again: computed, never stored.
+#[derive(Clone, Copy)]
+pub(super) struct Rows {
+    /// Where each row's next block starts.
+    ptr: [*const u8; ROWS],
+}
+
+impl Rows {
+    /// Rows `first..first + 16` of `w`, `first` being one of its rows.
+    pub(super) fn new(w: &QuantMatrix<'_>, first: usize) -> Rows {
+        let ptr = std::array::from_fn(|i| w.row((first + i).min(w.n_rows() - 1)).as_ptr());
+        Rows { ptr }
+    }
+
+    /// The same rows `bytes` further on.
+    #[inline(always)]
+    pub(super) fn skip(&self, bytes: usize) -> Rows {
+        Rows { ptr: self.ptr.map(|p| p.wrapping_add(bytes)) }
+    }
+
+    /// The address of row `i`'s next block.
+    #[inline(always)]
+    pub(super) fn ptr(&self, i: usize) -> *const u8 {
+        self.ptr[i]
+    }
+
+    /// Asks for the cache lines that row `i` will need a few blocks later.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
+    pub(super) fn prefetch(&self, i: usize, block_bytes: usize) {
+        for line in (0..block_bytes).step_by(64) {
+            _mm_prefetch::<_MM_HINT_T0>(self.ptr[i].wrapping_add(PREFETCH_BYTES + line).cast());
+        }
+    }
+
+    /// Four consecutive dwords of each row: dword `j` of row `i` is lane `i` of register `j`.
+    ///
+    /// # Safety
+    /// Bytes `at..at + 16` from each row's pointer are readable.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
+    pub(super) unsafe fn dwords(&self, at: usize) -> [__m512i; 4] {
+        let mut v = [_mm512_setzero_si512(); 4];
+        for (i, v) in v.iter_mut().enumerate() {
+            // SAFETY: promised by the caller.
+            *v = unsafe { load_lanes([0, 4, 8, 12].map(|lane| self.ptr[i + lane].wrapping_add(at))) };
+        }
+        transpose4(v)
+    }
+}
+
+/// A register of four 16-byte pieces.
+///
+/// # Safety
+/// 16 bytes are readable at each address.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
+pub(super) unsafe fn load_lanes(at: [*const u8; 4]) -> __m512i {
+    // SAFETY: promised by the caller; the loads have no alignment.
+    unsafe {
+        let v = _mm512_castsi128_si512(_mm_loadu_si128(at[0].cast()));
+        let v = _mm512_inserti32x4::<1>(v, _mm_loadu_si128(at[1].cast()));
+        let v = _mm512_inserti32x4::<2>(v, _mm_loadu_si128(at[2].cast()));
+        _mm512_inserti32x4::<3>(v, _mm_loadu_si128(at[3].cast()))
+    }
+}
+
+/// The f16 in the low half of each lane.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
+pub(super) fn low_f16(v: __m512i) -> __m512 {
+    _mm512_cvtph_ps(_mm512_cvtepi32_epi16(v))
+}
+
+/// The f16 in the high half of each lane.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
+pub(super) fn high_f16(v: __m512i) -> __m512 {
+    low_f16(_mm512_srli_epi32::<16>(v))
+}
+
+/// Transposes the 4 × 4 dwords in each 128-bit lane.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
+pub(super) fn transpose4([a, b, c, d]: [__m512i; 4]) -> [__m512i; 4] {
+    let (ab_lo, ab_hi) = (_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+    let (cd_lo, cd_hi) = (_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
+    [
+        _mm512_unpacklo_epi64(ab_lo, cd_lo),
+        _mm512_unpackhi_epi64(ab_lo, cd_lo),
+        _mm512_unpacklo_epi64(ab_hi, cd_hi),
+        _mm512_unpackhi_epi64(ab_hi, cd_hi),
+    ]
+}
+
+/// Transposes the 4 × 4 lanes of 128 bits.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
+pub(super) fn transpose_lanes([a, b, c, d]: [__m512i; 4]) -> [__m512i; 4] {
+    let (ab_lo, ab_hi) = (_mm512_shuffle_i32x4::<0x44>(a, b), _mm512_shuffle_i32x4::<0xee>(a, b));
+    let (cd_lo, cd_hi) = (_mm512_shuffle_i32x4::<0x44>(c, d), _mm512_shuffle_i32x4::<0xee>(c, d));
+    [
+        _mm512_shuffle_i32x4::<0x88>(ab_lo, cd_lo),
+        _mm512_shuffle_i32x4::<0xdd>(ab_lo, cd_lo),
+        _mm512_shuffle_i32x4::<0x88>(ab_hi, cd_hi),
+        _mm512_shuffle_i32x4::<0xdd>(ab_hi, cd_hi),
+    ]
+}
+
+/// Transposes 16 × 16 dwords.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
+pub(super) fn transpose16(v: &[__m512i; 16]) -> [__m512i; 16] {
+    let mut t = [[_mm512_setzero_si512(); 4]; 4];
+    for (t, v) in t.iter_mut().zip(v.as_chunks::<4>().0) {
+        *t = transpose4(*v);
+    }
+    let mut out = [_mm512_setzero_si512(); 16];
+    for i in 0..4 {
+        let lanes = transpose_lanes([t[0][i], t[1][i], t[2][i], t[3][i]]);
+        for (j, lane) in lanes.into_iter().enumerate() {
+            out[4 * j + i] = lane;
+        }
+    }
+    out
+}
+
+/// Dword `i` of each 128-bit lane is the sum of the four dwords in that lane of register `i`.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
+pub(super) fn sum_dwords([a, b, c, d]: [__m512i; 4]) -> __m512i {
+    let ab = _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+    let cd = _mm512_add_epi32(_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
+    _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd))
+}
+
+/// 128-bit lane `i` is the sum of the four lanes of register `i`.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
+pub(super) fn sum_lanes([a, b, c, d]: [__m512i; 4]) -> __m512i {
+    let ab = _mm512_add_epi32(_mm512_shuffle_i32x4::<0x44>(a, b), _mm512_shuffle_i32x4::<0xee>(a, b));
+    let cd = _mm512_add_epi32(_mm512_shuffle_i32x4::<0x44>(c, d), _mm512_shuffle_i32x4::<0xee>(c, d));
+    _mm512_add_epi32(_mm512_shuffle_i32x4::<0x88>(ab, cd), _mm512_shuffle_i32x4::<0xdd>(ab, cd))
+}
+
+/// The 128-bit lanes of registers.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
+pub(super) fn split_lanes(v: [__m512i; 4]) -> [[__m128i; 4]; 4] {
+    // SAFETY: both are 256 bytes, and any bits are valid.
+    unsafe { std::mem::transmute(v) }
+}
+
+/// The first sixteen values of `y`, or as many as there are; the rest 0.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
+pub(super) fn load_rows(y: &[f32]) -> __m512 {
+    // SAFETY: the mask has no more lanes than `y` has values.
+    unsafe { _mm512_maskz_loadu_ps(mask(y.len()), y.as_ptr()) }
+}
+
+/// Stores the lanes that are rows: the first of `y`, or as many as there are.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
+pub(super) fn store_rows(y: &mut [f32], v: __m512) {
+    // SAFETY: the mask has no more lanes than `y` has values.
+    unsafe { _mm512_mask_storeu_ps(y.as_mut_ptr(), mask(y.len()), v) }
+}
+
+/// The lanes below `n`.
+fn mask(n: usize) -> __mmask16 {
+    if n >= ROWS { !0 } else { (1 << n) - 1 }
+}

@@ -1,0 +1,109 @@
+//! AVX-512 with VNNI: sixteen weight rows at a time, one in each 32-bit lane.
+
+// Rows, registers and tokens are numbers here, and one loop's number indexes several arrays.
+#![allow(clippy::needless_range_loop)]
+
+mod dot_32;
+mod dot_k;
+mod iq4_nl;
+mod iq4_xs;
+mod lanes;
+mod q2_k;
+mod q3_k;
+mod q4_0;
+mod q4_1;
+mod q4_k;
+mod q5_0;
+mod q5_1;
+mod q5_k;
+mod q6_k;
+mod q8_0;
+mod quantize;
+mod tile;
+
+use dot_32::Quant32;
+use dot_k::KQuant;
+
+use crate::dispatch::{KernelTable, OutStrip, StripScratch};
+use crate::scalar::{dot_f32, quantized};
+use crate::{Activations, Format, Isa, QuantMatrix};
+
+pub(crate) static TABLE: KernelTable = KernelTable {
+    isa: Isa::Avx512Vnni,
+    // In the order of `Format::ALL`.
+    dot: [
+        dot_f32,
+        dot_f32,
+        dot_f32,
+        dot_32::<q8_0::Q8_0>,
+        dot_32::<q4_0::Q4_0>,
+        dot_32::<q4_1::Q4_1>,
+        dot_32::<q5_0::Q5_0>,
+        dot_32::<q5_1::Q5_1>,
+        dot_k::<q2_k::Q2K>,
+        dot_k::<q3_k::Q3K>,
+        dot_k::<q4_k::Q4K>,
+        dot_k::<q5_k::Q5K>,
+        dot_k::<q6_k::Q6K>,
+        dot_32::<iq4_nl::Iq4Nl>,
+        dot_k::<iq4_xs::Iq4Xs>,
+    ],
+    tile: [
+        dot_f32,
+        dot_f32,
+        dot_f32,
+        tile_32::<q8_0::Q8_0>,
+        tile_32::<q4_0::Q4_0>,
+        tile_32::<q4_1::Q4_1>,
+        tile_32::<q5_0::Q5_0>,
+        tile_32::<q5_1::Q5_1>,
+        tile_k::<q2_k::Q2K>,
+        tile_k::<q3_k::Q3K>,
+        tile_k::<q4_k::Q4K>,
+        tile_k::<q5_k::Q5K>,
+        tile_k::<q6_k::Q6K>,
+        tile_32::<iq4_nl::Iq4Nl>,
+        tile_k::<iq4_xs::Iq4Xs>,
+    ],
+    tuned: {
+        let mut tuned = [true; Format::ALL.len()];
+        (tuned[0], tuned[1], tuned[2]) = (false, false, false);
+        tuned
+    },
+    quantize_q8_0: quantize::quantize_q8_0,
+    quantize_q8k: quantize::quantize_q8k,
+};
+
+/// A [`StripFn`](crate::dispatch::StripFn): the caller has the features.
+unsafe fn dot_k<F: KQuant>(w: QuantMatrix<'_>, x: Activations<'_>, y: OutStrip<'_>, _: &mut StripScratch) {
+    // SAFETY: promised by the caller.
+    unsafe { dot_k::dot_k::<F>(w, quantized(x), y) }
+}
+
+/// A [`StripFn`](crate::dispatch::StripFn): the caller has the features.
+unsafe fn dot_32<F: Quant32>(w: QuantMatrix<'_>, x: Activations<'_>, y: OutStrip<'_>, _: &mut StripScratch) {
+    // SAFETY: promised by the caller.
+    unsafe { dot_32::dot_32::<F>(w, quantized(x), y) }
+}
+
+/// A [`StripFn`](crate::dispatch::StripFn): the caller has the features.
+unsafe fn tile_k<F: KQuant>(
+    w: QuantMatrix<'_>,
+    x: Activations<'_>,
+    y: OutStrip<'_>,
+    scratch: &mut StripScratch,
+) {
+    // SAFETY: promised by the caller.
+    unsafe { tile::tile_k::<F>(w, quantized(x), y, scratch) }
+}
+
+/// A [`StripFn`](crate::dispatch::StripFn): the caller has the features.
+unsafe fn tile_32<F: Quant32>(
+    w: QuantMatrix<'_>,
+    x: Activations<'_>,
+    y: OutStrip<'_>,
+    scratch: &mut StripScratch,
+) {
+    // SAFETY: promised by the caller.
+    unsafe { tile::tile_32::<F>(w, quantized(x), y, scratch) }
+}

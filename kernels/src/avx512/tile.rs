@@ -1,0 +1,251 @@
+//! Many activation rows: a strip of weights is unpacked once, in the order the products take it, then multiplied tile by tile.
+//!
+//! Sixteen rows lie as `[4 values of each row]`, 64 bytes: `vpdpbusd` with four activations of one token, broadcast, adds to sixteen
+//! sums at once, and no sum is ever taken across lanes. A step is 32 values: its eight registers of weights stay where they are while the
+//! tokens pass by, eight `vpdpbusd` each, whose activations come broadcast from memory. Out-of-order execution overlaps the tokens.
+//!
+//! The arithmetic is that of [`dot_k`](super::dot_k) and [`dot_32`](super::dot_32).
+
+use std::arch::x86_64::*;
+
+use super::dot_32::{Heads32, Quant32, four_blocks};
+use super::dot_k::{KQuant, dot_mins, pairs_of_mins};
+use super::lanes::*;
+use crate::activation_tile::{TILE_CHUNK, TILE_TOKENS, Tile32, TileK, carve};
+use crate::activations::QuantizedRows;
+use crate::{OutStrip, QuantMatrix, StripScratch};
+
+/// Where the registers of an unpacked K block are: 64 of values, then those of scales, one of d, and where there are mins those of
+/// their pairs and one of dmin.
+struct LinesK<F>(F);
+
+impl<F: KQuant> LinesK<F> {
+    const SUBS: usize = 256 / F::SUB_LEN;
+    const SCALES: usize = 64;
+    const D: usize = Self::SCALES + Self::SUBS;
+    const DMIN: usize = Self::D + 1;
+    const MINS: usize = Self::DMIN + 1;
+    const BLOCK: usize = if F::HAS_MINS { Self::MINS + Self::SUBS / 2 } else { Self::DMIN };
+}
+
+/// The product for a strip of K-quants.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
+pub(super) fn tile_k<F: KQuant>(
+    w: QuantMatrix<'_>,
+    x: QuantizedRows<'_>,
+    mut y: OutStrip<'_>,
+    scratch: &mut StripScratch,
+) {
+    const CHUNK: usize = TILE_CHUNK / 256;
+    let n_blocks = x.k / 256;
+    for first in (0..n_blocks).step_by(CHUNK) {
+        let n = CHUNK.min(n_blocks - first);
+        let group_lines = n * LinesK::<F>::BLOCK;
+        let mut room = scratch.bytes();
+        let strip = carve::<__m512i>(&mut room, w.n_rows().div_ceil(ROWS) * group_lines);
+        for (g, lines) in strip.chunks_exact_mut(group_lines).enumerate() {
+            let rows = Rows::new(&w, g * ROWS).skip(first * F::FORMAT.block_bytes());
+            for (b, lines) in lines.chunks_exact_mut(LinesK::<F>::BLOCK).enumerate() {
+                // SAFETY: this function has the features, and the rows have that block.
+                unsafe { unpack_k::<F>(&rows.skip(b * F::FORMAT.block_bytes()), lines) };
+            }
+        }
+        for t in (0..x.m).step_by(TILE_TOKENS) {
+            let x = x.rows(t, TILE_TOKENS.min(x.m - t));
+            let tile = TileK::pack(room, &x, first, n, F::OFFSET, F::SUB_LEN, F::HAS_MINS);
+            for (g, lines) in strip.chunks_exact(group_lines).enumerate() {
+                let mut acc = [_mm512_setzero_ps(); TILE_TOKENS];
+                let acc = &mut acc[..x.m];
+                if first > 0 {
+                    for (i, acc) in acc.iter_mut().enumerate() {
+                        *acc = load_rows(&y.row(t + i)[g * ROWS..]);
+                    }
+                }
+                for (b, lines) in lines.chunks_exact(LinesK::<F>::BLOCK).enumerate() {
+                    multiply_k::<F>(lines, &tile, b, acc);
+                }
+                for (i, acc) in acc.iter().enumerate() {
+                    store_rows(&mut y.row(t + i)[g * ROWS..], *acc);
+                }
+            }
+        }
+    }
+}
+
+/// Unpacks a block of each of sixteen rows.
+///
+/// # Safety
+/// As [`KQuant::heads`].
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
+unsafe fn unpack_k<F: KQuant>(rows: &Rows, lines: &mut [__m512i]) {
+    // SAFETY: promised by the caller.
+    let heads = unsafe { F::heads(rows) };
+    let mut quants = [[_mm512_setzero_si512(); ROWS]; 4];
+    for i in 0..ROWS {
+        // SAFETY: promised by the caller.
+        let q = unsafe { F::quants(rows.ptr(i)) };
+        for v in 0..4 {
+            quants[v][i] = q[v];
+        }
+    }
+    for v in 0..4 {
+        for (i, line) in transpose16(&quants[v]).into_iter().enumerate() {
+            lines[4 * F::ORDER[4 * v + i / 4] + i % 4] = line;
+        }
+    }
+    for j in 0..LinesK::<F>::SUBS {
+        let to_the_top = _mm512_sll_epi32(heads.scales[j / 4], _mm_cvtsi32_si128(24 - 8 * (j % 4) as i32));
+        lines[LinesK::<F>::SCALES + j] = _mm512_srai_epi32::<24>(to_the_top);
+    }
+    lines[LinesK::<F>::D] = _mm512_castps_si512(heads.d);
+    if F::HAS_MINS {
+        lines[LinesK::<F>::DMIN] = _mm512_castps_si512(heads.dmin);
+        let n = LinesK::<F>::SUBS / 2;
+        lines[LinesK::<F>::MINS..][..n].copy_from_slice(&pairs_of_mins(heads.mins)[..n]);
+    }
+}
+
+/// Adds the products of block `b` of the tile with an unpacked block to `acc`, a register a token.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
+fn multiply_k<F: KQuant>(lines: &[__m512i], tile: &TileK<'_>, b: usize, acc: &mut [__m512]) {
+    let n = tile.n;
+    let mut sums = [_mm512_setzero_si512(); TILE_TOKENS];
+    let sums = &mut sums[..n];
+    for step in 0..8 {
+        let w: &[__m512i; 8] = lines[8 * step..].first_chunk().expect("eight registers a step");
+        let at = (8 * b + step) * n;
+        let xs = tile.qs[at..][..n].iter().zip(&tile.starts[at..][..n]);
+        if F::SUB_LEN == 16 {
+            let scales = &lines[LinesK::<F>::SCALES + 2 * step..][..2];
+            for ((x, start), sum) in xs.zip(&mut *sums) {
+                let first = dot_lines::<4>(&w[..4], &x[..4], start[0]);
+                let second = dot_lines::<4>(&w[4..], &x[4..], start[1]);
+                let first = _mm512_mullo_epi32(first, scales[0]);
+                let second = _mm512_mullo_epi32(second, scales[1]);
+                *sum = _mm512_add_epi32(*sum, _mm512_add_epi32(first, second));
+            }
+        } else {
+            let scale = lines[LinesK::<F>::SCALES + step];
+            for ((x, start), sum) in xs.zip(&mut *sums) {
+                let products = dot_lines::<8>(w, x, start[0]);
+                *sum = _mm512_add_epi32(*sum, _mm512_mullo_epi32(products, scale));
+            }
+        }
+    }
+    let d = _mm512_castsi512_ps(lines[LinesK::<F>::D]);
+    let scales = &tile.scales[b * n..][..n];
+    for ((acc, sum), dx) in acc.iter_mut().zip(sums).zip(scales) {
+        *acc = _mm512_fmadd_ps(_mm512_cvtepi32_ps(*sum), _mm512_mul_ps(d, _mm512_set1_ps(*dx)), *acc);
+    }
+    if F::HAS_MINS {
+        let dmin = _mm512_castsi512_ps(lines[LinesK::<F>::DMIN]);
+        let mins = &lines[LinesK::<F>::MINS..][..LinesK::<F>::SUBS / 2];
+        for ((acc, pairs), dx) in acc.iter_mut().zip(&tile.pairs[b * n..]).zip(scales) {
+            let m = _mm512_cvtepi32_ps(dot_mins(mins, pairs));
+            *acc = _mm512_fnmadd_ps(m, _mm512_mul_ps(dmin, _mm512_set1_ps(*dx)), *acc);
+        }
+    }
+}
+
+/// `start + Σ w·x` of sixteen rows, for `4·N` values.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
+fn dot_lines<const N: usize>(w: &[__m512i], x: &[i32], start: i32) -> __m512i {
+    let mut sum = _mm512_set1_epi32(start);
+    for i in 0..N {
+        sum = _mm512_dpbusd_epi32(sum, w[i], _mm512_set1_epi32(x[i]));
+    }
+    sum
+}
+
+/// Registers of an unpacked block of 32: values, d, m.
+const LINES_32: usize = 10;
+
+/// The product for a strip of a format in blocks of 32.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
+pub(super) fn tile_32<F: Quant32>(
+    w: QuantMatrix<'_>,
+    x: QuantizedRows<'_>,
+    mut y: OutStrip<'_>,
+    scratch: &mut StripScratch,
+) {
+    const CHUNK: usize = TILE_CHUNK / 32;
+    let n_blocks = x.k / 32;
+    for first in (0..n_blocks).step_by(CHUNK) {
+        let n = CHUNK.min(n_blocks - first);
+        let group_lines = n * LINES_32;
+        let mut room = scratch.bytes();
+        let strip = carve::<__m512i>(&mut room, w.n_rows().div_ceil(ROWS) * group_lines);
+        for (g, lines) in strip.chunks_exact_mut(group_lines).enumerate() {
+            let rows = Rows::new(&w, g * ROWS).skip(first * F::FORMAT.block_bytes());
+            // SAFETY: this function has the features, and the rows have `n` blocks from there.
+            unsafe { unpack_32::<F>(&rows, n, lines) };
+        }
+        for t in (0..x.m).step_by(TILE_TOKENS) {
+            let x = x.rows(t, TILE_TOKENS.min(x.m - t));
+            let tile = Tile32::pack(room, &x, first, n, F::OFFSET);
+            for (g, lines) in strip.chunks_exact(group_lines).enumerate() {
+                let mut acc = [_mm512_setzero_ps(); TILE_TOKENS];
+                let acc = &mut acc[..x.m];
+                if first > 0 {
+                    for (i, acc) in acc.iter_mut().enumerate() {
+                        *acc = load_rows(&y.row(t + i)[g * ROWS..]);
+                    }
+                }
+                for (b, lines) in lines.as_chunks().0.iter().enumerate() {
+                    multiply_32::<F>(lines, &tile, b, acc);
+                }
+                for (i, acc) in acc.iter().enumerate() {
+                    store_rows(&mut y.row(t + i)[g * ROWS..], *acc);
+                }
+            }
+        }
+    }
+}
+
+/// Unpacks `n` blocks of each of sixteen rows.
+///
+/// # Safety
+/// As [`Quant32::quants`]; the rows have that many blocks.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
+unsafe fn unpack_32<F: Quant32>(rows: &Rows, n: usize, lines: &mut [__m512i]) {
+    let mut heads = Heads32::ZERO;
+    for b in (0..n).step_by(4) {
+        let blocks = four_blocks(b, n, F::FORMAT.block_bytes());
+        let mut quants = [[_mm512_setzero_si512(); ROWS]; 2];
+        for i in 0..ROWS {
+            let blocks = blocks.map(|at| rows.ptr(i).wrapping_add(at));
+            // SAFETY: promised by the caller; `four_blocks` stays among them.
+            let [lo, hi] = unsafe {
+                heads.take::<F>(i, blocks);
+                F::quants(blocks)
+            };
+            (quants[0][i], quants[1][i]) = (lo, hi);
+        }
+        let [lo, hi] = [transpose16(&quants[0]), transpose16(&quants[1])];
+        let lines = &mut lines.as_chunks_mut::<LINES_32>().0[b..];
+        for (j, lines) in lines.iter_mut().take(4).enumerate() {
+            lines[..4].copy_from_slice(&lo[4 * j..][..4]);
+            lines[4..8].copy_from_slice(&hi[4 * j..][..4]);
+            let [d, m] = heads.block(j);
+            (lines[8], lines[9]) = (_mm512_castps_si512(d), _mm512_castps_si512(m));
+        }
+    }
+}
+
+/// Adds the products of block `b` of the tile with an unpacked block to `acc`, a register a token.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
+fn multiply_32<F: Quant32>(lines: &[__m512i; LINES_32], tile: &Tile32<'_>, b: usize, acc: &mut [__m512]) {
+    let n = tile.n;
+    let w: &[__m512i; 8] = lines.first_chunk().expect("eight of ten");
+    let (d, m) = (_mm512_castsi512_ps(lines[8]), _mm512_castsi512_ps(lines[9]));
+    let xs = tile.qs[b * n..][..n].iter().zip(&tile.heads[b * n..][..n]);
+    for ((x, head), acc) in xs.zip(acc) {
+        let dx = _mm512_set1_ps(head.scale);
+        let s = _mm512_cvtepi32_ps(dot_lines::<8>(w, x, head.start));
+        *acc = _mm512_fmadd_ps(s, _mm512_mul_ps(d, dx), *acc);
+        if F::HAS_MIN {
+            *acc = _mm512_fmadd_ps(_mm512_set1_ps(head.sum), _mm512_mul_ps(m, dx), *acc);
+        }
+    }
+}
