@@ -1,10 +1,12 @@
 //! Byte-level BPE: a list of merges over bytes (GPT-2, Llama 3, tekken).
 
+use super::Vocabulary;
+use super::error::{TokenizerError, keys, quoted};
 use super::lexicon::Lexicon;
 use super::merge::{Merge, Symbol, merge_all};
 use super::split::SplitRule;
 use super::vocabulary::TokenType;
-use super::{TokenizerError, Vocabulary};
+use crate::gguf::StrArray;
 use hashbrown::HashMap;
 use std::ops::Range;
 
@@ -83,7 +85,7 @@ impl ByteLevel {
 /// list that was learned no token is made twice in a row. In one derived from ranks (tekken, Llama 3: every way to cut
 /// a token in two, token after token) this is the rule of the rank-based original.
 fn merges(
-    list: &[Vec<u8>],
+    list: &StrArray,
     tokens: &Lexicon,
     alphabet: &Alphabet,
 ) -> Result<HashMap<(u32, u32), Merge>, TokenizerError> {
@@ -91,10 +93,9 @@ fn merges(
     let (mut left, mut right, mut both) = (Vec::new(), Vec::new(), Vec::new());
     let mut group: Option<Merge> = None;
     for (index, text) in list.iter().enumerate() {
-        let bad = |expected| TokenizerError::BadMerge {
-            index,
-            found: String::from_utf8_lossy(text).into_owned(),
-            expected,
+        let bad = |expected: &str| {
+            let found = format!("{} at index {index}", quoted(text));
+            TokenizerError::key(keys::MERGES, found, expected)
         };
         let space = text.iter().skip(1).position(|&byte| byte == b' ').map(|at| at + 1);
         let space = space.ok_or_else(|| bad("two tokens and a space between them"))?;

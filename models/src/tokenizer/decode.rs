@@ -1,6 +1,6 @@
 //! Tokens back to text, piece by piece, without ever cutting a character.
 
-use super::{TokenType, Tokenizer};
+use super::Tokenizer;
 
 /// Turns a stream of tokens into text as it arrives.
 ///
@@ -63,14 +63,10 @@ impl StreamDecoder {
             return;
         }
         let mut piece = self.tokenizer.piece(id);
-        if std::mem::take(&mut self.strip_space)
-            && !special
-            && self.tokenizer.token_type(id) != Some(TokenType::Byte)
-        {
+        // Control tokens at the start leave the space to the first text; a byte token is never the space put there.
+        if !special && std::mem::take(&mut self.strip_space) && !self.tokenizer.is_byte(id) {
             piece = piece.strip_prefix(b" ").unwrap_or(piece);
         }
-        // A control token that is shown does not use up the space that follows it at the start of the text.
-        self.strip_space |= special && self.tokenizer.strips_space();
         self.pending.extend_from_slice(piece);
     }
 }

@@ -1,6 +1,6 @@
 //! Byte strings numbered from 0, in one allocation, found by content.
 
-use super::TokenizerError;
+use super::error::{TokenizerError, keys};
 use hashbrown::{DefaultHashBuilder, HashTable};
 use std::hash::BuildHasher;
 
@@ -29,7 +29,7 @@ impl Lexicon {
     pub(super) fn push(&mut self, string: impl IntoIterator<Item = u8>) -> Result<(), TokenizerError> {
         self.bytes.extend(string);
         let end = u32::try_from(self.bytes.len())
-            .map_err(|_| TokenizerError::TooLarge { found: self.bytes.len(), unit: "bytes of text" })?;
+            .map_err(|_| TokenizerError::key(keys::TOKENS, "4 GiB of text or more", "less"))?;
         self.ends.push(end);
         Ok(())
     }

@@ -26,6 +26,7 @@ pub use decode::StreamDecoder;
 pub use error::TokenizerError;
 pub use vocabulary::{Algorithm, TokenType, Vocabulary};
 
+use crate::gguf::Metadata;
 use bpe::Bpe;
 use byte_level::ByteLevel;
 use names::Named;
@@ -97,12 +98,24 @@ pub enum Segment<'a> {
 }
 
 impl Tokenizer {
+    /// Builds the tokenizer that a file describes.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Vocabulary::from_metadata`] and [`Tokenizer::new`]; the message names the file.
+    pub fn from_metadata(metadata: &Metadata) -> Result<Self, TokenizerError> {
+        Self::new(Vocabulary::from_metadata(metadata)?).map_err(|error| match error {
+            TokenizerError::Key { key, found, expected } => metadata.error(key, found, expected).into(),
+            error => error,
+        })
+    }
+
     /// Builds the tokenizer of a vocabulary.
     ///
     /// # Errors
     ///
     /// If the vocabulary is empty, contradicts itself, or asks for a splitting rule that we do not know.
-    pub fn new(vocabulary: Vocabulary) -> Result<Self, TokenizerError> {
+    pub fn new(mut vocabulary: Vocabulary) -> Result<Self, TokenizerError> {
         let mut types = vocabulary.validate()?;
         let named = Named::find(&vocabulary.tokens);
         named.ids().for_each(|id| types[id as usize] = TokenType::Control);
@@ -129,7 +142,7 @@ impl Tokenizer {
         let special: Vec<(u32, Vec<u8>)> = (0..)
             .zip(vocabulary.tokens.iter().zip(&types))
             .filter(|(_, (_, kind))| is_special(**kind))
-            .map(|(id, (token, _))| (id, token.clone()))
+            .map(|(id, (token, _))| (id, token.to_vec()))
             .collect();
 
         let pipeline = match &vocabulary.algorithm {
@@ -318,6 +331,11 @@ impl Tokenizer {
     /// Whether decoding leaves this token out.
     fn is_special(&self, id: u32) -> bool {
         matches!(self.token_type(id), Some(TokenType::Control | TokenType::Unknown))
+    }
+
+    /// Whether this stands for one byte that is not a piece of its own.
+    fn is_byte(&self, id: u32) -> bool {
+        self.token_type(id) == Some(TokenType::Byte)
     }
 
     /// Whether decoded text starts with a space that was not in the original.

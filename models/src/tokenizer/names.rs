@@ -1,5 +1,6 @@
 //! Tokens known by their text, for files that do not give their ids. Facts from llama.cpp's `llama-vocab.cpp`.
 
+use crate::gguf::StrArray;
 use std::collections::HashMap;
 
 /// End a turn or a text: generation stops at them.
@@ -95,18 +96,18 @@ pub(super) struct Named {
 }
 
 impl Named {
-    pub(super) fn find(tokens: &[Vec<u8>]) -> Self {
+    pub(super) fn find(tokens: &StrArray) -> Self {
         let names =
             || [END, END_OF_TURN, END_OF_MESSAGE, INFILL_PREFIX, INFILL_SUFFIX, INFILL_MIDDLE].concat();
         let longest = names().iter().map(|name| name.len()).max().unwrap_or(0);
         let names: HashMap<&[u8], &'static str> =
             names().iter().map(|&name| (name.as_bytes(), name)).collect();
-        let named = |(id, token): (u32, &Vec<u8>)| {
+        let named = |(id, token): (u32, &[u8])| {
             // Most tokens are ruled out by their last byte.
             let candidate = token.len() <= longest && matches!(token.last(), Some(b'>' | b']'));
-            candidate.then(|| names.get(token.as_slice())).flatten().map(|&name| (name, id))
+            candidate.then(|| names.get(token)).flatten().map(|&name| (name, id))
         };
-        Self { ids: (0..).zip(tokens).filter_map(named).collect() }
+        Self { ids: (0..).zip(tokens.iter()).filter_map(named).collect() }
     }
 
     /// The token with the first of these names that exists.

@@ -1,6 +1,6 @@
 //! Finding special tokens in text, and keeping them out of text that must stay text.
 
-use super::TokenizerError;
+use super::error::{TokenizerError, keys};
 use aho_corasick::{AhoCorasick, MatchKind};
 use std::ops::Range;
 
@@ -27,9 +27,9 @@ impl Matcher {
         }
         let build = |kind| {
             let texts = tokens.iter().map(|(_, text)| text);
-            AhoCorasick::builder().match_kind(kind).build(texts).map_err(|_| TokenizerError::TooLarge {
-                found: tokens.iter().map(|(_, text)| text.len()).sum(),
-                unit: "bytes of text in special tokens",
+            AhoCorasick::builder().match_kind(kind).build(texts).map_err(|_| {
+                let found = format!("{} special tokens", tokens.len());
+                TokenizerError::key(keys::TYPES, found, "fewer")
             })
         };
         let (all, leftmost) = (build(MatchKind::Standard)?, build(MatchKind::LeftmostLongest)?);

@@ -1,6 +1,6 @@
 //! How byte-level vocabularies split text into words before merging: one rule per `tokenizer.ggml.pre`.
 
-use super::TokenizerError;
+use super::error::{TokenizerError, keys, quoted};
 use tokenizers::pre_tokenizers::PreTokenizerWrapper;
 use tokenizers::pre_tokenizers::sequence::Sequence;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
@@ -62,9 +62,9 @@ impl SplitRule {
 
     /// The rule with this name, or an error that lists those we know.
     pub(super) fn require(name: &str) -> Result<&'static Self, TokenizerError> {
-        Self::by_name(name).ok_or_else(|| TokenizerError::UnsupportedPreTokenizer {
-            found: name.to_owned(),
-            expected: RULES.iter().flat_map(|rule| rule.names).copied().collect::<Vec<_>>().join(", "),
+        Self::by_name(name).ok_or_else(|| {
+            let known: Vec<&str> = RULES.iter().flat_map(|rule| rule.names).copied().collect();
+            TokenizerError::key(keys::PRE, quoted(name.as_bytes()), format!("one of {}", known.join(", ")))
         })
     }
 
@@ -117,7 +117,7 @@ mod tests {
     fn an_unknown_rule_is_named_with_those_we_know() {
         let message = SplitRule::require("qwen2").unwrap_err().to_string();
         assert!(
-            message.contains("`qwen2`") && message.contains("tekken") && message.contains("smollm"),
+            message.contains("\"qwen2\"") && message.contains("tekken") && message.contains("smollm"),
             "{message}"
         );
     }

@@ -1,16 +1,19 @@
 //! The plain content of a GGUF vocabulary, before anything is built from it.
 
-use super::TokenizerError;
+use super::error::{TokenizerError, keys, quoted};
+use super::sentence_piece::parse_byte;
+use super::split::SplitRule;
+
+use crate::gguf::{Metadata, StrArray, Value};
 
 /// How text becomes tokens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Algorithm {
     /// `tokenizer.ggml.model` = `llama`: SentencePiece BPE, pieces with scores, unknown characters as bytes.
     SentencePiece,
-    /// `tokenizer.ggml.model` = `gpt2`: BPE over bytes, with a list of merges; `pre` names the splitting rule
-    /// (`tokenizer.ggml.pre`).
+    /// `tokenizer.ggml.model` = `gpt2`: BPE over bytes, with a list of merges.
     ByteLevel {
-        /// The name of the rule that splits text into words, as the file gives it.
+        /// The name of the rule that splits text into words (`tokenizer.ggml.pre`).
         pre: String,
     },
 }
@@ -59,13 +62,14 @@ pub struct Vocabulary {
     /// SentencePiece or byte-level.
     pub algorithm: Algorithm,
     /// The text of each token as the file spells it (`▁the`, `Ġthe`, `<0x0A>`, `[INST]`).
-    pub tokens: Vec<Vec<u8>>,
-    /// SentencePiece: the score of each token, higher merges first. Unused by byte-level vocabularies.
+    pub tokens: StrArray,
+    /// SentencePiece: the score of each token, higher merges first. Not used by byte-level vocabularies.
     pub scores: Vec<f32>,
-    /// The GGUF number of each token's [`TokenType`]; when empty, every token is normal.
+    /// The GGUF number of each token's [`TokenType`]. When empty, bytes and the ids below tell their own type, and
+    /// everything else is normal.
     pub types: Vec<i32>,
-    /// Byte-level: pairs in order of priority, `"Ġt he"`. Unused by SentencePiece.
-    pub merges: Vec<Vec<u8>>,
+    /// Byte-level: pairs in order of priority, `Ġt he`. Not used by SentencePiece.
+    pub merges: StrArray,
     /// Beginning of text.
     pub bos: Option<u32>,
     /// End of text.
@@ -92,6 +96,16 @@ pub struct Vocabulary {
     pub remove_extra_whitespaces: bool,
 }
 
+/// The roles of tokens, and the keys that may give them; the first that is there counts.
+const BOS: &[&str] = &["tokenizer.ggml.bos_token_id"];
+const EOS: &[&str] = &["tokenizer.ggml.eos_token_id"];
+const UNK: &[&str] = &["tokenizer.ggml.unknown_token_id"];
+const EOT: &[&str] = &["tokenizer.ggml.eot_token_id"];
+const EOM: &[&str] = &["tokenizer.ggml.eom_token_id"];
+const INFILL_PREFIX: &[&str] = &["tokenizer.ggml.fim_pre_token_id", "tokenizer.ggml.prefix_token_id"];
+const INFILL_SUFFIX: &[&str] = &["tokenizer.ggml.fim_suf_token_id", "tokenizer.ggml.suffix_token_id"];
+const INFILL_MIDDLE: &[&str] = &["tokenizer.ggml.fim_mid_token_id", "tokenizer.ggml.middle_token_id"];
+
 impl Vocabulary {
     /// An empty vocabulary with the defaults that the format gives to this algorithm.
     ///
@@ -101,16 +115,14 @@ impl Vocabulary {
         let sentence_piece = algorithm == Algorithm::SentencePiece;
         let add_bos = match &algorithm {
             Algorithm::SentencePiece => true,
-            Algorithm::ByteLevel { pre } => {
-                super::split::SplitRule::by_name(pre).is_some_and(|rule| rule.add_bos)
-            }
+            Algorithm::ByteLevel { pre } => SplitRule::by_name(pre).is_some_and(|rule| rule.add_bos),
         };
         Self {
             algorithm,
-            tokens: Vec::new(),
+            tokens: StrArray::default(),
             scores: Vec::new(),
             types: Vec::new(),
-            merges: Vec::new(),
+            merges: StrArray::default(),
             bos: sentence_piece.then_some(1),
             eos: sentence_piece.then_some(2),
             unk: sentence_piece.then_some(0),
@@ -126,50 +138,120 @@ impl Vocabulary {
         }
     }
 
+    /// Reads the `tokenizer.ggml.*` keys of a file.
+    ///
+    /// # Errors
+    ///
+    /// If a key that the algorithm needs is missing, one has the wrong type, or the algorithm is not one of ours.
+    pub fn from_metadata(metadata: &Metadata) -> Result<Self, TokenizerError> {
+        let algorithm = match metadata.require::<&str>(keys::MODEL)? {
+            "llama" => Algorithm::SentencePiece,
+            "gpt2" => {
+                let pre = metadata.str(keys::PRE)?.unwrap_or("default").to_owned();
+                Algorithm::ByteLevel { pre }
+            }
+            other => {
+                let expected = "\"llama\" (SentencePiece BPE) or \"gpt2\" (byte-level BPE)";
+                return Err(metadata.error(keys::MODEL, quoted(other.as_bytes()), expected).into());
+            }
+        };
+        let charsmap = "tokenizer.ggml.precompiled_charsmap";
+        if let Some(value) = metadata.get(charsmap).filter(|_| algorithm == Algorithm::SentencePiece) {
+            let expected = "no such key: text that is normalized by a table is not supported";
+            return Err(metadata.error(charsmap, value.describe(), expected).into());
+        }
+        let mut vocabulary = Self::with_defaults(algorithm);
+        vocabulary.tokens = metadata.require::<&StrArray>(keys::TOKENS)?.clone();
+        vocabulary.types = metadata.i32_array(keys::TYPES)?.unwrap_or_default();
+        match vocabulary.algorithm {
+            Algorithm::SentencePiece => {
+                vocabulary.scores =
+                    metadata.require::<std::borrow::Cow<'_, [f32]>>(keys::SCORES)?.into_owned();
+            }
+            Algorithm::ByteLevel { .. } => {
+                vocabulary.merges = metadata.require::<&StrArray>(keys::MERGES)?.clone();
+            }
+        }
+        for (id, names, _) in vocabulary.roles() {
+            for key in names.iter().rev() {
+                match metadata.get(key) {
+                    // Converters write "none" as −1.
+                    Some(Value::I32(-1) | Value::I64(-1) | Value::U32(u32::MAX)) => *id = None,
+                    _ => *id = metadata.u32(key)?.or(*id),
+                }
+            }
+        }
+        for (flag, key) in [
+            (&mut vocabulary.add_bos, "tokenizer.ggml.add_bos_token"),
+            (&mut vocabulary.add_eos, "tokenizer.ggml.add_eos_token"),
+            (&mut vocabulary.add_space_prefix, "tokenizer.ggml.add_space_prefix"),
+            (&mut vocabulary.remove_extra_whitespaces, "tokenizer.ggml.remove_extra_whitespaces"),
+        ] {
+            *flag = metadata.bool(key)?.unwrap_or(*flag);
+        }
+        Ok(vocabulary)
+    }
+
+    /// The ids with a role, the keys that give them, and the type of such a token where the file gives no types.
+    fn roles(&mut self) -> [(&mut Option<u32>, &'static [&'static str], TokenType); 8] {
+        [
+            (&mut self.bos, BOS, TokenType::Control),
+            (&mut self.eos, EOS, TokenType::Control),
+            (&mut self.unk, UNK, TokenType::Unknown),
+            (&mut self.eot, EOT, TokenType::Control),
+            (&mut self.eom, EOM, TokenType::Control),
+            (&mut self.infill_prefix, INFILL_PREFIX, TokenType::Control),
+            (&mut self.infill_suffix, INFILL_SUFFIX, TokenType::Control),
+            (&mut self.infill_middle, INFILL_MIDDLE, TokenType::Control),
+        ]
+    }
+
     /// Checks lengths, types, scores and ids; returns the type of each token.
-    pub(super) fn validate(&self) -> Result<Vec<TokenType>, TokenizerError> {
+    pub(super) fn validate(&mut self) -> Result<Vec<TokenType>, TokenizerError> {
         let n_vocab = self.tokens.len();
         if n_vocab == 0 {
-            return Err(TokenizerError::EmptyVocabulary);
+            return Err(TokenizerError::key(keys::TOKENS, "an empty array", "at least one token"));
         }
         if u32::try_from(n_vocab).is_err() {
-            return Err(TokenizerError::TooLarge { found: n_vocab, unit: "tokens" });
+            return Err(TokenizerError::key(keys::TOKENS, format!("{n_vocab} tokens"), "fewer than 2^32"));
         }
         let same_length = |key, found: usize| match found == n_vocab {
             true => Ok(()),
-            false => Err(TokenizerError::LengthMismatch { key, found, expected: n_vocab }),
+            false => Err(TokenizerError::key(
+                key,
+                format!("{found} entries"),
+                format!("{n_vocab}, one for each of 'tokenizer.ggml.tokens'"),
+            )),
         };
         if self.algorithm == Algorithm::SentencePiece {
-            same_length("tokenizer.ggml.scores", self.scores.len())?;
+            same_length(keys::SCORES, self.scores.len())?;
             if let Some(index) = self.scores.iter().position(|score| !score.is_finite()) {
-                return Err(TokenizerError::BadScore { index, found: self.scores[index].to_string() });
+                let found = format!("{} at index {index}", self.scores[index]);
+                return Err(TokenizerError::key(keys::SCORES, found, "a finite number"));
             }
-        } else if self.merges.is_empty() {
-            return Err(TokenizerError::MissingKey {
-                key: "tokenizer.ggml.merges",
-                expected: "the merges of a byte-level vocabulary",
-            });
         }
-        for (key, id) in [
-            ("tokenizer.ggml.bos_token_id", self.bos),
-            ("tokenizer.ggml.eos_token_id", self.eos),
-            ("tokenizer.ggml.unknown_token_id", self.unk),
-            ("tokenizer.ggml.eot_token_id", self.eot),
-            ("tokenizer.ggml.eom_token_id", self.eom),
-            ("tokenizer.ggml.fim_pre_token_id", self.infill_prefix),
-            ("tokenizer.ggml.fim_suf_token_id", self.infill_suffix),
-            ("tokenizer.ggml.fim_mid_token_id", self.infill_middle),
-        ] {
-            if let Some(found) = id.filter(|&id| id as usize >= n_vocab) {
-                return Err(TokenizerError::IdOutOfRange { key, found, n_vocab });
+        let mut by_role = Vec::new();
+        for (id, names, kind) in self.roles() {
+            let Some(id) = *id else { continue };
+            if id as usize >= n_vocab {
+                let expected = format!("an id below {n_vocab}, the number of tokens");
+                return Err(TokenizerError::key(names[0], id.to_string(), expected));
             }
+            by_role.push((id, kind));
         }
         if self.types.is_empty() {
-            return Ok(vec![TokenType::Normal; n_vocab]);
+            let spelt = |token| if parse_byte(token).is_some() { TokenType::Byte } else { TokenType::Normal };
+            let sentence_piece = self.algorithm == Algorithm::SentencePiece;
+            let kind = |token| if sentence_piece { spelt(token) } else { TokenType::Normal };
+            let mut types: Vec<TokenType> = self.tokens.iter().map(kind).collect();
+            by_role.into_iter().for_each(|(id, kind)| types[id as usize] = kind);
+            return Ok(types);
         }
-        same_length("tokenizer.ggml.token_type", self.types.len())?;
-        let typed = |(index, &found): (usize, &i32)| {
-            TokenType::from_gguf(found).ok_or(TokenizerError::BadType { index, found })
+        same_length(keys::TYPES, self.types.len())?;
+        let typed = |(index, &number): (usize, &i32)| {
+            TokenType::from_gguf(number).ok_or_else(|| {
+                TokenizerError::key(keys::TYPES, format!("{number} at index {index}"), "a type from 0 to 6")
+            })
         };
         self.types.iter().enumerate().map(typed).collect()
     }

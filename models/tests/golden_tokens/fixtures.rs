@@ -69,10 +69,10 @@ pub fn vocabulary(name: &str) -> Vocabulary {
     };
     let n_special = written.types.iter().filter(|&&kind| kind == 3).count();
     let token = |rank: usize| written.tokens[n_special + rank].as_str();
-    let merge = |pair: &[usize]| format!("{} {}", token(pair[0]), token(pair[1])).into_bytes();
+    let merge = |pair: &[usize]| format!("{} {}", token(pair[0]), token(pair[1]));
     let merges = written.merge_ranks.chunks(2).map(merge).collect();
     Vocabulary {
-        tokens: written.tokens.into_iter().map(String::into_bytes).collect(),
+        tokens: written.tokens.iter().collect(),
         scores: written.scores,
         types: written.types,
         merges,

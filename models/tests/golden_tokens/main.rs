@@ -3,6 +3,7 @@
 
 mod fixtures;
 mod laws;
+mod rejected;
 
 use bise_models::tokenizer::{EncodeOptions, Segment, TokenizerError};
 use fixtures::{Golden, read_gz, read_json, tokenizer};
@@ -67,7 +68,7 @@ fn infill_prompts_are_those_of_mistral_common() {
             );
         }
     }
-    assert_eq!(tokenizer("v1").infill("a", "b"), Err(TokenizerError::NoInfill));
+    assert!(matches!(tokenizer("v1").infill("a", "b"), Err(TokenizerError::NoInfill)));
 }
 
 #[test]
