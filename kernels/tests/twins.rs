@@ -152,8 +152,15 @@ fn says_which_instruction_sets_are_skipped() {
     assert!(KernelTable::for_isa(Isa::Scalar).is_some());
 }
 
+/// Some seconds' worth, also under an emulator; `PROPTEST_CASES` asks for more.
+fn config() -> ProptestConfig {
+    let default = ProptestConfig::default();
+    let cases = if std::env::var_os("PROPTEST_CASES").is_some() { default.cases } else { 48 };
+    ProptestConfig { cases, failure_persistence: None, ..default }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     #[test]
     fn products_equal_the_reference(case in cases()) {
