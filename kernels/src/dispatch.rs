@@ -1,5 +1,6 @@
 use std::marker::PhantomData;
 
+use crate::lanes::FloatKernels;
 use crate::quantize::QuantizeFn;
 use crate::{Activations, Format, Isa, QuantMatrix};
 
@@ -98,6 +99,8 @@ pub struct KernelTable {
     pub(crate) quantize_q8_0: QuantizeFn,
     /// Activations to blocks of 256.
     pub(crate) quantize_q8k: QuantizeFn,
+    /// Everything on 16 lanes: `dot` and `tile` of F32, F16 and BF16 are its products.
+    pub(crate) floats: FloatKernels,
 }
 
 impl KernelTable {

@@ -15,25 +15,35 @@
 #[cfg(target_arch = "x86_64")]
 mod activation_tile;
 pub mod activations;
+pub mod attention;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 pub mod block;
 pub mod dequantize;
 mod dispatch;
+mod float_dot;
 mod format;
 mod isa;
+pub mod kv_page;
+mod lanes;
 pub mod matmul;
+pub mod ops;
 mod quant_matrix;
 pub mod quantize;
+pub mod rope;
 mod scalar;
 mod team;
 pub mod unpack;
 
 pub use activations::{ActivationBuffer, ActivationKind, Activations, NotFinite, QuantizedRows};
+pub use attention::{Attention, AttentionScratch, Partials, attention};
 pub use dequantize::dequantize_row;
 pub use dispatch::{KernelTable, OutStrip, StripScratch};
 pub use format::Format;
 pub use isa::Isa;
+pub use kv_page::{CacheType, PAGE_LEN, PageLayout};
 pub use matmul::{Product, matmul};
+pub use ops::LeF32;
 pub use quant_matrix::{QuantMatrix, ShapeError};
+pub use rope::fill_rope;
 pub use team::Team;

@@ -25,16 +25,17 @@ use dot_32::Quant32;
 use dot_k::KQuant;
 
 use crate::dispatch::{KernelTable, OutStrip, StripScratch};
-use crate::scalar::{dot_f32, quantized};
+use crate::lanes as lanes16;
+use crate::scalar::quantized;
 use crate::{Activations, Format, Isa, QuantMatrix};
 
 pub(crate) static TABLE: KernelTable = KernelTable {
     isa: Isa::Avx512Vnni,
     // In the order of `Format::ALL`.
     dot: [
-        dot_f32,
-        dot_f32,
-        dot_f32,
+        lanes16::AVX512.product[0],
+        lanes16::AVX512.product[1],
+        lanes16::AVX512.product[2],
         dot_32::<q8_0::Q8_0>,
         dot_32::<q4_0::Q4_0>,
         dot_32::<q4_1::Q4_1>,
@@ -49,9 +50,9 @@ pub(crate) static TABLE: KernelTable = KernelTable {
         dot_k::<iq4_xs::Iq4Xs>,
     ],
     tile: [
-        dot_f32,
-        dot_f32,
-        dot_f32,
+        lanes16::AVX512.product[0],
+        lanes16::AVX512.product[1],
+        lanes16::AVX512.product[2],
         tile_32::<q8_0::Q8_0>,
         tile_32::<q4_0::Q4_0>,
         tile_32::<q4_1::Q4_1>,
@@ -65,13 +66,10 @@ pub(crate) static TABLE: KernelTable = KernelTable {
         tile_32::<iq4_nl::Iq4Nl>,
         tile_k::<iq4_xs::Iq4Xs>,
     ],
-    tuned: {
-        let mut tuned = [true; Format::ALL.len()];
-        (tuned[0], tuned[1], tuned[2]) = (false, false, false);
-        tuned
-    },
+    tuned: [true; Format::ALL.len()],
     quantize_q8_0: quantize::quantize_q8_0,
     quantize_q8k: quantize::quantize_q8k,
+    floats: lanes16::AVX512,
 };
 
 /// A [`StripFn`](crate::dispatch::StripFn): the caller has the features.

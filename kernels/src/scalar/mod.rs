@@ -18,15 +18,16 @@ pub(crate) use dot::quantized;
 use dot::{dot_32, dot_k};
 
 use crate::block::*;
-use crate::dispatch::{KernelTable, OutStrip, StripFn, StripScratch};
+use crate::dispatch::{KernelTable, StripFn};
+use crate::lanes;
 use crate::quantize::{quantize_row_q8_0, quantize_row_q8k};
-use crate::{Activations, Format, Isa, QuantMatrix};
+use crate::{Format, Isa};
 
 /// In the order of [`Format::ALL`]. A tile is as many dots.
 const DOT: [StripFn; Format::ALL.len()] = [
-    dot_f32,
-    dot_f32,
-    dot_f32,
+    lanes::SCALAR.product[0],
+    lanes::SCALAR.product[1],
+    lanes::SCALAR.product[2],
     dot_32::<BlockQ8_0>,
     dot_32::<BlockQ4_0>,
     dot_32::<BlockQ4_1>,
@@ -48,30 +49,5 @@ pub(crate) static TABLE: KernelTable = KernelTable {
     tuned: [false; Format::ALL.len()],
     quantize_q8_0: quantize_row_q8_0,
     quantize_q8k: quantize_row_q8k,
+    floats: lanes::SCALAR,
 };
-
-pub(crate) unsafe fn dot_f32(
-    w: QuantMatrix<'_>,
-    x: Activations<'_>,
-    mut y: OutStrip<'_>,
-    _: &mut StripScratch,
-) {
-    let Activations::F32 { m, k, x } = x else { unreachable!("checked by the table") };
-    for t in 0..m {
-        for (r, y) in y.row(t).iter_mut().enumerate() {
-            let mut lanes = [0f32; 16];
-            for (i, (x, w)) in x[t * k..][..k].iter().zip(w.row(r).chunks_exact(4)).enumerate() {
-                let w = f32::from_le_bytes(w.try_into().expect("chunks of 4"));
-                lanes[i % 16] = w.mul_add(*x, lanes[i % 16]);
-            }
-            let mut n = 8;
-            while n > 0 {
-                for i in 0..n {
-                    lanes[i] += lanes[i + n];
-                }
-                n /= 2;
-            }
-            *y = lanes[0];
-        }
-    }
-}

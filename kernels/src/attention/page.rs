@@ -1,0 +1,364 @@
+//! One page, one head of keys and values, some queries.
+
+use super::Partials;
+use crate::kv_page::{BLOCK, CacheType, PAGE_LEN, PageLayout};
+use crate::lanes::{LANES, Lanes, exp};
+
+/// Queries that meet a key at a time.
+const GROUP: usize = 4;
+
+/// Vectors of keys in a page.
+const KEY_VECTORS: usize = PAGE_LEN / LANES;
+
+/// How numbers lie in a page; offsets as [`kv_page`](crate::kv_page) says.
+trait CacheFormat {
+    const TYPE: CacheType;
+    /// What a scale is.
+    type Scale<S: Lanes>: Copy;
+
+    /// The scales of the 16 keys from `key` on, in a block of keys.
+    fn key_scales<S: Lanes>(s: S, block: &[u8], key: usize) -> Self::Scale<S>;
+    /// Dimensions `2 · pair` and `2 · pair + 1` of these keys; `numbers` follow the scales.
+    fn keys<S: Lanes>(s: S, numbers: &[u8], pair: usize, key: usize, scale: Self::Scale<S>) -> [S::F; 2];
+    /// Block `b` of a value's row, which has `n_blocks`.
+    fn values<S: Lanes>(s: S, row: &[u8], n_blocks: usize, b: usize) -> [S::F; 2];
+}
+
+struct F32;
+struct F16;
+struct Q8;
+struct Q4;
+
+/// `N` bytes from `at` on.
+#[inline(always)]
+fn bytes<const N: usize>(x: &[u8], at: usize) -> &[u8; N] {
+    x[at..].first_chunk().expect("inside a page")
+}
+
+impl CacheFormat for F32 {
+    const TYPE: CacheType = CacheType::F32;
+    type Scale<S: Lanes> = ();
+
+    #[inline(always)]
+    fn key_scales<S: Lanes>(_: S, _: &[u8], _: usize) {}
+
+    #[inline(always)]
+    fn keys<S: Lanes>(s: S, numbers: &[u8], pair: usize, key: usize, _: ()) -> [S::F; 2] {
+        let at = 4 * (2 * pair * PAGE_LEN + key);
+        [s.f32_le(bytes(numbers, at)), s.f32_le(bytes(numbers, at + 4 * PAGE_LEN))]
+    }
+
+    #[inline(always)]
+    fn values<S: Lanes>(s: S, row: &[u8], _: usize, b: usize) -> [S::F; 2] {
+        [s.f32_le(bytes(row, 4 * BLOCK * b)), s.f32_le(bytes(row, 4 * BLOCK * b + 64))]
+    }
+}
+
+impl CacheFormat for F16 {
+    const TYPE: CacheType = CacheType::F16;
+    type Scale<S: Lanes> = ();
+
+    #[inline(always)]
+    fn key_scales<S: Lanes>(_: S, _: &[u8], _: usize) {}
+
+    #[inline(always)]
+    fn keys<S: Lanes>(s: S, numbers: &[u8], pair: usize, key: usize, _: ()) -> [S::F; 2] {
+        let at = 2 * (2 * pair * PAGE_LEN + key);
+        [s.f16_le(bytes(numbers, at)), s.f16_le(bytes(numbers, at + 2 * PAGE_LEN))]
+    }
+
+    #[inline(always)]
+    fn values<S: Lanes>(s: S, row: &[u8], _: usize, b: usize) -> [S::F; 2] {
+        [s.f16_le(bytes(row, 2 * BLOCK * b)), s.f16_le(bytes(row, 2 * BLOCK * b + 32))]
+    }
+}
+
+/// The scale of block `b` of a value's row, in every lane.
+#[inline(always)]
+fn value_scale<S: Lanes>(s: S, row: &[u8], b: usize) -> S::F {
+    s.splat(half::f16::from_le_bytes(*bytes(row, 2 * b)).to_f32())
+}
+
+impl CacheFormat for Q8 {
+    const TYPE: CacheType = CacheType::Q8_0;
+    type Scale<S: Lanes> = S::F;
+
+    #[inline(always)]
+    fn key_scales<S: Lanes>(s: S, block: &[u8], key: usize) -> S::F {
+        s.f16_le(bytes(block, 2 * key))
+    }
+
+    #[inline(always)]
+    fn keys<S: Lanes>(s: S, numbers: &[u8], pair: usize, key: usize, scale: S::F) -> [S::F; 2] {
+        let at = 2 * pair * PAGE_LEN + key;
+        [s.mul(s.i8(bytes(numbers, at)), scale), s.mul(s.i8(bytes(numbers, at + PAGE_LEN)), scale)]
+    }
+
+    #[inline(always)]
+    fn values<S: Lanes>(s: S, row: &[u8], n_blocks: usize, b: usize) -> [S::F; 2] {
+        let (scale, at) = (value_scale(s, row, b), 2 * n_blocks + BLOCK * b);
+        [s.mul(s.i8(bytes(row, at)), scale), s.mul(s.i8(bytes(row, at + 16)), scale)]
+    }
+}
+
+impl CacheFormat for Q4 {
+    const TYPE: CacheType = CacheType::Q4_0;
+    type Scale<S: Lanes> = S::F;
+
+    #[inline(always)]
+    fn key_scales<S: Lanes>(s: S, block: &[u8], key: usize) -> S::F {
+        s.f16_le(bytes(block, 2 * key))
+    }
+
+    #[inline(always)]
+    fn keys<S: Lanes>(s: S, numbers: &[u8], pair: usize, key: usize, scale: S::F) -> [S::F; 2] {
+        let [even, odd] = s.nibbles(bytes(numbers, pair * PAGE_LEN + key));
+        [s.mul(even, scale), s.mul(odd, scale)]
+    }
+
+    #[inline(always)]
+    fn values<S: Lanes>(s: S, row: &[u8], n_blocks: usize, b: usize) -> [S::F; 2] {
+        let scale = value_scale(s, row, b);
+        let [low, high] = s.nibbles(bytes(row, 2 * n_blocks + BLOCK / 2 * b));
+        [s.mul(low, scale), s.mul(high, scale)]
+    }
+}
+
+/// Scores, then weights, of a group of queries for the keys of a page.
+type Weights = [[f32; PAGE_LEN]; GROUP];
+
+/// The page's part of the rule in [`attention`](super), for queries in groups of four; `V` vectors of keys meet a group at a time, `P`
+/// of its queries meet a value at a time.
+#[inline(always)]
+pub(crate) fn attend_page<S: Lanes, const V: usize, const P: usize>(
+    s: S,
+    layout: &PageLayout,
+    page: &[u8],
+    kv_head: usize,
+    q: &[f32],
+    ranges: &[(u8, u8)],
+    out: &mut Partials,
+) {
+    let keys = layout.keys(page, kv_head);
+    let values = layout.values(page, kv_head);
+    let mut weights: Weights = [[0.0; PAGE_LEN]; GROUP];
+    for first in (0..ranges.len()).step_by(GROUP) {
+        let n = GROUP.min(ranges.len() - first);
+        // A short group repeats its last query, whose results are then written more than once.
+        let rows: [usize; GROUP] = std::array::from_fn(|i| first + i.min(n - 1));
+        let ranges = rows.map(|r| (ranges[r].0 as usize, ranges[r].1 as usize));
+        for r in rows {
+            (out.m[r], out.l[r]) = (f32::NEG_INFINITY, 0.0);
+            out.acc[r * out.stride..][..out.stride].fill(0.0);
+        }
+        let seen = ranges.iter().filter(|range| range.0 < range.1);
+        let Some(start) = seen.clone().map(|range| range.0).min() else { continue };
+        let end = seen.map(|range| range.1).max().unwrap_or(start);
+        let vectors = (start / LANES, end.div_ceil(LANES));
+        let d = layout.head_dim();
+        let q = rows.map(|r| &q[r * d..][..d]);
+        match (layout.k_type(), n) {
+            (CacheType::F32, 1) => scores::<S, F32, V, 1>(s, keys, q, vectors, &mut weights),
+            (CacheType::F32, _) => scores::<S, F32, V, GROUP>(s, keys, q, vectors, &mut weights),
+            (CacheType::F16, 1) => scores::<S, F16, V, 1>(s, keys, q, vectors, &mut weights),
+            (CacheType::F16, _) => scores::<S, F16, V, GROUP>(s, keys, q, vectors, &mut weights),
+            (CacheType::Q8_0, 1) => scores::<S, Q8, V, 1>(s, keys, q, vectors, &mut weights),
+            (CacheType::Q8_0, _) => scores::<S, Q8, V, GROUP>(s, keys, q, vectors, &mut weights),
+            (CacheType::Q4_0, 1) => scores::<S, Q4, V, 1>(s, keys, q, vectors, &mut weights),
+            (CacheType::Q4_0, _) => scores::<S, Q4, V, GROUP>(s, keys, q, vectors, &mut weights),
+        }
+        for i in 0..n {
+            if ranges[i].0 < ranges[i].1 {
+                (out.m[rows[i]], out.l[rows[i]]) = exponentials(s, &mut weights[i], ranges[i]);
+            }
+        }
+        for i in n..GROUP {
+            weights[i] = weights[n - 1];
+        }
+        let n_blocks = layout.n_blocks();
+        match layout.v_type() {
+            CacheType::F32 => {
+                weigh::<S, F32, P>(s, values, n_blocks, &weights, ranges, rows, n, &mut out.acc)
+            }
+            CacheType::F16 => {
+                weigh::<S, F16, P>(s, values, n_blocks, &weights, ranges, rows, n, &mut out.acc)
+            }
+            CacheType::Q8_0 => {
+                weigh::<S, Q8, P>(s, values, n_blocks, &weights, ranges, rows, n, &mut out.acc)
+            }
+            CacheType::Q4_0 => {
+                weigh::<S, Q4, P>(s, values, n_blocks, &weights, ranges, rows, n, &mut out.acc)
+            }
+        }
+    }
+}
+
+/// `q·k` of `G` queries and the key vectors `vectors.0..vectors.1`.
+#[inline(always)]
+fn scores<S: Lanes, K: CacheFormat, const V: usize, const G: usize>(
+    s: S,
+    keys: &[u8],
+    q: [&[f32]; GROUP],
+    vectors: (usize, usize),
+    out: &mut Weights,
+) {
+    let (mut v, end) = vectors;
+    while v + V <= end {
+        tile_of_scores::<S, K, V, G>(s, keys, q, v, out);
+        v += V;
+    }
+    if V > 1 {
+        while v < end {
+            tile_of_scores::<S, K, 1, G>(s, keys, q, v, out);
+            v += 1;
+        }
+    }
+}
+
+/// `q·k` of `G` queries and key vectors `first..first + V`.
+#[inline(always)]
+fn tile_of_scores<S: Lanes, K: CacheFormat, const V: usize, const G: usize>(
+    s: S,
+    keys: &[u8],
+    q: [&[f32]; GROUP],
+    first: usize,
+    out: &mut Weights,
+) {
+    debug_assert!(first + V <= KEY_VECTORS);
+    let head_dim = q[0].len();
+    let scale_bytes = PAGE_LEN * K::TYPE.scale_bytes();
+    let pair_bytes = PAGE_LEN * K::TYPE.pair_bytes();
+    let block_bytes = scale_bytes + BLOCK / 2 * pair_bytes;
+    let mut acc = [[s.splat(0.0); V]; G];
+    for (b, block) in keys.chunks(block_bytes).enumerate() {
+        let mut scales = [K::key_scales(s, block, first * LANES); V];
+        for v in 1..V {
+            scales[v] = K::key_scales(s, block, (first + v) * LANES);
+        }
+        let numbers = &block[scale_bytes..];
+        let n_pairs = (head_dim - b * BLOCK).min(BLOCK) / 2;
+        for pair in 0..n_pairs {
+            let d = b * BLOCK + 2 * pair;
+            for v in 0..V {
+                let [even, odd] = K::keys(s, numbers, pair, (first + v) * LANES, scales[v]);
+                for g in 0..G {
+                    acc[g][v] = s.fma(s.splat(q[g][d]), even, acc[g][v]);
+                    acc[g][v] = s.fma(s.splat(q[g][d + 1]), odd, acc[g][v]);
+                }
+            }
+        }
+    }
+    for g in 0..G {
+        let out = out[g].as_chunks_mut().0;
+        for v in 0..V {
+            s.store(acc[g][v], &mut out[first + v]);
+        }
+    }
+}
+
+/// Turns scores into `exp(score − largest)` inside the range and 0 outside; returns the largest and the sum.
+#[inline(always)]
+fn exponentials<S: Lanes>(s: S, scores: &mut [f32; PAGE_LEN], range: (usize, usize)) -> (f32, f32) {
+    let index = s.load(&std::array::from_fn(|i| i as f32));
+    let (vectors, _) = scores.as_chunks_mut::<LANES>();
+    let none = s.splat(f32::NEG_INFINITY);
+    let zero = s.splat(0.0);
+    // `x` where the lane's key is in the range, otherwise `y`.
+    #[inline(always)]
+    fn inside<S: Lanes>(s: S, index: S::F, v: usize, range: (usize, usize), x: S::F, y: S::F) -> S::F {
+        let index = s.add(index, s.splat((v * LANES) as f32));
+        let below_end = s.select_lt(index, s.splat(range.1 as f32), x, y);
+        s.select_lt(index, s.splat(range.0 as f32), y, below_end)
+    }
+    let mut largest = none;
+    for (v, x) in vectors.iter().enumerate() {
+        largest = s.max(largest, inside(s, index, v, range, s.load(x), none));
+    }
+    let m = s.largest(largest);
+    let mut sums = zero;
+    for (v, x) in vectors.iter_mut().enumerate() {
+        let p = inside(s, index, v, range, exp(s, s.sub(s.load(x), s.splat(m))), zero);
+        sums = s.add(sums, p);
+        s.store(p, x);
+    }
+    (m, s.sum(sums))
+}
+
+/// Adds to `acc` the values in each row's range by their weights, `P` rows of the group at a time where their ranges overlap.
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+fn weigh<S: Lanes, T: CacheFormat, const P: usize>(
+    s: S,
+    values: &[u8],
+    n_blocks: usize,
+    weights: &Weights,
+    ranges: [(usize, usize); GROUP],
+    rows: [usize; GROUP],
+    n: usize,
+    acc: &mut [f32],
+) {
+    let mut first = 0;
+    while first < n {
+        let size = if n == 1 { 1 } else { P };
+        let (mut start, mut end) = (0, PAGE_LEN);
+        for range in &ranges[first..first + size] {
+            (start, end) = (start.max(range.0), end.min(range.1));
+        }
+        if size == 1 || start >= end {
+            // Nothing in common: each row for itself.
+            (start, end) = (PAGE_LEN, PAGE_LEN);
+        }
+        let last = (first + size).min(n);
+        for i in first..last {
+            let keys = (ranges[i].0, ranges[i].1.min(start));
+            values_times::<S, T, 1>(s, values, n_blocks, [&weights[i]], keys, [rows[i]], acc);
+        }
+        if start < end {
+            let w: [&[f32; PAGE_LEN]; P] = std::array::from_fn(|i| &weights[first + i]);
+            let r: [usize; P] = std::array::from_fn(|i| rows[first + i]);
+            values_times::<S, T, P>(s, values, n_blocks, w, (start, end), r, acc);
+            for i in first..last {
+                let keys = (end, ranges[i].1);
+                values_times::<S, T, 1>(s, values, n_blocks, [&weights[i]], keys, [rows[i]], acc);
+            }
+        }
+        first += size;
+    }
+}
+
+/// `acc += Σ p·v` over the keys `keys.0..keys.1`, for `P` rows.
+#[inline(always)]
+fn values_times<S: Lanes, T: CacheFormat, const P: usize>(
+    s: S,
+    values: &[u8],
+    n_blocks: usize,
+    weights: [&[f32; PAGE_LEN]; P],
+    keys: (usize, usize),
+    rows: [usize; P],
+    acc: &mut [f32],
+) {
+    if keys.0 >= keys.1 {
+        return;
+    }
+    let stride = n_blocks * BLOCK;
+    let row_bytes = n_blocks * (T::TYPE.scale_bytes() + BLOCK / 2 * T::TYPE.pair_bytes());
+    for b in 0..n_blocks {
+        let mut sums = [[s.splat(0.0); 2]; P];
+        for i in 0..P {
+            let (halves, _) = acc[rows[i] * stride + b * BLOCK..][..BLOCK].as_chunks();
+            sums[i] = [s.load(&halves[0]), s.load(&halves[1])];
+        }
+        for (j, row) in values.chunks_exact(row_bytes).enumerate().take(keys.1).skip(keys.0) {
+            let v = T::values(s, row, n_blocks, b);
+            for i in 0..P {
+                let p = s.splat(weights[i][j]);
+                sums[i] = [s.fma(p, v[0], sums[i][0]), s.fma(p, v[1], sums[i][1])];
+            }
+        }
+        for i in 0..P {
+            let (halves, _) = acc[rows[i] * stride + b * BLOCK..][..BLOCK].as_chunks_mut();
+            s.store(sums[i][0], &mut halves[0]);
+            s.store(sums[i][1], &mut halves[1]);
+        }
+    }
+}

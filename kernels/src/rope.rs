@@ -1,0 +1,67 @@
+//! Rotary embedding of adjacent pairs (GGML's NORM layout; converters permute Hugging Face's weights to it).
+
+use crate::KernelTable;
+use crate::lanes::{LANES, Lanes};
+
+/// Writes the rotation of position `pos` for heads with `rope_dims = 2 · inv_freq.len()` rotated dimensions: `out [2 · rope_dims]`.
+///
+/// Pair `i` turns by the angle `f32(pos) · inv_freq[i]`, rounded to f32 as `transformers` does it; its sine and cosine are taken in
+/// f64 by `libm`, the same code on every machine, rounded to f32 and multiplied by `mscale` (YaRN's magnitude; 1 otherwise).
+///
+/// The first half of `out` holds `cos, cos` for each pair, the second `−sin, sin`.
+///
+/// # Panics
+/// Where `out` has another length.
+pub fn fill_rope(pos: usize, inv_freq: &[f32], mscale: f32, out: &mut [f32]) {
+    let rope_dims = 2 * inv_freq.len();
+    assert_eq!(out.len(), 2 * rope_dims, "a rotation of {rope_dims} dimensions");
+    let (cos, sin) = out.split_at_mut(rope_dims);
+    for (i, inv_freq) in inv_freq.iter().enumerate() {
+        let (s, c) = libm::sincos((pos as f32 * inv_freq) as f64);
+        let (s, c) = (s as f32 * mscale, c as f32 * mscale);
+        cos[2 * i..][..2].copy_from_slice(&[c, c]);
+        sin[2 * i..][..2].copy_from_slice(&[-s, s]);
+    }
+}
+
+impl KernelTable {
+    /// Turns the first `rope_dims` dimensions of each head of `row` (a whole number of heads) by a rotation of [`fill_rope`]:
+    /// `y[2i] = fma(x[2i], cos, x[2i+1] · −sin)` and `y[2i+1] = fma(x[2i+1], cos, x[2i] · sin)`.
+    ///
+    /// # Panics
+    /// Where `row` is no whole number of heads, `rope_dims` is odd or larger than a head, or `rotation` is not `[2 · rope_dims]`.
+    pub fn apply_rope(&self, row: &mut [f32], head_dim: usize, rope_dims: usize, rotation: &[f32]) {
+        assert!(row.len().is_multiple_of(head_dim), "a row of {} is no whole number of heads", row.len());
+        assert!(rope_dims.is_multiple_of(2) && rope_dims <= head_dim, "{rope_dims} of {head_dim} to rotate");
+        assert_eq!(rotation.len(), 2 * rope_dims, "a rotation of {rope_dims} dimensions");
+        // SAFETY: a table is handed out for an available ISA only.
+        unsafe { (self.floats.apply_rope)(row, head_dim, rope_dims, rotation) }
+    }
+}
+
+#[inline(always)]
+pub(crate) fn apply_rope<S: Lanes>(
+    s: S,
+    row: &mut [f32],
+    head_dim: usize,
+    rope_dims: usize,
+    rotation: &[f32],
+) {
+    let (cos, sin) = rotation.split_at(rope_dims);
+    let ((cos, cos_rest), (sin, sin_rest)) = (cos.as_chunks(), sin.as_chunks());
+    for head in row.chunks_exact_mut(head_dim) {
+        let (x, x_rest) = head[..rope_dims].as_chunks_mut();
+        for ((x, cos), sin) in x.iter_mut().zip(cos).zip(sin) {
+            s.store(turn(s, s.load(x), s.load(cos), s.load(sin)), x);
+        }
+        if rope_dims % LANES != 0 {
+            let turned = turn(s, s.load_part(x_rest), s.load_part(cos_rest), s.load_part(sin_rest));
+            s.store_part(turned, x_rest);
+        }
+    }
+}
+
+#[inline(always)]
+fn turn<S: Lanes>(s: S, x: S::F, cos: S::F, sin: S::F) -> S::F {
+    s.fma(x, cos, s.mul(s.swap_pairs(x), sin))
+}
