@@ -7,7 +7,6 @@ use super::merge::{Merge, Symbol, merge_all};
 use super::split::SplitRule;
 use super::vocabulary::TokenType;
 use crate::gguf::StrArray;
-use hashbrown::HashMap;
 use std::ops::Range;
 
 /// The tokens and merges of a byte-level vocabulary, decoded to plain bytes.
@@ -15,11 +14,9 @@ use std::ops::Range;
 pub(super) struct ByteLevel {
     /// The bytes of every token; those that text can become are indexed.
     tokens: Lexicon,
-    /// What a pair of tokens becomes.
-    merges: HashMap<(u32, u32), Merge>,
+    cuts: Cuts,
     /// The token of each byte.
     bytes: Box<[Option<u32>; 256]>,
-    unk: Option<u32>,
     ignore_merges: bool,
 }
 
@@ -32,22 +29,19 @@ impl ByteLevel {
         let alphabet = Alphabet::new();
         let mut tokens = Lexicon::with_capacity(vocabulary.tokens.len());
         let mut decoded = Vec::new();
-        for (token, &kind) in vocabulary.tokens.iter().zip(types) {
+        for (id, (token, &kind)) in (0..).zip(vocabulary.tokens.iter().zip(types)) {
+            let is_text = matches!(kind, TokenType::Normal | TokenType::Undefined | TokenType::Byte);
+            decoded.clear();
             // Special tokens are spelt plainly, and so is a token that strays from the alphabet.
-            let plain = matches!(kind, TokenType::Control | TokenType::UserDefined | TokenType::Unknown);
-            match !plain && alphabet.decode(token, &mut decoded) {
-                true => tokens.push(decoded.iter().copied())?,
-                false => tokens.push(token.iter().copied())?,
+            let spelt = is_text && alphabet.decode(token, &mut decoded);
+            tokens.push(if spelt { &decoded } else { token })?;
+            if is_text {
+                tokens.index(id);
             }
         }
-        let is_text =
-            |kind: TokenType| matches!(kind, TokenType::Normal | TokenType::Undefined | TokenType::Byte);
-        for (id, _) in (0u32..).zip(types).filter(|(_, kind)| is_text(**kind)) {
-            tokens.index(id);
-        }
         let bytes = Box::new(std::array::from_fn(|byte| tokens.get(&[byte as u8])));
-        let merges = merges(&vocabulary.merges, &tokens, &alphabet)?;
-        Ok(Self { tokens, merges, bytes, unk: vocabulary.unk, ignore_merges: rule.ignore_merges })
+        let cuts = Cuts::read(&vocabulary.merges, &tokens, &alphabet)?;
+        Ok(Self { tokens, cuts, bytes, ignore_merges: rule.ignore_merges })
     }
 
     /// The bytes of every token.
@@ -72,51 +66,87 @@ impl ByteLevel {
             frozen: false,
         };
         let mut symbols: Vec<Symbol> = word.iter().enumerate().map(symbol).collect();
-        merge_all(&mut symbols, |left, right| self.merges.get(&(left.id?, right.id?)).copied());
-        // A byte without a token is unknown; where nothing stands for that, it is left out.
-        let token = |symbol: Symbol| Some((symbol.id.or(self.unk)?, symbol.start..symbol.start + symbol.len));
+        merge_all(&mut symbols, |left, right| {
+            let id = self.tokens.get(&word[left.start..right.start + right.len])?;
+            let priority = self.cuts.priority(id, left.len)?;
+            Some(Merge { priority, id })
+        });
+        // A byte that has no token is left out: vocabularies learned without some rare byte have nothing to say it.
+        // (Their unknown token is an end of text, which must not come out of plain text.)
+        let token = |symbol: Symbol| Some((symbol.id?, symbol.start..symbol.start + symbol.len));
         symbols.into_iter().filter_map(token).collect()
     }
 }
 
-/// Reads the merges in order of priority.
+/// The merges, by what they make: a merge is a token and the place where it is cut in two.
 ///
-/// Merges that stand together and make the same token share a priority, so that the leftmost of them goes first. In a
-/// list that was learned no token is made twice in a row. In one derived from ranks (tekken, Llama 3: every way to cut
-/// a token in two, token after token) this is the rule of the rank-based original.
-fn merges(
-    list: &StrArray,
-    tokens: &Lexicon,
-    alphabet: &Alphabet,
-) -> Result<HashMap<(u32, u32), Merge>, TokenizerError> {
-    let mut merges = HashMap::with_capacity(list.len());
-    let (mut left, mut right, mut both) = (Vec::new(), Vec::new(), Vec::new());
-    let mut group: Option<Merge> = None;
-    for (index, text) in list.iter().enumerate() {
-        let bad = |expected: &str| {
-            let found = format!("{} at index {index}", quoted(text));
-            TokenizerError::key(keys::MERGES, found, expected)
-        };
-        let space = text.iter().skip(1).position(|&byte| byte == b' ').map(|at| at + 1);
-        let space = space.ok_or_else(|| bad("two tokens and a space between them"))?;
-        if !alphabet.decode(&text[..space], &mut left) || !alphabet.decode(&text[space + 1..], &mut right) {
-            return Err(bad("two tokens in GPT-2's alphabet of bytes"));
+/// This takes one search per token to read (a list has several merges per token, next to each other), where a map from
+/// pairs of tokens takes three per merge.
+#[derive(Debug, Clone)]
+struct Cuts {
+    /// The cuts of token `id` are those from `first[id]` to `first[id + 1]`.
+    first: Vec<u32>,
+    /// Length of the left half in bytes, and priority.
+    cuts: Vec<(u32, u32)>,
+}
+
+impl Cuts {
+    /// Reads a list of merges in order of priority.
+    ///
+    /// Merges that stand together and make the same token share a priority, so that the leftmost of them goes first.
+    /// In a list that was learned no token is made twice in a row. In one derived from ranks (tekken, Llama 3: every
+    /// way to cut a token in two, token after token) this is the rule of the rank-based original.
+    fn read(list: &StrArray, tokens: &Lexicon, alphabet: &Alphabet) -> Result<Self, TokenizerError> {
+        let mut merges = Vec::with_capacity(list.len());
+        let (mut both, mut previous) = (Vec::new(), Vec::new());
+        let mut made = None;
+        for (index, text) in list.iter().enumerate() {
+            let bad = |expected: &str| {
+                let found = format!("{} at index {index}", quoted(text));
+                TokenizerError::key(keys::MERGES, found, expected)
+            };
+            let space =
+                text.iter().position(|&byte| byte == b' ').filter(|&at| at > 0 && at + 1 < text.len());
+            let space = space.ok_or_else(|| bad("two tokens and a space between them"))?;
+            both.clear();
+            let left = alphabet.decode(&text[..space], &mut both).then_some(both.len());
+            let right = alphabet.decode(&text[space + 1..], &mut both).then_some(both.len());
+            let (Some(left), Some(_)) = (left, right) else {
+                return Err(bad("two tokens in GPT-2's alphabet of bytes"));
+            };
+            let (id, priority) = match made.filter(|_| both == previous) {
+                Some(merge) => merge,
+                None => {
+                    let id = tokens.get(&both).ok_or_else(|| bad("two tokens that make a third one"))?;
+                    (id, u32::try_from(index).unwrap_or(u32::MAX))
+                }
+            };
+            made = Some((id, priority));
+            std::mem::swap(&mut both, &mut previous);
+            merges.push((id, left as u32, priority));
         }
-        both.clear();
-        both.extend_from_slice(&left);
-        both.extend_from_slice(&right);
-        let ids = (tokens.get(&left), tokens.get(&right), tokens.get(&both));
-        let (Some(a), Some(b), Some(id)) = ids else {
-            return Err(bad("two tokens of the vocabulary that make a third one"));
-        };
-        let merge = match group {
-            Some(merge) if merge.id == id => merge,
-            _ => Merge { priority: u32::try_from(index).unwrap_or(u32::MAX), id },
-        };
-        group = Some(merge);
-        merges.entry((a, b)).or_insert(merge);
+        // Sorted by token, in the order of the list for each.
+        let mut first = vec![0u32; tokens.len() + 1];
+        for &(id, ..) in &merges {
+            first[id as usize + 1] += 1;
+        }
+        for id in 0..tokens.len() {
+            first[id + 1] += first[id];
+        }
+        let mut next = first.clone();
+        let mut cuts = vec![(0, 0); merges.len()];
+        for (id, left, priority) in merges {
+            cuts[next[id as usize] as usize] = (left, priority);
+            next[id as usize] += 1;
+        }
+        Ok(Self { first, cuts })
     }
-    Ok(merges)
+
+    /// The priority of making token `id` from a left half of `left` bytes and the rest, if the list has it.
+    fn priority(&self, id: u32, left: usize) -> Option<u32> {
+        let cuts = &self.cuts[self.first[id as usize] as usize..self.first[id as usize + 1] as usize];
+        cuts.iter().find(|cut| cut.0 as usize == left).map(|cut| cut.1)
+    }
 }
 
 /// GPT-2's way to write bytes as printable characters (`bytes_to_unicode` in openai/gpt-2's `encoder.py`): printable
@@ -139,15 +169,23 @@ impl Alphabet {
         Self { bytes }
     }
 
-    /// Replaces `out` by the bytes that `text` spells; false if it is not in the alphabet.
+    /// Appends the bytes that `text` spells; false if it is not in the alphabet, or not UTF-8.
     fn decode(&self, text: &[u8], out: &mut Vec<u8>) -> bool {
-        out.clear();
-        let Ok(text) = std::str::from_utf8(text) else { return false };
-        text.chars().all(|character| {
-            let byte = self.bytes.get(character as usize).copied().flatten();
-            out.extend(byte);
-            byte.is_some()
-        })
+        let mut rest = text;
+        while let [first, after @ ..] = rest {
+            // All characters of the alphabet are one or two bytes of UTF-8.
+            let (character, after) = match (first, after) {
+                (0..0x80, _) => (*first as usize, after),
+                (0xc2..0xe0, [second @ 0x80..0xc0, after @ ..]) => {
+                    ((*first as usize & 0x1f) << 6 | (*second as usize & 0x3f), after)
+                }
+                _ => return false,
+            };
+            let Some(byte) = self.bytes.get(character).copied().flatten() else { return false };
+            out.push(byte);
+            rest = after;
+        }
+        true
     }
 }
 
@@ -164,7 +202,10 @@ mod tests {
         let mut bytes = Vec::new();
         assert!(alphabet.decode("ĠtheĊ".as_bytes(), &mut bytes));
         assert_eq!(bytes, b" the\n");
+        assert!(alphabet.decode("a".as_bytes(), &mut bytes), "appends");
+        assert_eq!(bytes, b" the\na");
         assert!(!alphabet.decode("a b".as_bytes(), &mut bytes), "a plain space is not in the alphabet");
         assert!(!alphabet.decode("日".as_bytes(), &mut bytes));
+        assert!(!alphabet.decode(&"é".as_bytes()[..1], &mut bytes), "a character cut short");
     }
 }

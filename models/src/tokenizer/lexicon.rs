@@ -26,8 +26,8 @@ impl Lexicon {
     }
 
     /// Appends a string; its id is the number of strings before it.
-    pub(super) fn push(&mut self, string: impl IntoIterator<Item = u8>) -> Result<(), TokenizerError> {
-        self.bytes.extend(string);
+    pub(super) fn push(&mut self, string: &[u8]) -> Result<(), TokenizerError> {
+        self.bytes.extend_from_slice(string);
         let end = u32::try_from(self.bytes.len())
             .map_err(|_| TokenizerError::key(keys::TOKENS, "4 GiB of text or more", "less"))?;
         self.ends.push(end);
@@ -81,7 +81,7 @@ mod tests {
     fn finds_what_was_indexed_and_prefers_the_last() {
         let mut lexicon = Lexicon::with_capacity(4);
         for string in ["a", "", "bc", "a"] {
-            lexicon.push(string.bytes()).unwrap();
+            lexicon.push(string.as_bytes()).unwrap();
         }
         for id in [0, 1, 3] {
             lexicon.index(id);

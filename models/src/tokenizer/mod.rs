@@ -118,7 +118,13 @@ impl Tokenizer {
     pub fn new(mut vocabulary: Vocabulary) -> Result<Self, TokenizerError> {
         let mut types = vocabulary.validate()?;
         let named = Named::find(&vocabulary.tokens);
-        named.ids().for_each(|id| types[id as usize] = TokenType::Control);
+        for id in named.ids() {
+            let kind = &mut types[id as usize];
+            // Files often call these user-defined, but text must not be able to end a turn.
+            if vocabulary.types.is_empty() || matches!(kind, TokenType::UserDefined | TokenType::Undefined) {
+                *kind = TokenType::Control;
+            }
+        }
         let ids = Ids {
             bos: vocabulary.bos,
             eos: vocabulary.eos,

@@ -120,7 +120,7 @@ impl Named {
         names.iter().filter_map(|name| self.ids.get(name).copied())
     }
 
-    /// All of them: they are control tokens, even where a file says otherwise.
+    /// All of them.
     pub(super) fn ids(&self) -> impl Iterator<Item = u32> {
         self.ids.values().copied()
     }

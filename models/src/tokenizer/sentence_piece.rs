@@ -44,10 +44,10 @@ impl SentencePiece {
                 TokenType::UserDefined => {
                     // Converters write these with plain spaces.
                     let text = String::from_utf8_lossy(token).replace(' ', SPACE);
-                    pieces.push(text.bytes())?;
+                    pieces.push(text.as_bytes())?;
                     user_defined.push((id, text.into_bytes()));
                 }
-                _ => pieces.push(token.iter().copied())?,
+                _ => pieces.push(token)?,
             }
             match kind {
                 TokenType::Byte => {
@@ -59,9 +59,9 @@ impl SentencePiece {
                 _ => pieces.index(id),
             }
             match (kind, parse_byte(token)) {
-                (TokenType::Byte, Some(byte)) => surfaces.push([byte])?,
-                (TokenType::Control | TokenType::Unknown, _) => surfaces.push(token.iter().copied())?,
-                _ => surfaces.push(with_spaces(token))?,
+                (TokenType::Byte, Some(byte)) => surfaces.push(&[byte])?,
+                (TokenType::Control | TokenType::Unknown, _) => surfaces.push(token)?,
+                _ => surfaces.push(&with_spaces(token))?,
             }
         }
         let all_bytes: Option<Vec<u32>> = bytes.into_iter().collect();
