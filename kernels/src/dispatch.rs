@@ -113,6 +113,12 @@ impl KernelTable {
             Isa::Scalar => Some(&crate::scalar::TABLE),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512Vnni => Some(&crate::avx512::TABLE),
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => Some(&crate::neon::NEON),
+            #[cfg(target_arch = "aarch64")]
+            Isa::NeonDotprod => Some(&crate::neon::DOTPROD),
+            #[cfg(target_arch = "aarch64")]
+            Isa::NeonI8mm => Some(&crate::neon::I8MM),
             _ => None,
         }
     }

@@ -27,6 +27,8 @@ mod isa;
 pub mod kv_page;
 mod lanes;
 pub mod matmul;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 pub mod ops;
 mod quant_matrix;
 pub mod quantize;

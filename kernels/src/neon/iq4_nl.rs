@@ -1,0 +1,23 @@
+//! IQ4_NL: one of 16 levels each.
+
+use super::intrinsics::*;
+
+use super::dot_32::{Quant32, nibbles};
+use super::lanes::look_up;
+use crate::block::{BlockIQ4NL, F16Le};
+use crate::unpack::KVALUES_IQ4;
+
+impl Quant32 for BlockIQ4NL {
+    const OFFSET: i32 = 0;
+    const SMALL: bool = false;
+
+    #[inline(always)]
+    fn quants(&self) -> [int8x16_t; 2] {
+        nibbles(&self.qs).map(|q| look_up(&KVALUES_IQ4, q))
+    }
+
+    #[inline(always)]
+    fn heads(&self) -> [F16Le; 2] {
+        [self.d, F16Le([0; 2])]
+    }
+}
