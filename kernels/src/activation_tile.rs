@@ -115,12 +115,18 @@ impl<'a> Tile32<'a> {
 #[inline(always)]
 pub(crate) fn pairs_of_sums(sums: &[i16; 16], sub_len: usize) -> [i32; 8] {
     let pair = |a: i16, b: i16| a as u16 as i32 | (b as i32) << 16;
+    let mut pairs = [0; 8];
     if sub_len == 16 {
-        std::array::from_fn(|j| pair(sums[2 * j], sums[2 * j + 1]))
+        for (j, out) in pairs.iter_mut().enumerate() {
+            *out = pair(sums[2 * j], sums[2 * j + 1]);
+        }
     } else {
         let sum = |j: usize| sums[2 * j] + sums[2 * j + 1];
-        std::array::from_fn(|j| if j < 4 { pair(sum(2 * j), sum(2 * j + 1)) } else { 0 })
+        for (j, out) in pairs.iter_mut().enumerate().take(4) {
+            *out = pair(sum(2 * j), sum(2 * j + 1));
+        }
     }
+    pairs
 }
 
 /// Takes `n` values off the front of `room`, which is and stays aligned to 64 bytes.

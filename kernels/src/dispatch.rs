@@ -112,6 +112,12 @@ impl KernelTable {
         match isa {
             Isa::Scalar => Some(&crate::scalar::TABLE),
             #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => Some(&crate::avx2::TABLE),
+            #[cfg(target_arch = "x86_64")]
+            Isa::AvxVnni if is_x86_feature_detected!("avxvnni") => Some(&crate::avx2::TABLE_VEX_VNNI),
+            #[cfg(target_arch = "x86_64")]
+            Isa::AvxVnni => Some(&crate::avx2::TABLE_EVEX_VNNI),
+            #[cfg(target_arch = "x86_64")]
             Isa::Avx512Vnni => Some(&crate::avx512::TABLE),
             #[cfg(target_arch = "aarch64")]
             Isa::Neon => Some(&crate::neon::NEON),

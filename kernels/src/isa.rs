@@ -8,7 +8,7 @@ pub enum Isa {
     Scalar,
     /// x86-64 with AVX2, FMA and F16C.
     Avx2,
-    /// AVX2 and the 256-bit `vpdpbusd` of AVX-VNNI.
+    /// AVX2 and the 256-bit `vpdpbusd` of AVX-VNNI, or that of AVX-512 VL and VNNI.
     AvxVnni,
     /// AVX-512 F, BW, VL, DQ, VBMI and VNNI.
     Avx512Vnni,
@@ -36,7 +36,11 @@ impl Isa {
                     && is_x86_feature_detected!("f16c")
             }
             #[cfg(target_arch = "x86_64")]
-            Isa::AvxVnni => Isa::Avx2.is_available() && is_x86_feature_detected!("avxvnni"),
+            Isa::AvxVnni => {
+                Isa::Avx2.is_available()
+                    && (is_x86_feature_detected!("avxvnni")
+                        || is_x86_feature_detected!("avx512vl") && is_x86_feature_detected!("avx512vnni"))
+            }
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512Vnni => {
                 Isa::Avx2.is_available()

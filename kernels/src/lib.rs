@@ -17,6 +17,8 @@ mod activation_tile;
 pub mod activations;
 pub mod attention;
 #[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
 mod avx512;
 pub mod block;
 pub mod dequantize;

@@ -49,12 +49,13 @@ impl Heads32 {
     /// Whole blocks of the format are readable at the addresses.
     #[inline(always)]
     pub(super) unsafe fn take<F: Quant32>(&mut self, row: usize, blocks: [*const u8; 4]) {
-        for (j, block) in blocks.into_iter().enumerate() {
+        for j in 0..4 {
+            let halves = blocks[j].cast::<u16>();
             // SAFETY: a block is at least 18 bytes.
             unsafe {
-                self.d[j][row] = block.cast::<u16>().read_unaligned();
+                self.d[j][row] = halves.read_unaligned();
                 if F::HAS_MIN {
-                    self.m[j][row] = block.cast::<u16>().add(1).read_unaligned();
+                    self.m[j][row] = halves.add(1).read_unaligned();
                 }
             }
         }
@@ -64,20 +65,29 @@ impl Heads32 {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
     pub(super) fn block(&self, j: usize) -> [__m512; 2] {
-        [&self.d[j], &self.m[j]].map(|halves| {
-            // SAFETY: 32 bytes.
-            _mm512_cvtph_ps(unsafe { _mm256_loadu_si256(halves.as_ptr().cast()) })
-        })
+        // SAFETY: twice 32 bytes.
+        let (d, m) = unsafe {
+            (_mm256_loadu_si256(self.d[j].as_ptr().cast()), _mm256_loadu_si256(self.m[j].as_ptr().cast()))
+        };
+        [_mm512_cvtph_ps(d), _mm512_cvtph_ps(m)]
     }
 }
 
 /// Byte offsets of blocks `first..first + 4`; past the last of `n_blocks`, that of the last one.
 #[inline(always)]
 pub(super) fn four_blocks(first: usize, n_blocks: usize, block_bytes: usize) -> [usize; 4] {
-    [0, 1, 2, 3].map(|j| (first + j).min(n_blocks - 1) * block_bytes)
+    let block = |j: usize| (first + j).min(n_blocks - 1) * block_bytes;
+    [block(0), block(1), block(2), block(3)]
+}
+
+/// A pointer moved by each of four offsets.
+#[inline(always)]
+pub(super) fn at_each(p: *const u8, at: [usize; 4]) -> [*const u8; 4] {
+    [p.wrapping_add(at[0]), p.wrapping_add(at[1]), p.wrapping_add(at[2]), p.wrapping_add(at[3])]
 }
 
 /// The product for `M` rows of activations, `x.m == M`, into rows `first..first + M` of `y`.
+#[inline(never)]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
 fn dot<F: Quant32, const M: usize>(
     w: QuantMatrix<'_>,
@@ -101,7 +111,8 @@ fn dot<F: Quant32, const M: usize>(
                 let x = x.qs[t * x.k..][..x.k].as_ptr().cast::<u8>();
                 // SAFETY: two times 16 values of blocks that the row has.
                 xs[t] = unsafe {
-                    [load_lanes(x_blocks.map(|at| x.add(at))), load_lanes(x_blocks.map(|at| x.add(at + 16)))]
+                    let x = at_each(x, x_blocks);
+                    [load_lanes(x, 0), load_lanes(x, 16)]
                 };
                 if F::OFFSET != 0 {
                     let offset = _mm512_set1_epi8(F::OFFSET as i8);
@@ -113,9 +124,8 @@ fn dot<F: Quant32, const M: usize>(
             for g in 0..4 {
                 let mut part = [[zero; 4]; M];
                 for i in 0..4 {
-                    let row = rows.ptr(4 * g + i);
-                    rows.skip(b * block_bytes).prefetch(4 * g + i, 4 * block_bytes);
-                    let blocks = blocks.map(|at| row.wrapping_add(at));
+                    rows.prefetch(4 * g + i, blocks[0], 4 * block_bytes);
+                    let blocks = at_each(rows.ptr(4 * g + i), blocks);
                     // SAFETY: this function has the features, and a row has those blocks.
                     let [lo, hi] = unsafe {
                         heads.take::<F>(4 * g + i, blocks);

@@ -97,9 +97,9 @@ impl XBlock {
         let zero = _mm512_setzero_si512();
         let mut b = XBlock { qs: [zero; 4], start: [zero; 4] };
         for v in 0..4 {
-            let at = [0, 1, 2, 3].map(|lane| x[16 * F::ORDER[4 * v + lane]..].as_ptr().cast());
+            let lane = |l| x[16 * F::ORDER[4 * v + l]..].as_ptr().cast();
             // SAFETY: ORDER's entries are below 16, so 16 of the 256 values are there.
-            b.qs[v] = unsafe { load_lanes(at) };
+            b.qs[v] = unsafe { load_lanes([lane(0), lane(1), lane(2), lane(3)], 0) };
             if F::OFFSET != 0 {
                 let sums = _mm512_dpbusd_epi32(zero, _mm512_set1_epi8(F::OFFSET as i8), b.qs[v]);
                 b.start[v] = _mm512_sub_epi32(zero, sums);
@@ -126,9 +126,10 @@ impl XBlock {
         } else {
             let scales = _mm512_cvtepi8_epi32(scales);
             let mut sum = zero;
-            for (p, at) in [p0, p1, p2, p3].into_iter().zip(&F::SCALE_OF_DWORD) {
-                let scales = _mm512_permutexvar_epi32(dwords(at), scales);
-                sum = _mm512_add_epi32(sum, _mm512_mullo_epi32(p, scales));
+            let p = [p0, p1, p2, p3];
+            for v in 0..4 {
+                let scales = _mm512_permutexvar_epi32(dwords(&F::SCALE_OF_DWORD[v]), scales);
+                sum = _mm512_add_epi32(sum, _mm512_mullo_epi32(p[v], scales));
             }
             sum
         }
@@ -162,9 +163,9 @@ pub(super) fn pairs_of_mins(mins: [__m512i; 4]) -> [__m512i; 8] {
     );
     let second = _mm512_add_epi8(first, _mm512_set1_epi16(2));
     let mut pairs = [_mm512_setzero_si512(); 8];
-    for (v, mins) in mins.into_iter().enumerate() {
-        pairs[2 * v] = _mm512_shuffle_epi8(mins, first);
-        pairs[2 * v + 1] = _mm512_shuffle_epi8(mins, second);
+    for v in 0..4 {
+        pairs[2 * v] = _mm512_shuffle_epi8(mins[v], first);
+        pairs[2 * v + 1] = _mm512_shuffle_epi8(mins[v], second);
     }
     pairs
 }
@@ -174,13 +175,14 @@ pub(super) fn pairs_of_mins(mins: [__m512i; 4]) -> [__m512i; 8] {
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
 pub(super) fn dot_mins(mins: &[__m512i], sums: &[i32; 8]) -> __m512i {
     let mut sum = _mm512_setzero_si512();
-    for (mins, sums) in mins.iter().zip(sums) {
-        sum = _mm512_dpwssd_epi32(sum, *mins, _mm512_set1_epi32(*sums));
+    for j in 0..mins.len().min(8) {
+        sum = _mm512_dpwssd_epi32(sum, mins[j], _mm512_set1_epi32(sums[j]));
     }
     sum
 }
 
-/// The product for `M` rows of activations, `x.m == M`, into rows `t..t + M` of `y`.
+/// The product for `M` rows of activations, `x.m == M`, into rows `first..first + M` of `y`.
+#[inline(never)]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
 fn dot<F: KQuant, const M: usize>(
     w: QuantMatrix<'_>,
@@ -193,10 +195,9 @@ fn dot<F: KQuant, const M: usize>(
     let sums = x.sums.as_chunks::<16>().0;
     let n_blocks = x.k / 256;
     for r0 in (0..w.n_rows()).step_by(ROWS) {
-        let all_rows = Rows::new(&w, r0);
+        let mut rows = Rows::new(&w, r0);
         let mut acc = [_mm512_setzero_ps(); M];
         for b in 0..n_blocks {
-            let rows = all_rows.skip(b * block_bytes);
             // SAFETY: this function has the features, and rows have `n_blocks` blocks.
             let heads = unsafe { F::heads(&rows) };
             // Back to a row in each 128-bit lane: row 4·lane + register.
@@ -211,7 +212,7 @@ fn dot<F: KQuant, const M: usize>(
                 let mut part = [[_mm512_setzero_si512(); 4]; M];
                 for i in 0..4 {
                     let block = rows.ptr(4 * g + i);
-                    rows.prefetch(4 * g + i, block_bytes);
+                    rows.prefetch(4 * g + i, 0, block_bytes);
                     // SAFETY: as for the heads.
                     let q = unsafe { F::quants(block) };
                     for t in 0..M {
@@ -233,6 +234,7 @@ fn dot<F: KQuant, const M: usize>(
                     acc[t] = _mm512_fnmadd_ps(m, _mm512_mul_ps(heads.dmin, dx), acc[t]);
                 }
             }
+            rows.skip(block_bytes);
         }
         for t in 0..M {
             store_rows(&mut y.row(first + t)[r0..], acc[t]);

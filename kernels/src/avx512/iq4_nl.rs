@@ -17,6 +17,6 @@ impl Quant32 for Iq4Nl {
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
     unsafe fn quants(blocks: [*const u8; 4]) -> [__m512i; 2] {
         // SAFETY: 16 bytes of nibbles follow 2 of d.
-        kvalues(unsafe { load_lanes(blocks.map(|b| b.wrapping_add(2))) })
+        kvalues(unsafe { load_lanes(blocks, 2) })
     }
 }

@@ -13,35 +13,40 @@ const PREFETCH_BYTES: usize = 1024;
 /// Sixteen rows of a matrix, from some block on. Rows past the last one are the last one again: computed, never stored.
 #[derive(Clone, Copy)]
 pub(super) struct Rows {
-    /// Where each row's next block starts.
-    ptr: [*const u8; ROWS],
+    /// Where each row starts.
+    row: [*const u8; ROWS],
+    /// Bytes from there to the next block.
+    at: usize,
 }
 
 impl Rows {
     /// Rows `first..first + 16` of `w`, `first` being one of its rows.
     pub(super) fn new(w: &QuantMatrix<'_>, first: usize) -> Rows {
-        let ptr = std::array::from_fn(|i| w.row((first + i).min(w.n_rows() - 1)).as_ptr());
-        Rows { ptr }
+        let mut row = [std::ptr::null(); ROWS];
+        for i in 0..ROWS {
+            row[i] = w.row((first + i).min(w.n_rows() - 1)).as_ptr();
+        }
+        Rows { row, at: 0 }
     }
 
-    /// The same rows `bytes` further on.
+    /// Goes `bytes` on in every row.
     #[inline(always)]
-    pub(super) fn skip(&self, bytes: usize) -> Rows {
-        Rows { ptr: self.ptr.map(|p| p.wrapping_add(bytes)) }
+    pub(super) fn skip(&mut self, bytes: usize) {
+        self.at += bytes;
     }
 
     /// The address of row `i`'s next block.
     #[inline(always)]
     pub(super) fn ptr(&self, i: usize) -> *const u8 {
-        self.ptr[i]
+        self.row[i].wrapping_add(self.at)
     }
 
-    /// Asks for the cache lines that row `i` will need a few blocks later.
+    /// Asks for the cache lines that row `i` will need a while after those at `at..at + bytes`.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
-    pub(super) fn prefetch(&self, i: usize, block_bytes: usize) {
-        for line in (0..block_bytes).step_by(64) {
-            _mm_prefetch::<_MM_HINT_T0>(self.ptr[i].wrapping_add(PREFETCH_BYTES + line).cast());
+    pub(super) fn prefetch(&self, i: usize, at: usize, bytes: usize) {
+        for line in (at..at + bytes).step_by(64) {
+            _mm_prefetch::<_MM_HINT_T0>(self.ptr(i).wrapping_add(PREFETCH_BYTES + line).cast());
         }
     }
 
@@ -53,27 +58,28 @@ impl Rows {
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
     pub(super) unsafe fn dwords(&self, at: usize) -> [__m512i; 4] {
         let mut v = [_mm512_setzero_si512(); 4];
-        for (i, v) in v.iter_mut().enumerate() {
+        for i in 0..4 {
+            let rows = [self.ptr(i), self.ptr(i + 4), self.ptr(i + 8), self.ptr(i + 12)];
             // SAFETY: promised by the caller.
-            *v = unsafe { load_lanes([0, 4, 8, 12].map(|lane| self.ptr[i + lane].wrapping_add(at))) };
+            v[i] = unsafe { load_lanes(rows, at) };
         }
         transpose4(v)
     }
 }
 
-/// A register of four 16-byte pieces.
+/// A register of four 16-byte pieces, `at` bytes after four pointers.
 ///
 /// # Safety
-/// 16 bytes are readable at each address.
+/// 16 bytes are readable there.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
-pub(super) unsafe fn load_lanes(at: [*const u8; 4]) -> __m512i {
+pub(super) unsafe fn load_lanes(p: [*const u8; 4], at: usize) -> __m512i {
     // SAFETY: promised by the caller; the loads have no alignment.
     unsafe {
-        let v = _mm512_castsi128_si512(_mm_loadu_si128(at[0].cast()));
-        let v = _mm512_inserti32x4::<1>(v, _mm_loadu_si128(at[1].cast()));
-        let v = _mm512_inserti32x4::<2>(v, _mm_loadu_si128(at[2].cast()));
-        _mm512_inserti32x4::<3>(v, _mm_loadu_si128(at[3].cast()))
+        let v = _mm512_castsi128_si512(_mm_loadu_si128(p[0].add(at).cast()));
+        let v = _mm512_inserti32x4::<1>(v, _mm_loadu_si128(p[1].add(at).cast()));
+        let v = _mm512_inserti32x4::<2>(v, _mm_loadu_si128(p[2].add(at).cast()));
+        _mm512_inserti32x4::<3>(v, _mm_loadu_si128(p[3].add(at).cast()))
     }
 }
 
@@ -124,14 +130,14 @@ pub(super) fn transpose_lanes([a, b, c, d]: [__m512i; 4]) -> [__m512i; 4] {
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
 pub(super) fn transpose16(v: &[__m512i; 16]) -> [__m512i; 16] {
     let mut t = [[_mm512_setzero_si512(); 4]; 4];
-    for (t, v) in t.iter_mut().zip(v.as_chunks::<4>().0) {
-        *t = transpose4(*v);
+    for g in 0..4 {
+        t[g] = transpose4([v[4 * g], v[4 * g + 1], v[4 * g + 2], v[4 * g + 3]]);
     }
     let mut out = [_mm512_setzero_si512(); 16];
     for i in 0..4 {
         let lanes = transpose_lanes([t[0][i], t[1][i], t[2][i], t[3][i]]);
-        for (j, lane) in lanes.into_iter().enumerate() {
-            out[4 * j + i] = lane;
+        for j in 0..4 {
+            out[4 * j + i] = lanes[j];
         }
     }
     out

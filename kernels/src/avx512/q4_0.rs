@@ -16,7 +16,7 @@ impl Quant32 for Q4_0 {
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
     unsafe fn quants(blocks: [*const u8; 4]) -> [__m512i; 2] {
         // SAFETY: 16 bytes of nibbles follow 2 of d.
-        nibbles(unsafe { load_lanes(blocks.map(|b| b.wrapping_add(2))) })
+        nibbles(unsafe { load_lanes(blocks, 2) })
     }
 }
 

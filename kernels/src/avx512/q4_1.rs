@@ -18,6 +18,6 @@ impl Quant32 for Q4_1 {
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
     unsafe fn quants(blocks: [*const u8; 4]) -> [__m512i; 2] {
         // SAFETY: 16 bytes of nibbles follow 4 of d and m.
-        nibbles(unsafe { load_lanes(blocks.map(|b| b.wrapping_add(4))) })
+        nibbles(unsafe { load_lanes(blocks, 4) })
     }
 }

@@ -17,27 +17,27 @@ impl Quant32 for Q5_0 {
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
     unsafe fn quants(blocks: [*const u8; 4]) -> [__m512i; 2] {
         // SAFETY: 4 bytes of fifth bits and 16 of nibbles follow 2 of d.
-        unsafe { five_bits(blocks.map(|b| b.wrapping_add(2))) }
+        unsafe { five_bits(blocks, 2) }
     }
 }
 
-/// Values of five bits; bit `i` of the first four bytes is the fifth of value `i`.
+/// Values of five bits, `at` bytes into each block; bit `i` of the first four bytes is the fifth of value `i`.
 ///
 /// # Safety
-/// 20 bytes are readable at each address.
+/// 20 bytes are readable there.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
-pub(super) unsafe fn five_bits(at: [*const u8; 4]) -> [__m512i; 2] {
+pub(super) unsafe fn five_bits(blocks: [*const u8; 4], at: usize) -> [__m512i; 2] {
     // SAFETY: promised by the caller.
-    let ([lo, hi], qh) = unsafe {
-        (
-            nibbles(load_lanes(at.map(|p| p.wrapping_add(4)))),
-            at.map(|p| p.cast::<u32>().read_unaligned() as u64),
-        )
-    };
+    let [lo, hi] = nibbles(unsafe { load_lanes(blocks, at + 4) });
     // The first sixteen bits of each block are one mask of 64, the second sixteen another.
-    let lo_mask = (0..4).fold(0, |mask, j| mask | (qh[j] & 0xffff) << (16 * j));
-    let hi_mask = (0..4).fold(0, |mask, j| mask | qh[j] >> 16 << (16 * j));
+    let (mut lo_mask, mut hi_mask) = (0, 0);
+    for j in 0..4 {
+        // SAFETY: promised by the caller.
+        let bits = unsafe { blocks[j].add(at).cast::<u32>().read_unaligned() as u64 };
+        lo_mask |= (bits & 0xffff) << (16 * j);
+        hi_mask |= (bits >> 16) << (16 * j);
+    }
     let sixteen = _mm512_set1_epi8(16);
     [_mm512_mask_add_epi8(lo, lo_mask, lo, sixteen), _mm512_mask_add_epi8(hi, hi_mask, hi, sixteen)]
 }

@@ -17,6 +17,6 @@ impl Quant32 for Q5_1 {
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
     unsafe fn quants(blocks: [*const u8; 4]) -> [__m512i; 2] {
         // SAFETY: 4 bytes of fifth bits and 16 of nibbles follow 4 of d and m.
-        unsafe { five_bits(blocks.map(|b| b.wrapping_add(4))) }
+        unsafe { five_bits(blocks, 4) }
     }
 }

@@ -17,9 +17,7 @@ impl Quant32 for Q8_0 {
     unsafe fn quants(blocks: [*const u8; 4]) -> [__m512i; 2] {
         let top_bit = _mm512_set1_epi8(-128);
         // SAFETY: 32 bytes of values follow 2 of d.
-        let (lo, hi) = unsafe {
-            (load_lanes(blocks.map(|b| b.wrapping_add(2))), load_lanes(blocks.map(|b| b.wrapping_add(18))))
-        };
+        let (lo, hi) = unsafe { (load_lanes(blocks, 2), load_lanes(blocks, 18)) };
         [_mm512_xor_si512(lo, top_bit), _mm512_xor_si512(hi, top_bit)]
     }
 }

@@ -8,7 +8,7 @@
 
 use std::arch::x86_64::*;
 
-use super::dot_32::{Heads32, Quant32, four_blocks};
+use super::dot_32::{Heads32, Quant32, at_each, four_blocks};
 use super::dot_k::{KQuant, dot_mins, pairs_of_mins};
 use super::lanes::*;
 use crate::activation_tile::{TILE_CHUNK, TILE_TOKENS, Tile32, TileK, carve};
@@ -44,10 +44,12 @@ pub(super) fn tile_k<F: KQuant>(
         let mut room = scratch.bytes();
         let strip = carve::<__m512i>(&mut room, w.n_rows().div_ceil(ROWS) * group_lines);
         for (g, lines) in strip.chunks_exact_mut(group_lines).enumerate() {
-            let rows = Rows::new(&w, g * ROWS).skip(first * F::FORMAT.block_bytes());
-            for (b, lines) in lines.chunks_exact_mut(LinesK::<F>::BLOCK).enumerate() {
+            let mut rows = Rows::new(&w, g * ROWS);
+            rows.skip(first * F::FORMAT.block_bytes());
+            for lines in lines.chunks_exact_mut(LinesK::<F>::BLOCK) {
                 // SAFETY: this function has the features, and the rows have that block.
-                unsafe { unpack_k::<F>(&rows.skip(b * F::FORMAT.block_bytes()), lines) };
+                unsafe { unpack_k::<F>(&rows, lines) };
+                rows.skip(F::FORMAT.block_bytes());
             }
         }
         for t in (0..x.m).step_by(TILE_TOKENS) {
@@ -89,8 +91,9 @@ unsafe fn unpack_k<F: KQuant>(rows: &Rows, lines: &mut [__m512i]) {
         }
     }
     for v in 0..4 {
-        for (i, line) in transpose16(&quants[v]).into_iter().enumerate() {
-            lines[4 * F::ORDER[4 * v + i / 4] + i % 4] = line;
+        let dwords = transpose16(&quants[v]);
+        for i in 0..16 {
+            lines[4 * F::ORDER[4 * v + i / 4] + i % 4] = dwords[i];
         }
     }
     for j in 0..LinesK::<F>::SUBS {
@@ -109,40 +112,41 @@ unsafe fn unpack_k<F: KQuant>(rows: &Rows, lines: &mut [__m512i]) {
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
 fn multiply_k<F: KQuant>(lines: &[__m512i], tile: &TileK<'_>, b: usize, acc: &mut [__m512]) {
     let n = tile.n;
+    let acc = &mut acc[..n];
     let mut sums = [_mm512_setzero_si512(); TILE_TOKENS];
     let sums = &mut sums[..n];
     for step in 0..8 {
         let w: &[__m512i; 8] = lines[8 * step..].first_chunk().expect("eight registers a step");
         let at = (8 * b + step) * n;
-        let xs = tile.qs[at..][..n].iter().zip(&tile.starts[at..][..n]);
+        let (x, starts) = (&tile.qs[at..][..n], &tile.starts[at..][..n]);
         if F::SUB_LEN == 16 {
-            let scales = &lines[LinesK::<F>::SCALES + 2 * step..][..2];
-            for ((x, start), sum) in xs.zip(&mut *sums) {
-                let first = dot_lines::<4>(&w[..4], &x[..4], start[0]);
-                let second = dot_lines::<4>(&w[4..], &x[4..], start[1]);
-                let first = _mm512_mullo_epi32(first, scales[0]);
-                let second = _mm512_mullo_epi32(second, scales[1]);
-                *sum = _mm512_add_epi32(*sum, _mm512_add_epi32(first, second));
+            let scales = [lines[LinesK::<F>::SCALES + 2 * step], lines[LinesK::<F>::SCALES + 2 * step + 1]];
+            for t in 0..n {
+                let first = _mm512_mullo_epi32(dot_lines::<4>(&w[..4], &x[t][..4], starts[t][0]), scales[0]);
+                let second = _mm512_mullo_epi32(dot_lines::<4>(&w[4..], &x[t][4..], starts[t][1]), scales[1]);
+                sums[t] = _mm512_add_epi32(sums[t], _mm512_add_epi32(first, second));
             }
         } else {
             let scale = lines[LinesK::<F>::SCALES + step];
-            for ((x, start), sum) in xs.zip(&mut *sums) {
-                let products = dot_lines::<8>(w, x, start[0]);
-                *sum = _mm512_add_epi32(*sum, _mm512_mullo_epi32(products, scale));
+            for t in 0..n {
+                let products = dot_lines::<8>(w, &x[t], starts[t][0]);
+                sums[t] = _mm512_add_epi32(sums[t], _mm512_mullo_epi32(products, scale));
             }
         }
     }
     let d = _mm512_castsi512_ps(lines[LinesK::<F>::D]);
     let scales = &tile.scales[b * n..][..n];
-    for ((acc, sum), dx) in acc.iter_mut().zip(sums).zip(scales) {
-        *acc = _mm512_fmadd_ps(_mm512_cvtepi32_ps(*sum), _mm512_mul_ps(d, _mm512_set1_ps(*dx)), *acc);
+    for t in 0..n {
+        let d = _mm512_mul_ps(d, _mm512_set1_ps(scales[t]));
+        acc[t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums[t]), d, acc[t]);
     }
     if F::HAS_MINS {
         let dmin = _mm512_castsi512_ps(lines[LinesK::<F>::DMIN]);
         let mins = &lines[LinesK::<F>::MINS..][..LinesK::<F>::SUBS / 2];
-        for ((acc, pairs), dx) in acc.iter_mut().zip(&tile.pairs[b * n..]).zip(scales) {
-            let m = _mm512_cvtepi32_ps(dot_mins(mins, pairs));
-            *acc = _mm512_fnmadd_ps(m, _mm512_mul_ps(dmin, _mm512_set1_ps(*dx)), *acc);
+        let pairs = &tile.pairs[b * n..][..n];
+        for t in 0..n {
+            let dmin = _mm512_mul_ps(dmin, _mm512_set1_ps(scales[t]));
+            acc[t] = _mm512_fnmadd_ps(_mm512_cvtepi32_ps(dot_mins(mins, &pairs[t])), dmin, acc[t]);
         }
     }
 }
@@ -177,7 +181,8 @@ pub(super) fn tile_32<F: Quant32>(
         let mut room = scratch.bytes();
         let strip = carve::<__m512i>(&mut room, w.n_rows().div_ceil(ROWS) * group_lines);
         for (g, lines) in strip.chunks_exact_mut(group_lines).enumerate() {
-            let rows = Rows::new(&w, g * ROWS).skip(first * F::FORMAT.block_bytes());
+            let mut rows = Rows::new(&w, g * ROWS);
+            rows.skip(first * F::FORMAT.block_bytes());
             // SAFETY: this function has the features, and the rows have `n` blocks from there.
             unsafe { unpack_32::<F>(&rows, n, lines) };
         }
@@ -214,7 +219,7 @@ unsafe fn unpack_32<F: Quant32>(rows: &Rows, n: usize, lines: &mut [__m512i]) {
         let blocks = four_blocks(b, n, F::FORMAT.block_bytes());
         let mut quants = [[_mm512_setzero_si512(); ROWS]; 2];
         for i in 0..ROWS {
-            let blocks = blocks.map(|at| rows.ptr(i).wrapping_add(at));
+            let blocks = at_each(rows.ptr(i), blocks);
             // SAFETY: promised by the caller; `four_blocks` stays among them.
             let [lo, hi] = unsafe {
                 heads.take::<F>(i, blocks);
@@ -237,15 +242,16 @@ unsafe fn unpack_32<F: Quant32>(rows: &Rows, n: usize, lines: &mut [__m512i]) {
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
 fn multiply_32<F: Quant32>(lines: &[__m512i; LINES_32], tile: &Tile32<'_>, b: usize, acc: &mut [__m512]) {
     let n = tile.n;
+    let acc = &mut acc[..n];
     let w: &[__m512i; 8] = lines.first_chunk().expect("eight of ten");
     let (d, m) = (_mm512_castsi512_ps(lines[8]), _mm512_castsi512_ps(lines[9]));
-    let xs = tile.qs[b * n..][..n].iter().zip(&tile.heads[b * n..][..n]);
-    for ((x, head), acc) in xs.zip(acc) {
-        let dx = _mm512_set1_ps(head.scale);
-        let s = _mm512_cvtepi32_ps(dot_lines::<8>(w, x, head.start));
-        *acc = _mm512_fmadd_ps(s, _mm512_mul_ps(d, dx), *acc);
+    let (x, heads) = (&tile.qs[b * n..][..n], &tile.heads[b * n..][..n]);
+    for t in 0..n {
+        let dx = _mm512_set1_ps(heads[t].scale);
+        let s = _mm512_cvtepi32_ps(dot_lines::<8>(w, &x[t], heads[t].start));
+        acc[t] = _mm512_fmadd_ps(s, _mm512_mul_ps(d, dx), acc[t]);
         if F::HAS_MIN {
-            *acc = _mm512_fmadd_ps(_mm512_set1_ps(head.sum), _mm512_mul_ps(m, dx), *acc);
+            acc[t] = _mm512_fmadd_ps(_mm512_set1_ps(heads[t].sum), _mm512_mul_ps(m, dx), acc[t]);
         }
     }
 }

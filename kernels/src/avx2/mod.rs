@@ -1,0 +1,141 @@
+//! 256 bits: AVX2 alone, or with the `vpdpbusd` of AVX-VNNI or AVX-512 VL; eight weight rows at a time, one in each 32-bit lane.
+
+// Rows, registers and tokens are numbers here, and one loop's number indexes several arrays.
+#![allow(clippy::needless_range_loop)]
+
+mod dot_32;
+mod dot_k;
+mod iq4_nl;
+mod iq4_xs;
+mod lanes;
+mod q2_k;
+mod q3_k;
+mod q4_0;
+mod q4_1;
+mod q4_k;
+mod q5_0;
+mod q5_1;
+mod q5_k;
+mod q6_k;
+mod q8_0;
+mod quantize;
+mod tile;
+mod vnni;
+
+use dot_32::Quant32;
+use dot_k::KQuant;
+use vnni::{Evex, Maddubs, Sums, Vex};
+
+use crate::dispatch::{KernelTable, OutStrip, StripScratch};
+use crate::scalar::{dot_f32, quantized};
+use crate::{Activations, Format, Isa, QuantMatrix};
+
+/// AVX2, FMA and F16C.
+pub(crate) static TABLE: KernelTable = table::<Maddubs>(Isa::Avx2);
+/// These and AVX-VNNI.
+pub(crate) static TABLE_VEX_VNNI: KernelTable = table::<Vex>(Isa::AvxVnni);
+/// The first three, AVX-512 VL and VNNI.
+pub(crate) static TABLE_EVEX_VNNI: KernelTable = table::<Evex>(Isa::AvxVnni);
+
+const fn table<S: Sums>(isa: Isa) -> KernelTable {
+    let mut tuned = [true; Format::ALL.len()];
+    (tuned[0], tuned[1], tuned[2]) = (false, false, false);
+    KernelTable {
+        isa,
+        // In the order of `Format::ALL`.
+        dot: [
+            dot_f32,
+            dot_f32,
+            dot_f32,
+            dot_32::<S, q8_0::Q8_0>,
+            dot_32::<S, q4_0::Q4_0>,
+            dot_32::<S, q4_1::Q4_1>,
+            dot_32::<S, q5_0::Q5_0>,
+            dot_32::<S, q5_1::Q5_1>,
+            dot_k::<S, q2_k::Q2K>,
+            dot_k::<S, q3_k::Q3K>,
+            dot_k::<S, q4_k::Q4K>,
+            dot_k::<S, q5_k::Q5K>,
+            dot_k::<S, q6_k::Q6K>,
+            dot_32::<S, iq4_nl::Iq4Nl>,
+            dot_k::<S, iq4_xs::Iq4Xs>,
+        ],
+        tile: [
+            dot_f32,
+            dot_f32,
+            dot_f32,
+            tile_32::<S, q8_0::Q8_0>,
+            tile_32::<S, q4_0::Q4_0>,
+            tile_32::<S, q4_1::Q4_1>,
+            tile_32::<S, q5_0::Q5_0>,
+            tile_32::<S, q5_1::Q5_1>,
+            tile_k::<S, q2_k::Q2K>,
+            tile_k::<S, q3_k::Q3K>,
+            tile_k::<S, q4_k::Q4K>,
+            tile_k::<S, q5_k::Q5K>,
+            tile_k::<S, q6_k::Q6K>,
+            tile_32::<S, iq4_nl::Iq4Nl>,
+            tile_k::<S, iq4_xs::Iq4Xs>,
+        ],
+        tuned,
+        quantize_q8_0: quantize::quantize_q8_0,
+        quantize_q8k: quantize::quantize_q8k,
+    }
+}
+
+/// A [`StripFn`](crate::dispatch::StripFn): the caller has the features.
+unsafe fn dot_k<S: Sums, F: KQuant>(
+    w: QuantMatrix<'_>,
+    x: Activations<'_>,
+    y: OutStrip<'_>,
+    _: &mut StripScratch,
+) {
+    // SAFETY: promised by the caller.
+    unsafe { dot_k::dot_k::<S, F>(w, quantized(x), y) }
+}
+
+/// A [`StripFn`](crate::dispatch::StripFn): the caller has the features.
+unsafe fn dot_32<S: Sums, F: Quant32>(
+    w: QuantMatrix<'_>,
+    x: Activations<'_>,
+    y: OutStrip<'_>,
+    _: &mut StripScratch,
+) {
+    // SAFETY: promised by the caller.
+    unsafe { dot_32::dot_32::<S, F>(w, quantized(x), y) }
+}
+
+/// A [`StripFn`](crate::dispatch::StripFn): the caller has the features. Where `vpdpbusd` is missing, signed values of 8 bits are
+/// taken four tokens at a time, as they lie.
+unsafe fn tile_k<S: Sums, F: KQuant>(
+    w: QuantMatrix<'_>,
+    x: Activations<'_>,
+    y: OutStrip<'_>,
+    scratch: &mut StripScratch,
+) {
+    // SAFETY: promised by the caller.
+    unsafe {
+        if F::BITS == 8 && !S::ANY_BYTE {
+            dot_k::dot_k::<S, F>(w, quantized(x), y)
+        } else {
+            tile::tile_k::<S, F>(w, quantized(x), y, scratch)
+        }
+    }
+}
+
+/// [`tile_k`], for blocks of 32.
+unsafe fn tile_32<S: Sums, F: Quant32>(
+    w: QuantMatrix<'_>,
+    x: Activations<'_>,
+    y: OutStrip<'_>,
+    scratch: &mut StripScratch,
+) {
+    // SAFETY: promised by the caller.
+    unsafe {
+        if F::BITS == 8 && !S::ANY_BYTE {
+            dot_32::dot_32::<S, F>(w, quantized(x), y)
+        } else {
+            tile::tile_32::<S, F>(w, quantized(x), y, scratch)
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! Many activation rows: a strip of weights is unpacked once, in the order the products take it, then multiplied tile by tile.
+//!
+//! Eight rows lie as `[4 values of each row]`, 32 bytes: `vpdpbusd` with four activations of one token, broadcast, adds to eight sums
+//! at once, and no sum is ever taken across lanes. A step is 32 values: its eight registers of weights stay where they are while the
+//! tokens pass by. Out-of-order execution overlaps the tokens. Plain AVX2 adds several `vpmaddubsw` in 16 bits; signed values of 8 bits
+//! do not go through here, for their offset of 128 would saturate it.
+//!
+//! The arithmetic is that of [`dot_k`](super::dot_k) and [`dot_32`](super::dot_32).
+
+use std::arch::x86_64::*;
+
+use super::dot_32::{Heads32, Quant32, at_each, two_blocks};
+use super::dot_k::{KQuant, dot_mins, pairs_of_mins};
+use super::lanes::*;
+use super::vnni::Sums;
+use crate::activation_tile::{TILE_CHUNK, TILE_TOKENS, Tile32, TileK, carve};
+use crate::activations::QuantizedRows;
+use crate::{OutStrip, QuantMatrix, StripScratch};
+
+/// Where the registers of an unpacked K block are: 64 of values, then those of scales, one of d, and where there are mins those of
+/// their pairs and one of dmin.
+struct LinesK<F>(F);
+
+impl<F: KQuant> LinesK<F> {
+    const SUBS: usize = 256 / F::SUB_LEN;
+    const SCALES: usize = 64;
+    const D: usize = Self::SCALES + Self::SUBS;
+    const DMIN: usize = Self::D + 1;
+    const MINS: usize = Self::DMIN + 1;
+    const BLOCK: usize = if F::HAS_MINS { Self::MINS + Self::SUBS / 2 } else { Self::DMIN };
+}
+
+/// The product for a strip of K-quants.
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) fn tile_k<S: Sums, F: KQuant>(
+    w: QuantMatrix<'_>,
+    x: QuantizedRows<'_>,
+    mut y: OutStrip<'_>,
+    scratch: &mut StripScratch,
+) {
+    const CHUNK: usize = TILE_CHUNK / 256;
+    let n_blocks = x.k / 256;
+    for first in (0..n_blocks).step_by(CHUNK) {
+        let n = CHUNK.min(n_blocks - first);
+        let group_lines = n * LinesK::<F>::BLOCK;
+        let mut room = scratch.bytes();
+        let strip = carve::<__m256i>(&mut room, w.n_rows().div_ceil(ROWS) * group_lines);
+        for (g, lines) in strip.chunks_exact_mut(group_lines).enumerate() {
+            let mut rows = Rows::new(&w, g * ROWS);
+            rows.skip(first * F::FORMAT.block_bytes());
+            for lines in lines.chunks_exact_mut(LinesK::<F>::BLOCK) {
+                // SAFETY: this function has the features, and the rows have that block.
+                unsafe { unpack_k::<F>(&rows, lines) };
+                rows.skip(F::FORMAT.block_bytes());
+            }
+        }
+        for t in (0..x.m).step_by(TILE_TOKENS) {
+            let x = x.rows(t, TILE_TOKENS.min(x.m - t));
+            let tile = TileK::pack(room, &x, first, n, offset_k::<F>(), F::SUB_LEN, F::HAS_MINS);
+            for (g, lines) in strip.chunks_exact(group_lines).enumerate() {
+                let mut acc = [_mm256_setzero_ps(); TILE_TOKENS];
+                let acc = &mut acc[..x.m];
+                if first > 0 {
+                    for (i, acc) in acc.iter_mut().enumerate() {
+                        *acc = load_rows(&y.row(t + i)[g * ROWS..]);
+                    }
+                }
+                for (b, lines) in lines.chunks_exact(LinesK::<F>::BLOCK).enumerate() {
+                    multiply_k::<S, F>(lines, &tile, b, acc);
+                }
+                for (i, acc) in acc.iter().enumerate() {
+                    store_rows(&mut y.row(t + i)[g * ROWS..], *acc);
+                }
+            }
+        }
+    }
+}
+
+/// Unpacks a block of each of eight rows.
+///
+/// # Safety
+/// As [`KQuant::heads`].
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn unpack_k<F: KQuant>(rows: &Rows, lines: &mut [__m256i]) {
+    // SAFETY: promised by the caller.
+    let heads = unsafe { F::heads(rows) };
+    let mut quants = [[_mm256_setzero_si256(); ROWS]; 8];
+    for i in 0..ROWS {
+        // SAFETY: promised by the caller.
+        let q = unsafe { F::quants(rows.ptr(i)) };
+        for j in 0..8 {
+            quants[j][i] = if F::BITS == 8 { _mm256_xor_si256(q[j], _mm256_set1_epi8(-128)) } else { q[j] };
+        }
+    }
+    for j in 0..8 {
+        lines[8 * j..][..8].copy_from_slice(&transpose8(&quants[j]));
+    }
+    for j in 0..LinesK::<F>::SUBS {
+        let to_the_top = _mm256_sll_epi32(heads.scales[j / 4], _mm_cvtsi32_si128(24 - 8 * (j % 4) as i32));
+        lines[LinesK::<F>::SCALES + j] = _mm256_srai_epi32::<24>(to_the_top);
+    }
+    lines[LinesK::<F>::D] = _mm256_castps_si256(heads.d);
+    if F::HAS_MINS {
+        lines[LinesK::<F>::DMIN] = _mm256_castps_si256(heads.dmin);
+        let n = LinesK::<F>::SUBS / 2;
+        lines[LinesK::<F>::MINS..][..n].copy_from_slice(&pairs_of_mins(heads.mins)[..n]);
+    }
+}
+
+/// Adds the products of block `b` of the tile with an unpacked block to `acc`, a register a token.
+#[target_feature(enable = "avx2,fma,f16c")]
+fn multiply_k<S: Sums, F: KQuant>(lines: &[__m256i], tile: &TileK<'_>, b: usize, acc: &mut [__m256]) {
+    let n = tile.n;
+    let acc = &mut acc[..n];
+    let mut sums = [_mm256_setzero_si256(); TILE_TOKENS];
+    let sums = &mut sums[..n];
+    for step in 0..8 {
+        let w: &[__m256i; 8] = lines[8 * step..].first_chunk().expect("eight registers a step");
+        let at = (8 * b + step) * n;
+        let (x, starts) = (&tile.qs[at..][..n], &tile.starts[at..][..n]);
+        if F::SUB_LEN == 16 {
+            let scales = [lines[LinesK::<F>::SCALES + 2 * step], lines[LinesK::<F>::SCALES + 2 * step + 1]];
+            let [first_w, second_w] = w.as_chunks::<4>().0 else { unreachable!("two times four") };
+            for t in 0..n {
+                let [first_x, second_x] = x[t].as_chunks::<4>().0 else { unreachable!("two times four") };
+                // SAFETY: `S` is for this CPU.
+                let (first, second) = unsafe {
+                    (
+                        S::dot(F::BITS, _mm256_set1_epi32(starts[t][0]), first_w, first_x),
+                        S::dot(F::BITS, _mm256_set1_epi32(starts[t][1]), second_w, second_x),
+                    )
+                };
+                let first = _mm256_mullo_epi32(first, scales[0]);
+                let second = _mm256_mullo_epi32(second, scales[1]);
+                sums[t] = _mm256_add_epi32(sums[t], _mm256_add_epi32(first, second));
+            }
+        } else {
+            let scale = lines[LinesK::<F>::SCALES + step];
+            for t in 0..n {
+                // SAFETY: `S` is for this CPU.
+                let products = unsafe { S::dot(F::BITS, _mm256_set1_epi32(starts[t][0]), w, &x[t]) };
+                sums[t] = _mm256_add_epi32(sums[t], _mm256_mullo_epi32(products, scale));
+            }
+        }
+    }
+    let d = _mm256_castsi256_ps(lines[LinesK::<F>::D]);
+    let scales = &tile.scales[b * n..][..n];
+    for t in 0..n {
+        let d = _mm256_mul_ps(d, _mm256_set1_ps(scales[t]));
+        acc[t] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sums[t]), d, acc[t]);
+    }
+    if F::HAS_MINS {
+        let dmin = _mm256_castsi256_ps(lines[LinesK::<F>::DMIN]);
+        let mins = &lines[LinesK::<F>::MINS..][..LinesK::<F>::SUBS / 2];
+        let pairs = &tile.pairs[b * n..][..n];
+        for t in 0..n {
+            let dmin = _mm256_mul_ps(dmin, _mm256_set1_ps(scales[t]));
+            acc[t] = _mm256_fnmadd_ps(_mm256_cvtepi32_ps(dot_mins::<S>(mins, &pairs[t])), dmin, acc[t]);
+        }
+    }
+}
+
+/// What is added to a value in the strip.
+const fn offset_k<F: KQuant>() -> u8 {
+    if F::BITS == 8 { 128 } else { F::OFFSET }
+}
+
+/// The same.
+const fn offset_32<F: Quant32>() -> u8 {
+    if F::BITS == 8 { 128 } else { F::OFFSET }
+}
+
+/// Registers of an unpacked block of 32: values, d, m.
+const LINES_32: usize = 10;
+
+/// The product for a strip of a format in blocks of 32.
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) fn tile_32<S: Sums, F: Quant32>(
+    w: QuantMatrix<'_>,
+    x: QuantizedRows<'_>,
+    mut y: OutStrip<'_>,
+    scratch: &mut StripScratch,
+) {
+    const CHUNK: usize = TILE_CHUNK / 32;
+    let n_blocks = x.k / 32;
+    for first in (0..n_blocks).step_by(CHUNK) {
+        let n = CHUNK.min(n_blocks - first);
+        let group_lines = n * LINES_32;
+        let mut room = scratch.bytes();
+        let strip = carve::<__m256i>(&mut room, w.n_rows().div_ceil(ROWS) * group_lines);
+        for (g, lines) in strip.chunks_exact_mut(group_lines).enumerate() {
+            let mut rows = Rows::new(&w, g * ROWS);
+            rows.skip(first * F::FORMAT.block_bytes());
+            // SAFETY: this function has the features, and the rows have `n` blocks from there.
+            unsafe { unpack_32::<F>(&rows, n, lines) };
+        }
+        for t in (0..x.m).step_by(TILE_TOKENS) {
+            let x = x.rows(t, TILE_TOKENS.min(x.m - t));
+            let tile = Tile32::pack(room, &x, first, n, offset_32::<F>());
+            for (g, lines) in strip.chunks_exact(group_lines).enumerate() {
+                let mut acc = [_mm256_setzero_ps(); TILE_TOKENS];
+                let acc = &mut acc[..x.m];
+                if first > 0 {
+                    for (i, acc) in acc.iter_mut().enumerate() {
+                        *acc = load_rows(&y.row(t + i)[g * ROWS..]);
+                    }
+                }
+                for (b, lines) in lines.as_chunks().0.iter().enumerate() {
+                    multiply_32::<S, F>(lines, &tile, b, acc);
+                }
+                for (i, acc) in acc.iter().enumerate() {
+                    store_rows(&mut y.row(t + i)[g * ROWS..], *acc);
+                }
+            }
+        }
+    }
+}
+
+/// Unpacks `n` blocks of each of eight rows.
+///
+/// # Safety
+/// As [`Quant32::quants`]; the rows have that many blocks.
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn unpack_32<F: Quant32>(rows: &Rows, n: usize, lines: &mut [__m256i]) {
+    let mut heads = Heads32::ZERO;
+    for b in (0..n).step_by(2) {
+        let blocks = two_blocks(b, n, F::FORMAT.block_bytes());
+        let mut quants = [[_mm256_setzero_si256(); ROWS]; 2];
+        for i in 0..ROWS {
+            let blocks = at_each(rows.ptr(i), blocks);
+            // SAFETY: promised by the caller; `two_blocks` stays among them.
+            let q = unsafe {
+                heads.take::<F>(i, blocks);
+                F::quants(blocks)
+            };
+            for h in 0..2 {
+                quants[h][i] =
+                    if F::BITS == 8 { _mm256_xor_si256(q[h], _mm256_set1_epi8(-128)) } else { q[h] };
+            }
+        }
+        let [lo, hi] = [transpose8(&quants[0]), transpose8(&quants[1])];
+        let lines = &mut lines.as_chunks_mut::<LINES_32>().0[b..];
+        for (j, lines) in lines.iter_mut().take(2).enumerate() {
+            lines[..4].copy_from_slice(&lo[4 * j..][..4]);
+            lines[4..8].copy_from_slice(&hi[4 * j..][..4]);
+            let [d, m] = heads.block(j);
+            (lines[8], lines[9]) = (_mm256_castps_si256(d), _mm256_castps_si256(m));
+        }
+    }
+}
+
+/// Adds the products of block `b` of the tile with an unpacked block to `acc`, a register a token.
+#[target_feature(enable = "avx2,fma,f16c")]
+fn multiply_32<S: Sums, F: Quant32>(
+    lines: &[__m256i; LINES_32],
+    tile: &Tile32<'_>,
+    b: usize,
+    acc: &mut [__m256],
+) {
+    let n = tile.n;
+    let acc = &mut acc[..n];
+    let w: &[__m256i; 8] = lines.first_chunk().expect("eight of ten");
+    let (d, m) = (_mm256_castsi256_ps(lines[8]), _mm256_castsi256_ps(lines[9]));
+    let (x, heads) = (&tile.qs[b * n..][..n], &tile.heads[b * n..][..n]);
+    for t in 0..n {
+        let dx = _mm256_set1_ps(heads[t].scale);
+        // SAFETY: `S` is for this CPU.
+        let s = unsafe { S::dot(F::BITS, _mm256_set1_epi32(heads[t].start), w, &x[t]) };
+        let s = _mm256_cvtepi32_ps(s);
+        acc[t] = _mm256_fmadd_ps(s, _mm256_mul_ps(d, dx), acc[t]);
+        if F::HAS_MIN {
+            acc[t] = _mm256_fmadd_ps(_mm256_set1_ps(heads[t].sum), _mm256_mul_ps(m, dx), acc[t]);
+        }
+    }
+}
