@@ -14,7 +14,7 @@
 
 use std::arch::x86_64::*;
 
-use super::lanes::*;
+use super::rows::*;
 use super::vnni::Sums;
 use crate::activation_tile::pairs_of_sums;
 use crate::activations::QuantizedRows;

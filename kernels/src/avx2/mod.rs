@@ -7,7 +7,6 @@ mod dot_32;
 mod dot_k;
 mod iq4_nl;
 mod iq4_xs;
-mod lanes;
 mod q2_k;
 mod q3_k;
 mod q4_0;
@@ -19,6 +18,7 @@ mod q5_k;
 mod q6_k;
 mod q8_0;
 mod quantize;
+mod rows;
 mod tile;
 mod vnni;
 
@@ -27,7 +27,8 @@ use dot_k::KQuant;
 use vnni::{Evex, Maddubs, Sums, Vex};
 
 use crate::dispatch::{KernelTable, OutStrip, StripScratch};
-use crate::scalar::{dot_f32, quantized};
+use crate::lanes;
+use crate::scalar::quantized;
 use crate::{Activations, Format, Isa, QuantMatrix};
 
 /// AVX2, FMA and F16C.
@@ -38,15 +39,13 @@ pub(crate) static TABLE_VEX_VNNI: KernelTable = table::<Vex>(Isa::AvxVnni);
 pub(crate) static TABLE_EVEX_VNNI: KernelTable = table::<Evex>(Isa::AvxVnni);
 
 const fn table<S: Sums>(isa: Isa) -> KernelTable {
-    let mut tuned = [true; Format::ALL.len()];
-    (tuned[0], tuned[1], tuned[2]) = (false, false, false);
     KernelTable {
         isa,
         // In the order of `Format::ALL`.
         dot: [
-            dot_f32,
-            dot_f32,
-            dot_f32,
+            lanes::AVX2.product[0],
+            lanes::AVX2.product[1],
+            lanes::AVX2.product[2],
             dot_32::<S, q8_0::Q8_0>,
             dot_32::<S, q4_0::Q4_0>,
             dot_32::<S, q4_1::Q4_1>,
@@ -61,9 +60,9 @@ const fn table<S: Sums>(isa: Isa) -> KernelTable {
             dot_k::<S, iq4_xs::Iq4Xs>,
         ],
         tile: [
-            dot_f32,
-            dot_f32,
-            dot_f32,
+            lanes::AVX2.product[0],
+            lanes::AVX2.product[1],
+            lanes::AVX2.product[2],
             tile_32::<S, q8_0::Q8_0>,
             tile_32::<S, q4_0::Q4_0>,
             tile_32::<S, q4_1::Q4_1>,
@@ -77,9 +76,10 @@ const fn table<S: Sums>(isa: Isa) -> KernelTable {
             tile_32::<S, iq4_nl::Iq4Nl>,
             tile_k::<S, iq4_xs::Iq4Xs>,
         ],
-        tuned,
+        tuned: [true; Format::ALL.len()],
         quantize_q8_0: quantize::quantize_q8_0,
         quantize_q8k: quantize::quantize_q8k,
+        floats: lanes::AVX2,
     }
 }
 

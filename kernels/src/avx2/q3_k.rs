@@ -5,8 +5,8 @@
 use std::arch::x86_64::*;
 
 use super::dot_k::{Heads, KQuant};
-use super::lanes::*;
 use super::q2_k::pairs_of_bits;
+use super::rows::*;
 use crate::Format;
 
 pub(super) struct Q3K;

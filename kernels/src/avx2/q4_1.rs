@@ -3,8 +3,8 @@
 use std::arch::x86_64::*;
 
 use super::dot_32::Quant32;
-use super::lanes::load_lanes;
 use super::q4_0::nibbles;
+use super::rows::load_lanes;
 use crate::Format;
 
 pub(super) struct Q4_1;

@@ -11,7 +11,7 @@ use std::arch::x86_64::*;
 
 use super::dot_32::{Heads32, Quant32, at_each, two_blocks};
 use super::dot_k::{KQuant, dot_mins, pairs_of_mins};
-use super::lanes::*;
+use super::rows::*;
 use super::vnni::Sums;
 use crate::activation_tile::{TILE_CHUNK, TILE_TOKENS, Tile32, TileK, carve};
 use crate::activations::QuantizedRows;

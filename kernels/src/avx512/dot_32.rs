@@ -13,7 +13,7 @@
 
 use std::arch::x86_64::*;
 
-use super::lanes::*;
+use super::rows::*;
 use crate::activations::QuantizedRows;
 use crate::{Format, OutStrip, QuantMatrix};
 

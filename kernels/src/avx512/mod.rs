@@ -7,7 +7,6 @@ mod dot_32;
 mod dot_k;
 mod iq4_nl;
 mod iq4_xs;
-mod lanes;
 mod q2_k;
 mod q3_k;
 mod q4_0;
@@ -19,13 +18,14 @@ mod q5_k;
 mod q6_k;
 mod q8_0;
 mod quantize;
+mod rows;
 mod tile;
 
 use dot_32::Quant32;
 use dot_k::KQuant;
 
 use crate::dispatch::{KernelTable, OutStrip, StripScratch};
-use crate::lanes as lanes16;
+use crate::lanes;
 use crate::scalar::quantized;
 use crate::{Activations, Format, Isa, QuantMatrix};
 
@@ -33,9 +33,9 @@ pub(crate) static TABLE: KernelTable = KernelTable {
     isa: Isa::Avx512Vnni,
     // In the order of `Format::ALL`.
     dot: [
-        lanes16::AVX512.product[0],
-        lanes16::AVX512.product[1],
-        lanes16::AVX512.product[2],
+        lanes::AVX512.product[0],
+        lanes::AVX512.product[1],
+        lanes::AVX512.product[2],
         dot_32::<q8_0::Q8_0>,
         dot_32::<q4_0::Q4_0>,
         dot_32::<q4_1::Q4_1>,
@@ -50,9 +50,9 @@ pub(crate) static TABLE: KernelTable = KernelTable {
         dot_k::<iq4_xs::Iq4Xs>,
     ],
     tile: [
-        lanes16::AVX512.product[0],
-        lanes16::AVX512.product[1],
-        lanes16::AVX512.product[2],
+        lanes::AVX512.product[0],
+        lanes::AVX512.product[1],
+        lanes::AVX512.product[2],
         tile_32::<q8_0::Q8_0>,
         tile_32::<q4_0::Q4_0>,
         tile_32::<q4_1::Q4_1>,
@@ -69,7 +69,7 @@ pub(crate) static TABLE: KernelTable = KernelTable {
     tuned: [true; Format::ALL.len()],
     quantize_q8_0: quantize::quantize_q8_0,
     quantize_q8k: quantize::quantize_q8k,
-    floats: lanes16::AVX512,
+    floats: lanes::AVX512,
 };
 
 /// A [`StripFn`](crate::dispatch::StripFn): the caller has the features.

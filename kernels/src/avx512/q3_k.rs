@@ -5,7 +5,7 @@
 use std::arch::x86_64::*;
 
 use super::dot_k::{Heads, KQuant};
-use super::lanes::*;
+use super::rows::*;
 use crate::Format;
 
 pub(super) struct Q3K;

@@ -5,8 +5,8 @@
 use std::arch::x86_64::*;
 
 use super::dot_k::{Heads, KQuant};
-use super::lanes::*;
 use super::q4_k::heads;
+use super::rows::*;
 use crate::Format;
 
 pub(super) struct Q5K;

@@ -10,7 +10,7 @@ use std::arch::x86_64::*;
 
 use super::dot_32::{Heads32, Quant32, at_each, four_blocks};
 use super::dot_k::{KQuant, dot_mins, pairs_of_mins};
-use super::lanes::*;
+use super::rows::*;
 use crate::activation_tile::{TILE_CHUNK, TILE_TOKENS, Tile32, TileK, carve};
 use crate::activations::QuantizedRows;
 use crate::{OutStrip, QuantMatrix, StripScratch};
