@@ -1,4 +1,4 @@
-//! Reading what `golden/make.py` wrote.
+//! Reading what `golden/make.py` and `golden/make_smollm.py` wrote.
 
 use bise_models::tokenizer::{Algorithm, Tokenizer, Vocabulary};
 use serde::de::DeserializeOwned;
@@ -60,7 +60,7 @@ pub fn read_gz<T: DeserializeOwned>(name: &str) -> T {
     serde_json::from_str(&text).unwrap()
 }
 
-/// The vocabulary `v1`, `v3`, `v7` or `tekken`.
+/// The vocabulary `v1`, `v3`, `v7`, `tekken` or `smollm`.
 pub fn vocabulary(name: &str) -> Vocabulary {
     let written: Written = read_gz(&format!("{name}.json.gz"));
     let algorithm = match written.model.as_str() {
@@ -70,7 +70,7 @@ pub fn vocabulary(name: &str) -> Vocabulary {
     let n_special = written.types.iter().filter(|&&kind| kind == 3).count();
     let token = |rank: usize| written.tokens[n_special + rank].as_str();
     let merge = |pair: &[usize]| format!("{} {}", token(pair[0]), token(pair[1]));
-    let merges = written.merge_ranks.chunks(2).map(merge).collect();
+    let merges = written.merge_ranks.chunks_exact(2).map(merge).collect();
     Vocabulary {
         tokens: written.tokens.iter().collect(),
         scores: written.scores,

@@ -1,12 +1,13 @@
-//! Token for token what `sentencepiece` and `mistral_common` say, over Mistral's own vocabularies
-//! (`golden/make.py` wrote both).
+//! Token for token what `sentencepiece` and `mistral_common` say, over Mistral's own vocabularies (`golden/make.py`
+//! wrote both), and what llama.cpp says over SmolLM2's under each splitting rule (`golden/make_smollm.py`).
 
 mod fixtures;
 mod laws;
-mod rejected;
+mod metadata;
 
-use bise_models::tokenizer::{EncodeOptions, Segment, TokenizerError};
-use fixtures::{Golden, read_gz, read_json, tokenizer};
+use bise_models::tokenizer::{Algorithm, EncodeOptions, Segment, Tokenizer, TokenizerError, Vocabulary};
+use fixtures::{Golden, read_gz, read_json, tokenizer, vocabulary};
+use std::collections::HashMap;
 
 const PLAIN: EncodeOptions = EncodeOptions { add_special: false, parse_special: false };
 
@@ -33,6 +34,24 @@ fn every_string_has_the_tokens_of_the_reference() {
     assert!(golden.strings.len() >= 300, "only {} strings", golden.strings.len());
     for vocabulary in ["v1", "v3", "tekken"] {
         assert_eq!(count_differences(vocabulary, &golden), 0, "{vocabulary}");
+    }
+}
+
+#[test]
+fn every_splitting_rule_has_the_tokens_of_llama_cpp() {
+    #[derive(serde::Deserialize)]
+    struct Splits {
+        strings: Vec<String>,
+        ids: HashMap<String, Vec<Vec<u32>>>,
+    }
+    let Splits { strings, ids } = read_gz("splits.json.gz");
+    for pre in ["smollm", "llama-bpe", "gpt-2", "default"] {
+        let algorithm = Algorithm::ByteLevel { pre: pre.to_owned() };
+        let tokenizer = Tokenizer::new(Vocabulary { algorithm, ..vocabulary("smollm") }).unwrap();
+        assert_eq!(ids[pre].len(), strings.len());
+        for (text, expected) in strings.iter().zip(&ids[pre]) {
+            assert_eq!(&tokenizer.encode(text, PLAIN), expected, "{pre}: {text:?}");
+        }
     }
 }
 

@@ -1,4 +1,5 @@
-//! Vocabularies that contradict themselves are refused with a message that names file, key, found and expected.
+//! What a file says about its vocabulary counts; where it contradicts itself, it is refused with a message that names
+//! file, key, what was found and what was expected.
 
 use bise_models::gguf::{Array, Metadata, StrArray};
 use bise_models::tokenizer::{Algorithm, EncodeOptions, Tokenizer, Vocabulary};
@@ -76,6 +77,23 @@ fn unused_pieces_are_split_again() {
     let tokenizer = Tokenizer::from_metadata(&metadata).unwrap();
     assert_eq!(tokenizer.encode("ab", ALL), [1, 7], "an unused piece still leads to a longer one");
     assert_eq!(tokenizer.encode("aab", ALL), [1, 3, 4, 4, 5]);
+}
+
+#[test]
+fn tokens_known_by_name_get_their_roles() {
+    let mut metadata = small_byte_level();
+    let tokens = ["a", "b", "Ġ", "ab", "Ġab", "<fim_prefix>", "<fim_suffix>", "<fim_middle>", "<|im_end|>"];
+    metadata.set("tokenizer.ggml.tokens", Array::Str(StrArray::from_iter(tokens)));
+    let tokenizer = Tokenizer::from_metadata(&metadata).unwrap();
+    assert_eq!(tokenizer.infill("a", " ab").unwrap(), [5, 0, 6, 4, 7], "prefix, suffix, middle");
+    assert_eq!(tokenizer.eot(), Some(8));
+    assert!(tokenizer.is_end_of_generation(8) && tokenizer.is_control(8));
+    // A file that calls the end of a turn user-defined does not let a message end the turn.
+    metadata.set("tokenizer.ggml.token_type", Array::I32(vec![1, 1, 1, 1, 1, 4, 4, 4, 4]));
+    let tokenizer = Tokenizer::from_metadata(&metadata).unwrap();
+    let plain = EncodeOptions { add_special: false, parse_special: false };
+    assert_eq!(tokenizer.encode("a<|im_end|>b", ALL), [0, 8, 1]);
+    assert_eq!(tokenizer.encode("a<|im_end|>b", plain), [0, 1]);
 }
 
 #[test]
