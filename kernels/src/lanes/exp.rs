@@ -27,3 +27,39 @@ pub(crate) fn exp<S: Lanes>(s: S, x: S::F) -> S::F {
     let e = s.select_lt(x, s.splat(-87.0), zero, e);
     s.select_lt(s.splat(88.0), x, s.splat(f32::INFINITY), e)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lanes::scalar::Scalar;
+
+    fn exp_of(x: f32) -> f32 {
+        exp(Scalar, [x; 16])[5]
+    }
+
+    #[test]
+    fn within_a_unit_and_a_half_in_the_last_place() {
+        let mut worst = 0f64;
+        // Every 977th number from −87 to 88: a prime, so that no bits are left out.
+        for bits in (0..=0x42b0_0000u32).chain(0x8000_0000..=0xc2ae_0000).step_by(977) {
+            let x = f32::from_bits(bits);
+            let exact = (x as f64).exp();
+            let unit = 2f64.powi(exact.log2().floor() as i32 - 23);
+            worst = worst.max((exp_of(x) as f64 - exact).abs() / unit);
+        }
+        assert!(worst <= 1.5, "{worst} units");
+    }
+
+    #[test]
+    fn at_the_ends() {
+        assert_eq!(exp_of(0.0), 1.0);
+        assert_eq!(exp_of(-0.0), 1.0);
+        assert!(exp_of(-87.0) > 0.0);
+        assert_eq!(exp_of((-87f32).next_down()), 0.0);
+        assert_eq!(exp_of(f32::NEG_INFINITY), 0.0);
+        assert!(exp_of(88.0).is_finite());
+        assert_eq!(exp_of(88f32.next_up()), f32::INFINITY);
+        assert_eq!(exp_of(f32::INFINITY), f32::INFINITY);
+        assert!(exp_of(f32::NAN).is_nan());
+    }
+}

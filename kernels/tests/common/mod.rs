@@ -36,6 +36,7 @@ impl Random {
 }
 
 /// Where the halves of a block begin.
+#[allow(dead_code)]
 pub fn halves(format: Format) -> &'static [usize] {
     use Format::*;
     match format {
@@ -49,6 +50,7 @@ pub fn halves(format: Format) -> &'static [usize] {
 }
 
 /// Rewrites each half of each block.
+#[allow(dead_code)]
 pub fn map_halves(format: Format, bytes: &mut [u8], mut f: impl FnMut(u16) -> u16) {
     for block in bytes.chunks_exact_mut(format.block_bytes()) {
         for at in halves(format) {
