@@ -4,10 +4,12 @@
 //! whose concatenation has the best score, and spells what it does not know in bytes. **Byte-level** BPE (`gpt2`;
 //! tekken, Llama 3, SmolLM) splits text into words by an expression and merges bytes by a list. Both run inside the
 //! [`tokenizers`] crate, as a model of our own: see `bpe.rs` for why. Ids equal those of `sentencepiece` and
-//! `mistral_common` (`tests/golden_tokens.rs`).
+//! `mistral_common` (`tests/golden_tokens`).
 //!
 //! Around them stands what belongs to a file and not to an algorithm: control tokens, which are found in text only
-//! where the caller allows it, beginning and end of text, and the space that SentencePiece puts before text.
+//! where the caller allows it, beginning and end of text, and the space that SentencePiece puts before text. That space
+//! goes in at the start and after every control token, as in llama.cpp. User-defined tokens are part of the text around
+//! them, as in SentencePiece (llama.cpp puts a space after those too).
 
 mod bpe;
 mod byte_level;
