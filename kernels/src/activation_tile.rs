@@ -17,7 +17,8 @@ pub(crate) struct TileK<'a> {
     pub n: usize,
     /// `[step][token]`: the values, four to a dword.
     pub qs: &'a [[i32; 8]],
-    /// `[step][token]`: where the products start, `-offset · Σ x` over each 16 of the step, or over all 32 in the first.
+    /// `[step][token]`: where the products start, `-offset · Σ x` over each 16 of the step, or over all 32 in the first; empty where
+    /// the offset is 0.
     pub starts: &'a [[i32; 2]],
     /// `[block][token]`
     pub scales: &'a [f32],
@@ -27,7 +28,8 @@ pub(crate) struct TileK<'a> {
 
 impl<'a> TileK<'a> {
     /// Packs blocks `first..first + n_blocks` of every row of `x` into `room`, for weights that are stored with `offset` added and
-    /// have a scale for each `sub_len` of them.
+    /// have a scale for each `sub_len` of them. Inlined, so that it moves as many bytes at once as its caller may.
+    #[inline(always)]
     pub fn pack(
         mut room: &'a mut [u8],
         x: &QuantizedRows<'_>,
@@ -39,26 +41,47 @@ impl<'a> TileK<'a> {
     ) -> TileK<'a> {
         let n = x.m;
         let qs = carve::<[i32; 8]>(&mut room, 8 * n_blocks * n);
-        let starts = carve::<[i32; 2]>(&mut room, 8 * n_blocks * n);
+        let starts = carve::<[i32; 2]>(&mut room, if offset != 0 { 8 * n_blocks * n } else { 0 });
         let scales = carve::<f32>(&mut room, n_blocks * n);
         let pairs = carve::<[i32; 8]>(&mut room, if has_mins { n_blocks * n } else { 0 });
-        for t in 0..n {
-            let at = t * x.k / 256 + first;
-            let values = x.qs[256 * at..].as_chunks::<32>().0;
-            let sums = x.sums[16 * at..].as_chunks::<2>().0;
-            for step in 0..8 * n_blocks {
-                qs[step * n + t] = bytemuck::cast(values[step]);
-                let [a, b] = sums[step].map(|sum| -(offset as i32) * sum as i32);
-                starts[step * n + t] = if sub_len == 16 { [a, b] } else { [a + b, 0] };
-            }
-            for b in 0..n_blocks {
-                scales[b * n + t] = x.scales[at + b];
+        let row_blocks = x.k / 256;
+        for b in 0..n_blocks {
+            for t in 0..n {
+                let at = t * row_blocks + first + b;
+                let values = &x.qs.as_chunks::<256>().0[at];
+                prefetch_after(values);
+                for (step, values) in values.as_chunks::<32>().0.iter().enumerate() {
+                    qs[(8 * b + step) * n + t] = bytemuck::cast(*values);
+                }
+                scales[b * n + t] = x.scales[at];
+                let sums = &x.sums.as_chunks::<16>().0[at];
+                if offset != 0 {
+                    let offset = -(offset as i32);
+                    for step in 0..8 {
+                        let (one, two) = (sums[2 * step] as i32, sums[2 * step + 1] as i32);
+                        starts[(8 * b + step) * n + t] = if sub_len == 16 {
+                            [offset * one, offset * two]
+                        } else {
+                            [offset * (one + two), 0]
+                        };
+                    }
+                }
                 if has_mins {
-                    pairs[b * n + t] = pairs_of_sums(&x.sums.as_chunks::<16>().0[at + b], sub_len);
+                    pairs[b * n + t] = pairs_of_sums(sums, sub_len);
                 }
             }
         }
         TileK { n, qs, starts, scales, pairs }
+    }
+}
+
+/// Asks for the 256 values that follow these in a row: a row is too far from the next for the hardware to see them coming.
+#[inline(always)]
+fn prefetch_after(values: &[i8; 256]) {
+    use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+    for line in 4..8 {
+        // SAFETY: a hint, for any address; every x86-64 has the instruction.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(values.as_ptr().wrapping_add(64 * line)) };
     }
 }
 
@@ -86,6 +109,7 @@ pub(crate) struct Head32 {
 
 impl<'a> Tile32<'a> {
     /// Packs blocks `first..first + n_blocks` of every row of `x` into `room`, for weights that are stored with `offset` added.
+    #[inline(always)]
     pub fn pack(
         mut room: &'a mut [u8],
         x: &QuantizedRows<'_>,
@@ -96,14 +120,16 @@ impl<'a> Tile32<'a> {
         let n = x.m;
         let qs = carve::<[i32; 8]>(&mut room, n_blocks * n);
         let heads = carve::<Head32>(&mut room, n_blocks * n);
-        for t in 0..n {
-            let at = t * x.k / 32 + first;
-            let values = x.qs[32 * at..].as_chunks::<32>().0;
-            for b in 0..n_blocks {
-                qs[b * n + t] = bytemuck::cast(values[b]);
-                let sum = x.sums[at + b];
-                heads[b * n + t] =
-                    Head32 { scale: x.scales[at + b], sum: sum as f32, start: -(offset as i32) * sum as i32 };
+        let row_blocks = x.k / 32;
+        for eight in (0..n_blocks).step_by(8) {
+            for t in 0..n {
+                for b in eight..n_blocks.min(eight + 8) {
+                    let at = t * row_blocks + first + b;
+                    qs[b * n + t] = bytemuck::cast(x.qs.as_chunks::<32>().0[at]);
+                    let sum = x.sums[at];
+                    heads[b * n + t] =
+                        Head32 { scale: x.scales[at], sum: sum as f32, start: -(offset as i32) * sum as i32 };
+                }
             }
         }
         Tile32 { n, qs, heads }

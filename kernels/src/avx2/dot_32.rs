@@ -8,14 +8,13 @@
 //! ```
 //!
 //! Two blocks of a row fill two registers, 16 bytes of each block in its own 128-bit lane: first halves in one, second halves in the
-//! other. Two `vpdpbusd` (or `vpmaddubsw` and `vpmaddwd`) leave four partial sums a block. Those of eight rows become two registers, one
+//! other. `vpmaddubsw` and `vpmaddwd` leave four partial sums a block. Those of eight rows become two registers, one
 //! a block, with a lane for each row, and so are `d`, `m` and `acc`. Signed values of 8 bits are multiplied as `|q| · (x · sign q)`:
 //! an offset of 128 would saturate `vpmaddubsw`, while `|−128|` is an unsigned byte, and `x` is never −128.
 
 use std::arch::x86_64::*;
 
 use super::rows::*;
-use super::vnni::Sums;
 use crate::activations::QuantizedRows;
 use crate::{Format, OutStrip, QuantMatrix};
 
@@ -92,21 +91,19 @@ pub(super) fn at_each(p: *const u8, at: [usize; 2]) -> [*const u8; 2] {
 /// `acc + Σ q·x` over the four values of each dword.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn add_products<S: Sums, F: Quant32>(acc: __m256i, q: __m256i, x: __m256i) -> __m256i {
-    // SAFETY: `S` is for this CPU.
-    unsafe {
-        if F::BITS == 8 {
-            S::dpbusd(acc, _mm256_abs_epi8(q), _mm256_sign_epi8(x, q))
-        } else {
-            S::dpbusd(acc, q, x)
-        }
-    }
+fn add_products<F: Quant32>(acc: __m256i, q: __m256i, x: __m256i) -> __m256i {
+    let pairs = if F::BITS == 8 {
+        _mm256_maddubs_epi16(_mm256_abs_epi8(q), _mm256_sign_epi8(x, q))
+    } else {
+        _mm256_maddubs_epi16(q, x)
+    };
+    _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
 }
 
 /// The product for `M` rows of activations, `x.m == M`, into rows `first..first + M` of `y`.
 #[inline(never)]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn dot<S: Sums, F: Quant32, const M: usize>(
+fn dot<F: Quant32, const M: usize>(
     w: QuantMatrix<'_>,
     x: QuantizedRows<'_>,
     y: &mut OutStrip<'_>,
@@ -130,8 +127,7 @@ fn dot<S: Sums, F: Quant32, const M: usize>(
                 xs[t] = unsafe { [load_lanes(x, 0), load_lanes(x, 16)] };
                 if F::OFFSET != 0 {
                     let offset = _mm256_set1_epi8(F::OFFSET as i8);
-                    // SAFETY: `S` is for this CPU.
-                    let sums = unsafe { S::dpbusd(S::dpbusd(zero, offset, xs[t][0]), offset, xs[t][1]) };
+                    let sums = add_products::<F>(add_products::<F>(zero, offset, xs[t][0]), offset, xs[t][1]);
                     start[t] = _mm256_sub_epi32(zero, sums);
                 }
             }
@@ -147,8 +143,8 @@ fn dot<S: Sums, F: Quant32, const M: usize>(
                         F::quants(blocks)
                     };
                     for t in 0..M {
-                        let half = add_products::<S, F>(start[t], lo, xs[t][0]);
-                        part[t][i] = add_products::<S, F>(half, hi, xs[t][1]);
+                        let half = add_products::<F>(start[t], lo, xs[t][0]);
+                        part[t][i] = add_products::<F>(half, hi, xs[t][1]);
                     }
                 }
                 for t in 0..M {
@@ -179,14 +175,14 @@ fn dot<S: Sums, F: Quant32, const M: usize>(
 
 /// [`dot`] for any number of activation rows, four at a time.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn dot_32<S: Sums, F: Quant32>(w: QuantMatrix<'_>, x: QuantizedRows<'_>, mut y: OutStrip<'_>) {
+pub(super) fn dot_32<F: Quant32>(w: QuantMatrix<'_>, x: QuantizedRows<'_>, mut y: OutStrip<'_>) {
     for first in (0..x.m).step_by(4) {
         let x = x.rows(first, (x.m - first).min(4));
         match x.m {
-            1 => dot::<S, F, 1>(w, x, &mut y, first),
-            2 => dot::<S, F, 2>(w, x, &mut y, first),
-            3 => dot::<S, F, 3>(w, x, &mut y, first),
-            _ => dot::<S, F, 4>(w, x, &mut y, first),
+            1 => dot::<F, 1>(w, x, &mut y, first),
+            2 => dot::<F, 2>(w, x, &mut y, first),
+            3 => dot::<F, 3>(w, x, &mut y, first),
+            _ => dot::<F, 4>(w, x, &mut y, first),
         }
     }
 }

@@ -8,14 +8,13 @@
 //! ```
 //!
 //! Eight rows go together, because `acc` is a chain. A row's 256 values are eight registers; `vpmaddubsw` leaves sums of two products in
-//! 16 bits, which `vpmaddwd` (or `vpdpwssd`) multiplies by the scales and adds up. `vpdpbusd` would be one instruction too far: its sums
-//! of four would have to be packed to words again. The eight registers of partial sums become one with a lane for each row, and so are
-//! `d`, `dmin`, the mins and `acc`.
+//! 16 bits, which `vpmaddwd` multiplies by the scales and adds up. (`vpdpbusd` would be a step too far: its sums of four would have to be
+//! packed to words again.) The eight registers of partial sums become one with a lane for each row, and so are `d`, `dmin`, the mins and
+//! `acc`.
 
 use std::arch::x86_64::*;
 
 use super::rows::*;
-use super::vnni::Sums;
 use crate::activation_tile::pairs_of_sums;
 use crate::activations::QuantizedRows;
 use crate::{Format, OutStrip, QuantMatrix};
@@ -79,7 +78,7 @@ const WORD: [[i8; 32]; 8] = {
 /// `Σ_sub scale · Σ q·x` of a row and a block in eight partial sums; `scales` are in words, even sub-blocks first.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn dot_block<S: Sums, F: KQuant>(
+fn dot_block<F: KQuant>(
     q: &[__m256i; 8],
     x: &[i8; 256],
     even_odd_sums: &[i16; 16],
@@ -103,8 +102,8 @@ fn dot_block<S: Sums, F: KQuant>(
         } else {
             _mm256_maddubs_epi16(q[j], x)
         };
-        // SAFETY: `S` is for this CPU.
-        sum = unsafe { S::dpwssd(sum, products, _mm256_shuffle_epi8(scales, word)) };
+        let scaled = _mm256_madd_epi16(products, _mm256_shuffle_epi8(scales, word));
+        sum = _mm256_add_epi32(sum, scaled);
     }
     sum
 }
@@ -130,11 +129,10 @@ pub(super) fn pairs_of_mins(mins: [__m256i; 4]) -> [__m256i; 8] {
 /// `Σ_sub min · Σ x` for eight rows.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn dot_mins<S: Sums>(mins: &[__m256i], sums: &[i32; 8]) -> __m256i {
+pub(super) fn dot_mins(mins: &[__m256i], sums: &[i32; 8]) -> __m256i {
     let mut sum = _mm256_setzero_si256();
     for j in 0..mins.len().min(8) {
-        // SAFETY: `S` is for this CPU.
-        sum = unsafe { S::dpwssd(sum, mins[j], _mm256_set1_epi32(sums[j])) };
+        sum = _mm256_add_epi32(sum, _mm256_madd_epi16(mins[j], _mm256_set1_epi32(sums[j])));
     }
     sum
 }
@@ -142,7 +140,7 @@ pub(super) fn dot_mins<S: Sums>(mins: &[__m256i], sums: &[i32; 8]) -> __m256i {
 /// The product for `M` rows of activations, `x.m == M`, into rows `first..first + M` of `y`.
 #[inline(never)]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn dot<S: Sums, F: KQuant, const M: usize>(
+fn dot<F: KQuant, const M: usize>(
     w: QuantMatrix<'_>,
     x: QuantizedRows<'_>,
     y: &mut OutStrip<'_>,
@@ -181,7 +179,7 @@ fn dot<S: Sums, F: KQuant, const M: usize>(
                     let q = unsafe { F::quants(rows.ptr(4 * g + i)) };
                     let scales = _mm256_cvtepi8_epi16(_mm_shuffle_epi8(scales[i][g], even_odd));
                     for t in 0..M {
-                        part[t][i] = dot_block::<S, F>(&q, &qs[t * n_blocks + b], &even_odd_sums[t], scales);
+                        part[t][i] = dot_block::<F>(&q, &qs[t * n_blocks + b], &even_odd_sums[t], scales);
                     }
                 }
                 for t in 0..M {
@@ -195,7 +193,7 @@ fn dot<S: Sums, F: KQuant, const M: usize>(
                 acc[t] = _mm256_fmadd_ps(s, _mm256_mul_ps(heads.d, dx), acc[t]);
                 if F::HAS_MINS {
                     let pairs = pairs_of_sums(&sums[t * n_blocks + b], F::SUB_LEN);
-                    let m = _mm256_cvtepi32_ps(dot_mins::<S>(&mins[..128 / F::SUB_LEN], &pairs));
+                    let m = _mm256_cvtepi32_ps(dot_mins(&mins[..128 / F::SUB_LEN], &pairs));
                     acc[t] = _mm256_fnmadd_ps(m, _mm256_mul_ps(heads.dmin, dx), acc[t]);
                 }
             }
@@ -209,14 +207,14 @@ fn dot<S: Sums, F: KQuant, const M: usize>(
 
 /// [`dot`] for any number of activation rows, four at a time.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn dot_k<S: Sums, F: KQuant>(w: QuantMatrix<'_>, x: QuantizedRows<'_>, mut y: OutStrip<'_>) {
+pub(super) fn dot_k<F: KQuant>(w: QuantMatrix<'_>, x: QuantizedRows<'_>, mut y: OutStrip<'_>) {
     for first in (0..x.m).step_by(4) {
         let x = x.rows(first, (x.m - first).min(4));
         match x.m {
-            1 => dot::<S, F, 1>(w, x, &mut y, first),
-            2 => dot::<S, F, 2>(w, x, &mut y, first),
-            3 => dot::<S, F, 3>(w, x, &mut y, first),
-            _ => dot::<S, F, 4>(w, x, &mut y, first),
+            1 => dot::<F, 1>(w, x, &mut y, first),
+            2 => dot::<F, 2>(w, x, &mut y, first),
+            3 => dot::<F, 3>(w, x, &mut y, first),
+            _ => dot::<F, 4>(w, x, &mut y, first),
         }
     }
 }

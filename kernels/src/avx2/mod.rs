@@ -1,4 +1,6 @@
 //! 256 bits: AVX2 alone, or with the `vpdpbusd` of AVX-VNNI or AVX-512 VL; eight weight rows at a time, one in each 32-bit lane.
+//!
+//! With few activation rows the weights come from memory no faster than AVX2 multiplies them, so the three tables share those kernels.
 
 // Rows, registers and tokens are numbers here, and one loop's number indexes several arrays.
 #![allow(clippy::needless_range_loop)]
@@ -46,18 +48,18 @@ const fn table<S: Sums>(isa: Isa) -> KernelTable {
             lanes::AVX2.product[0],
             lanes::AVX2.product[1],
             lanes::AVX2.product[2],
-            dot_32::<S, q8_0::Q8_0>,
-            dot_32::<S, q4_0::Q4_0>,
-            dot_32::<S, q4_1::Q4_1>,
-            dot_32::<S, q5_0::Q5_0>,
-            dot_32::<S, q5_1::Q5_1>,
-            dot_k::<S, q2_k::Q2K>,
-            dot_k::<S, q3_k::Q3K>,
-            dot_k::<S, q4_k::Q4K>,
-            dot_k::<S, q5_k::Q5K>,
-            dot_k::<S, q6_k::Q6K>,
-            dot_32::<S, iq4_nl::Iq4Nl>,
-            dot_k::<S, iq4_xs::Iq4Xs>,
+            dot_32::<q8_0::Q8_0>,
+            dot_32::<q4_0::Q4_0>,
+            dot_32::<q4_1::Q4_1>,
+            dot_32::<q5_0::Q5_0>,
+            dot_32::<q5_1::Q5_1>,
+            dot_k::<q2_k::Q2K>,
+            dot_k::<q3_k::Q3K>,
+            dot_k::<q4_k::Q4K>,
+            dot_k::<q5_k::Q5K>,
+            dot_k::<q6_k::Q6K>,
+            dot_32::<iq4_nl::Iq4Nl>,
+            dot_k::<iq4_xs::Iq4Xs>,
         ],
         tile: [
             lanes::AVX2.product[0],
@@ -84,25 +86,15 @@ const fn table<S: Sums>(isa: Isa) -> KernelTable {
 }
 
 /// A [`StripFn`](crate::dispatch::StripFn): the caller has the features.
-unsafe fn dot_k<S: Sums, F: KQuant>(
-    w: QuantMatrix<'_>,
-    x: Activations<'_>,
-    y: OutStrip<'_>,
-    _: &mut StripScratch,
-) {
+unsafe fn dot_k<F: KQuant>(w: QuantMatrix<'_>, x: Activations<'_>, y: OutStrip<'_>, _: &mut StripScratch) {
     // SAFETY: promised by the caller.
-    unsafe { dot_k::dot_k::<S, F>(w, quantized(x), y) }
+    unsafe { dot_k::dot_k::<F>(w, quantized(x), y) }
 }
 
 /// A [`StripFn`](crate::dispatch::StripFn): the caller has the features.
-unsafe fn dot_32<S: Sums, F: Quant32>(
-    w: QuantMatrix<'_>,
-    x: Activations<'_>,
-    y: OutStrip<'_>,
-    _: &mut StripScratch,
-) {
+unsafe fn dot_32<F: Quant32>(w: QuantMatrix<'_>, x: Activations<'_>, y: OutStrip<'_>, _: &mut StripScratch) {
     // SAFETY: promised by the caller.
-    unsafe { dot_32::dot_32::<S, F>(w, quantized(x), y) }
+    unsafe { dot_32::dot_32::<F>(w, quantized(x), y) }
 }
 
 /// A [`StripFn`](crate::dispatch::StripFn): the caller has the features. Where `vpdpbusd` is missing, signed values of 8 bits are
@@ -116,7 +108,7 @@ unsafe fn tile_k<S: Sums, F: KQuant>(
     // SAFETY: promised by the caller.
     unsafe {
         if F::BITS == 8 && !S::ANY_BYTE {
-            dot_k::dot_k::<S, F>(w, quantized(x), y)
+            dot_k::dot_k::<F>(w, quantized(x), y)
         } else {
             tile::tile_k::<S, F>(w, quantized(x), y, scratch)
         }
@@ -133,7 +125,7 @@ unsafe fn tile_32<S: Sums, F: Quant32>(
     // SAFETY: promised by the caller.
     unsafe {
         if F::BITS == 8 && !S::ANY_BYTE {
-            dot_32::dot_32::<S, F>(w, quantized(x), y)
+            dot_32::dot_32::<F>(w, quantized(x), y)
         } else {
             tile::tile_32::<S, F>(w, quantized(x), y, scratch)
         }

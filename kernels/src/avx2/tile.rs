@@ -117,7 +117,9 @@ fn multiply_k<S: Sums, F: KQuant>(lines: &[__m256i], tile: &TileK<'_>, b: usize,
     for step in 0..8 {
         let w: &[__m256i; 8] = lines[8 * step..].first_chunk().expect("eight registers a step");
         let at = (8 * b + step) * n;
-        let (x, starts) = (&tile.qs[at..][..n], &tile.starts[at..][..n]);
+        let x = &tile.qs[at..][..n];
+        let starts = if offset_k::<F>() == 0 { &[] } else { &tile.starts[at..][..n] };
+        let start = |t: usize, half: usize| if offset_k::<F>() == 0 { 0 } else { starts[t][half] };
         if F::SUB_LEN == 16 {
             let scales = [lines[LinesK::<F>::SCALES + 2 * step], lines[LinesK::<F>::SCALES + 2 * step + 1]];
             let [first_w, second_w] = w.as_chunks::<4>().0 else { unreachable!("two times four") };
@@ -126,8 +128,8 @@ fn multiply_k<S: Sums, F: KQuant>(lines: &[__m256i], tile: &TileK<'_>, b: usize,
                 // SAFETY: `S` is for this CPU.
                 let (first, second) = unsafe {
                     (
-                        S::dot(F::BITS, _mm256_set1_epi32(starts[t][0]), first_w, first_x),
-                        S::dot(F::BITS, _mm256_set1_epi32(starts[t][1]), second_w, second_x),
+                        S::dot(F::BITS, _mm256_set1_epi32(start(t, 0)), first_w, first_x),
+                        S::dot(F::BITS, _mm256_set1_epi32(start(t, 1)), second_w, second_x),
                     )
                 };
                 let first = _mm256_mullo_epi32(first, scales[0]);
@@ -138,7 +140,7 @@ fn multiply_k<S: Sums, F: KQuant>(lines: &[__m256i], tile: &TileK<'_>, b: usize,
             let scale = lines[LinesK::<F>::SCALES + step];
             for t in 0..n {
                 // SAFETY: `S` is for this CPU.
-                let products = unsafe { S::dot(F::BITS, _mm256_set1_epi32(starts[t][0]), w, &x[t]) };
+                let products = unsafe { S::dot(F::BITS, _mm256_set1_epi32(start(t, 0)), w, &x[t]) };
                 sums[t] = _mm256_add_epi32(sums[t], _mm256_mullo_epi32(products, scale));
             }
         }
@@ -155,7 +157,7 @@ fn multiply_k<S: Sums, F: KQuant>(lines: &[__m256i], tile: &TileK<'_>, b: usize,
         let pairs = &tile.pairs[b * n..][..n];
         for t in 0..n {
             let dmin = _mm256_mul_ps(dmin, _mm256_set1_ps(scales[t]));
-            acc[t] = _mm256_fnmadd_ps(_mm256_cvtepi32_ps(dot_mins::<S>(mins, &pairs[t])), dmin, acc[t]);
+            acc[t] = _mm256_fnmadd_ps(_mm256_cvtepi32_ps(dot_mins(mins, &pairs[t])), dmin, acc[t]);
         }
     }
 }

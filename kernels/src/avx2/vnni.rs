@@ -1,32 +1,20 @@
 //! Sums of products in 256 bits, the one thing in which plain AVX2 and the two encodings of VNNI differ.
 //!
-//! The instructions are written as `asm!` because a function for AVX2 cannot take in one that is compiled for AVX-VNNI; so every kernel
-//! is one body, generic over [`Sums`].
+//! `vpdpbusd` is written as `asm!` because a function for AVX2 cannot take in one that is compiled for AVX-VNNI; so the tiles are one
+//! body, generic over [`Sums`].
 
 use std::arch::asm;
 use std::arch::x86_64::*;
 
 /// How products are added up.
 pub(super) trait Sums {
-    /// Whether [`Sums::dpbusd`] is exact for any unsigned byte, not only for those up to 128.
+    /// Whether [`Sums::dot`] is exact for any unsigned byte, not only for those below 64.
     const ANY_BYTE: bool;
-
-    /// `acc + Σ u·s` over the four bytes of each dword, `u` unsigned, `s` in `−127..=127`.
-    ///
-    /// # Safety
-    /// The CPU has AVX2, and what the implementor needs besides.
-    unsafe fn dpbusd(acc: __m256i, u: __m256i, s: __m256i) -> __m256i;
-
-    /// `acc + Σ a·b` over the two words of each dword.
-    ///
-    /// # Safety
-    /// As [`Sums::dpbusd`].
-    unsafe fn dpwssd(acc: __m256i, a: __m256i, b: __m256i) -> __m256i;
 
     /// `acc + Σ w[i]·x[i]`, four values of one token broadcast to each register of weights below `2^bits`.
     ///
     /// # Safety
-    /// As [`Sums::dpbusd`].
+    /// The CPU has AVX2, and what the implementor needs besides.
     unsafe fn dot<const N: usize>(bits: u32, acc: __m256i, w: &[__m256i; N], x: &[i32; N]) -> __m256i;
 }
 
@@ -36,24 +24,11 @@ pub(super) struct Maddubs;
 impl Sums for Maddubs {
     const ANY_BYTE: bool = false;
 
-    #[inline]
-    #[target_feature(enable = "avx2,fma,f16c")]
-    unsafe fn dpbusd(acc: __m256i, u: __m256i, s: __m256i) -> __m256i {
-        let words = _mm256_maddubs_epi16(u, s);
-        _mm256_add_epi32(acc, _mm256_madd_epi16(words, _mm256_set1_epi16(1)))
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx2,fma,f16c")]
-    unsafe fn dpwssd(acc: __m256i, a: __m256i, b: __m256i) -> __m256i {
-        _mm256_add_epi32(acc, _mm256_madd_epi16(a, b))
-    }
-
     /// Pairs of products of `bits` by 7 bits are summed in 16 bits for as long as they fit.
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn dot<const N: usize>(bits: u32, acc: __m256i, w: &[__m256i; N], x: &[i32; N]) -> __m256i {
-        let fit = (0x7fff / (2 * 127 * ((1 << bits) - 1))).min(N);
+        let fit = (0x7fff / (2 * 127 * ((1 << bits) - 1))).clamp(1, N);
         let (mut acc, mut i) = (acc, 0);
         while i < N {
             let mut words = _mm256_maddubs_epi16(w[i], _mm256_set1_epi32(x[i]));
@@ -69,7 +44,7 @@ impl Sums for Maddubs {
 }
 
 macro_rules! vnni {
-    ($(#[$doc:meta])* $name:ident, $dpbusd:literal, $dpwssd:literal) => {
+    ($(#[$doc:meta])* $name:ident, $dpbusd:literal) => {
         $(#[$doc])*
         pub(super) struct $name;
 
@@ -78,33 +53,13 @@ macro_rules! vnni {
 
             #[inline]
             #[target_feature(enable = "avx2,fma,f16c")]
-            unsafe fn dpbusd(mut acc: __m256i, u: __m256i, s: __m256i) -> __m256i {
-                // SAFETY: the caller's CPU has the instruction; it touches registers only.
-                unsafe {
-                    asm!($dpbusd, inout(ymm_reg) acc, in(ymm_reg) u, in(ymm_reg) s,
-                        options(pure, nomem, nostack, preserves_flags));
-                }
-                acc
-            }
-
-            #[inline]
-            #[target_feature(enable = "avx2,fma,f16c")]
-            unsafe fn dpwssd(mut acc: __m256i, a: __m256i, b: __m256i) -> __m256i {
-                // SAFETY: as above.
-                unsafe {
-                    asm!($dpwssd, inout(ymm_reg) acc, in(ymm_reg) a, in(ymm_reg) b,
-                        options(pure, nomem, nostack, preserves_flags));
-                }
-                acc
-            }
-
-            #[inline]
-            #[target_feature(enable = "avx2,fma,f16c")]
-            unsafe fn dot<const N: usize>(_: u32, acc: __m256i, w: &[__m256i; N], x: &[i32; N]) -> __m256i {
-                let mut acc = acc;
+            unsafe fn dot<const N: usize>(_: u32, mut acc: __m256i, w: &[__m256i; N], x: &[i32; N]) -> __m256i {
                 for i in 0..N {
-                    // SAFETY: promised by the caller.
-                    acc = unsafe { Self::dpbusd(acc, w[i], _mm256_set1_epi32(x[i])) };
+                    // SAFETY: the caller's CPU has the instruction; it touches registers only.
+                    unsafe {
+                        asm!($dpbusd, inout(ymm_reg) acc, in(ymm_reg) w[i], in(ymm_reg) _mm256_set1_epi32(x[i]),
+                            options(pure, nomem, nostack, preserves_flags));
+                    }
                 }
                 acc
             }
@@ -114,10 +69,10 @@ macro_rules! vnni {
 
 vnni! {
     /// AVX-VNNI.
-    Vex, "{{vex}} vpdpbusd {0}, {1}, {2}", "{{vex}} vpdpwssd {0}, {1}, {2}"
+    Vex, "{{vex}} vpdpbusd {0}, {1}, {2}"
 }
 
 vnni! {
     /// AVX-512 VL and VNNI.
-    Evex, "{{evex}} vpdpbusd {0}, {1}, {2}", "{{evex}} vpdpwssd {0}, {1}, {2}"
+    Evex, "{{evex}} vpdpbusd {0}, {1}, {2}"
 }

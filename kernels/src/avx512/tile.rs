@@ -118,18 +118,20 @@ fn multiply_k<F: KQuant>(lines: &[__m512i], tile: &TileK<'_>, b: usize, acc: &mu
     for step in 0..8 {
         let w: &[__m512i; 8] = lines[8 * step..].first_chunk().expect("eight registers a step");
         let at = (8 * b + step) * n;
-        let (x, starts) = (&tile.qs[at..][..n], &tile.starts[at..][..n]);
+        let x = &tile.qs[at..][..n];
+        let starts = if F::OFFSET == 0 { &[] } else { &tile.starts[at..][..n] };
+        let start = |t: usize, half: usize| if F::OFFSET == 0 { 0 } else { starts[t][half] };
         if F::SUB_LEN == 16 {
             let scales = [lines[LinesK::<F>::SCALES + 2 * step], lines[LinesK::<F>::SCALES + 2 * step + 1]];
             for t in 0..n {
-                let first = _mm512_mullo_epi32(dot_lines::<4>(&w[..4], &x[t][..4], starts[t][0]), scales[0]);
-                let second = _mm512_mullo_epi32(dot_lines::<4>(&w[4..], &x[t][4..], starts[t][1]), scales[1]);
+                let first = _mm512_mullo_epi32(dot_lines::<4>(&w[..4], &x[t][..4], start(t, 0)), scales[0]);
+                let second = _mm512_mullo_epi32(dot_lines::<4>(&w[4..], &x[t][4..], start(t, 1)), scales[1]);
                 sums[t] = _mm512_add_epi32(sums[t], _mm512_add_epi32(first, second));
             }
         } else {
             let scale = lines[LinesK::<F>::SCALES + step];
             for t in 0..n {
-                let products = dot_lines::<8>(w, &x[t], starts[t][0]);
+                let products = dot_lines::<8>(w, &x[t], start(t, 0));
                 sums[t] = _mm512_add_epi32(sums[t], _mm512_mullo_epi32(products, scale));
             }
         }
