@@ -54,9 +54,10 @@ pub struct StripScratch {
     lines: Vec<CacheLine>,
 }
 
+/// 64 bytes at an address that they divide.
 #[repr(C, align(64))]
 #[derive(Clone, Copy, bytemuck::Zeroable, bytemuck::Pod)]
-struct CacheLine([u8; 64]);
+pub struct CacheLine([u8; 64]);
 
 impl StripScratch {
     /// Room for `bytes` bytes.

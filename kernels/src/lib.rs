@@ -42,7 +42,7 @@ pub mod unpack;
 pub use activations::{ActivationBuffer, ActivationKind, Activations, NotFinite, QuantizedRows};
 pub use attention::{Attention, AttentionScratch, Partials, attention};
 pub use dequantize::dequantize_row;
-pub use dispatch::{KernelTable, OutStrip, StripScratch};
+pub use dispatch::{CacheLine, KernelTable, OutStrip, StripScratch};
 pub use format::Format;
 pub use isa::Isa;
 pub use kv_page::{CacheType, PAGE_LEN, PageLayout};

@@ -50,6 +50,17 @@ impl TensorBytes {
         assert!(range.start <= range.end && range.end <= storage.len());
         TensorBytes { storage, range }
     }
+
+    /// A part of the data.
+    ///
+    /// # Panics
+    /// If `range` is not inside.
+    #[must_use]
+    pub fn slice(&self, range: Range<usize>) -> TensorBytes {
+        assert!(range.start <= range.end && range.end <= self.range.len());
+        let start = self.range.start;
+        TensorBytes::new(self.storage.clone(), start + range.start..start + range.end)
+    }
 }
 
 impl Deref for TensorBytes {

@@ -1,0 +1,298 @@
+//! Tensor names → matrices that borrow the file. Nothing is copied but a norm stored in 16 bits.
+
+use std::collections::HashSet;
+
+use bise_kernels::ops::LeF32;
+use bise_kernels::{Format, QuantMatrix};
+use half::{bf16, f16};
+
+use crate::config::MistralConfig;
+use crate::gguf::{GgufError, GgufFile, TensorBytes, TensorInfo, TensorType};
+
+/// A weight matrix `[n_rows, k]` of the file.
+#[derive(Clone, Debug)]
+pub struct Matrix {
+    bytes: TensorBytes,
+    format: Format,
+    n_rows: usize,
+    k: usize,
+}
+
+impl Matrix {
+    /// The matrix, for a product.
+    pub fn view(&self) -> QuantMatrix<'_> {
+        QuantMatrix::new(&self.bytes, self.format, self.n_rows, self.k).expect("checked when it was loaded")
+    }
+
+    /// How its weights are stored.
+    pub fn format(&self) -> Format {
+        self.format
+    }
+}
+
+/// The weight of an RMSNorm.
+#[derive(Clone, Debug)]
+pub enum Norm {
+    /// F32, in the file.
+    Mapped(TensorBytes),
+    /// Widened from 16 bits.
+    Widened(Box<[u8]>),
+}
+
+impl Norm {
+    /// One weight a channel.
+    pub fn view(&self) -> LeF32<'_> {
+        let bytes: &[u8] = match self {
+            Norm::Mapped(bytes) => bytes,
+            Norm::Widened(bytes) => bytes,
+        };
+        LeF32::new(bytes).expect("4 bytes a weight")
+    }
+}
+
+/// The matrices of a SwiGLU feed-forward.
+#[derive(Clone, Debug)]
+pub struct FeedForward {
+    /// `[n_ff, n_embd]`
+    pub gate: Matrix,
+    /// `[n_ff, n_embd]`
+    pub up: Matrix,
+    /// `[n_embd, n_ff]`
+    pub down: Matrix,
+}
+
+/// A layer's feed-forward, dense or sparse.
+#[derive(Clone, Debug)]
+pub enum FeedForwards {
+    /// One for all tokens.
+    Dense(FeedForward),
+    /// Mixtral's.
+    Experts {
+        /// `[n_experts, n_embd]`
+        router: Matrix,
+        /// One a piece.
+        experts: Vec<FeedForward>,
+    },
+}
+
+/// One transformer layer.
+#[derive(Clone, Debug)]
+pub struct Layer {
+    /// Before attention, `[n_embd]`.
+    pub attn_norm: Norm,
+    /// `[n_heads · head_dim, n_embd]`
+    pub attn_q: Matrix,
+    /// `[n_kv_heads · head_dim, n_embd]`
+    pub attn_k: Matrix,
+    /// `[n_kv_heads · head_dim, n_embd]`
+    pub attn_v: Matrix,
+    /// `[n_embd, n_heads · head_dim]`
+    pub attn_output: Matrix,
+    /// Before the feed-forward, `[n_embd]`.
+    pub ffn_norm: Norm,
+    /// The feed-forward.
+    pub ffn: FeedForwards,
+}
+
+/// All weights of a model.
+#[derive(Clone, Debug)]
+pub struct Weights {
+    /// `[n_vocab, n_embd]`
+    pub token_embd: Matrix,
+    /// The layers, first to last.
+    pub layers: Vec<Layer>,
+    /// `[n_embd]`
+    pub output_norm: Norm,
+    /// `[n_vocab, n_embd]`; the embedding where the file ties them.
+    pub output: Matrix,
+    /// Llama 3's divisors of the rotary frequencies, `[rope dims / 2]`.
+    pub rope_freqs: Option<Vec<f32>>,
+}
+
+impl Weights {
+    /// Finds every tensor that `config` calls for, and checks its shape and type.
+    ///
+    /// # Errors
+    /// For a tensor that is missing, of another shape, or of a type without kernels, and for any tensor that would be left unused: a bias,
+    /// a further norm or an adapter changes the arithmetic.
+    pub fn load(file: &GgufFile, config: &MistralConfig) -> Result<Weights, GgufError> {
+        let mut loader = Loader { file, used: HashSet::new() };
+        let (d, q, kv) = (config.n_embd, config.q_dim(), config.kv_dim());
+        let token_embd = loader.matrix("token_embd.weight", config.n_vocab, d)?;
+        let mut layers = Vec::with_capacity(config.n_layers.min(file.tensors().len()));
+        for i in 0..config.n_layers {
+            let name = |part: &str| format!("blk.{i}.{part}.weight");
+            layers.push(Layer {
+                attn_norm: loader.norm(&name("attn_norm"), d)?,
+                attn_q: loader.matrix(&name("attn_q"), q, d)?,
+                attn_k: loader.matrix(&name("attn_k"), kv, d)?,
+                attn_v: loader.matrix(&name("attn_v"), kv, d)?,
+                attn_output: loader.matrix(&name("attn_output"), d, q)?,
+                ffn_norm: loader.norm(&name("ffn_norm"), d)?,
+                ffn: loader.feed_forwards(config, &name)?,
+            });
+        }
+        let output_norm = loader.norm("output_norm.weight", d)?;
+        let output = match file.tensor("output.weight") {
+            Some(_) => loader.matrix("output.weight", config.n_vocab, d)?,
+            None => token_embd.clone(),
+        };
+        let rope_freqs = match file.tensor("rope_freqs.weight") {
+            Some(_) => Some(loader.positive_floats("rope_freqs.weight", config.rope.n_dims / 2)?),
+            None => None,
+        };
+        loader.refuse_unused()?;
+        Ok(Weights { token_embd, layers, output_norm, output, rope_freqs })
+    }
+
+    /// Every matrix of the model (a tied output once).
+    pub fn matrices(&self) -> impl Iterator<Item = &Matrix> {
+        let layers = self.layers.iter().flat_map(|l| {
+            let ffn: Vec<&Matrix> = match &l.ffn {
+                FeedForwards::Dense(f) => vec![&f.gate, &f.up, &f.down],
+                FeedForwards::Experts { router, experts } => std::iter::once(router)
+                    .chain(experts.iter().flat_map(|f| [&f.gate, &f.up, &f.down]))
+                    .collect(),
+            };
+            [&l.attn_q, &l.attn_k, &l.attn_v, &l.attn_output].into_iter().chain(ffn)
+        });
+        [&self.token_embd, &self.output].into_iter().chain(layers)
+    }
+}
+
+/// Takes tensors out of a file and remembers which.
+struct Loader<'a> {
+    file: &'a GgufFile,
+    used: HashSet<String>,
+}
+
+impl Loader<'_> {
+    /// The tensor `name`, if it has the `shape` (GGUF's order: row length first).
+    fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<&TensorInfo, GgufError> {
+        let info = self.file.require_tensor(name)?;
+        // Trailing ones say nothing: a vector may be written as [n] or [n, 1].
+        let significant = |s: &[usize]| s.iter().rposition(|n| *n != 1).map_or(0, |last| last + 1);
+        if info.shape[..significant(&info.shape)] != shape[..significant(shape)] {
+            return Err(self.wrong(name, format!("shape {:?}", info.shape), format!("{shape:?}")));
+        }
+        self.used.insert(name.to_owned());
+        Ok(info)
+    }
+
+    fn matrix(&mut self, name: &str, n_rows: usize, k: usize) -> Result<Matrix, GgufError> {
+        let file = self.file;
+        let info = self.tensor(name, &[k, n_rows])?;
+        let (bytes, tensor_type) = (file.bytes(info), info.tensor_type);
+        self.matrix_of(name, bytes, tensor_type, n_rows, k)
+    }
+
+    fn matrix_of(
+        &self,
+        name: &str,
+        bytes: TensorBytes,
+        tensor_type: TensorType,
+        n_rows: usize,
+        k: usize,
+    ) -> Result<Matrix, GgufError> {
+        let Some(format) = tensor_type.format() else {
+            let supported = Format::ALL.map(Format::name).join(", ");
+            return Err(self.wrong(name, format!("type {}", tensor_type.name()), format!("one of {supported}")));
+        };
+        match QuantMatrix::new(&bytes, format, n_rows, k) {
+            Ok(_) => Ok(Matrix { bytes, format, n_rows, k }),
+            Err(e) => Err(self.wrong(name, e.to_string(), "whole blocks")),
+        }
+    }
+
+    fn feed_forwards(
+        &mut self,
+        config: &MistralConfig,
+        name: &dyn Fn(&str) -> String,
+    ) -> Result<FeedForwards, GgufError> {
+        let (d, ff) = (config.n_embd, config.n_ff);
+        let Some(experts) = config.experts else {
+            return Ok(FeedForwards::Dense(FeedForward {
+                gate: self.matrix(&name("ffn_gate"), ff, d)?,
+                up: self.matrix(&name("ffn_up"), ff, d)?,
+                down: self.matrix(&name("ffn_down"), d, ff)?,
+            }));
+        };
+        let router = self.matrix(&name("ffn_gate_inp"), experts.n_experts, d)?;
+        let gates = self.experts(&name("ffn_gate"), experts.n_experts, ff, d)?;
+        let ups = self.experts(&name("ffn_up"), experts.n_experts, ff, d)?;
+        let downs = self.experts(&name("ffn_down"), experts.n_experts, d, ff)?;
+        let experts =
+            gates.into_iter().zip(ups).zip(downs).map(|((gate, up), down)| FeedForward { gate, up, down });
+        Ok(FeedForwards::Experts { router, experts: experts.collect() })
+    }
+
+    /// The experts' matrices, stacked in one tensor (`ffn_gate_exps`) or, in old files, one tensor each (`ffn_gate.3`).
+    fn experts(&mut self, name: &str, n: usize, n_rows: usize, k: usize) -> Result<Vec<Matrix>, GgufError> {
+        let file = self.file;
+        let stem = name.strip_suffix(".weight").expect("names of weights end so");
+        let stacked = format!("{stem}_exps.weight");
+        if file.tensor(&stacked).is_none() && file.tensor(&format!("{stem}.0.weight")).is_some() {
+            return (0..n).map(|e| self.matrix(&format!("{stem}.{e}.weight"), n_rows, k)).collect();
+        }
+        let info = self.tensor(&stacked, &[k, n_rows, n])?;
+        let (all, tensor_type) = (file.bytes(info), info.tensor_type);
+        let each = all.len() / n;
+        (0..n)
+            .map(|e| self.matrix_of(&stacked, all.slice(e * each..(e + 1) * each), tensor_type, n_rows, k))
+            .collect()
+    }
+
+    fn norm(&mut self, name: &str, n: usize) -> Result<Norm, GgufError> {
+        let file = self.file;
+        let info = self.tensor(name, &[n])?;
+        let bytes = file.bytes(info);
+        if info.tensor_type == TensorType::F32 {
+            return Ok(Norm::Mapped(bytes));
+        }
+        Ok(Norm::Widened(self.floats(name, n)?.into_iter().flat_map(f32::to_le_bytes).collect()))
+    }
+
+    fn floats(&mut self, name: &str, n: usize) -> Result<Vec<f32>, GgufError> {
+        let file = self.file;
+        let info = self.tensor(name, &[n])?;
+        let (bytes, tensor_type) = (file.bytes(info), info.tensor_type);
+        let halves = || bytes.chunks_exact(2).map(|b| [b[0], b[1]]);
+        match tensor_type {
+            TensorType::F32 => {
+                Ok(bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
+            }
+            TensorType::F16 => Ok(halves().map(|b| f16::from_le_bytes(b).to_f32()).collect()),
+            TensorType::BF16 => Ok(halves().map(|b| bf16::from_le_bytes(b).to_f32()).collect()),
+            other => Err(self.wrong(name, format!("type {}", other.name()), "F32, F16 or BF16")),
+        }
+    }
+
+    fn positive_floats(&mut self, name: &str, n: usize) -> Result<Vec<f32>, GgufError> {
+        let values = self.floats(name, n)?;
+        match values.iter().find(|v| !(v.is_finite() && **v > 0.0)) {
+            Some(v) => Err(self.wrong(name, v.to_string(), "positive numbers")),
+            None => Ok(values),
+        }
+    }
+
+    fn refuse_unused(&self) -> Result<(), GgufError> {
+        // Rotary frequencies that early converters wrote beside the base they follow from.
+        let implied = |name: &str| name.ends_with(".attn_rot_embd.weight");
+        match self.file.tensors().find(|t| !self.used.contains(&t.name) && !implied(&t.name)) {
+            Some(t) => {
+                let expected = "no such tensor: it would change the arithmetic, and is not supported";
+                Err(self.wrong(&t.name, format!("shape {:?}", t.shape), expected))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn wrong(&self, tensor: &str, found: impl Into<String>, expected: impl Into<String>) -> GgufError {
+        GgufError::Tensor {
+            file: self.file.name().into(),
+            tensor: tensor.into(),
+            found: found.into(),
+            expected: expected.into(),
+        }
+    }
+}

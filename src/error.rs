@@ -1,0 +1,36 @@
+use bise_kernels::Isa;
+use bise_models::ForwardError;
+use bise_models::gguf::GgufError;
+use bise_models::tokenizer::TokenizerError;
+
+use crate::sampling::SamplingError;
+
+/// Why something failed, in one line.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The file.
+    #[error(transparent)]
+    Gguf(#[from] GgufError),
+    /// Its vocabulary.
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
+    /// A forward pass.
+    #[error(transparent)]
+    Forward(#[from] ForwardError),
+    /// Sampling.
+    #[error(transparent)]
+    Sampling(#[from] SamplingError),
+    /// Nothing to read: an empty prompt, and a vocabulary without a token to begin with.
+    #[error("the prompt has no tokens: there is nothing to continue")]
+    NoTokens,
+    /// This machine cannot run it.
+    #[error("this machine cannot run {0}; it has {}", Isa::available().map(|i| i.name()).collect::<Vec<_>>().join(", "))]
+    IsaUnavailable(Isa),
+    /// Threads.
+    #[error("cannot start threads: {0}")]
+    Threads(rayon::ThreadPoolBuildError),
+    /// Sessions of several engines cannot be decoded together.
+    #[error("sessions of different engines cannot be decoded together")]
+    ForeignSession,
+}
