@@ -58,14 +58,14 @@ impl KernelTable {
         unsafe { (self.floats.rms_norm)(x, weight, eps, out) }
     }
 
-    /// `out = silu(gate) · up`, where `silu(g) = g / (1 + e⁻ᵍ)`.
+    /// `gate = silu(gate) · up`, where `silu(g) = g / (1 + e⁻ᵍ)`.
     ///
     /// # Panics
     /// Where lengths differ.
-    pub fn swiglu(&self, gate: &[f32], up: &[f32], out: &mut [f32]) {
-        assert_eq!((gate.len(), up.len()), (out.len(), out.len()), "lengths of swiglu");
+    pub fn swiglu(&self, gate: &mut [f32], up: &[f32]) {
+        assert_eq!(gate.len(), up.len(), "lengths of swiglu");
         // SAFETY: a table is handed out for an available ISA only.
-        unsafe { (self.floats.swiglu)(gate, up, out) }
+        unsafe { (self.floats.swiglu)(gate, up) }
     }
 
     /// `y += x`
@@ -136,12 +136,12 @@ pub(crate) fn rms_norm<S: Lanes>(s: S, x: &[f32], weight: LeF32<'_>, eps: f32, o
 }
 
 #[inline(always)]
-pub(crate) fn swiglu<S: Lanes>(s: S, gate: &[f32], up: &[f32], out: &mut [f32]) {
+pub(crate) fn swiglu<S: Lanes>(s: S, gate: &mut [f32], up: &[f32]) {
     let (zero, one) = (s.splat(0.0), s.splat(1.0));
-    for i in (0..out.len()).step_by(LANES) {
+    for i in (0..gate.len()).step_by(LANES) {
         let g = load(s, gate, i);
         let silu = s.div(g, s.add(one, exp(s, s.sub(zero, g))));
-        store(s, s.mul(silu, load(s, up, i)), out, i);
+        store(s, s.mul(silu, load(s, up, i)), gate, i);
     }
 }
 

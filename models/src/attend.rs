@@ -1,7 +1,7 @@
 //! A layer's attention for one sequence: writes the new rows into their pages, and lets the queries see them.
 
 use bise_kernels::kv_page::PAGE_LEN;
-use bise_kernels::attention::{Attention, AttentionScratch, attention};
+use bise_kernels::{Attention, AttentionScratch, attention};
 use bise_kernels::{KernelTable, NotFinite, Team};
 
 use crate::kv_cache::KvCache;

@@ -79,6 +79,15 @@ impl AttentionScratch {
             n_rep,
         }
     }
+
+    /// Bytes of [`AttentionScratch::new`]'s buffers.
+    pub fn bytes(layout: &PageLayout, n_heads: usize, n_threads: usize) -> usize {
+        let (n_kv_heads, head_dim) = (layout.n_kv_heads(), layout.head_dim());
+        let n_rep = n_heads / n_kv_heads;
+        let rows = TASK_ROWS.max(n_rep);
+        let waves = if n_threads > 1 { (WAVE_PAGES + 1) * n_kv_heads * n_rep * (head_dim + 2) } else { 0 };
+        4 * (n_threads.max(1) * rows * (3 * head_dim + 4) + waves)
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

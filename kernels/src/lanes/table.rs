@@ -14,7 +14,7 @@ pub(crate) struct FloatKernels {
     /// Products with F32, F16 and BF16 weights, for few activation rows and for many.
     pub(crate) product: [StripFn; 3],
     pub(crate) rms_norm: unsafe fn(&[f32], LeF32<'_>, f32, &mut [f32]) -> bool,
-    pub(crate) swiglu: unsafe fn(&[f32], &[f32], &mut [f32]),
+    pub(crate) swiglu: unsafe fn(&mut [f32], &[f32]),
     pub(crate) add_scaled: unsafe fn(&mut [f32], &[f32], f32),
     pub(crate) scale: unsafe fn(&mut [f32], f32),
     pub(crate) softmax: unsafe fn(&mut [f32]),
@@ -54,9 +54,9 @@ macro_rules! float_kernels {
                 ops::rms_norm(unsafe { S::new() }, x, weight, eps, out)
             }
             $(#[$features])?
-            unsafe fn swiglu(gate: &[f32], up: &[f32], out: &mut [f32]) {
+            unsafe fn swiglu(gate: &mut [f32], up: &[f32]) {
                 // SAFETY: as above.
-                ops::swiglu(unsafe { S::new() }, gate, up, out)
+                ops::swiglu(unsafe { S::new() }, gate, up)
             }
             $(#[$features])?
             unsafe fn add_scaled(y: &mut [f32], x: &[f32], factor: f32) {
