@@ -146,14 +146,17 @@ impl Engine {
             );
         }
         let kernels = match options.isa {
-            Some(isa) => KernelTable::for_isa(isa).ok_or(Error::IsaUnavailable(isa))?,
+            Some(isa) => KernelTable::for_isa(isa).ok_or(Error::IsaUnavailable { asked: isa })?,
             None => KernelTable::detect(),
         };
         let tokenizer = Tokenizer::from_metadata(file.metadata())?;
         let model = Mistral::load(&file, config, kernels)?;
         let slow = model.weights().matrices().map(|m| m.format()).find(|f| !kernels.is_tuned(*f));
         if let Some(format) = slow {
-            warnings.push(format!("{format} has no kernel of its own on {}: it runs on a slower path", kernels.isa()));
+            warnings.push(format!(
+                "{format} has no kernel of its own on {}: it runs on a slower path",
+                kernels.isa()
+            ));
         }
         if options.mlock {
             file.mlock()?;
@@ -217,7 +220,12 @@ impl Engine {
 
     pub(crate) fn cache(&self, options: &SessionOptions) -> KvCache {
         let config = self.config();
-        KvCache::new(page_layout(config, options), config.n_layers, self.n_ctx(options), config.sliding_window)
+        KvCache::new(
+            page_layout(config, options),
+            config.n_layers,
+            self.n_ctx(options),
+            config.sliding_window,
+        )
     }
 
     pub(crate) fn model(&self) -> &Mistral {

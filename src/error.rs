@@ -25,8 +25,11 @@ pub enum Error {
     #[error("the prompt has no tokens: there is nothing to continue")]
     NoTokens,
     /// This machine cannot run it.
-    #[error("this machine cannot run {0}; it has {}", Isa::available().map(|i| i.name()).collect::<Vec<_>>().join(", "))]
-    IsaUnavailable(Isa),
+    #[error("this machine cannot run {asked}; it has {}", Isa::available().map(Isa::name).collect::<Vec<_>>().join(", "))]
+    IsaUnavailable {
+        /// What was asked for.
+        asked: Isa,
+    },
     /// Threads.
     #[error("cannot start threads: {0}")]
     Threads(rayon::ThreadPoolBuildError),

@@ -1,1 +1,3 @@
+//! The command `bise`.
+
 fn main() {}

@@ -151,7 +151,8 @@ impl Session {
         let n_vocab = self.engine.config().n_vocab;
         let options = EncodeOptions { add_special: self.tokens.is_empty(), parse_special: true };
         let prompt = tokenizer.encode(prompt, options);
-        let ends: Vec<u32> = (0..n_vocab as u32).filter(|token| tokenizer.is_end_of_generation(*token)).collect();
+        let ends: Vec<u32> =
+            (0..n_vocab as u32).filter(|token| tokenizer.is_end_of_generation(*token)).collect();
         let mut sampler = Sampler::new(sampling, n_vocab, &ends)?;
         self.prefill(&prompt)?;
         prompt.iter().for_each(|token| sampler.accept(*token));
@@ -166,7 +167,12 @@ impl Session {
         Err(ForwardError::ContextFull { n_tokens, position, room }.into())
     }
 
-    fn read(&mut self, tokens: &[u32], wanted: Wanted, each: &mut dyn FnMut(usize, &[f32])) -> Result<(), Error> {
+    fn read(
+        &mut self,
+        tokens: &[u32],
+        wanted: Wanted,
+        each: &mut dyn FnMut(usize, &[f32]),
+    ) -> Result<(), Error> {
         self.engine.file().check_unchanged()?;
         let engine = self.engine.clone();
         let mut scratch = engine.scratch(tokens.len());
@@ -215,7 +221,11 @@ pub fn decode_together(
     let mut batch: Vec<Span<'_>> = sessions
         .iter_mut()
         .zip(tokens)
-        .map(|(s, token)| Span { cache: &mut s.cache, tokens: std::slice::from_ref(token), wanted: Wanted::Last })
+        .map(|(s, token)| Span {
+            cache: &mut s.cache,
+            tokens: std::slice::from_ref(token),
+            wanted: Wanted::Last,
+        })
         .collect();
     let result = engine.model().forward(engine.team(), &mut batch, scratch.get());
     match result {

@@ -17,7 +17,8 @@ impl Fingerprint {
 }
 
 fn fingerprint(engine: &Engine, tokens: &[u32], chunk: usize, cache: CacheType) -> u64 {
-    let options = SessionOptions { n_ubatch: chunk, k_type: cache, v_type: cache, ..SessionOptions::default() };
+    let options =
+        SessionOptions { n_ubatch: chunk, k_type: cache, v_type: cache, ..SessionOptions::default() };
     let mut session = engine.session(&options).unwrap();
     let mut fingerprint = Fingerprint(0xcbf2_9ce4_8422_2325);
     session.score(tokens, &mut |_, logits| fingerprint.add(logits)).unwrap();
@@ -46,15 +47,17 @@ fn logits_are_the_same_bits_for_any_instruction_set_threads_and_chunk_on_every_m
         for isa in Isa::available() {
             for (threads, chunk) in [(1, 512), (2, 7), (3, 64), (2, 1)] {
                 let found = fingerprint_of(isa, threads, chunk, cache);
-                assert_eq!(found, golden, "{cache} on {isa}, {threads} threads, chunks of {chunk}: {found:#x}");
+                assert_eq!(
+                    found, golden,
+                    "{cache} on {isa}, {threads} threads, chunks of {chunk}: {found:#x}"
+                );
             }
         }
     }
 }
 
 /// What every machine gets for [`tokens`].
-const GOLDEN: [(CacheType, u64); 3] =
-    [(CacheType::F16, 0), (CacheType::Q8_0, 0), (CacheType::Q4_0, 0)];
+const GOLDEN: [(CacheType, u64); 3] = [(CacheType::F16, 0), (CacheType::Q8_0, 0), (CacheType::Q4_0, 0)];
 
 #[test]
 fn a_story_goes_on_as_it_always_did() {

@@ -148,18 +148,28 @@ impl MistralConfig {
         let n_heads = keys.count("attention.head_count")?;
         let n_kv_heads = keys.optional_count("attention.head_count_kv")?.unwrap_or(n_heads);
         if !n_heads.is_multiple_of(n_kv_heads) {
-            return Err(keys.wrong("attention.head_count_kv", n_kv_heads, format!("a divisor of {n_heads} heads")));
+            return Err(keys.wrong(
+                "attention.head_count_kv",
+                n_kv_heads,
+                format!("a divisor of {n_heads} heads"),
+            ));
         }
         let head_dim = match keys.optional_count("attention.key_length")? {
             Some(length) => length,
             None if n_embd.is_multiple_of(n_heads) => n_embd / n_heads,
-            None => return Err(keys.wrong("embedding_length", n_embd, format!("a multiple of {n_heads} heads"))),
+            None => {
+                return Err(keys.wrong("embedding_length", n_embd, format!("a multiple of {n_heads} heads")));
+            }
         };
         if let Some(v) = keys.optional_count("attention.value_length")?.filter(|v| *v != head_dim) {
             return Err(keys.wrong("attention.value_length", v, format!("{head_dim}, the length of a key")));
         }
         if !head_dim.is_multiple_of(2) {
-            return Err(keys.wrong("attention.key_length", head_dim, "an even length: dimensions rotate in pairs"));
+            return Err(keys.wrong(
+                "attention.key_length",
+                head_dim,
+                "an even length: dimensions rotate in pairs",
+            ));
         }
         let n_ctx_train = keys.count("context_length")?;
         let rope = keys.rope(head_dim, n_ctx_train)?;
@@ -193,7 +203,11 @@ impl MistralConfig {
         if let Some(scale) = keys.float("attention.scale")?.filter(|s| *s != 0.0)
             && (scale * (head_dim as f32).sqrt() - 1.0).abs() > 1e-6
         {
-            return Err(keys.wrong("attention.scale", scale, "1/sqrt(head_dim): other scales are not supported"));
+            return Err(keys.wrong(
+                "attention.scale",
+                scale,
+                "1/sqrt(head_dim): other scales are not supported",
+            ));
         }
         if meta.bool(&keys.name("attention.causal"))? == Some(false) {
             return Err(keys.wrong("attention.causal", false, "true: other masks are not supported"));
@@ -280,7 +294,8 @@ impl Keys<'_> {
         let count = match self.meta.get(&name) {
             Some(Value::Array(_)) => {
                 let each = self.meta.i32_array(&name)?.unwrap_or_default();
-                let Some(first) = each.first().copied().filter(|first| each.iter().all(|n| n == first)) else {
+                let Some(first) = each.first().copied().filter(|first| each.iter().all(|n| n == first))
+                else {
                     return Err(self.wrong(key, "values that differ by layer", "one value for all layers"));
                 };
                 u64::try_from(first).map_err(|_| self.wrong(key, first, "a count"))?
@@ -352,17 +367,24 @@ impl Keys<'_> {
 
     fn refuse_unknown(&self) -> Result<(), GgufError> {
         for (name, value) in self.meta.iter() {
-            let Some(key) = name.strip_prefix(self.arch).and_then(|rest| rest.strip_prefix('.')) else { continue };
+            let Some(key) = name.strip_prefix(self.arch).and_then(|rest| rest.strip_prefix('.')) else {
+                continue;
+            };
             if READ.contains(&key) || HARMLESS.contains(&key) {
                 continue;
             }
             match NEUTRAL.iter().find(|(neutral, _)| *neutral == key) {
                 Some((_, neutral)) if number(value) == Some(*neutral) => {}
                 Some((_, neutral)) => {
-                    return Err(self.wrong(key, value.describe(), format!("{neutral}: other values are not supported")));
+                    return Err(self.wrong(
+                        key,
+                        value.describe(),
+                        format!("{neutral}: other values are not supported"),
+                    ));
                 }
                 None => {
-                    let expected = "a key this program knows: it may change the arithmetic, and is not supported";
+                    let expected =
+                        "a key this program knows: it may change the arithmetic, and is not supported";
                     return Err(self.wrong(key, value.describe(), expected));
                 }
             }

@@ -39,7 +39,9 @@ pub enum ForwardError {
         room: usize,
     },
     /// Infinite or undefined activations: the weights are damaged, or too large for the arithmetic.
-    #[error("the activations of layer {layer} are not finite in its {stage}: the weights may be damaged (see --check-tensors)")]
+    #[error(
+        "the activations of layer {layer} are not finite in its {stage}: the weights may be damaged (see --check-tensors)"
+    )]
     NotFinite {
         /// The layer, from 0.
         layer: usize,

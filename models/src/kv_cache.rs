@@ -95,7 +95,8 @@ impl KvCache {
     pub fn rewind(&mut self, position: usize) -> bool {
         let last_page = self.n_written.saturating_sub(1) / PAGE_LEN;
         let oldest_kept = (last_page + 1).saturating_sub(self.pages.len()) * PAGE_LEN;
-        let whole = position <= self.n_positions && (position == 0 || self.first_seen(position) >= oldest_kept);
+        let whole =
+            position <= self.n_positions && (position == 0 || self.first_seen(position) >= oldest_kept);
         if whole {
             self.n_positions = position;
             if position == 0 {

@@ -133,7 +133,13 @@ impl Mistral {
     }
 
     /// The paper.
-    fn pass(&self, team: &Team, m: usize, batch: &mut [Span<'_>], s: &mut Scratch) -> Result<(), ForwardError> {
+    fn pass(
+        &self,
+        team: &Team,
+        m: usize,
+        batch: &mut [Span<'_>],
+        s: &mut Scratch,
+    ) -> Result<(), ForwardError> {
         self.embed(team, batch, s);
         self.positions(team, m, batch, s);
         for (i, layer) in self.weights.layers.iter().enumerate() {
@@ -162,9 +168,11 @@ impl Mistral {
     /// What depends on the rows' positions alone, and serves all layers: cosines and sines, and what queries are multiplied by.
     fn positions(&self, team: &Team, m: usize, batch: &[Span<'_>], s: &mut Scratch) {
         s.positions.clear();
-        s.positions.extend(batch.iter().flat_map(|span| span.cache.len()..span.cache.len() + span.tokens.len()));
+        s.positions
+            .extend(batch.iter().flat_map(|span| span.cache.len()..span.cache.len() + span.tokens.len()));
         let scale = 1.0 / (self.config.head_dim as f32).sqrt();
-        let temperature = |pos: &usize| self.config.temperature.map_or(1.0, |temperature| temperature.at(*pos));
+        let temperature =
+            |pos: &usize| self.config.temperature.map_or(1.0, |temperature| temperature.at(*pos));
         s.scales.clear();
         s.scales.extend(s.positions.iter().map(|pos| scale * temperature(pos)));
         let (n_dims, mscale) = (self.config.rope.n_dims, self.config.rope.mscale());
@@ -193,7 +201,11 @@ impl Mistral {
         let h = &mut s.h[..m * d];
         self.rms_norm(team, x, &layer.attn_norm, h)?;
         let q = &mut s.q[..m * q_dim];
-        linear.project(h, m, [(&layer.attn_q, &mut *q), (&layer.attn_k, &mut *k), (&layer.attn_v, &mut *v)])?;
+        linear.project(
+            h,
+            m,
+            [(&layer.attn_q, &mut *q), (&layer.attn_k, &mut *k), (&layer.attn_v, &mut *v)],
+        )?;
 
         let rotations = &s.rotations;
         let rotation = |t: usize| &rotations[t * 2 * n_rot..][..2 * n_rot];

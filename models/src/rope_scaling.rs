@@ -67,7 +67,8 @@ impl RopeConfig {
 
     /// The factor on cosines and sines.
     pub fn mscale(&self) -> f32 {
-        let mscale = |factor: f32, m: f64| if factor <= 1.0 { 1.0 } else { 0.1 * m * log(factor as f64) + 1.0 };
+        let mscale =
+            |factor: f32, m: f64| if factor <= 1.0 { 1.0 } else { 0.1 * m * log(factor as f64) + 1.0 };
         let yarn = match self.scaling {
             RopeScaling::Yarn { factor, log_multiplier, .. } if log_multiplier != 0.0 => {
                 mscale(factor, 1.0) / mscale(factor, log_multiplier as f64)
@@ -83,7 +84,8 @@ impl RopeConfig {
         let RopeScaling::Yarn { original_ctx, beta_fast, beta_slow, .. } = self.scaling else { return 0.0 };
         let (dims, base) = (self.n_dims as f64, self.base as f64);
         let pair_that_turns = |rotations: f32| {
-            dims * log(original_ctx as f64 / (rotations as f64 * 2.0 * std::f64::consts::PI)) / (2.0 * log(base))
+            dims * log(original_ctx as f64 / (rotations as f64 * 2.0 * std::f64::consts::PI))
+                / (2.0 * log(base))
         };
         let low = floor(pair_that_turns(beta_fast)).max(0.0);
         let high = ceil(pair_that_turns(beta_slow)).min(dims - 1.0);

@@ -196,7 +196,11 @@ impl Loader<'_> {
     ) -> Result<Matrix, GgufError> {
         let Some(format) = tensor_type.format() else {
             let supported = Format::ALL.map(Format::name).join(", ");
-            return Err(self.wrong(name, format!("type {}", tensor_type.name()), format!("one of {supported}")));
+            return Err(self.wrong(
+                name,
+                format!("type {}", tensor_type.name()),
+                format!("one of {supported}"),
+            ));
         };
         match QuantMatrix::new(&bytes, format, n_rows, k) {
             Ok(_) => Ok(Matrix { bytes, format, n_rows, k }),

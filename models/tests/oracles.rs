@@ -97,7 +97,11 @@ fn bits_do_not_depend_on_chunks_threads_or_instruction_set() {
                     let team = Team::new(threads).unwrap();
                     let logits = read(&model, &team, cache_type, chunk, Wanted::All);
                     let same = logits.iter().zip(&golden).all(|(a, b)| a.to_bits() == b.to_bits());
-                    assert!(same, "{}, {cache_type:?}, {isa}, {threads} threads, chunks of {chunk}", path.display());
+                    assert!(
+                        same,
+                        "{}, {cache_type:?}, {isa}, {threads} threads, chunks of {chunk}",
+                        path.display()
+                    );
                 }
             }
         }
