@@ -244,6 +244,27 @@ proptest! {
     }
 }
 
+/// Rows longer than a strip unpacks at a time, and more tokens than a tile has.
+#[test]
+fn long_rows_and_many_tokens_equal_the_reference() {
+    for format in Format::ALL {
+        let blocks = 4096 / format.block_len().max(32) + 3;
+        let case = Case { seed: 7, blocks, n_rows: 19, m: 67, slack: 1, extreme: false };
+        let k = case.k(format);
+        let bytes = case.weights(format);
+        let w = QuantMatrix::new(&bytes, format, case.n_rows, k).unwrap();
+        let input = case.input(format);
+        let x = input.view();
+        let expected = product(scalar(), false, w, x);
+        for kernels in twins() {
+            for tile in [false, true] {
+                let found = product(kernels, tile, w, x);
+                assert_same_bits(&found, &expected, || format!("{} of {format}, tile {tile}", kernels.isa()));
+            }
+        }
+    }
+}
+
 /// Finite values of some shape: smooth, of one magnitude, on rounding ties, tiny, huge or zero.
 fn fill_block(random: &mut Random, block: &mut [f32]) {
     let shape = random.below(7);
