@@ -113,11 +113,11 @@ fn dot<F: Quant32, const M: usize>(
     let n_blocks = x.k / 32;
     let zero = _mm256_setzero_si256();
     for r0 in (0..w.n_rows()).step_by(ROWS) {
-        let rows = Rows::new(&w, r0);
+        let mut rows = Rows::new(&w, r0);
         let mut acc = [_mm256_setzero_ps(); M];
         let mut heads = Heads32::ZERO;
         for b in (0..n_blocks).step_by(2) {
-            let blocks = two_blocks(b, n_blocks, block_bytes);
+            let blocks = two_blocks(0, n_blocks - b, block_bytes);
             let x_blocks = two_blocks(b, n_blocks, 32);
             let mut xs = [[zero; 2]; M];
             let mut start = [zero; M];
@@ -135,7 +135,7 @@ fn dot<F: Quant32, const M: usize>(
             for g in 0..2 {
                 let mut part = [[zero; 4]; M];
                 for i in 0..4 {
-                    rows.prefetch(4 * g + i, blocks[0], 2 * block_bytes);
+                    rows.prefetch(4 * g + i, 2 * block_bytes);
                     let blocks = at_each(rows.ptr(4 * g + i), blocks);
                     // SAFETY: this function has the features, and a row has those blocks.
                     let [lo, hi] = unsafe {
@@ -166,6 +166,7 @@ fn dot<F: Quant32, const M: usize>(
                     }
                 }
             }
+            rows.skip(2 * block_bytes);
         }
         for t in 0..M {
             store_rows(&mut y.row(first + t)[r0..], acc[t]);

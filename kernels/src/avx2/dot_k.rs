@@ -174,7 +174,7 @@ fn dot<F: KQuant, const M: usize>(
             for g in 0..2 {
                 let mut part = [[zero; 4]; M];
                 for i in 0..4 {
-                    rows.prefetch(4 * g + i, 0, block_bytes);
+                    rows.prefetch(4 * g + i, block_bytes);
                     // SAFETY: as for the heads.
                     let q = unsafe { F::quants(rows.ptr(4 * g + i)) };
                     let scales = _mm256_cvtepi8_epi16(_mm_shuffle_epi8(scales[i][g], even_odd));

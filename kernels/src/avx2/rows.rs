@@ -17,6 +17,8 @@ pub(super) struct Rows {
     row: [*const u8; ROWS],
     /// Bytes from there to the next block.
     at: usize,
+    /// Bytes in a row.
+    row_bytes: usize,
 }
 
 impl Rows {
@@ -26,7 +28,7 @@ impl Rows {
         for i in 0..ROWS {
             row[i] = w.row((first + i).min(w.n_rows() - 1)).as_ptr();
         }
-        Rows { row, at: 0 }
+        Rows { row, at: 0, row_bytes: w.row_bytes() }
     }
 
     /// Goes `bytes` on in every row.
@@ -41,12 +43,15 @@ impl Rows {
         self.row[i].wrapping_add(self.at)
     }
 
-    /// Asks for the cache lines that row `i` will need a while after those at `at..at + bytes`.
+    /// Asks for the cache lines that come a while after row `i`'s next `bytes`; past the end of the row, for those of the row that will
+    /// take its place, eight rows below. (Memory answers the hardware's own guesses too late: eight rows are eight streams.)
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
-    pub(super) fn prefetch(&self, i: usize, at: usize, bytes: usize) {
-        for line in (at..at + bytes).step_by(64) {
-            _mm_prefetch::<_MM_HINT_T0>(self.ptr(i).wrapping_add(PREFETCH_BYTES + line).cast());
+    pub(super) fn prefetch(&self, i: usize, bytes: usize) {
+        let ahead = self.at + PREFETCH_BYTES;
+        let below = if ahead < self.row_bytes { 0 } else { (ROWS - 1) * self.row_bytes };
+        for line in (0..bytes).step_by(64) {
+            _mm_prefetch::<_MM_HINT_T0>(self.row[i].wrapping_add(ahead + below + line).cast());
         }
     }
 

@@ -99,11 +99,11 @@ fn dot<F: Quant32, const M: usize>(
     let n_blocks = x.k / 32;
     let zero = _mm512_setzero_si512();
     for r0 in (0..w.n_rows()).step_by(ROWS) {
-        let rows = Rows::new(&w, r0);
+        let mut rows = Rows::new(&w, r0);
         let mut acc = [_mm512_setzero_ps(); M];
         let mut heads = Heads32::ZERO;
         for b in (0..n_blocks).step_by(4) {
-            let blocks = four_blocks(b, n_blocks, block_bytes);
+            let blocks = four_blocks(0, n_blocks - b, block_bytes);
             let x_blocks = four_blocks(b, n_blocks, 32);
             let mut xs = [[zero; 2]; M];
             let mut start = [zero; M];
@@ -124,7 +124,7 @@ fn dot<F: Quant32, const M: usize>(
             for g in 0..4 {
                 let mut part = [[zero; 4]; M];
                 for i in 0..4 {
-                    rows.prefetch(4 * g + i, blocks[0], 4 * block_bytes);
+                    rows.prefetch(4 * g + i, 4 * block_bytes);
                     let blocks = at_each(rows.ptr(4 * g + i), blocks);
                     // SAFETY: this function has the features, and a row has those blocks.
                     let [lo, hi] = unsafe {
@@ -155,6 +155,7 @@ fn dot<F: Quant32, const M: usize>(
                     }
                 }
             }
+            rows.skip(4 * block_bytes);
         }
         for t in 0..M {
             store_rows(&mut y.row(first + t)[r0..], acc[t]);

@@ -212,7 +212,7 @@ fn dot<F: KQuant, const M: usize>(
                 let mut part = [[_mm512_setzero_si512(); 4]; M];
                 for i in 0..4 {
                     let block = rows.ptr(4 * g + i);
-                    rows.prefetch(4 * g + i, 0, block_bytes);
+                    rows.prefetch(4 * g + i, block_bytes);
                     // SAFETY: as for the heads.
                     let q = unsafe { F::quants(block) };
                     for t in 0..M {
