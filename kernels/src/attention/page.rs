@@ -18,8 +18,8 @@ trait CacheFormat {
 
     /// The scales of the 16 keys from `key` on, in a block of keys.
     fn key_scales<S: Lanes>(s: S, block: &[u8], key: usize) -> Self::Scale<S>;
-    /// Dimensions `2 · pair` and `2 · pair + 1` of these keys; `numbers` follow the scales.
-    fn keys<S: Lanes>(s: S, numbers: &[u8], pair: usize, key: usize, scale: Self::Scale<S>) -> [S::F; 2];
+    /// Two dimensions of these keys; `pair` holds them for all keys of the page.
+    fn keys<S: Lanes>(s: S, pair: &[u8], key: usize, scale: Self::Scale<S>) -> [S::F; 2];
     /// Block `b` of a value's row, which has `n_blocks`.
     fn values<S: Lanes>(s: S, row: &[u8], n_blocks: usize, b: usize) -> [S::F; 2];
 }
@@ -43,9 +43,8 @@ impl CacheFormat for F32 {
     fn key_scales<S: Lanes>(_: S, _: &[u8], _: usize) {}
 
     #[inline(always)]
-    fn keys<S: Lanes>(s: S, numbers: &[u8], pair: usize, key: usize, _: ()) -> [S::F; 2] {
-        let at = 4 * (2 * pair * PAGE_LEN + key);
-        [s.f32_le(bytes(numbers, at)), s.f32_le(bytes(numbers, at + 4 * PAGE_LEN))]
+    fn keys<S: Lanes>(s: S, pair: &[u8], key: usize, _: ()) -> [S::F; 2] {
+        [s.f32_le(bytes(pair, 4 * key)), s.f32_le(bytes(pair, 4 * (PAGE_LEN + key)))]
     }
 
     #[inline(always)]
@@ -62,9 +61,8 @@ impl CacheFormat for F16 {
     fn key_scales<S: Lanes>(_: S, _: &[u8], _: usize) {}
 
     #[inline(always)]
-    fn keys<S: Lanes>(s: S, numbers: &[u8], pair: usize, key: usize, _: ()) -> [S::F; 2] {
-        let at = 2 * (2 * pair * PAGE_LEN + key);
-        [s.f16_le(bytes(numbers, at)), s.f16_le(bytes(numbers, at + 2 * PAGE_LEN))]
+    fn keys<S: Lanes>(s: S, pair: &[u8], key: usize, _: ()) -> [S::F; 2] {
+        [s.f16_le(bytes(pair, 2 * key)), s.f16_le(bytes(pair, 2 * (PAGE_LEN + key)))]
     }
 
     #[inline(always)]
@@ -76,7 +74,7 @@ impl CacheFormat for F16 {
 /// The scale of block `b` of a value's row, in every lane.
 #[inline(always)]
 fn value_scale<S: Lanes>(s: S, row: &[u8], b: usize) -> S::F {
-    s.splat(half::f16::from_le_bytes(*bytes(row, 2 * b)).to_f32())
+    s.splat_f16(*bytes(row, 2 * b))
 }
 
 impl CacheFormat for Q8 {
@@ -89,9 +87,8 @@ impl CacheFormat for Q8 {
     }
 
     #[inline(always)]
-    fn keys<S: Lanes>(s: S, numbers: &[u8], pair: usize, key: usize, scale: S::F) -> [S::F; 2] {
-        let at = 2 * pair * PAGE_LEN + key;
-        [s.mul(s.i8(bytes(numbers, at)), scale), s.mul(s.i8(bytes(numbers, at + PAGE_LEN)), scale)]
+    fn keys<S: Lanes>(s: S, pair: &[u8], key: usize, scale: S::F) -> [S::F; 2] {
+        [s.mul(s.i8(bytes(pair, key)), scale), s.mul(s.i8(bytes(pair, PAGE_LEN + key)), scale)]
     }
 
     #[inline(always)]
@@ -111,8 +108,8 @@ impl CacheFormat for Q4 {
     }
 
     #[inline(always)]
-    fn keys<S: Lanes>(s: S, numbers: &[u8], pair: usize, key: usize, scale: S::F) -> [S::F; 2] {
-        let [even, odd] = s.nibbles(bytes(numbers, pair * PAGE_LEN + key));
+    fn keys<S: Lanes>(s: S, pair: &[u8], key: usize, scale: S::F) -> [S::F; 2] {
+        let [even, odd] = s.nibbles(bytes(pair, key));
         [s.mul(even, scale), s.mul(odd, scale)]
     }
 
@@ -235,15 +232,17 @@ fn tile_of_scores<S: Lanes, K: CacheFormat, const V: usize, const G: usize>(
         for v in 1..V {
             scales[v] = K::key_scales(s, block, (first + v) * LANES);
         }
-        let numbers = &block[scale_bytes..];
         let n_pairs = (head_dim - b * BLOCK).min(BLOCK) / 2;
-        for pair in 0..n_pairs {
-            let d = b * BLOCK + 2 * pair;
+        let mut queries: [&[[f32; 2]]; G] = [&[]; G];
+        for g in 0..G {
+            queries[g] = &q[g][b * BLOCK..].as_chunks().0[..n_pairs];
+        }
+        for (i, pair) in block[scale_bytes..].chunks_exact(pair_bytes).enumerate().take(n_pairs) {
             for v in 0..V {
-                let [even, odd] = K::keys(s, numbers, pair, (first + v) * LANES, scales[v]);
+                let [even, odd] = K::keys(s, pair, (first + v) * LANES, scales[v]);
                 for g in 0..G {
-                    acc[g][v] = s.fma(s.splat(q[g][d]), even, acc[g][v]);
-                    acc[g][v] = s.fma(s.splat(q[g][d + 1]), odd, acc[g][v]);
+                    acc[g][v] = s.fma(s.splat(queries[g][i][0]), even, acc[g][v]);
+                    acc[g][v] = s.fma(s.splat(queries[g][i][1]), odd, acc[g][v]);
                 }
             }
         }
@@ -333,25 +332,30 @@ fn values_times<S: Lanes, T: CacheFormat, const P: usize>(
     values: &[u8],
     n_blocks: usize,
     weights: [&[f32; PAGE_LEN]; P],
-    keys: (usize, usize),
+    (start, end): (usize, usize),
     rows: [usize; P],
     acc: &mut [f32],
 ) {
-    if keys.0 >= keys.1 {
+    if start >= end {
         return;
     }
     let stride = n_blocks * BLOCK;
     let row_bytes = n_blocks * (T::TYPE.scale_bytes() + BLOCK / 2 * T::TYPE.pair_bytes());
+    let rows_of_values = &values[start * row_bytes..end * row_bytes];
+    let mut seen: [&[f32]; P] = [&[]; P];
+    for i in 0..P {
+        seen[i] = &weights[i][start..end];
+    }
     for b in 0..n_blocks {
         let mut sums = [[s.splat(0.0); 2]; P];
         for i in 0..P {
             let (halves, _) = acc[rows[i] * stride + b * BLOCK..][..BLOCK].as_chunks();
             sums[i] = [s.load(&halves[0]), s.load(&halves[1])];
         }
-        for (j, row) in values.chunks_exact(row_bytes).enumerate().take(keys.1).skip(keys.0) {
+        for (j, row) in rows_of_values.chunks_exact(row_bytes).enumerate() {
             let v = T::values(s, row, n_blocks, b);
             for i in 0..P {
-                let p = s.splat(weights[i][j]);
+                let p = s.splat(seen[i][j]);
                 sums[i] = [s.fma(p, v[0], sums[i][0]), s.fma(p, v[1], sums[i][1])];
             }
         }

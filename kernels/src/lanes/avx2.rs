@@ -58,6 +58,11 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
+    fn splat_f16(self, x: [u8; 2]) -> Self::F {
+        proven!([_mm256_cvtph_ps(_mm_set1_epi16(i16::from_le_bytes(x))); 2])
+    }
+
+    #[inline(always)]
     fn bf16_le(self, x: &[u8; 32]) -> Self::F {
         let halves = proven!([
             _mm256_cvtepu16_epi32(_mm_loadu_si128(x.as_ptr().cast())),

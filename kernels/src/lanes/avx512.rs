@@ -47,6 +47,11 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
+    fn splat_f16(self, x: [u8; 2]) -> __m512 {
+        proven!(_mm512_cvtph_ps(_mm256_set1_epi16(i16::from_le_bytes(x))))
+    }
+
+    #[inline(always)]
     fn bf16_le(self, x: &[u8; 32]) -> __m512 {
         proven!({
             let x = _mm512_cvtepu16_epi32(_mm256_loadu_si256(x.as_ptr().cast()));

@@ -41,6 +41,8 @@ pub(crate) trait Lanes: Copy {
     fn f32_le(self, x: &[u8; 64]) -> Self::F;
     /// Little-endian IEEE half precision, exactly.
     fn f16_le(self, x: &[u8; 32]) -> Self::F;
+    /// One little-endian IEEE half in every lane, exactly.
+    fn splat_f16(self, x: [u8; 2]) -> Self::F;
     /// Little-endian bfloat16, exactly.
     fn bf16_le(self, x: &[u8; 32]) -> Self::F;
     /// Two's complement bytes.

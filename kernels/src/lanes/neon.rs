@@ -66,6 +66,11 @@ impl Lanes for Neon {
     }
 
     #[inline(always)]
+    fn splat_f16(self, x: [u8; 2]) -> Self::F {
+        proven!([vcvt_f32_f16(vreinterpret_f16_u16(vdup_n_u16(u16::from_le_bytes(x)))); 4])
+    }
+
+    #[inline(always)]
     fn bf16_le(self, x: &[u8; 32]) -> Self::F {
         let p = x.as_ptr();
         let x = proven!([vld1_u8(p), vld1_u8(p.add(8)), vld1_u8(p.add(16)), vld1_u8(p.add(24))]);

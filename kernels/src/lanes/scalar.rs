@@ -45,6 +45,11 @@ impl Lanes for Scalar {
     }
 
     #[inline(always)]
+    fn splat_f16(self, x: [u8; 2]) -> [f32; 16] {
+        [half::f16::from_le_bytes(x).to_f32(); 16]
+    }
+
+    #[inline(always)]
     fn bf16_le(self, x: &[u8; 32]) -> [f32; 16] {
         let x = x.as_chunks::<2>().0;
         std::array::from_fn(|i| f32::from_bits((u16::from_le_bytes(x[i]) as u32) << 16))
