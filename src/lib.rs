@@ -1,5 +1,6 @@
 //! Quantized Mistral models on a CPU: exact, small and fast.
 
+pub mod chat;
 mod engine;
 mod error;
 mod pieces;
