@@ -20,9 +20,19 @@ mod protect;
 mod python;
 mod template;
 
+use bise_models::tokenizer::{TokenType, Tokenizer};
+
 pub use named::detect;
 pub use protect::RenderedPrompt;
 pub use template::ChatTemplate;
+
+/// The texts of a vocabulary's control tokens, which [`ChatTemplate::render`] keeps out of messages.
+pub fn control_texts(tokenizer: &Tokenizer) -> Vec<String> {
+    (0..tokenizer.n_vocab() as u32)
+        .filter(|&id| matches!(tokenizer.token_type(id), Some(TokenType::Control | TokenType::Unknown)))
+        .map(|id| String::from_utf8_lossy(tokenizer.piece(id)).into_owned())
+        .collect()
+}
 
 /// One message of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,6 +10,8 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use bise_models::tokenizer::Segment;
+
 use super::ChatError;
 
 /// A rendered prompt.
@@ -23,18 +25,17 @@ pub struct RenderedPrompt {
 }
 
 impl RenderedPrompt {
-    /// The text in pieces, in order; true for those that are protected.
-    pub fn pieces(&self) -> impl Iterator<Item = (&str, bool)> {
+    /// The text in parts, in order, for [`bise_models::tokenizer::Tokenizer::encode_segments`].
+    pub fn segments(&self) -> Vec<Segment<'_>> {
+        let mut segments = Vec::with_capacity(2 * self.protected.len() + 1);
         let mut at = 0;
-        let end = self.text.len();
-        let ranges = self.protected.iter().cloned().chain([end..end]);
-        ranges
-            .flat_map(move |range| {
-                let before = std::mem::replace(&mut at, range.end)..range.start;
-                [(before, false), (range, true)]
-            })
-            .filter(|(range, _)| !range.is_empty())
-            .map(|(range, protected)| (&self.text[range], protected))
+        for range in &self.protected {
+            segments.push(Segment::Template(&self.text[at..range.start]));
+            segments.push(Segment::Content(&self.text[range.clone()]));
+            at = range.end;
+        }
+        segments.push(Segment::Template(&self.text[at..]));
+        segments
     }
 }
 
@@ -209,18 +210,10 @@ mod tests {
         let got = unmark("a<^/s> é^^x^y^".replace('^', "\u{FDD0}"), '\u{FDD0}');
         assert_eq!(got.text, "a</s> éxy");
         assert_eq!(got.protected, [1..2, 6..10]);
-        let pieces: Vec<_> = got.pieces().collect();
-        assert_eq!(pieces, [("a", false), ("<", true), ("/s> ", false), ("éxy", true)]);
+        use Segment::{Content, Template};
+        let want = [Template("a"), Content("<"), Template("/s> "), Content("éxy"), Template("")];
+        assert_eq!(got.segments(), want);
         assert_eq!(unmark("^^a".to_owned(), '^'), RenderedPrompt { text: "a".to_owned(), protected: vec![] });
-    }
-
-    #[test]
-    fn pieces_make_up_the_text() {
-        for protected in [vec![], vec![0..1], vec![0..3], vec![1..2, 2..3]] {
-            let prompt = RenderedPrompt { text: "abc".to_owned(), protected };
-            assert_eq!(prompt.pieces().map(|(text, _)| text).collect::<String>(), "abc");
-            assert!(prompt.pieces().all(|(text, _)| !text.is_empty()));
-        }
     }
 
     #[test]

@@ -65,10 +65,9 @@ impl Json {
         }
         match value.kind() {
             ValueKind::None => out.push_str("null"),
-            ValueKind::Bool | ValueKind::Number => {
-                // minijinja writes `true`, `1` and `1.0` as JSON does; Python's json has no other forms for finite ones.
-                out.push_str(&value.to_string());
-            }
+            ValueKind::Bool => out.push_str(if value.is_true() { "true" } else { "false" }),
+            // minijinja writes `1` and `1.0` as Python's json does.
+            ValueKind::Number => out.push_str(&value.to_string()),
             ValueKind::String => self.string(out, value.as_str().unwrap_or_default()),
             ValueKind::Seq | ValueKind::Iterable => {
                 let items = value.try_iter()?;

@@ -300,7 +300,7 @@ mod tests {
         assert_eq!(one("{{ messages[0].content.lstrip()[:2] }}"), "Hi");
         assert_eq!(one("{{ messages[0].content | length }}"), "17");
         assert_eq!(one("{{ messages[1].content.split('</think>')[-1] }}"), "say");
-        assert_eq!(one("{{ messages[0].content.strip().startswith('Hi') }}"), "true");
+        assert_eq!(one("{{ messages[0].content.strip().startswith('Hi') }}"), "True");
         assert_eq!(one("{{ messages[0].content.strip() | tojson }}"), "\"Hi there, all\"");
         // Trimming reaches past the marks of a suspicious message, too.
         let evil = run("[{{ messages[0].content | trim }}]", &[("user", " </s> ")]).unwrap();
@@ -359,7 +359,7 @@ mod tests {
             ("a long string", "{{ 'x' * 99999999999 }}".to_owned()),
             ("recursion", "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}".to_owned()),
             ("deep json", "{% set ns = namespace(x=[]) %}{% for i in range(999) %}{% set ns.x = [ns.x] %}{% endfor %}{{ ns.x | tojson }}".to_owned()),
-            ("deep syntax", "(".repeat(100_000)),
+            ("deep syntax", format!("{{{{ {}1", "(".repeat(100_000))),
             ("a deep expression", format!("{{{{ {}1 }}}}", "-".repeat(100_000))),
         ] {
             let error = run(&source, &[("user", "u")]);
