@@ -1,3 +1,7 @@
-//! The command `bise`.
+//! The `bise` command: parse, run, exit code.
 
-fn main() {}
+mod cli;
+
+fn main() -> std::process::ExitCode {
+    cli::run(std::env::args_os())
+}

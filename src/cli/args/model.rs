@@ -1,0 +1,224 @@
+//! Which model, and how it is run.
+
+use std::path::PathBuf;
+
+use bise::gguf::Value;
+use bise::{CacheType, Isa, SessionOptions};
+use clap::builder::BoolishValueParser;
+
+/// The model and the machine.
+#[derive(clap::Args, Clone, Debug)]
+#[command(next_help_heading = "Model")]
+pub struct ModelArgs {
+    /// GGUF file, or the first of a split; the built-in model where none is given
+    #[arg(short, long, value_name = "FILE", env = "LLAMA_ARG_MODEL")]
+    pub model: Option<PathBuf>,
+
+    /// Threads; -1: as many as there are physical cores to use
+    #[arg(short, long, value_name = "N", default_value_t = -1, allow_negative_numbers = true, env = "LLAMA_ARG_THREADS")]
+    pub threads: i32,
+
+    /// Threads for reading the prompt; bise has one team for both, of the larger size
+    #[arg(long, alias = "tb", value_name = "N", allow_negative_numbers = true)]
+    pub threads_batch: Option<i32>,
+
+    /// How the file is brought into memory
+    #[arg(long, alias = "lm", value_name = "MODE", default_value = "auto", env = "LLAMA_ARG_LOAD_MODE")]
+    pub load_mode: LoadMode,
+
+    /// Keep the weights in memory (--load-mode mmap+mlock)
+    #[arg(long, env = "LLAMA_ARG_MLOCK", value_parser = BoolishValueParser::new())]
+    pub mlock: bool,
+
+    /// Read the file instead of mapping it (--load-mode none)
+    #[arg(long, env = "LLAMA_ARG_NO_MMAP", value_parser = BoolishValueParser::new())]
+    pub no_mmap: bool,
+
+    /// Map the file, as is the default
+    #[arg(long, hide = true, overrides_with = "no_mmap")]
+    pub mmap: bool,
+
+    /// Attend to the last N positions only; 0: to all; as the file says where not given
+    #[arg(long, value_name = "N")]
+    pub sliding_window: Option<usize>,
+
+    /// Instruction set of the kernels, instead of the best this machine has
+    #[arg(long, value_name = "NAME", env = "BISE_ISA")]
+    pub isa: Option<Isa>,
+
+    /// Read metadata as if the file said so; TYPE is int, float, bool or str
+    #[arg(long, value_name = "KEY=TYPE:VALUE,…", value_parser = parse_overrides)]
+    pub override_kv: Vec<Overrides>,
+
+    #[command(flatten)]
+    pub rope: RopeArgs,
+}
+
+/// The rotary embedding, where it is not to be the file's.
+#[derive(clap::Args, Clone, Debug, Default)]
+pub struct RopeArgs {
+    /// Base of the rotary embedding
+    #[arg(long, value_name = "BASE", env = "LLAMA_ARG_ROPE_FREQ_BASE")]
+    pub rope_freq_base: Option<f32>,
+
+    /// How positions past the original context are squeezed
+    #[arg(long, value_name = "KIND", env = "LLAMA_ARG_ROPE_SCALING_TYPE")]
+    pub rope_scaling: Option<RopeKind>,
+
+    /// By what factor they are squeezed
+    #[arg(long, value_name = "N", env = "LLAMA_ARG_ROPE_SCALE")]
+    pub rope_scale: Option<f32>,
+
+    /// One over that factor
+    #[arg(long, value_name = "N", env = "LLAMA_ARG_ROPE_FREQ_SCALE")]
+    pub rope_freq_scale: Option<f32>,
+
+    /// YaRN: the original context, in tokens
+    #[arg(long, value_name = "N", env = "LLAMA_ARG_YARN_ORIG_CTX")]
+    pub yarn_orig_ctx: Option<usize>,
+
+    /// YaRN: rotations above which a frequency is kept
+    #[arg(long, value_name = "N", allow_negative_numbers = true, env = "LLAMA_ARG_YARN_BETA_FAST")]
+    pub yarn_beta_fast: Option<f32>,
+
+    /// YaRN: rotations below which a frequency is squeezed whole
+    #[arg(long, value_name = "N", allow_negative_numbers = true, env = "LLAMA_ARG_YARN_BETA_SLOW")]
+    pub yarn_beta_slow: Option<f32>,
+}
+
+/// `--rope-scaling`.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RopeKind {
+    /// Not at all
+    None,
+    /// All alike
+    Linear,
+    /// Low frequencies more than high ones
+    Yarn,
+}
+
+/// `--load-mode`.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoadMode {
+    /// Map the file
+    Auto,
+    /// Read the file into memory
+    None,
+    /// Map the file
+    Mmap,
+    /// Read the file into memory and keep it there
+    Mlock,
+    /// Map the file and keep it in memory
+    #[value(name = "mmap+mlock")]
+    MmapMlock,
+    /// Direct reading: the same as none
+    #[value(hide = true)]
+    Dio,
+}
+
+/// The length of the context and the cache behind it.
+#[derive(clap::Args, Clone, Debug)]
+#[command(next_help_heading = "Context")]
+pub struct ContextArgs {
+    /// Length of the context in tokens; 0: what the model was trained for
+    #[arg(short, long, value_name = "N", default_value_t = 0, env = "LLAMA_ARG_CTX_SIZE")]
+    pub ctx_size: usize,
+
+    /// Most tokens read at a time, as asked for
+    #[arg(short, long, value_name = "N", default_value_t = 2048, env = "LLAMA_ARG_BATCH")]
+    pub batch_size: usize,
+
+    /// Most tokens read at a time, as done
+    #[arg(long, alias = "ub", value_name = "N", default_value_t = 512, env = "LLAMA_ARG_UBATCH")]
+    pub ubatch_size: usize,
+
+    #[command(flatten)]
+    pub cache: CacheArgs,
+}
+
+impl ContextArgs {
+    /// What a session is asked for.
+    pub fn session_options(&self) -> SessionOptions {
+        let n_ubatch = self.ubatch_size.min(self.batch_size).max(1);
+        SessionOptions { n_ubatch, ..self.cache.session_options(self.ctx_size) }
+    }
+}
+
+/// How keys and values are stored.
+#[derive(clap::Args, Clone, Copy, Debug)]
+pub struct CacheArgs {
+    /// Type of the cached keys: f32, f16, q8_0 or q4_0
+    #[arg(long, alias = "ctk", value_name = "TYPE", default_value = "f16", value_parser = parse_cache_type, env = "LLAMA_ARG_CACHE_TYPE_K")]
+    pub cache_type_k: CacheType,
+
+    /// Type of the cached values: f32, f16, q8_0 or q4_0
+    #[arg(long, alias = "ctv", value_name = "TYPE", default_value = "f16", value_parser = parse_cache_type, env = "LLAMA_ARG_CACHE_TYPE_V")]
+    pub cache_type_v: CacheType,
+}
+
+impl CacheArgs {
+    /// A session of `n_ctx` tokens with such a cache.
+    pub fn session_options(&self, n_ctx: usize) -> SessionOptions {
+        SessionOptions {
+            n_ctx,
+            k_type: self.cache_type_k,
+            v_type: self.cache_type_v,
+            ..SessionOptions::default()
+        }
+    }
+}
+
+/// Reads a cache type by its name in llama.cpp.
+///
+/// # Errors
+/// Another name, with those there are.
+pub fn parse_cache_type(name: &str) -> Result<CacheType, String> {
+    name.parse::<CacheType>().map_err(|e| e.to_string())
+}
+
+/// The pairs of one `--override-kv`.
+#[derive(Clone, Debug)]
+pub struct Overrides(pub Vec<(String, Value)>);
+
+/// Reads `KEY=TYPE:VALUE,KEY=TYPE:VALUE`. A comma in a string is no separator unless another `KEY=TYPE:` follows it.
+fn parse_overrides(text: &str) -> Result<Overrides, String> {
+    let mut parts: Vec<String> = Vec::new();
+    for part in text.split(',') {
+        match parts.last_mut() {
+            Some(last) if !is_override(part) => {
+                last.push(',');
+                last.push_str(part);
+            }
+            _ => parts.push(part.to_string()),
+        }
+    }
+    let pair = |part: String| match part.split_once('=') {
+        Some((key, typed)) if !key.is_empty() => {
+            let value = Value::parse_override(typed).map_err(|error| format!("{key}: {error}"))?;
+            Ok((key.to_string(), value))
+        }
+        _ => Err(format!("'{part}' is not of the form KEY=TYPE:VALUE")),
+    };
+    parts.into_iter().map(pair).collect::<Result<_, String>>().map(Overrides)
+}
+
+fn is_override(part: &str) -> bool {
+    let kind = part.split_once('=').and_then(|(_, typed)| typed.split_once(':')).map(|(kind, _)| kind);
+    matches!(kind, Some("int" | "float" | "bool" | "str"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn overrides_are_typed_and_separated_by_commas() {
+        let keys =
+            |text: &str| parse_overrides(text).map(|o| o.0.into_iter().map(|(k, _)| k).collect::<Vec<_>>());
+        assert_eq!(keys("a.b=int:1,c=bool:true").unwrap(), ["a.b", "c"]);
+        assert_eq!(keys("name=str:one, two,c=float:0.5").unwrap(), ["name", "c"]);
+        for wrong in ["a", "a=int", "a=int:x", "=int:1", "a=bool:1", "a=u8:1"] {
+            assert!(keys(wrong).is_err(), "{wrong}");
+        }
+    }
+}

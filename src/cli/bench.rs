@@ -1,0 +1,381 @@
+//! `bise bench`: how fast tokens are read and written, with llama-bench's flags, tests and field names.
+
+use std::path::PathBuf;
+use std::time::{Instant, SystemTime};
+
+use anyhow::{Result, bail};
+use bise::{CacheType, Engine, Isa, Session, SessionOptions, decode_together};
+
+use super::args::ignored::IgnoredArgs;
+use super::args::model::{LoadMode, ModelArgs, RopeArgs, parse_cache_type};
+use super::bench_report::{Format, Row, Table};
+use super::console::Log;
+use super::describe::Description;
+use super::load;
+use super::logits::positive;
+
+/// What to measure: every combination of what is listed.
+#[derive(clap::Args, Debug)]
+pub struct BenchArgs {
+    /// GGUF files; the built-in model where none is given
+    #[arg(short, long, value_name = "FILES", value_delimiter = ',', env = "LLAMA_ARG_MODEL")]
+    model: Vec<PathBuf>,
+
+    /// Tokens of the prompt in a test of reading; 0: no such test
+    #[arg(short = 'p', long, value_name = "N,…", value_parser = parse_numbers, default_value = "512")]
+    n_prompt: Vec<Numbers>,
+
+    /// Tokens in a test of writing; 0: no such test
+    #[arg(short = 'n', long, value_name = "N,…", value_parser = parse_numbers, default_value = "128")]
+    n_gen: Vec<Numbers>,
+
+    /// A test of reading PP tokens and writing TG
+    #[arg(long, value_name = "PP,TG", value_parser = parse_pair)]
+    pg: Vec<(usize, usize)>,
+
+    /// Tokens that stand before those that are measured
+    #[arg(short = 'd', long, value_name = "N,…", value_parser = parse_numbers, default_value = "0")]
+    n_depth: Vec<Numbers>,
+
+    /// Most tokens read at a time, as asked for
+    #[arg(short, long, value_name = "N,…", value_parser = parse_numbers, default_value = "2048")]
+    batch_size: Vec<Numbers>,
+
+    /// Most tokens read at a time, as done
+    #[arg(long, alias = "ub", value_name = "N,…", value_parser = parse_numbers, default_value = "512")]
+    ubatch_size: Vec<Numbers>,
+
+    /// Types of the cached keys
+    #[arg(long, alias = "ctk", value_name = "TYPE,…", value_delimiter = ',', value_parser = parse_cache_type, default_value = "f16")]
+    cache_type_k: Vec<CacheType>,
+
+    /// Types of the cached values
+    #[arg(long, alias = "ctv", value_name = "TYPE,…", value_delimiter = ',', value_parser = parse_cache_type, default_value = "f16")]
+    cache_type_v: Vec<CacheType>,
+
+    /// Threads; as many as there are physical cores to use where not given
+    #[arg(short, long, value_name = "N,…", value_parser = parse_numbers)]
+    threads: Vec<Numbers>,
+
+    /// Sequences that write together; speeds are those of all together
+    #[arg(long, alias = "np", value_name = "N", default_value_t = 1, value_parser = positive)]
+    parallel: usize,
+
+    /// How often each test is run
+    #[arg(short, long, value_name = "N", default_value_t = 5, value_parser = positive)]
+    repetitions: usize,
+
+    /// How the results are printed
+    #[arg(short, long, value_name = "FORMAT", default_value = "md")]
+    output: Format,
+
+    /// The same, for a second print on stderr
+    #[arg(long, alias = "oe", value_name = "FORMAT")]
+    output_err: Option<Format>,
+
+    /// No run before those that are measured
+    #[arg(long)]
+    no_warmup: bool,
+
+    /// Say on stderr which test is running
+    #[arg(long)]
+    progress: bool,
+
+    /// Attend to the last N positions only; 0: to all; as the file says where not given
+    #[arg(long, value_name = "N")]
+    sliding_window: Option<usize>,
+
+    /// Instruction set of the kernels, instead of the best this machine has
+    #[arg(long, value_name = "NAME", env = "BISE_ISA")]
+    isa: Option<Isa>,
+
+    /// How the file is brought into memory
+    #[arg(long, alias = "lm", value_name = "MODE", default_value = "auto", env = "LLAMA_ARG_LOAD_MODE")]
+    load_mode: LoadMode,
+
+    /// Whether the file is mapped: 0 or 1
+    #[arg(long, alias = "mmp", value_name = "0|1", hide = true, value_parser = clap::value_parser!(u8).range(0..=1))]
+    mmap: Option<u8>,
+
+    #[command(flatten)]
+    unused: UnusedArgs,
+
+    #[command(flatten)]
+    ignored: IgnoredArgs,
+}
+
+/// Flags that are switches elsewhere and take values in llama-bench; none has an effect here.
+#[derive(clap::Args, Debug)]
+struct UnusedArgs {
+    #[arg(long, alias = "embd", hide = true, value_name = "0|1")]
+    embeddings: Option<String>,
+    #[arg(long, alias = "nkvo", hide = true, value_name = "0|1")]
+    no_kv_offload: Option<String>,
+    #[arg(long, alias = "nopo", hide = true, value_name = "0|1")]
+    no_op_offload: Option<String>,
+    #[arg(long, hide = true, value_name = "0|1")]
+    no_host: Option<String>,
+    #[arg(long, hide = true, value_name = "0|1")]
+    repack: Option<String>,
+}
+
+impl UnusedArgs {
+    /// The flags that were given and say something else than what is so.
+    fn warnings(&self) -> impl Iterator<Item = String> {
+        let given = [
+            ("embeddings", &self.embeddings, "0"),
+            ("no-kv-offload", &self.no_kv_offload, "0"),
+            ("no-op-offload", &self.no_op_offload, "0"),
+            ("no-host", &self.no_host, "0"),
+            ("repack", &self.repack, "0"),
+        ];
+        let differs = |(name, value, usual): (&str, &Option<String>, &str)| {
+            let value = value.as_deref().filter(|value| *value != usual)?;
+            Some(format!("--{name} {value} has no effect"))
+        };
+        given.into_iter().filter_map(differs)
+    }
+}
+
+/// The numbers of one list.
+#[derive(Clone, Debug)]
+pub struct Numbers(Vec<usize>);
+
+/// Reads `1,2,16-64*2,100-120+10`.
+fn parse_numbers(text: &str) -> Result<Numbers, String> {
+    let wrong = || format!("found '{text}', expected numbers or ranges as in 1,8-32+8,64-512*2");
+    let mut numbers = Vec::new();
+    for part in text.split(',') {
+        let (range, multiply, step) = match part.split_once(['+', '*']) {
+            Some((range, step)) => (range, part.contains('*'), step.parse().map_err(|_| wrong())?),
+            None => (part, false, 1_usize),
+        };
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let (first, last): (usize, usize) =
+            (first.parse().map_err(|_| wrong())?, last.parse().map_err(|_| wrong())?);
+        let mut number = first;
+        while number <= last {
+            numbers.push(number);
+            let next = if multiply { number.checked_mul(step) } else { number.checked_add(step) };
+            number = next.filter(|&next| next > number || first == last).ok_or_else(wrong)?;
+            if first == last || numbers.len() > 10_000 {
+                break;
+            }
+        }
+    }
+    Ok(Numbers(numbers))
+}
+
+fn parse_pair(text: &str) -> Result<(usize, usize), String> {
+    let pair = text.split_once(',').and_then(|(pp, tg)| Some((pp.parse().ok()?, tg.parse().ok()?)));
+    pair.ok_or_else(|| format!("found '{text}', expected two numbers as in 512,128"))
+}
+
+/// One test.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Test {
+    pub n_prompt: usize,
+    pub n_gen: usize,
+    pub n_depth: usize,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// A model that cannot be opened or fails.
+pub fn run(args: BenchArgs) -> Result<()> {
+    let log = Log::default();
+    args.ignored.warnings.iter().cloned().chain(args.unused.warnings()).for_each(|warning| log.warn(warning));
+    let tests = tests(&args);
+    if tests.is_empty() {
+        bail!("there is nothing to measure: expected --n-prompt, --n-gen or --pg above 0");
+    }
+    let models: Vec<_> =
+        if args.model.is_empty() { vec![None] } else { args.model.iter().map(Some).collect() };
+    let threads: Vec<i32> = match flat(&args.threads) {
+        none if none.is_empty() => vec![-1],
+        some => some.into_iter().map(|n| i32::try_from(n).unwrap_or(i32::MAX)).collect(),
+    };
+    let mut table = Table::new(args.output, std::io::stdout());
+    let mut table_err = args.output_err.map(|format| Table::new(format, std::io::stderr()));
+    for model in models {
+        for &n_threads in &threads {
+            let engine = load::load(&model_args(&args, model, n_threads), log)?.engine;
+            let about = Description::of(engine.file());
+            for (options, n_batch) in session_options(&args) {
+                for test in &tests {
+                    let test_name = test.name(args.parallel);
+                    if args.progress {
+                        log.note(format_args!(
+                            "bise bench: {} with {} threads",
+                            test_name,
+                            engine.n_threads()
+                        ));
+                    }
+                    let started = SystemTime::now();
+                    let samples = measure(&engine, &options, *test, &args)?;
+                    let row = Row {
+                        engine: &engine,
+                        about: &about,
+                        options,
+                        n_batch,
+                        n_parallel: args.parallel,
+                        test: *test,
+                        started,
+                        samples_ns: samples,
+                    };
+                    table.add(&row)?;
+                    if let Some(table) = &mut table_err {
+                        table.add(&row)?;
+                    }
+                }
+            }
+        }
+    }
+    table.finish()?;
+    table_err.map_or(Ok(()), Table::finish)
+}
+
+fn flat(lists: &[Numbers]) -> Vec<usize> {
+    lists.iter().flat_map(|list| list.0.iter().copied()).collect()
+}
+
+/// The tests in llama-bench's order: for each depth, reading, writing, both.
+fn tests(args: &BenchArgs) -> Vec<Test> {
+    let mut tests = Vec::new();
+    for n_depth in flat(&args.n_depth) {
+        let test = |(n_prompt, n_gen)| Test { n_prompt, n_gen, n_depth };
+        let kinds = flat(&args.n_prompt).into_iter().map(|n| (n, 0));
+        let kinds = kinds.chain(flat(&args.n_gen).into_iter().map(|n| (0, n))).chain(args.pg.iter().copied());
+        tests.extend(kinds.filter(|&kind| kind != (0, 0)).map(test));
+    }
+    tests
+}
+
+fn model_args(args: &BenchArgs, model: Option<&PathBuf>, threads: i32) -> ModelArgs {
+    ModelArgs {
+        model: model.cloned(),
+        threads,
+        threads_batch: None,
+        load_mode: args.load_mode,
+        mlock: false,
+        no_mmap: args.mmap == Some(0),
+        mmap: false,
+        sliding_window: args.sliding_window,
+        isa: args.isa,
+        override_kv: Vec::new(),
+        rope: RopeArgs::default(),
+    }
+}
+
+/// Every combination of batches and cache types, with the batch as asked for.
+fn session_options(args: &BenchArgs) -> Vec<(SessionOptions, usize)> {
+    let mut all = Vec::new();
+    for n_batch in flat(&args.batch_size) {
+        for n_ubatch in flat(&args.ubatch_size) {
+            for &k_type in &args.cache_type_k {
+                for &v_type in &args.cache_type_v {
+                    let n_ubatch = n_ubatch.min(n_batch).max(1);
+                    all.push((
+                        SessionOptions { n_ubatch, k_type, v_type, ..SessionOptions::default() },
+                        n_batch,
+                    ));
+                }
+            }
+        }
+    }
+    all
+}
+
+/// Nanoseconds of each repetition.
+fn measure(engine: &Engine, options: &SessionOptions, test: Test, args: &BenchArgs) -> Result<Vec<u64>> {
+    let options = SessionOptions { n_ctx: test.n_prompt + test.n_gen + test.n_depth, ..*options };
+    let mut tokens = Tokens::new(engine);
+    let mut sessions = (0..args.parallel).map(|_| engine.session(&options)).collect::<Result<Vec<_>, _>>()?;
+    if !args.no_warmup {
+        // A whole prompt, as llama-bench does, but one token where only writing is measured.
+        let once = Test { n_gen: test.n_gen.min(1), n_depth: 0, ..test };
+        run_once(&mut sessions, once, &mut tokens)?;
+    }
+    for session in &mut sessions {
+        session.clear();
+        if test.n_depth > 0 {
+            session.prefill(&tokens.take(test.n_depth))?;
+        }
+    }
+    let mut samples = Vec::with_capacity(args.repetitions);
+    for _ in 0..args.repetitions {
+        for session in &mut sessions {
+            session.rewind(test.n_depth)?;
+        }
+        let start = Instant::now();
+        run_once(&mut sessions, test, &mut tokens)?;
+        samples.push(u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX));
+    }
+    Ok(samples)
+}
+
+/// Reads a prompt in every session, then writes in all of them together.
+fn run_once(sessions: &mut [Session], test: Test, tokens: &mut Tokens) -> Result<()> {
+    if test.n_prompt > 0 {
+        for session in sessions.iter_mut() {
+            session.prefill(&tokens.take(test.n_prompt))?;
+        }
+    }
+    for _ in 0..test.n_gen {
+        if let [session] = sessions {
+            session.decode(tokens.next())?;
+        } else {
+            let next: Vec<u32> = sessions.iter().map(|_| tokens.next()).collect();
+            decode_together(sessions, &next, &mut |_, _| {})?;
+        }
+    }
+    Ok(())
+}
+
+/// Tokens at random, the same in every run.
+struct Tokens {
+    n_vocab: u32,
+    state: u64,
+}
+
+impl Tokens {
+    fn new(engine: &Engine) -> Self {
+        Self { n_vocab: engine.config().n_vocab as u32, state: 1 }
+    }
+
+    fn next(&mut self) -> u32 {
+        // Knuth's linear congruential generator (MMIX); its high bits are good enough.
+        self.state =
+            self.state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        ((self.state >> 33) % u64::from(self.n_vocab)) as u32
+    }
+
+    fn take(&mut self, n: usize) -> Vec<u32> {
+        (0..n).map(|_| self.next()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_and_ranges_are_those_of_llama_bench() {
+        let numbers = |text: &str| parse_numbers(text).map(|n| n.0);
+        assert_eq!(numbers("512").unwrap(), [512]);
+        assert_eq!(numbers("0,1,2").unwrap(), [0, 1, 2]);
+        assert_eq!(numbers("1-4").unwrap(), [1, 2, 3, 4]);
+        assert_eq!(numbers("8-32+8,64").unwrap(), [8, 16, 24, 32, 64]);
+        assert_eq!(numbers("16-128*2").unwrap(), [16, 32, 64, 128]);
+        for wrong in ["", "x", "1-", "1-8*1", "1-8+0", "-1", "1,,2", "0-8*2"] {
+            assert!(numbers(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn pairs_are_two_numbers() {
+        assert_eq!(parse_pair("512,128"), Ok((512, 128)));
+        assert!(parse_pair("512").is_err());
+    }
+}

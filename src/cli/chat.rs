@@ -1,0 +1,337 @@
+//! `bise chat` and `--conversation`: messages through a template, answers streamed, and what was read before is not read again.
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use bise::Engine;
+use bise::chat::{ChatTemplate, Message};
+use bise::tokenizer::{TokenType, Tokenizer};
+
+use super::args::ChatArgs;
+use super::args::prompt::ConversationArgs;
+use super::chat_command::{self, Command};
+use super::console::{Colour, Log, Screen};
+use super::generate::prompt_text;
+use super::generator::{Generator, Read};
+use super::lines::{Line, Lines};
+use super::load::{self, Loaded};
+use super::{signals, text};
+
+/// Runs the command.
+///
+/// # Errors
+/// Whatever is wrong with the model, the flags or the template.
+pub fn run(args: ChatArgs) -> Result<ExitCode> {
+    let log = Log { quiet: args.output.log_disable };
+    args.ignored.warnings.iter().for_each(|warning| log.warn(warning));
+    let loaded = load::load(&args.model, log)?;
+    run_with(args, loaded, log)
+}
+
+/// The same, with a model that is open already.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_with(args: ChatArgs, loaded: Loaded, log: Log) -> Result<ExitCode> {
+    let template = template(&args.conversation, &loaded.engine)?;
+    let first = prompt_text(&args.prompt)?;
+    if first.as_ref().is_some_and(String::is_empty) {
+        bail!("the prompt is empty: expected the first message");
+    }
+    let system = system_prompt(&args.conversation)?;
+    let options = args.context.session_options();
+    let n_ctx = if options.n_ctx == 0 { loaded.engine.config().n_ctx_train } else { options.n_ctx };
+    let params = args.sampling.params(n_ctx, args.prompt.escapes)?;
+    let controls = control_texts(loaded.engine.tokenizer());
+    let generator = Generator::new(loaded, &options, params, log)?;
+    let screen = Screen::new(args.output.color);
+    let messages = system.map(|text| Message::new("system", text)).into_iter().collect();
+    let chat =
+        Chat { generator, template, controls, messages, before_next: String::new(), args, screen, log };
+    chat.run(first)
+}
+
+/// Whether the model's file has a chat template.
+pub fn has_template(engine: &Engine) -> bool {
+    file_template(engine).is_some()
+}
+
+fn file_template(engine: &Engine) -> Option<&str> {
+    engine.file().metadata().str("tokenizer.chat_template").ok().flatten().filter(|source| !source.is_empty())
+}
+
+/// The template by name or source, of a file, or the model's own.
+fn template(args: &ConversationArgs, engine: &Engine) -> Result<ChatTemplate> {
+    if let Some(given) = &args.chat_template {
+        let is_source = given.contains("{{") || given.contains("{%");
+        let template =
+            if is_source { ChatTemplate::from_source(given) } else { ChatTemplate::by_name(given) };
+        let adds_space =
+            engine.file().metadata().bool("tokenizer.ggml.add_space_prefix").ok().flatten().unwrap_or(true);
+        return Ok(template.context("--chat-template")?.with_space_prefix(adds_space));
+    }
+    if let Some(path) = &args.chat_template_file {
+        return ChatTemplate::from_source(&text::from_file(path)?)
+            .with_context(|| path.display().to_string());
+    }
+    match file_template(engine) {
+        Some(source) => ChatTemplate::from_source(source).with_context(|| engine.file().name().to_string()),
+        None => bail!(
+            "{}: found no chat template, expected tokenizer.chat_template or --chat-template NAME",
+            engine.file().name()
+        ),
+    }
+}
+
+fn system_prompt(args: &ConversationArgs) -> Result<Option<String>> {
+    if let Some(path) = &args.system_prompt_file {
+        let text = text::from_file(path)?;
+        return Ok(Some(text.strip_suffix('\n').unwrap_or(&text).to_string()));
+    }
+    args.system_prompt.as_ref().map(|text| text::from_argument("--system-prompt", text)).transpose()
+}
+
+/// The texts that would be taken for control tokens.
+fn control_texts(tokenizer: &Tokenizer) -> Vec<String> {
+    let is_special = |id: &u32| {
+        matches!(
+            tokenizer.token_type(*id),
+            Some(TokenType::Control | TokenType::UserDefined | TokenType::Unknown)
+        )
+    };
+    let ids = (0..tokenizer.n_vocab() as u32).filter(is_special);
+    ids.filter_map(|id| String::from_utf8(tokenizer.piece(id).to_vec()).ok())
+        .filter(|text| !text.is_empty())
+        .collect()
+}
+
+struct Chat {
+    generator: Generator,
+    template: ChatTemplate,
+    controls: Vec<String>,
+    messages: Vec<Message>,
+    /// What `/read` read.
+    before_next: String,
+    args: ChatArgs,
+    screen: Screen,
+    log: Log,
+}
+
+/// How an answer ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answer {
+    Complete,
+    Interrupted,
+    /// The conversation does not fit in the context; the last message was taken back.
+    TooLong,
+}
+
+impl Chat {
+    fn run(mut self, first: Option<String>) -> Result<ExitCode> {
+        let single = self.args.conversation.single_turn;
+        if let Some(text) = first {
+            let answer = self.say(text)?;
+            if single {
+                return self.end(answer);
+            }
+        }
+        let mut lines = Lines::new(self.args.conversation.simple_io)?;
+        if lines.is_typed() {
+            self.log.note(chat_command::WELCOME);
+        }
+        loop {
+            self.screen.set_colour(Colour::Input)?;
+            let line = lines.read("> ", self.args.conversation.multiline_input);
+            self.screen.set_colour(Colour::Plain)?;
+            let line = match line? {
+                Line::Text(line) => line,
+                Line::End => return self.end(Answer::Complete),
+                Line::Interrupted => return self.end(Answer::Interrupted),
+            };
+            let answer = match chat_command::parse(&line) {
+                Command::Exit => return self.end(Answer::Complete),
+                Command::Help => {
+                    self.log.note(chat_command::HELP);
+                    continue;
+                }
+                Command::Clear => {
+                    self.messages.retain(|message| message.role == "system");
+                    self.before_next.clear();
+                    self.generator.session.clear();
+                    continue;
+                }
+                Command::Read(path) => {
+                    self.read_file(path);
+                    continue;
+                }
+                Command::Unknown(word) => {
+                    self.log.note(format_args!("there is no command {word}; /help lists those there are"));
+                    continue;
+                }
+                Command::Regenerate => match self.regenerate()? {
+                    Some(answer) => answer,
+                    None => continue,
+                },
+                Command::Say("") if self.before_next.is_empty() => continue,
+                Command::Say(text) => {
+                    let text = std::mem::take(&mut self.before_next) + text;
+                    self.say(text)?
+                }
+            };
+            if single {
+                return self.end(answer);
+            }
+            if answer == Answer::TooLong && !lines.is_typed() {
+                bail!(
+                    "the conversation is longer than the context of {} tokens",
+                    self.generator.session.n_ctx()
+                );
+            }
+        }
+    }
+
+    /// Says how long everything took.
+    fn end(self, answer: Answer) -> Result<ExitCode> {
+        if !self.args.output.no_perf {
+            self.generator.timings.print(self.log);
+        }
+        match answer {
+            Answer::Complete => Ok(ExitCode::SUCCESS),
+            Answer::Interrupted => Ok(ExitCode::from(signals::EXIT_INTERRUPTED)),
+            Answer::TooLong => Ok(ExitCode::FAILURE),
+        }
+    }
+
+    fn read_file(&mut self, path: &str) {
+        match text::from_file(path.as_ref()) {
+            Ok(text) => {
+                self.log
+                    .note(format_args!("{path}: {} bytes, which go before your next message", text.len()));
+                self.before_next.push_str(&text);
+                if !text.ends_with('\n') {
+                    self.before_next.push('\n');
+                }
+            }
+            Err(error) => self.log.note(format_args!("{error:#}")),
+        }
+    }
+
+    /// Takes a message of the user and answers it.
+    fn say(&mut self, text: String) -> Result<Answer> {
+        self.messages.push(Message::new("user", text));
+        self.answer()
+    }
+
+    /// Answers the last message anew; `None` where there is none.
+    fn regenerate(&mut self) -> Result<Option<Answer>> {
+        if self.messages.last().is_some_and(|message| message.role == "assistant") {
+            self.messages.pop();
+        }
+        if self.messages.last().is_none_or(|message| message.role != "user") {
+            self.log.note("there is nothing to answer anew");
+            return Ok(None);
+        }
+        self.answer().map(Some)
+    }
+
+    fn answer(&mut self) -> Result<Answer> {
+        let writing = signals::writing();
+        match self.read_conversation()? {
+            Read::Done => {}
+            Read::Interrupted => {
+                self.messages.pop();
+                return Ok(Answer::Interrupted);
+            }
+            Read::Full => {
+                self.messages.pop();
+                let n_ctx = self.generator.session.n_ctx();
+                self.log.warn(format_args!("the conversation does not fit in the context of {n_ctx} tokens any more (/clear, --ctx-size, --context-shift)"));
+                return Ok(Answer::TooLong);
+            }
+        }
+        let engine = self.generator.engine.clone();
+        let tokenizer = engine.tokenizer();
+        let mut decoder = tokenizer.stream_from_start(!self.args.output.special);
+        let mut n_left = usize::try_from(self.args.prompt.n_predict).ok();
+        let mut said = String::new();
+        let mut end = Answer::Complete;
+        while n_left != Some(0) {
+            let token = self.generator.choose()?;
+            if tokenizer.is_end_of_generation(token) {
+                break;
+            }
+            n_left = n_left.map(|n| n - 1);
+            let piece = decoder.push(token);
+            self.screen.print(&piece)?;
+            said.push_str(&piece);
+            if signals::interrupted() {
+                end = Answer::Interrupted;
+                break;
+            }
+            if self.generator.continue_with(token)? == Read::Full {
+                let n_ctx = self.generator.session.n_ctx();
+                self.log.warn(format_args!("the context of {n_ctx} tokens is full, so the answer ends here"));
+                break;
+            }
+        }
+        drop(writing);
+        let rest = decoder.finish();
+        self.screen.print(&rest)?;
+        self.screen.print("\n")?;
+        said.push_str(&rest);
+        self.messages.push(Message::new("assistant", said));
+        // An answer cut short is no end of the conversation, where there is one.
+        Ok(end)
+    }
+
+    /// Reads what of the conversation was not read before.
+    fn read_conversation(&mut self) -> Result<Read> {
+        loop {
+            let tokens = self.tokens()?;
+            let fits = self.generator.engine.config().sliding_window.is_some()
+                || tokens.len() < self.generator.session.n_ctx();
+            if !fits {
+                if self.args.prompt.context_shift && self.forget_oldest() {
+                    continue;
+                }
+                return Ok(Read::Full);
+            }
+            let session = &mut self.generator.session;
+            let common = session.tokens().iter().zip(&tokens).take_while(|(a, b)| a == b).count();
+            // The last token is always read, for the logits after it.
+            let keep = common.min(tokens.len() - 1);
+            session.rewind(keep)?;
+            if self.args.prompt.verbose_prompt {
+                self.log
+                    .note(format_args!("number of tokens in prompt = {} ({keep} read before)", tokens.len()));
+            }
+            return self.generator.read(&tokens[keep..]);
+        }
+    }
+
+    /// Drops the oldest question and answer; whether there was one beside the newest question.
+    fn forget_oldest(&mut self) -> bool {
+        let Some(first) = self.messages.iter().position(|message| message.role == "user") else {
+            return false;
+        };
+        let next = self.messages[first + 1..].iter().position(|message| message.role == "user");
+        let Some(n) = next else { return false };
+        self.messages.drain(first..=first + n);
+        true
+    }
+
+    fn tokens(&self) -> Result<Vec<u32>> {
+        let tokenizer = self.generator.engine.tokenizer();
+        let spelt = |id: Option<u32>| {
+            id.map_or(String::new(), |id| String::from_utf8_lossy(tokenizer.piece(id)).into_owned())
+        };
+        let controls: Vec<&str> = self.controls.iter().map(String::as_str).collect();
+        let (bos, eos) = (spelt(tokenizer.bos()), spelt(tokenizer.eos()));
+        let prompt = self.template.render(&self.messages, true, &bos, &eos, &controls)?;
+        let tokens = tokenizer.encode_segments(&prompt.segments(), true);
+        if tokens.is_empty() {
+            bail!("the chat template makes nothing of this conversation: expected some text");
+        }
+        Ok(tokens)
+    }
+}

@@ -1,0 +1,138 @@
+//! What people see: notes on stderr, the text on stdout, progress and colours where there is a terminal.
+
+use std::fmt;
+use std::io::{self, IsTerminal, Write};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::args::prompt::When;
+use super::signals;
+
+/// Notes for people, on stderr. What cannot be written there is lost, never an error.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Log {
+    /// Nothing but errors.
+    pub quiet: bool,
+}
+
+impl Log {
+    /// Writes one line.
+    pub fn note(self, line: impl fmt::Display) {
+        if !self.quiet {
+            let _ = writeln!(io::stderr(), "{line}");
+        }
+    }
+
+    /// Warns in one line.
+    pub fn warn(self, line: impl fmt::Display) {
+        self.note(format_args!("bise: warning: {line}"));
+    }
+
+    /// A bar of `len` steps on a terminal; nothing elsewhere. It goes away when it is dropped.
+    pub fn progress(self, what: &'static str, len: usize) -> Progress {
+        let shown = !self.quiet && io::stderr().is_terminal();
+        let target = if shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let bar = ProgressBar::with_draw_target(Some(len as u64), target).with_message(what);
+        let template = "{msg} {bar:30} {pos}/{len} {eta}";
+        bar.set_style(ProgressStyle::with_template(template).expect("the template is well formed"));
+        Progress(bar)
+    }
+}
+
+/// A progress bar on stderr.
+pub struct Progress(ProgressBar);
+
+impl Progress {
+    /// Sets how many steps are done.
+    pub fn set(&self, done: usize) {
+        self.0.set_position(done as u64);
+    }
+
+    /// Turns by itself while something of unknown length happens.
+    pub fn spin(&self) {
+        self.0
+            .set_style(ProgressStyle::with_template("{spinner} {msg}").expect("the template is well formed"));
+        self.0.enable_steady_tick(Duration::from_millis(100));
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}
+
+/// Standard output with the colours of llama.cpp: what the user gives is yellow (a prompt) or green (what is typed).
+pub struct Screen {
+    out: io::StdoutLock<'static>,
+    colours: bool,
+    colour: Colour,
+}
+
+/// What is being printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Colour {
+    /// The model's words.
+    Plain,
+    /// The prompt.
+    Prompt,
+    /// What the user types.
+    Input,
+}
+
+impl Screen {
+    /// Takes hold of standard output.
+    pub fn new(colours: When) -> Self {
+        let out = io::stdout().lock();
+        let auto = || out.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+        let colours = colours == When::On || (colours == When::Auto && auto());
+        Self { colours, out, colour: Colour::Plain }
+    }
+
+    /// Changes the colour of what follows.
+    ///
+    /// # Errors
+    /// If nobody reads any more.
+    pub fn set_colour(&mut self, colour: Colour) -> io::Result<()> {
+        if !self.colours || self.colour == colour {
+            return Ok(());
+        }
+        self.colour = colour;
+        signals::set_coloured(colour != Colour::Plain);
+        self.print(match colour {
+            Colour::Plain => "\x1b[0m",
+            Colour::Prompt => "\x1b[33m",
+            Colour::Input => "\x1b[1m\x1b[32m",
+        })
+    }
+
+    /// Prints a piece of text and shows it at once.
+    ///
+    /// # Errors
+    /// If nobody reads any more.
+    pub fn print(&mut self, text: &str) -> io::Result<()> {
+        if text.is_empty() {
+            return Ok(());
+        }
+        self.out.write_all(text.as_bytes())?;
+        self.out.flush()
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        let _ = self.set_colour(Colour::Plain);
+    }
+}
+
+/// Puts the terminal back, from wherever the program ends.
+pub fn print_reset() {
+    // Not through `stdout`, whose lock may be held by whoever is being interrupted.
+    let _ = io::stderr().write_all(b"\x1b[0m\n");
+}
+
+/// Whether an error is that nobody reads standard output any more, which is no error at all.
+pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().filter_map(|e| e.downcast_ref::<io::Error>()).any(|e| e.kind() == io::ErrorKind::BrokenPipe)
+}

@@ -1,0 +1,351 @@
+//! No subcommand: go on from a prompt, as llama.cpp's `main` does.
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use bise::tokenizer::{EncodeOptions, StreamDecoder};
+
+use super::args::GenerateArgs;
+use super::args::prompt::PromptArgs;
+use super::console::{Colour, Log, Screen};
+use super::generator::{Generator, Read, WhenFull};
+use super::lines::{Line, Lines};
+use super::{chat, load, signals, text};
+
+/// Runs the command: a conversation or raw generation.
+///
+/// # Errors
+/// Whatever is wrong with the model, the flags or the prompt.
+pub fn run(args: GenerateArgs) -> Result<ExitCode> {
+    if wants_conversation(&args) {
+        return chat::run(args.chat);
+    }
+    let log = Log { quiet: args.chat.output.log_disable };
+    args.chat.ignored.warnings.iter().for_each(|warning| log.warn(warning));
+    let given = given_prompt(&args)?;
+    let loaded = load::load(&args.chat.model, log)?;
+    // A model without a template cannot hold a conversation by itself, so it goes on from what is typed.
+    let interactive = args.generation.interactive || args.generation.interactive_first;
+    let has_template = chat::has_template(&loaded.engine);
+    if given == Given::Nothing && !interactive && has_template && !args.generation.no_conversation {
+        return chat::run_with(args.chat, loaded, log);
+    }
+    let options = args.chat.context.session_options();
+    let n_ctx = if options.n_ctx == 0 { loaded.engine.config().n_ctx_train } else { options.n_ctx };
+    let params = args.chat.sampling.params(n_ctx, args.chat.prompt.escapes)?;
+    let tokens = prompt_tokens(&given, &loaded.engine, interactive)?;
+    let generator = Generator::new(loaded, &options, params, log)?;
+    if !interactive {
+        generator.check_prompt(&tokens)?;
+    }
+    let mut writer = Writer::new(generator, args, &tokens, log)?;
+    let interrupted = writer.write(tokens)?;
+    writer.finish();
+    Ok(if interrupted { ExitCode::from(signals::EXIT_INTERRUPTED) } else { ExitCode::SUCCESS })
+}
+
+/// Whether the flags alone ask for a conversation.
+fn wants_conversation(args: &GenerateArgs) -> bool {
+    let conversation = &args.chat.conversation;
+    let asked = args.generation.conversation
+        || conversation.single_turn
+        || conversation.system_prompt.is_some()
+        || conversation.system_prompt_file.is_some()
+        || conversation.chat_template.is_some()
+        || conversation.chat_template_file.is_some();
+    asked && !args.generation.no_conversation && !args.generation.infill
+}
+
+/// What there is to go on from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Given {
+    Nothing,
+    Text(String),
+    Gap { prefix: String, suffix: String },
+}
+
+fn given_prompt(args: &GenerateArgs) -> Result<Given> {
+    let prompt = &args.chat.prompt;
+    if args.generation.infill {
+        let side = |flag: &str, given: &Option<std::ffi::OsString>| match given {
+            None => Ok(String::new()),
+            Some(text) => match text::from_argument(flag, text)? {
+                path if path.starts_with('@') => text::from_file(path[1..].as_ref()),
+                text => prompt.escapes.meant(flag, text),
+            },
+        };
+        let prefix = side("--in-prefix", &args.generation.in_prefix)?;
+        let suffix = side("--in-suffix", &args.generation.in_suffix)?;
+        if prefix.is_empty() && suffix.is_empty() {
+            bail!("--infill: found nothing around the gap, expected --in-prefix or --in-suffix");
+        }
+        return Ok(Given::Gap { prefix, suffix });
+    }
+    Ok(prompt_text(prompt)?.map_or(Given::Nothing, Given::Text))
+}
+
+/// The prompt of `--prompt`, `--file` or `--binary-file`, with its escapes processed.
+///
+/// # Errors
+/// A file that cannot be read, or text that is not UTF-8.
+pub fn prompt_text(args: &PromptArgs) -> Result<Option<String>> {
+    if let Some(path) = &args.binary_file {
+        return text::from_file(path).map(Some);
+    }
+    if let Some(path) = &args.file {
+        let mut text = text::from_file(path)?;
+        if text.ends_with('\n') {
+            text.pop();
+        }
+        return args.escapes.meant("--file", text).map(Some);
+    }
+    let Some(prompt) = &args.prompt else { return Ok(None) };
+    args.escapes.meant("--prompt", text::from_argument("--prompt", prompt)?).map(Some)
+}
+
+fn prompt_tokens(given: &Given, engine: &bise::Engine, interactive: bool) -> Result<Vec<u32>> {
+    let tokenizer = engine.tokenizer();
+    let hint = || match tokenizer.bos().map(|bos| String::from_utf8_lossy(tokenizer.piece(bos)).into_owned())
+    {
+        Some(bos) => format!(" (to go on from nothing, give '{bos}')"),
+        None => String::new(),
+    };
+    match given {
+        Given::Text(text) if text.is_empty() => bail!("the prompt is empty: expected some text{}", hint()),
+        Given::Nothing if !interactive => {
+            bail!("there is no prompt: expected --prompt, --file or --interactive{}", hint())
+        }
+        Given::Nothing => Ok(tokenizer.bos().filter(|_| tokenizer.adds_bos()).into_iter().collect()),
+        Given::Text(text) => {
+            Ok(tokenizer.encode(text, EncodeOptions { add_special: true, parse_special: true }))
+        }
+        Given::Gap { prefix, suffix } => tokenizer.infill(prefix, suffix).context("--infill"),
+    }
+}
+
+/// Why the writing paused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pause {
+    /// An end token.
+    End,
+    /// A text of `--reverse-prompt`.
+    ReversePrompt,
+    /// As many tokens as were asked for.
+    Enough,
+    /// No room for more.
+    Full,
+    /// Ctrl-C.
+    Interrupted,
+}
+
+/// Raw generation, and the user's lines in between.
+struct Writer {
+    generator: Generator,
+    args: GenerateArgs,
+    screen: Screen,
+    decoder: StreamDecoder,
+    reverse_prompts: Vec<String>,
+    /// Tokens of the budget that are left; `None` is no end.
+    n_left: Option<usize>,
+    log: Log,
+}
+
+impl Writer {
+    fn new(mut generator: Generator, args: GenerateArgs, tokens: &[u32], log: Log) -> Result<Self> {
+        let prompt = &args.chat.prompt;
+        let n_keep = match usize::try_from(prompt.keep) {
+            // BOS is always kept.
+            Ok(n) if n <= tokens.len() => {
+                (n + usize::from(generator.engine.tokenizer().adds_bos())).min(tokens.len())
+            }
+            _ => tokens.len(),
+        };
+        if prompt.context_shift && prompt.n_predict != -2 {
+            generator.when_full = WhenFull::Shift { n_keep };
+        }
+        let unescape = |text: &String| prompt.escapes.meant("--reverse-prompt", text.clone());
+        let reverse_prompts =
+            args.generation.reverse_prompt.iter().map(unescape).collect::<Result<Vec<_>>>()?;
+        if prompt.verbose_prompt {
+            log.note(format_args!("number of tokens in prompt = {}", tokens.len()));
+            for &token in tokens {
+                let piece = String::from_utf8_lossy(generator.engine.tokenizer().piece(token)).into_owned();
+                log.note(format_args!("{token:>6} -> '{piece}'"));
+            }
+        }
+        let decoder = generator.engine.tokenizer().stream_from_start(!args.chat.output.special);
+        let screen = Screen::new(args.chat.output.color);
+        let n_left = usize::try_from(prompt.n_predict).ok();
+        let reverse_prompts = reverse_prompts.into_iter().filter(|text| !text.is_empty()).collect();
+        Ok(Self { screen, decoder, reverse_prompts, n_left, generator, args, log })
+    }
+
+    /// Writes until everything is said; returns whether Ctrl-C ended it.
+    fn write(&mut self, tokens: Vec<u32>) -> Result<bool> {
+        let interactive = self.args.generation.interactive || self.args.generation.interactive_first;
+        self.echo(&tokens)?;
+        // An editor would draw over the text that a line goes on from.
+        let mut lines = interactive.then(|| Lines::new(true)).transpose()?;
+        let mut unread = tokens;
+        if let Some(lines) = lines.as_mut().filter(|_| self.args.generation.interactive_first) {
+            match self.user_line(lines)? {
+                Some(line) => unread.extend(line),
+                None => return Ok(false),
+            }
+        }
+        if self.generator.session.position() == 0 && unread.is_empty() {
+            bail!("there is nothing to go on from: the vocabulary has no token that begins a text");
+        }
+        loop {
+            let pause = self.write_until_pause(&mut unread)?;
+            let Some(lines) = &mut lines else {
+                if pause == Pause::End {
+                    self.screen.print(" [end of text]")?;
+                }
+                return Ok(pause == Pause::Interrupted);
+            };
+            match pause {
+                Pause::Full => return Ok(false),
+                Pause::End => {
+                    self.screen.print("\n")?;
+                    if let Some(first) = self.reverse_prompts.first() {
+                        let options = EncodeOptions { add_special: false, parse_special: true };
+                        let tokens = self.generator.engine.tokenizer().encode(first, options);
+                        self.echo(&tokens)?;
+                        unread.extend(tokens);
+                    }
+                }
+                Pause::Enough => self.n_left = usize::try_from(self.args.chat.prompt.n_predict).ok(),
+                Pause::ReversePrompt | Pause::Interrupted => {}
+            }
+            match self.user_line(lines)? {
+                Some(line) => unread.extend(line),
+                None => return Ok(false),
+            }
+        }
+    }
+
+    /// Reads what is unread, then writes; what was chosen but not read yet is in `unread` afterwards.
+    fn write_until_pause(&mut self, unread: &mut Vec<u32>) -> Result<Pause> {
+        let writing = signals::writing();
+        let mut read = self.generator.read(unread)?;
+        unread.clear();
+        let mut tail = String::new();
+        let pause = loop {
+            match read {
+                Read::Done => {}
+                Read::Full => break Pause::Full,
+                Read::Interrupted => break Pause::Interrupted,
+            }
+            if self.n_left == Some(0) {
+                break Pause::Enough;
+            }
+            if self.args.chat.prompt.n_predict == -2
+                && self.generator.session.position() >= self.generator.session.n_ctx()
+            {
+                break Pause::Full;
+            }
+            let token = self.generator.choose()?;
+            self.n_left = self.n_left.map(|n| n - 1);
+            let piece = self.decoder.push(token);
+            self.screen.print(&piece)?;
+            *unread = vec![token];
+            if self.generator.engine.tokenizer().is_end_of_generation(token) {
+                break Pause::End;
+            }
+            if self.reached_reverse_prompt(&mut tail, &piece) {
+                break Pause::ReversePrompt;
+            }
+            if self.n_left == Some(0) {
+                break Pause::Enough;
+            }
+            if signals::interrupted() {
+                break Pause::Interrupted;
+            }
+            unread.clear();
+            read = self.generator.continue_with(token)?;
+        };
+        drop(writing);
+        if pause == Pause::Full {
+            let n_ctx = self.generator.session.n_ctx();
+            self.log
+                .warn(format_args!("the context of {n_ctx} tokens is full (--ctx-size, --context-shift)"));
+        }
+        Ok(pause)
+    }
+
+    /// Whether the newest piece completed a reverse prompt. `tail` is the end of what was written.
+    fn reached_reverse_prompt(&self, tail: &mut String, piece: &str) -> bool {
+        let Some(longest) = self.reverse_prompts.iter().map(String::len).max() else { return false };
+        let old = tail.len();
+        tail.push_str(piece);
+        let ends_in_piece =
+            |text: &String| tail.match_indices(text.as_str()).any(|(at, _)| at + text.len() > old);
+        let reached = self.reverse_prompts.iter().any(ends_in_piece);
+        let mut cut = tail.len().saturating_sub(longest);
+        while !tail.is_char_boundary(cut) {
+            cut -= 1;
+        }
+        tail.drain(..cut);
+        reached
+    }
+
+    /// Shows tokens that somebody gave, unless that is not wanted.
+    fn echo(&mut self, tokens: &[u32]) -> Result<()> {
+        let text: String = tokens.iter().map(|&token| self.decoder.push(token)).collect();
+        if !self.args.generation.no_display_prompt {
+            self.screen.set_colour(Colour::Prompt)?;
+            self.screen.print(&text)?;
+            self.screen.set_colour(Colour::Plain)?;
+        }
+        Ok(())
+    }
+
+    /// A line of the user as tokens, between `--in-prefix` and `--in-suffix`; `None` at the end of the input.
+    fn user_line(&mut self, lines: &mut Lines) -> Result<Option<Vec<u32>>> {
+        let escapes = self.args.chat.prompt.escapes;
+        let around = |flag: &str, given: &Option<std::ffi::OsString>| match given {
+            Some(text) => escapes.meant(flag, text::from_argument(flag, text)?),
+            None => Ok(String::new()),
+        };
+        let prefix = around("--in-prefix", &self.args.generation.in_prefix)?;
+        let suffix = around("--in-suffix", &self.args.generation.in_suffix)?;
+        self.screen.print(&prefix)?;
+        self.screen.set_colour(Colour::Input)?;
+        let line = lines.read("", self.args.chat.conversation.multiline_input);
+        self.screen.set_colour(Colour::Plain)?;
+        let line = match line? {
+            Line::Text(line) => line,
+            Line::Interrupted | Line::End => return Ok(None),
+        };
+        if line.is_empty() {
+            return Ok(Some(Vec::new()));
+        }
+        self.screen.print(&suffix)?;
+        let line = escapes.meant("standard input", line)?;
+        let tokenizer = self.generator.engine.tokenizer();
+        let encode = |text: &str, parse_special| {
+            tokenizer.encode(text, EncodeOptions { add_special: false, parse_special })
+        };
+        let mut tokens: Vec<u32> = Vec::new();
+        if self.args.generation.in_prefix_bos {
+            tokens.extend(tokenizer.bos());
+        }
+        tokens.extend(encode(&prefix, true));
+        let line = encode(&line, false);
+        self.n_left = self.n_left.map(|n| n.saturating_sub(line.len()).max(1));
+        tokens.extend(line);
+        tokens.extend(encode(&suffix, true));
+        Ok(Some(tokens))
+    }
+
+    /// Ends the output, and says how long everything took.
+    fn finish(mut self) {
+        let rest = self.decoder.finish();
+        let _ = self.screen.print(&rest).and_then(|()| self.screen.print("\n"));
+        if !self.args.chat.output.no_perf {
+            self.log.note("");
+            self.generator.timings.print(self.log);
+        }
+    }
+}

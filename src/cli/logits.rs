@@ -1,0 +1,117 @@
+//! `bise logits`: the logits after every token, as a `.npy` file of float32 `[n_tokens, n_vocab]`.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use bise::tokenizer::EncodeOptions;
+
+use super::args::ignored::IgnoredArgs;
+use super::args::model::{CacheArgs, ModelArgs};
+use super::console::Log;
+use super::ids::{self, IdList};
+use super::npy::RowWriter;
+use super::{load, signals, text};
+
+/// What to read, and where to write.
+#[derive(clap::Args, Debug)]
+pub struct LogitsArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    cache: CacheArgs,
+    #[command(flatten)]
+    ignored: IgnoredArgs,
+
+    /// File with token ids, as they are (int16, int32 or int64, signed or not)
+    #[arg(long, value_name = "IDS.npy", conflicts_with_all = ["tokens", "file"])]
+    ids: Option<PathBuf>,
+
+    /// Token ids, as they are: 1,2,3
+    #[arg(long, value_name = "IDS", conflicts_with = "file")]
+    tokens: Option<IdList>,
+
+    /// File with a text, tokenized as a prompt is
+    #[arg(short, long, value_name = "FILE")]
+    file: Option<PathBuf>,
+
+    /// Tokens read at a time; the logits are the same for any number
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = positive)]
+    chunk: usize,
+
+    /// Length of the context in tokens; 0: as long as the tokens
+    #[arg(short, long, value_name = "N", default_value_t = 0)]
+    ctx_size: usize,
+
+    /// The file to write
+    #[arg(short, long, value_name = "OUT.npy")]
+    output: PathBuf,
+}
+
+/// A number above 0.
+///
+/// # Errors
+/// Anything else.
+pub fn positive(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) | Err(_) => Err(format!("found '{text}', expected a number above 0")),
+        Ok(n) => Ok(n),
+    }
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// No tokens, tokens outside the vocabulary, more than the context holds, or a file that cannot be written.
+pub fn run(args: LogitsArgs) -> Result<()> {
+    let log = Log::default();
+    args.ignored.warnings.iter().for_each(|warning| log.warn(warning));
+    let engine = load::load(&args.model, log)?.engine;
+    let tokenizer = engine.tokenizer();
+    let tokens = match (&args.ids, &args.tokens, &args.file) {
+        (Some(path), ..) => ids::from_npy(path, tokenizer)?,
+        (None, Some(list), _) => {
+            ids::check(&list.0, tokenizer).context("--tokens")?;
+            list.0.clone()
+        }
+        (None, None, Some(path)) => {
+            let text = text::from_file(path)?;
+            let tokens = tokenizer.encode(&text, EncodeOptions { add_special: true, parse_special: true });
+            ids::check(&tokens, tokenizer).with_context(|| path.display().to_string())?;
+            tokens
+        }
+        (None, None, None) => bail!("there are no tokens: expected --ids, --tokens or --file"),
+    };
+    let mut options = self::options(&args, tokens.len());
+    options.n_ubatch = args.chunk;
+    let n_trained = engine.config().n_ctx_train;
+    if tokens.len() > n_trained {
+        log.warn(format_args!(
+            "{} tokens are more than the {n_trained} the model was trained for",
+            tokens.len()
+        ));
+    }
+    let mut session = engine.session(&options)?;
+    let mut writer = RowWriter::create(&args.output, tokens.len(), engine.config().n_vocab)?;
+    let progress = log.progress("reading", tokens.len());
+    let writing = signals::writing();
+    let mut written = Ok(());
+    for chunk in tokens.chunks(args.chunk) {
+        if signals::interrupted() {
+            bail!("interrupted: {} was not written", args.output.display());
+        }
+        session.score(chunk, &mut |_, logits| {
+            if written.is_ok() {
+                written = writer.push(logits);
+            }
+        })?;
+        std::mem::replace(&mut written, Ok(()))?;
+        progress.set(session.position());
+    }
+    drop(writing);
+    writer.finish()
+}
+
+fn options(args: &LogitsArgs, n_tokens: usize) -> bise::SessionOptions {
+    let n_ctx = if args.ctx_size == 0 { n_tokens } else { args.ctx_size };
+    args.cache.session_options(n_ctx)
+}

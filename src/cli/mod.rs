@@ -1,0 +1,64 @@
+//! The command line: one file a command, and what they share.
+
+mod args;
+mod bench;
+mod bench_report;
+mod chat;
+mod chat_command;
+mod check_tensors;
+mod completions;
+mod console;
+mod describe;
+mod generate;
+mod generator;
+mod ids;
+mod inspect;
+mod lines;
+mod load;
+mod logits;
+mod memory_table;
+mod npy;
+mod perplexity;
+mod signals;
+mod text;
+mod timings;
+mod tokenize;
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::process::ExitCode;
+
+use args::Command;
+
+/// Runs one command line, the program's name first.
+///
+/// Exit codes: 0 for success, 1 for an error (one line on stderr), 2 for wrong usage, 130 after Ctrl-C.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match args::parse(args) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Nobody may be reading the help any more; that is no error.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    let result = signals::listen().and_then(|()| match cli.command {
+        None => generate::run(cli.generate),
+        Some(Command::Chat(args)) => chat::run(*args),
+        Some(Command::Inspect(args)) => inspect::run(args).map(|()| ExitCode::SUCCESS),
+        Some(Command::Tokenize(args)) => tokenize::run(args).map(|()| ExitCode::SUCCESS),
+        Some(Command::Bench(args)) => bench::run(*args).map(|()| ExitCode::SUCCESS),
+        Some(Command::Perplexity(args)) => perplexity::run(*args).map(|()| ExitCode::SUCCESS),
+        Some(Command::Logits(args)) => logits::run(*args).map(|()| ExitCode::SUCCESS),
+        Some(Command::Completions { shell }) => completions::run(shell).map(|()| ExitCode::SUCCESS),
+    });
+    match result {
+        Ok(code) => code,
+        Err(error) if console::is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            let message = format!("{error:#}").replace('\n', " ");
+            let _ = writeln!(std::io::stderr(), "bise: error: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! `bise perplexity`: how well a model predicts a text, cut into chunks and scored as llama-perplexity does it.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{Result, bail, ensure};
+use bise::tokenizer::EncodeOptions;
+use bise::{Engine, Session};
+
+use super::args::ignored::IgnoredArgs;
+use super::args::model::{ContextArgs, ModelArgs};
+use super::args::prompt::EscapeArgs;
+use super::console::Log;
+use super::{ids, load, text};
+
+/// What to score.
+#[derive(clap::Args, Debug)]
+pub struct PerplexityArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    context: ContextArgs,
+    #[command(flatten)]
+    ignored: IgnoredArgs,
+
+    /// File with the text (a newline at its end is left out)
+    #[arg(short, long, value_name = "FILE", conflicts_with = "ids")]
+    file: Option<PathBuf>,
+
+    /// File with token ids instead, as they are: no BOS is put anywhere
+    #[arg(long, value_name = "IDS.npy")]
+    ids: Option<PathBuf>,
+
+    /// Most chunks to score; -1: all
+    #[arg(long, value_name = "N", default_value_t = -1, allow_negative_numbers = true)]
+    chunks: i64,
+
+    /// Score every position of a chunk but the first, instead of the second half
+    #[arg(long)]
+    all_positions: bool,
+
+    #[command(flatten)]
+    escapes: EscapeArgs,
+}
+
+/// The context llama-perplexity takes where none is given.
+const DEFAULT_N_CTX: usize = 512;
+
+/// Runs the command.
+///
+/// # Errors
+/// A text that is too short, or a model that fails.
+pub fn run(args: PerplexityArgs) -> Result<()> {
+    let log = Log::default();
+    args.ignored.warnings.iter().for_each(|warning| log.warn(warning));
+    let engine = load::load(&args.model, log)?.engine;
+    let start = Instant::now();
+    let tokens = tokens(&args, &engine)?;
+    log.note(format_args!("perplexity: tokenization took {:.1} ms", start.elapsed().as_secs_f64() * 1e3));
+
+    let mut options = args.context.session_options();
+    if options.n_ctx == 0 {
+        options.n_ctx = DEFAULT_N_CTX;
+    }
+    let n_ctx = options.n_ctx;
+    let (mut n_chunks, rest) = (tokens.len() / n_ctx, tokens.len() % n_ctx);
+    if args.all_positions {
+        // A last chunk that is shorter counts too.
+        n_chunks += usize::from(rest > 1);
+        ensure!(n_chunks > 0, "found {} tokens, expected at least 2", tokens.len());
+    } else {
+        ensure!(n_ctx > 2, "--ctx-size: found {n_ctx}, expected at least 3");
+        ensure!(
+            tokens.len() >= 2 * n_ctx,
+            "found {} tokens, expected at least {}: two contexts of {n_ctx} (--ctx-size)",
+            tokens.len(),
+            2 * n_ctx
+        );
+    }
+    n_chunks = n_chunks.min(usize::try_from(args.chunks).unwrap_or(usize::MAX));
+    log.note(format_args!("perplexity: calculating perplexity over {n_chunks} chunks, n_ctx={n_ctx}"));
+
+    let tokenizer = engine.tokenizer();
+    let bos = tokenizer.bos().filter(|_| tokenizer.adds_bos() && args.ids.is_none());
+    let first = if args.all_positions { 0 } else { n_ctx / 2 };
+    let mut session = engine.session(&options)?;
+    let mut score = Score::default();
+    let progress = log.progress("scoring", n_chunks);
+    let mut out = std::io::stdout().lock();
+    for (i, chunk) in tokens.chunks(n_ctx).take(n_chunks).enumerate() {
+        score_chunk(&mut session, chunk, bos, first, &mut score)?;
+        write!(out, "[{}]{:.4},", i + 1, score.mean().exp())?;
+        out.flush()?;
+        progress.set(i + 1);
+    }
+    drop(progress);
+    let (perplexity, error) = score.estimate();
+    writeln!(out, "\nFinal estimate: PPL = {perplexity:.4} +/- {error:.5}")?;
+    Ok(())
+}
+
+fn tokens(args: &PerplexityArgs, engine: &Engine) -> Result<Vec<u32>> {
+    let tokenizer = engine.tokenizer();
+    match (&args.ids, &args.file) {
+        (Some(path), _) => ids::from_npy(path, tokenizer),
+        (None, Some(path)) => {
+            let mut text = text::from_file(path)?;
+            if text.ends_with('\n') {
+                text.pop();
+            }
+            let text = args.escapes.meant("--file", text)?;
+            Ok(tokenizer.encode(&text, EncodeOptions { add_special: true, parse_special: false }))
+        }
+        (None, None) => bail!("there is no text: expected --file or --ids"),
+    }
+}
+
+/// Adds the log-probabilities of the tokens after `first` to the score; the first token is read as `bos` where there is one.
+fn score_chunk(
+    session: &mut Session,
+    chunk: &[u32],
+    bos: Option<u32>,
+    first: usize,
+    score: &mut Score,
+) -> Result<()> {
+    session.clear();
+    let mut read = chunk.to_vec();
+    if let Some(bos) = bos {
+        read[0] = bos;
+    }
+    // What comes before the first position that counts needs no logits, and after the last token nothing follows.
+    if first > 0 {
+        session.prefill(&read[..first])?;
+    }
+    session.score(&read[first..chunk.len() - 1], &mut |i, logits| {
+        score.add(log_probability(logits, chunk[first + i + 1]));
+    })?;
+    Ok(())
+}
+
+/// `ln softmax(logits)[token]`, summed in f64.
+fn log_probability(logits: &[f32], token: u32) -> f64 {
+    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let sum: f64 = logits.iter().map(|&logit| f64::from(logit - max).exp()).sum();
+    f64::from(logits[token as usize] - max) - sum.ln()
+}
+
+/// Negative log-likelihoods and their squares, summed.
+#[derive(Default)]
+struct Score {
+    sum: f64,
+    squares: f64,
+    n: usize,
+}
+
+impl Score {
+    fn add(&mut self, log_probability: f64) {
+        self.sum -= log_probability;
+        self.squares += log_probability * log_probability;
+        self.n += 1;
+    }
+
+    fn mean(&self) -> f64 {
+        self.sum / self.n as f64
+    }
+
+    /// Perplexity and its standard error, by llama-perplexity's formula: the error of the mean times the perplexity.
+    fn estimate(&self) -> (f64, f64) {
+        let mean = self.mean();
+        // Rounding can leave less than nothing of a variance that is nothing.
+        let variance = (self.squares / self.n as f64 - mean * mean).max(0.0);
+        let error = (variance / self.n.saturating_sub(1).max(1) as f64).sqrt();
+        (mean.exp(), error * mean.exp())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn log_probabilities_are_those_of_a_softmax() {
+        let logits = [1.0, 2.0, 0.5, 1000.0 - 1000.0];
+        let sum: f64 = logits.iter().map(|&x| f64::from(x).exp()).sum();
+        assert!((log_probability(&logits, 1) - (2.0 - sum.ln())).abs() < 1e-12);
+        assert_eq!(log_probability(&[1e30, 0.0], 0), 0.0);
+    }
+
+    #[test]
+    fn the_estimate_is_that_of_llama_perplexity() {
+        let mut score = Score::default();
+        [-1.0, -2.0, -4.0].into_iter().for_each(|p| score.add(p));
+        let (mean, variance) = (7.0_f64 / 3.0, 21.0 / 3.0 - (7.0_f64 / 3.0).powi(2));
+        let (ppl, error) = score.estimate();
+        assert!((ppl - mean.exp()).abs() < 1e-9);
+        assert!((error - (variance / 2.0).sqrt() * mean.exp()).abs() < 1e-9);
+    }
+}

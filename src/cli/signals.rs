@@ -1,0 +1,94 @@
+//! Ctrl-C, and a model file that shrinks while it is mapped.
+
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+
+use anyhow::{Context, Result};
+
+/// Nothing is being written: Ctrl-C ends the program.
+const IDLE: u8 = 0;
+/// A text is being written: Ctrl-C ends the text.
+const WRITING: u8 = 1;
+/// Ctrl-C was pressed while a text was being written.
+const INTERRUPTED: u8 = 2;
+
+static STATE: AtomicU8 = AtomicU8::new(IDLE);
+static COLOURED: AtomicBool = AtomicBool::new(false);
+
+/// The exit code of a program that Ctrl-C ended.
+pub const EXIT_INTERRUPTED: u8 = 130;
+
+/// Listens for Ctrl-C from now on.
+///
+/// # Errors
+/// If the system refuses.
+pub fn listen() -> Result<()> {
+    ctrlc::set_handler(|| {
+        if STATE.compare_exchange(WRITING, INTERRUPTED, Ordering::SeqCst, Ordering::SeqCst).is_err() {
+            if COLOURED.load(Ordering::Relaxed) {
+                super::console::print_reset();
+            }
+            std::process::exit(i32::from(EXIT_INTERRUPTED));
+        }
+    })
+    .context("listening for Ctrl-C")
+}
+
+/// Says that the terminal is in colour and wants to be put back before the program ends.
+pub fn set_coloured(coloured: bool) {
+    COLOURED.store(coloured, Ordering::Relaxed);
+}
+
+/// While this lives, the first Ctrl-C only sets [`interrupted`].
+pub struct Writing(());
+
+/// Begins a text that Ctrl-C interrupts.
+pub fn writing() -> Writing {
+    STATE.store(WRITING, Ordering::SeqCst);
+    Writing(())
+}
+
+impl Drop for Writing {
+    fn drop(&mut self) {
+        STATE.store(IDLE, Ordering::SeqCst);
+    }
+}
+
+/// Whether Ctrl-C was pressed since the text began.
+pub fn interrupted() -> bool {
+    STATE.load(Ordering::SeqCst) == INTERRUPTED
+}
+
+/// Turns the signal that a mapped file sends when it has shrunk into one line and exit code 1.
+#[cfg(unix)]
+pub fn guard_mapped_file(path: &std::path::Path) {
+    use std::sync::OnceLock;
+
+    static MESSAGE: OnceLock<String> = OnceLock::new();
+
+    extern "C" fn on_sigbus(_signal: libc::c_int) {
+        let message = MESSAGE.get().map_or("bise: error: a mapped file shrank\n", String::as_str);
+        // SAFETY: `write` and `_exit` are async-signal-safe, the pointer and length are those of a string that is never
+        // freed, and `OnceLock::get` is one atomic load.
+        unsafe {
+            libc::write(libc::STDERR_FILENO, message.as_ptr().cast(), message.len());
+            libc::_exit(1);
+        }
+    }
+
+    let file = path.display();
+    let _ = MESSAGE.set(format!(
+        "bise: error: {file}: found the file shorter than when it was opened, expected it to stay as it was (it is mapped into memory)\n"
+    ));
+    // SAFETY: an all-zero `sigaction` is a valid one (no flags, an empty mask), and the handler only calls what is
+    // async-signal-safe. It never returns, so it cannot resume the faulting load.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = on_sigbus as extern "C" fn(libc::c_int) as usize;
+        libc::sigemptyset(&mut action.sa_mask);
+        libc::sigaction(libc::SIGBUS, &action, std::ptr::null_mut());
+    }
+}
+
+/// Elsewhere a mapped file cannot shrink.
+#[cfg(not(unix))]
+pub fn guard_mapped_file(_path: &std::path::Path) {}

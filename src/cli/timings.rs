@@ -1,0 +1,106 @@
+//! How long things took, and the most memory they took, as llama.cpp prints it.
+
+use std::time::{Duration, Instant};
+
+use super::console::Log;
+
+/// Times of one run.
+pub struct Timings {
+    start: Instant,
+    /// Opening the model and making room.
+    pub load: Duration,
+    /// Reading tokens that were given.
+    pub prompt: Duration,
+    /// How many they were.
+    pub n_prompt: usize,
+    /// Reading tokens that were sampled.
+    pub eval: Duration,
+    /// How many they were.
+    pub n_eval: usize,
+    /// Choosing tokens.
+    pub sampling: Duration,
+    /// How many were chosen.
+    pub n_sampled: usize,
+}
+
+impl Timings {
+    /// The clock starts when the model is loaded, which took `load`.
+    pub fn new(load: Duration) -> Self {
+        let zero = Duration::ZERO;
+        Self {
+            start: Instant::now(),
+            load,
+            prompt: zero,
+            n_prompt: 0,
+            eval: zero,
+            n_eval: 0,
+            sampling: zero,
+            n_sampled: 0,
+        }
+    }
+
+    /// Prints all of them.
+    pub fn print(&self, log: Log) {
+        let ms = |duration: Duration| duration.as_secs_f64() * 1e3;
+        let row = |name: &str, time: Duration, n: usize, unit: &str| {
+            let each = if n == 0 { 0.0 } else { ms(time) / n as f64 };
+            let rate = if time.is_zero() { 0.0 } else { n as f64 / time.as_secs_f64() };
+            let time = ms(time);
+            log.note(format_args!(
+                "{name:>16} time = {time:>10.2} ms / {n:>5} {unit} ({each:>8.2} ms per token, {rate:>8.2} tokens per second)"
+            ));
+        };
+        log.note(format_args!("{:>16} time = {:>10.2} ms", "load", ms(self.load)));
+        row("sampling", self.sampling, self.n_sampled, "tokens");
+        row("prompt eval", self.prompt, self.n_prompt, "tokens");
+        row("eval", self.eval, self.n_eval, "runs  ");
+        let (total, n) = (ms(self.start.elapsed()), self.n_prompt + self.n_eval);
+        log.note(format_args!("{:>16} time = {total:>10.2} ms / {n:>5} tokens", "total"));
+        if let Some(bytes) = peak_memory_bytes() {
+            log.note(format_args!("{:>16}      = {:>10.2} MB (resident)", "peak memory", bytes as f64 / 1e6));
+        }
+    }
+}
+
+/// The most memory that was resident at one time, in bytes; `None` where the system does not say.
+pub fn peak_memory_bytes() -> Option<u64> {
+    #[cfg(unix)]
+    {
+        // SAFETY: an all-zero `rusage` is a valid one, and `getrusage` only fills in the one it is given.
+        let usage = unsafe {
+            let mut usage: libc::rusage = std::mem::zeroed();
+            (libc::getrusage(libc::RUSAGE_SELF, &mut usage) == 0).then_some(usage)
+        }?;
+        // Bytes on Apple's systems, kibibytes elsewhere.
+        let unit = if cfg!(target_vendor = "apple") { 1 } else { 1024 };
+        u64::try_from(usage.ru_maxrss).ok().map(|n| n * unit)
+    }
+    #[cfg(not(unix))]
+    None
+}
+
+/// Mean and standard deviation (over n − 1) of samples; the deviation of fewer than two is 0.
+pub fn mean_and_deviation(samples: &[f64]) -> (f64, f64) {
+    let n = samples.len() as f64;
+    let mean = samples.iter().sum::<f64>() / n.max(1.0);
+    let squares: f64 = samples.iter().map(|x| (x - mean).powi(2)).sum();
+    let deviation = if samples.len() < 2 { 0.0 } else { (squares / (n - 1.0)).sqrt() };
+    (mean, deviation)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deviation_is_over_one_less() {
+        assert_eq!(mean_and_deviation(&[2.0, 4.0]), (3.0, 2.0_f64.sqrt()));
+        assert_eq!(mean_and_deviation(&[5.0]), (5.0, 0.0));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn some_memory_is_resident() {
+        assert!(peak_memory_bytes().unwrap() > 100_000);
+    }
+}

@@ -1,0 +1,102 @@
+//! `bise tokenize`: a text as tokens, printed as llama-tokenize prints them.
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+use bise::EngineOptions;
+use bise::gguf::GgufFile;
+use bise::tokenizer::{EncodeOptions, Tokenizer};
+
+use super::args::prompt::EscapeArgs;
+use super::{load, text};
+
+/// Flags of llama-tokenize.
+#[derive(clap::Args, Debug)]
+pub struct TokenizeArgs {
+    /// GGUF file with the vocabulary; the built-in model where none is given
+    #[arg(short, long, value_name = "FILE", env = "LLAMA_ARG_MODEL")]
+    model: Option<PathBuf>,
+
+    /// The text
+    #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true)]
+    prompt: Option<OsString>,
+
+    /// File with the text, every byte of it
+    #[arg(short, long, value_name = "FILE")]
+    file: Option<PathBuf>,
+
+    /// Read the text from standard input
+    #[arg(long)]
+    stdin: bool,
+
+    /// Print only the ids, as [1, 2, 3]
+    #[arg(long)]
+    ids: bool,
+
+    /// No BOS, even where the vocabulary wants one
+    #[arg(long)]
+    no_bos: bool,
+
+    /// Control tokens in the text are text like any other
+    #[arg(long, overrides_with = "parse_special")]
+    no_parse_special: bool,
+
+    /// Control tokens in the text count as such, as is the default
+    #[arg(long, hide = true, overrides_with = "no_parse_special")]
+    parse_special: bool,
+
+    /// Print the number of tokens at the end
+    #[arg(long)]
+    show_count: bool,
+
+    /// Say nothing on stderr (there is nothing to say)
+    #[arg(long, hide = true)]
+    log_disable: bool,
+
+    #[command(flatten)]
+    escapes: EscapeArgs,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// No text, a text that is not UTF-8, or a file without a vocabulary that we know.
+pub fn run(args: TokenizeArgs) -> Result<()> {
+    let (source, text) = match (&args.file, args.stdin, &args.prompt) {
+        (_, true, _) => ("--stdin", None),
+        (Some(path), ..) => ("--file", Some(text::from_file(path)?)),
+        (None, _, Some(prompt)) if !prompt.is_empty() => {
+            ("--prompt", Some(text::from_argument("--prompt", prompt)?))
+        }
+        _ => bail!("there is no text: expected one of --stdin, --file or --prompt"),
+    };
+    let tokenizer = match &args.model {
+        Some(path) => Tokenizer::from_metadata(GgufFile::open(path)?.metadata())?,
+        None => load::builtin(&EngineOptions::default())?.tokenizer().clone(),
+    };
+    // Standard input comes last, so that a model that cannot be opened is known before anything is typed.
+    let text = text.map_or_else(text::from_stdin, Ok)?;
+    let text = args.escapes.meant(source, text)?;
+    let options = EncodeOptions { add_special: !args.no_bos, parse_special: !args.no_parse_special };
+    print(&tokenizer, &tokenizer.encode(&text, options), &args)
+}
+
+fn print(tokenizer: &Tokenizer, tokens: &[u32], args: &TokenizeArgs) -> Result<()> {
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    if args.ids {
+        let ids: Vec<String> = tokens.iter().map(u32::to_string).collect();
+        writeln!(out, "[{}]", ids.join(", "))?;
+    } else {
+        for &token in tokens {
+            write!(out, "{token:>6} -> '")?;
+            out.write_all(tokenizer.piece(token))?;
+            out.write_all(b"'\n")?;
+        }
+    }
+    if args.show_count {
+        writeln!(out, "Total number of tokens: {}", tokens.len())?;
+    }
+    Ok(out.flush()?)
+}
