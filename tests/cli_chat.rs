@@ -1,5 +1,7 @@
 //! `bise chat` and `-cnv` in a pipe.
 
+#![cfg(all(feature = "cli", feature = "builtin-model"))]
+
 mod cli_support;
 use cli_support::Folder;
 

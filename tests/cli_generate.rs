@@ -1,5 +1,7 @@
 //! `bise -p …`: going on from a prompt with the built-in model.
 
+#![cfg(all(feature = "cli", feature = "builtin-model"))]
+
 mod cli_support;
 use cli_support::{Folder, Ran};
 

@@ -1,5 +1,7 @@
 //! `bise inspect` says what a file holds.
 
+#![cfg(all(feature = "cli", feature = "builtin-model"))]
+
 mod cli_support;
 use cli_support::Folder;
 use serde_json::Value;

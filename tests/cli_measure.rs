@@ -1,5 +1,7 @@
 //! `bise bench`, `bise perplexity` and `bise logits` with the built-in model.
 
+#![cfg(all(feature = "cli", feature = "builtin-model"))]
+
 mod cli_support;
 use cli_support::Folder;
 use serde_json::Value;

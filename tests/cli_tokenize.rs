@@ -1,5 +1,7 @@
 //! `bise tokenize` prints what llama-tokenize prints (the outputs below are those of b11434 for the same file).
 
+#![cfg(all(feature = "cli", feature = "builtin-model"))]
+
 mod cli_support;
 use cli_support::Folder;
 

@@ -1,5 +1,7 @@
 //! The command line as such: help, versions, wrong usage, flags of other machines.
 
+#![cfg(all(feature = "cli", feature = "builtin-model"))]
+
 mod cli_support;
 use cli_support::Folder;
 
