@@ -10,7 +10,10 @@ use super::python::{Refusal, install, without_generation_tags};
 use super::{ChatError, Message};
 
 /// The longest template taken, in bytes; those of published models have up to 30 kB.
-const MAX_SOURCE_BYTES: usize = 1 << 20;
+const MAX_SOURCE_BYTES: usize = 64 << 10;
+
+/// The most signs in a row: minijinja's parser nests them without a limit, in quadratic time.
+const MAX_SIGNS: usize = 1000;
 
 /// What a template may spend. A unit is an instruction, or 64 bytes of text made, so this bounds the time, the memory
 /// and the length of the prompt alike. Published templates need about a hundred units a message.
@@ -22,8 +25,8 @@ const FUEL_PER_BYTE: u64 = 1;
 /// How deep macros and blocks may nest.
 const MAX_RECURSION: usize = 100;
 
-/// A value nested as deep as the fuel allows is dropped by recursion, so that a template needs a deep stack of its
-/// own. Only what is used of it becomes memory.
+/// Templates are parsed and run on a deep stack of their own: the parser follows an operator in front of an operator,
+/// and a value nested as deep as the fuel allows is dropped, by recursion. Only what is used of it becomes memory.
 const STACK_BYTES: usize = 256 << 20;
 
 const NAME: &str = "chat_template";
@@ -42,10 +45,18 @@ impl ChatTemplate {
     /// A template from its source, in the Jinja of Hugging Face's `chat_template`.
     ///
     /// # Errors
-    /// [`ChatError::Syntax`] with the line, [`ChatError::TemplateTooLong`] above 1 MiB.
+    /// [`ChatError::Syntax`] with the line, [`ChatError::TemplateTooLong`] above 64 KiB.
     pub fn from_source(source: &str) -> Result<Self, ChatError> {
         if source.len() > MAX_SOURCE_BYTES {
             return Err(ChatError::TemplateTooLong { found: source.len(), limit: MAX_SOURCE_BYTES });
+        }
+        let mut signs = 0;
+        for c in source.chars().filter(|c| !c.is_whitespace()) {
+            signs = if matches!(c, '-' | '+') { signs + 1 } else { 0 };
+            if signs > MAX_SIGNS {
+                let message = format!("more than {MAX_SIGNS} signs in a row");
+                return Err(ChatError::Syntax { line: 0, message });
+            }
         }
         let mut env = Environment::new();
         let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
@@ -55,9 +66,13 @@ impl ChatTemplate {
         env.set_unknown_method_callback(unknown_method_callback);
         env.set_recursion_limit(MAX_RECURSION);
         install(&mut env);
-        env.add_template_owned(NAME, without_generation_tags(source).into_owned()).map_err(|error| {
-            let message = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
-            ChatError::Syntax { line: error.line().unwrap_or(0), message }
+        let text = without_generation_tags(source).into_owned();
+        let env = on_deep_stack(move || match env.add_template_owned(NAME, text) {
+            Ok(()) => Ok(env),
+            Err(error) => {
+                let message = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
+                Err(ChatError::Syntax { line: error.line().unwrap_or(0), message })
+            }
         })?;
         Ok(Self { env, source: source.to_owned(), space: "", sentence_piece: false })
     }
@@ -136,25 +151,24 @@ impl ChatTemplate {
         let n_bytes: usize = contents.map(str::len).sum();
         let fuel = FUEL + FUEL_PER_MESSAGE * messages.len() as u64 + FUEL_PER_BYTE * n_bytes as u64;
         env.set_fuel(Some(fuel));
-        let run = move || {
+        let rendered = on_deep_stack(move || {
             let rendered = env.get_template(NAME).and_then(|template| template.render(context));
-            // The error holds values of the template as well: it is taken apart on this deep stack.
+            // The error holds values of the template as well, so it is taken apart here.
             rendered.map_err(|error| explain(&error))
-        };
-        let thread =
-            std::thread::Builder::new().name("chat template".into()).stack_size(STACK_BYTES).spawn(run);
-        let joined = thread.map(std::thread::JoinHandle::join);
-        let rendered = match joined {
-            Ok(Ok(rendered)) => rendered?,
-            Ok(Err(panic)) => std::panic::resume_unwind(panic),
-            Err(error) => {
-                return Err(ChatError::Failed {
-                    line: 0,
-                    message: format!("cannot start a thread: {error}"),
-                });
-            }
-        };
+        })?;
         Ok(unmark(rendered, mark))
+    }
+}
+
+/// Runs `work` on a thread with a stack of [`STACK_BYTES`].
+fn on_deep_stack<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ChatError> + Send + 'static,
+) -> Result<T, ChatError> {
+    let thread = std::thread::Builder::new().name("chat template".into()).stack_size(STACK_BYTES).spawn(work);
+    match thread.map(std::thread::JoinHandle::join) {
+        Ok(Ok(result)) => result,
+        Ok(Err(panic)) => std::panic::resume_unwind(panic),
+        Err(error) => Err(ChatError::Failed { line: 0, message: format!("cannot start a thread: {error}") }),
     }
 }
 
@@ -360,7 +374,9 @@ mod tests {
             ("recursion", "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}".to_owned()),
             ("deep json", "{% set ns = namespace(x=[]) %}{% for i in range(999) %}{% set ns.x = [ns.x] %}{% endfor %}{{ ns.x | tojson }}".to_owned()),
             ("deep syntax", format!("{{{{ {}1", "(".repeat(100_000))),
-            ("a deep expression", format!("{{{{ {}1 }}}}", "-".repeat(100_000))),
+            ("signs", format!("{{{{ {}1 }}}}", "- ".repeat(20_000))),
+            ("attributes", format!("{{{{ x{} }}}}", ".a".repeat(10_000))),
+            ("negations", format!("{{{{ {}x.y.z }}}}", "not ".repeat(2_000))),
         ] {
             let error = run(&source, &[("user", "u")]);
             assert!(error.is_err(), "{what}: {:?}", error.map(|prompt| prompt.text.len()));
