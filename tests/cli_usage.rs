@@ -10,11 +10,9 @@ fn help_and_version_are_printed_on_stdout() {
     let folder = Folder::new();
     for flag in ["--help", "-h"] {
         let help = folder.bise([flag]).ok();
-        for word in ["Usage: bise", "--temp", "--ctx-size", "[also -ngl]", "Examples:", "LLAMA_ARG_CTX_SIZE"]
-        {
-            assert!(help.text().contains(word) != (word == "[also -ngl]"), "{flag}: {word}\n{}", help.text());
+        for word in ["Usage: bise", "--temp", "--ctx-size", "[also -ub]", "Examples:", "LLAMA_ARG_CTX_SIZE"] {
+            assert!(help.text().contains(word), "{flag}: {word}\n{}", help.text());
         }
-        assert!(help.text().contains("[also -ub]"));
         assert_eq!(help.stderr, "");
     }
     assert_eq!(folder.bise(["--version"]).ok().text(), format!("bise {}\n", env!("CARGO_PKG_VERSION")));
@@ -33,6 +31,7 @@ fn wrong_usage_has_exit_code_2() {
         &["bench", "-cnv"],
         &["frobnicate"],
         &["-ctk", "q9_9"],
+        &["-c", "99999999999"],
     ] {
         let ran = folder.bise(line);
         assert_eq!(ran.code, 2, "{line:?}");

@@ -256,6 +256,10 @@ impl Chat {
         let mut said = String::new();
         let mut end = Answer::Complete;
         while n_left != Some(0) {
+            if signals::interrupted() {
+                end = Answer::Interrupted;
+                break;
+            }
             let token = self.generator.choose()?;
             if tokenizer.is_end_of_generation(token) {
                 break;
@@ -264,10 +268,6 @@ impl Chat {
             let piece = decoder.push(token);
             self.screen.print(&piece)?;
             said.push_str(&piece);
-            if signals::interrupted() {
-                end = Answer::Interrupted;
-                break;
-            }
             if self.generator.continue_with(token)? == Read::Full {
                 let n_ctx = self.generator.session.n_ctx();
                 self.log.warn(format_args!("the context of {n_ctx} tokens is full, so the answer ends here"));
@@ -280,7 +280,6 @@ impl Chat {
         self.screen.print("\n")?;
         said.push_str(&rest);
         self.messages.push(Message::new("assistant", said));
-        // An answer cut short is no end of the conversation, where there is one.
         Ok(end)
     }
 

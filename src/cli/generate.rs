@@ -237,6 +237,9 @@ impl Writer {
                 Read::Full => break Pause::Full,
                 Read::Interrupted => break Pause::Interrupted,
             }
+            if signals::interrupted() {
+                break Pause::Interrupted;
+            }
             if self.n_left == Some(0) {
                 break Pause::Enough;
             }
@@ -258,9 +261,6 @@ impl Writer {
             }
             if self.n_left == Some(0) {
                 break Pause::Enough;
-            }
-            if signals::interrupted() {
-                break Pause::Interrupted;
             }
             unread.clear();
             read = self.generator.continue_with(token)?;

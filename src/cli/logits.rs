@@ -39,8 +39,8 @@ pub struct LogitsArgs {
     chunk: usize,
 
     /// Length of the context in tokens; 0: as long as the tokens
-    #[arg(short, long, value_name = "N", default_value_t = 0)]
-    ctx_size: usize,
+    #[arg(short, long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..1 << 31))]
+    ctx_size: u32,
 
     /// The file to write
     #[arg(short, long, value_name = "OUT.npy")]
@@ -112,6 +112,6 @@ pub fn run(args: LogitsArgs) -> Result<()> {
 }
 
 fn options(args: &LogitsArgs, n_tokens: usize) -> bise::SessionOptions {
-    let n_ctx = if args.ctx_size == 0 { n_tokens } else { args.ctx_size };
+    let n_ctx = if args.ctx_size == 0 { n_tokens } else { args.ctx_size as usize };
     args.cache.session_options(n_ctx)
 }

@@ -150,7 +150,7 @@ impl RowWriter {
         self.out.write_all(MAGIC)?;
         self.out.write_all(&[1, 0])?;
         self.out.write_all(&u16::try_from(len).expect("two sizes are short").to_le_bytes())?;
-        write!(self.out, "{dictionary:<width$}\n", width = len - 1)
+        writeln!(self.out, "{dictionary:<width$}", width = len - 1)
     }
 
     /// Writes the next row.

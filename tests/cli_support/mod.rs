@@ -58,10 +58,11 @@ impl Folder {
     /// The command, in this folder, with nothing of the user's surroundings.
     pub fn command(&self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_bise"));
-        let flags = std::env::vars_os().map(|(name, _)| name).filter(|name| {
-            name.to_str().is_some_and(|name| name.starts_with("LLAMA_ARG_") || name.starts_with("BISE_"))
-        });
-        flags.for_each(|name| drop(command.env_remove(name)));
+        for (name, _) in std::env::vars_os() {
+            if name.to_str().is_some_and(|name| name.starts_with("LLAMA_ARG_") || name.starts_with("BISE_")) {
+                command.env_remove(name);
+            }
+        }
         command.args(args).current_dir(self.0.path()).env("HOME", self.0.path()).env_remove("XDG_STATE_HOME");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command

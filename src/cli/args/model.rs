@@ -121,8 +121,8 @@ pub enum LoadMode {
 #[command(next_help_heading = "Context")]
 pub struct ContextArgs {
     /// Length of the context in tokens; 0: what the model was trained for
-    #[arg(short, long, value_name = "N", default_value_t = 0, env = "LLAMA_ARG_CTX_SIZE")]
-    pub ctx_size: usize,
+    #[arg(short, long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..1 << 31), env = "LLAMA_ARG_CTX_SIZE")]
+    pub ctx_size: u32,
 
     /// Most tokens read at a time, as asked for
     #[arg(short, long, value_name = "N", default_value_t = 2048, env = "LLAMA_ARG_BATCH")]
@@ -140,7 +140,7 @@ impl ContextArgs {
     /// What a session is asked for.
     pub fn session_options(&self) -> SessionOptions {
         let n_ubatch = self.ubatch_size.min(self.batch_size).max(1);
-        SessionOptions { n_ubatch, ..self.cache.session_options(self.ctx_size) }
+        SessionOptions { n_ubatch, ..self.cache.session_options(self.ctx_size as usize) }
     }
 }
 
