@@ -43,17 +43,18 @@ fn logits_are_the_same_bits_for_any_instruction_set_threads_and_chunk_on_every_m
         let options = EngineOptions { isa: Some(isa), threads: Some(threads), ..EngineOptions::default() };
         fingerprint(&Engine::builtin_with(&options).unwrap(), &tokens, chunk, cache)
     };
+    let mut wrong = Vec::new();
     for (cache, golden) in GOLDEN {
         for isa in Isa::available() {
             for (threads, chunk) in [(1, 512), (2, 7), (3, 64), (2, 1)] {
                 let found = fingerprint_of(isa, threads, chunk, cache);
-                assert_eq!(
-                    found, golden,
-                    "{cache} on {isa}, {threads} threads, chunks of {chunk}: {found:#x}"
-                );
+                if found != golden {
+                    wrong.push(format!("{cache} on {isa}, {threads} threads, chunks of {chunk}: {found:#x}"));
+                }
             }
         }
     }
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 /// What every machine gets for [`tokens`].
@@ -64,5 +65,9 @@ fn a_story_goes_on_as_it_always_did() {
     let mut session = Engine::builtin().unwrap().session(&SessionOptions::default()).unwrap();
     let pieces = session.generate(STORY, &SamplingParams::greedy(), 32).unwrap();
     let text: String = pieces.map(Result::unwrap).collect();
-    assert_eq!(text, "");
+    assert_eq!(
+        text,
+        ", a kind boy named Hugo lived in a cottage with a red roof. He never walked past someone who was sad. One day, \
+         Hugo got a small brown"
+    );
 }

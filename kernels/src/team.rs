@@ -2,16 +2,21 @@
 //!
 //! Waking a pool costs microseconds, a layer has a dozen parallel steps and a small model's token lasts about a millisecond. So one
 //! region ([`Team::together`]) is entered for a pass: its leader runs the pass as ordinary sequential code, the others wait for the next
-//! step in a short spin that turns to yielding, and each step's tasks are handed out one by one, so that a busy neighbour on one core
-//! does not stall the rest.
+//! step in a short spin that turns to yielding. Each step's tasks are handed out one by one, and a thread that the system has not let run
+//! is not waited for, so that a busy neighbour on one core does not stall the rest.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::*};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::*};
 use std::sync::{Mutex, PoisonError};
 
 /// Checks of the flag before a waiting thread begins to yield its core: some tens of microseconds.
 const SPINS: u32 = 4_000;
+
+/// The parts of [`Shared::door`].
+const NUMBER_SHIFT: u32 = 32;
+const OPEN: u64 = 1 << 31;
+const INSIDE: u64 = OPEN - 1;
 
 /// The threads of one engine. One thread has no pool at all and runs everything in place.
 pub struct Team {
@@ -30,18 +35,17 @@ struct Step {
 }
 
 struct Shared {
-    /// Counts steps; a change means that `step` is set.
-    epoch: AtomicUsize,
+    /// The door of the current step: its number in the high half, [`OPEN`], and how many followers are inside. A follower that the
+    /// system has not let run in time finds it shut and waits for the next; nobody waits for it.
+    door: AtomicU64,
     step: Cell<Option<Step>>,
     next_task: AtomicUsize,
-    /// Followers that have finished the current step.
-    finished: AtomicUsize,
     closed: AtomicBool,
     panic: Mutex<Option<Box<dyn std::any::Any + Send>>>,
 }
 
-// SAFETY: `step` is written by the leader alone, before it releases a new `epoch`, and read by followers after they acquired it and
-// before they add to `finished`, which the leader awaits before it writes again.
+// SAFETY: `step` is written by the leader alone, while the door is shut with nobody inside, and read by followers that are inside: each
+// entered by an exchange that acquired the leader's opening, and leaves by a release that the leader acquires before it writes again.
 unsafe impl Sync for Shared {}
 // SAFETY: the pointer in `step` is used inside a region only, while what it points to is alive.
 unsafe impl Send for Shared {}
@@ -65,10 +69,9 @@ impl Team {
             Some(rayon::ThreadPoolBuilder::new().num_threads(n_threads).thread_name(names).build()?)
         };
         let shared = Shared {
-            epoch: AtomicUsize::new(0),
+            door: AtomicU64::new(0),
             step: Cell::new(None),
             next_task: AtomicUsize::new(0),
-            finished: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
             panic: Mutex::new(None),
         };
@@ -91,7 +94,6 @@ impl Team {
         }
         let _alone = self.entrance.lock().unwrap_or_else(PoisonError::into_inner);
         self.shared.closed.store(false, Relaxed);
-        let epoch = self.shared.epoch.load(Relaxed);
         let leader = Mutex::new(Some(f));
         let result = Mutex::new(None);
         pool.broadcast(|worker| {
@@ -103,7 +105,7 @@ impl Team {
                 self.shared.closed.store(true, Release);
                 *result.lock().unwrap() = Some(r);
             } else {
-                self.follow(worker.index(), epoch);
+                self.follow(worker.index());
             }
         });
         match result.into_inner().unwrap().expect("the leader ran") {
@@ -112,25 +114,26 @@ impl Team {
         }
     }
 
-    fn follow(&self, worker: usize, mut epoch: usize) {
-        loop {
-            let mut spins = 0;
-            while self.shared.epoch.load(Acquire) == epoch {
-                if self.shared.closed.load(Acquire) {
-                    return;
-                }
+    fn follow(&self, worker: usize) {
+        let door = &self.shared.door;
+        let (mut spins, mut seen) = (0, 0);
+        while !self.shared.closed.load(Acquire) {
+            let state = door.load(Relaxed);
+            let is_new = state & OPEN != 0 && state >> NUMBER_SHIFT != seen;
+            if is_new && door.compare_exchange(state, state + 1, Acquire, Relaxed).is_ok() {
+                self.work(worker);
+                door.fetch_sub(1, Release);
+                (spins, seen) = (0, state >> NUMBER_SHIFT);
+            } else {
                 wait(&mut spins);
             }
-            epoch = epoch.wrapping_add(1);
-            self.work(worker);
-            self.shared.finished.fetch_add(1, Release);
         }
     }
 
     /// Takes tasks of the current step until none is left; a panic is kept for the leader.
     fn work(&self, worker: usize) {
-        let step = self.shared.step.get().expect("a step is set before its epoch");
-        // SAFETY: `run` keeps the function alive until every worker has finished the step.
+        let step = self.shared.step.get().expect("a step is set before its door opens");
+        // SAFETY: `run` keeps the function alive until every worker has left the step.
         let f = unsafe { &*step.f };
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             loop {
@@ -160,15 +163,17 @@ impl Team {
             return;
         }
         let f: &(dyn Fn(usize, usize) + Sync) = &f;
-        // SAFETY: only the lifetime changes; `step` is not used after `finished` is complete, before this function returns.
+        // SAFETY: only the lifetime changes; `step` is used inside the door alone, and this function returns when nobody is left there.
         let f: *const (dyn Fn(usize, usize) + Sync) = unsafe { std::mem::transmute(f) };
+        let door = &self.shared.door;
+        let number = (door.load(Relaxed) >> NUMBER_SHIFT).wrapping_add(1);
         self.shared.step.set(Some(Step { f, n_tasks }));
         self.shared.next_task.store(0, Relaxed);
-        self.shared.finished.store(0, Relaxed);
-        self.shared.epoch.fetch_add(1, Release);
+        door.store(number << NUMBER_SHIFT | OPEN, Release);
         self.work(0);
+        door.fetch_and(!OPEN, Relaxed);
         let mut spins = 0;
-        while self.shared.finished.load(Acquire) != self.n_threads - 1 {
+        while door.load(Acquire) & INSIDE != 0 {
             wait(&mut spins);
         }
         // Not in the condition below: the lock would be held while unwinding.
