@@ -54,7 +54,7 @@ pub(crate) fn apply_rope<S: Lanes>(
         for ((x, cos), sin) in x.iter_mut().zip(cos).zip(sin) {
             s.store(turn(s, s.load(x), s.load(cos), s.load(sin)), x);
         }
-        if rope_dims % LANES != 0 {
+        if !rope_dims.is_multiple_of(LANES) {
             let turned = turn(s, s.load_part(x_rest), s.load_part(cos_rest), s.load_part(sin_rest));
             s.store_part(turned, x_rest);
         }

@@ -19,6 +19,7 @@ pub(crate) struct FloatKernels {
     pub(crate) scale: unsafe fn(&mut [f32], f32),
     pub(crate) softmax: unsafe fn(&mut [f32]),
     pub(crate) apply_rope: unsafe fn(&mut [f32], usize, usize, &[f32]),
+    #[allow(clippy::type_complexity)]
     pub(crate) attend_page: unsafe fn(&PageLayout, &[u8], usize, &[f32], &[(u8, u8)], &mut Partials),
     pub(crate) merge: unsafe fn(&mut Partials, &Partials, usize),
     pub(crate) finish: unsafe fn(&Partials, usize, &mut [f32]),
