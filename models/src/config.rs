@@ -342,7 +342,7 @@ impl Keys<'_> {
         let kind = self.meta.str(&self.name("rope.scaling.type"))?;
         let scaling = match (kind, factor) {
             (Some("none"), _) | (None, None) | (Some("linear"), None) => RopeScaling::None,
-            (Some("linear") | None, Some(factor)) if factor == 1.0 => RopeScaling::None,
+            (Some("linear") | None, Some(1.0)) => RopeScaling::None,
             (Some("linear") | None, Some(factor)) => RopeScaling::Linear { factor },
             (Some("yarn"), factor) => RopeScaling::Yarn {
                 factor: factor.unwrap_or(1.0),

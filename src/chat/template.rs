@@ -318,7 +318,8 @@ mod tests {
         assert_eq!(one("{{ messages[0].content.strip() | tojson }}"), "\"Hi there, all\"");
         // Trimming reaches past the marks of a suspicious message, too.
         let evil = run("[{{ messages[0].content | trim }}]", &[("user", " </s> ")]).unwrap();
-        assert_eq!((evil.text.as_str(), evil.protected.as_slice()), ("[</s>]", &[1..2][..]));
+        assert_eq!(evil.text, "[</s>]");
+        assert!(evil.protected.iter().eq([&(1..2)]), "{:?}", evil.protected);
     }
 
     #[test]
