@@ -7,8 +7,6 @@
 //! lanes of one register.
 
 use super::intrinsics::*;
-use std::array::from_fn;
-
 use super::lanes::*;
 use super::simd::Dot;
 use crate::activations::QuantizedRows;
@@ -51,25 +49,24 @@ fn tokens<F: Quant32, D: Dot, const M: usize>(
     let (n_rows, n_blocks) = (w.n_rows(), w.k() / 32);
     let qs: &[[i8; 32]] = x.qs.as_chunks().0;
     for r in (0..n_rows).step_by(4) {
-        let rows: [&[F]; 4] = from_fn(|i| w.row_blocks((r + i).min(n_rows - 1)));
+        let rows: [&[F]; 4] = four!(|i| w.row_blocks((r + i).min(n_rows - 1)));
         let mut acc = [vdupq_n_f32(0.0); M];
-        for b in 0..n_blocks {
-            let blocks = rows.map(|row| &row[b]);
-            let q = blocks.map(F::quants);
-            let heads = blocks.map(F::heads);
-            let (d, m) = (halves(heads.map(|h| h[0])), halves(heads.map(|h| h[1])));
-            for (t, acc) in acc.iter_mut().enumerate() {
+        for (b, (((w0, w1), w2), w3)) in rows[0].iter().zip(rows[1]).zip(rows[2]).zip(rows[3]).enumerate() {
+            let blocks = [w0, w1, w2, w3];
+            let q = four!(|r| blocks[r].quants());
+            let (d, m) = (halves(four!(|r| blocks[r].heads()[0])), halves(four!(|r| blocks[r].heads()[1])));
+            for t in 0..M {
                 let at = (first + t).min(x.m - 1) * n_blocks + b;
                 let (dx, sum) = (vdupq_n_f32(x.scales[at]), x.sums[at] as i32);
-                let [low, high] = bytemuck::cast_ref::<_, [[i8; 16]; 2]>(&qs[at]);
+                let [low, high] = bytemuck::cast_ref(&qs[at]);
                 let x = [load(low), load(high)];
-                let mut s = sum_lanes(q.map(|q| isa.dot(q, x, F::SMALL)));
+                let mut s = sum_lanes(four!(|r| isa.dot(q[r], x, F::SMALL)));
                 if F::OFFSET != 0 {
                     s = vsubq_s32(s, vdupq_n_s32(F::OFFSET * sum));
                 }
-                *acc = vfmaq_f32(*acc, vcvtq_f32_s32(s), vmulq_f32(d, dx));
+                acc[t] = vfmaq_f32(acc[t], vcvtq_f32_s32(s), vmulq_f32(d, dx));
                 if F::HAS_MIN {
-                    *acc = vfmaq_f32(*acc, vdupq_n_f32(sum as f32), vmulq_f32(m, dx));
+                    acc[t] = vfmaq_f32(acc[t], vdupq_n_f32(sum as f32), vmulq_f32(m, dx));
                 }
             }
         }

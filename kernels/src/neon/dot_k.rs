@@ -8,8 +8,6 @@
 //! four scales at once. When the four rows are done, their sums are added up the same way, and lanes are rows.
 
 use super::intrinsics::*;
-use std::array::from_fn;
-
 use super::lanes::*;
 use super::simd::Dot;
 use crate::activations::QuantizedRows;
@@ -44,6 +42,7 @@ pub(super) trait KQuant: BlockK {
 }
 
 /// A token's part of a block.
+#[derive(Clone, Copy)]
 pub(super) struct Token<'a> {
     pub qs: &'a [[i8; 16]; 16],
     /// Of the sub-blocks: as [`KQuant::scales`].
@@ -58,7 +57,8 @@ impl<'a> Token<'a> {
         let at = t * (x.k / 256) + b;
         let qs: &[i8; 256] = &x.qs.as_chunks().0[at];
         let sums: &[i16; 16] = &x.sums.as_chunks().0[at];
-        let [first, last] = from_fn(|i| load_i16(&sums.as_chunks().0[i]));
+        let [first, last] = bytemuck::cast_ref(sums);
+        let (first, last) = (load_i16(first), load_i16(last));
         let sums = if sub_len == 16 { [first, last] } else { [vpaddq_s16(first, last), vdupq_n_s16(0)] };
         Token { qs: bytemuck::cast_ref(qs), sums, scale: x.scales[at] }
     }
@@ -66,13 +66,18 @@ impl<'a> Token<'a> {
     /// `Σ_j factor_j · sum_j`, spread over the lanes.
     #[inline(always)]
     fn by_sums<F: KQuant>(&self, factors: &[int16x8_t; 2]) -> int32x4_t {
-        let mut sum = vdupq_n_s32(0);
-        for (factors, sums) in factors.iter().zip(self.sums).take(32 / F::SUB_LEN) {
-            sum = vmlal_s16(sum, vget_low_s16(*factors), vget_low_s16(sums));
-            sum = vmlal_high_s16(sum, *factors, sums);
+        let mut sum = add_products(vdupq_n_s32(0), factors[0], self.sums[0]);
+        if F::SUB_LEN == 16 {
+            sum = add_products(sum, factors[1], self.sums[1]);
         }
         sum
     }
+}
+
+/// `sum + Σ a·b`, spread over the lanes.
+#[inline(always)]
+fn add_products(sum: int32x4_t, a: int16x8_t, b: int16x8_t) -> int32x4_t {
+    vmlal_high_s16(vmlal_s16(sum, vget_low_s16(a), vget_low_s16(b)), a, b)
 }
 
 /// The sums of one row, spread over the lanes: `S` and `M` of each token.
@@ -81,31 +86,38 @@ fn row<F: KQuant, D: Dot, const M: usize>(isa: D, w: &F, x: &[Token<'_>; M]) -> 
     let scales = w.scales();
     let [a, b] = scales;
     let wide = [vmovl_s16(vget_low_s16(a)), vmovl_high_s16(a), vmovl_s16(vget_low_s16(b)), vmovl_high_s16(b)];
-    let mut s = [vdupq_n_s32(0); M];
+    let (mut s, mut m) = ([vdupq_n_s32(0); M], [vdupq_n_s32(0); M]);
     for half in 0..2 {
         let q = [w.quants(2 * half), w.quants(2 * half + 1)];
-        for (s, token) in s.iter_mut().zip(x) {
-            let x: [[_; 4]; 2] = from_fn(|c| from_fn(|i| load(&token.qs[8 * half + 4 * c + i])));
+        for t in 0..M {
+            let x = &x[t].qs.as_chunks::<8>().0[half];
+            let x = [four!(|i| load(&x[i])), four!(|i| load(&x[4 + i]))];
             if F::SUB_LEN == 32 {
-                let dot =
-                    |c: usize, i: usize| isa.dot([q[c][i], q[c][i + 1]], [x[c][i], x[c][i + 1]], F::SMALL);
-                let sums = [dot(0, 0), dot(0, 2), dot(1, 0), dot(1, 2)];
-                *s = vmlaq_s32(*s, sum_lanes(sums), wide[half]);
+                let sums = four!(|i| {
+                    let (c, i) = (i / 2, i % 2 * 2);
+                    isa.dot([q[c][i], q[c][i + 1]], [x[c][i], x[c][i + 1]], F::SMALL)
+                });
+                s[t] = vmlaq_s32(s[t], sum_lanes(sums), wide[half]);
             } else {
                 for c in 0..2 {
-                    let sums = from_fn(|i| isa.dot([q[c][i]], [x[c][i]], F::SMALL));
-                    *s = vmlaq_s32(*s, sum_lanes(sums), wide[2 * half + c]);
+                    let sums = four!(|i| isa.dot([q[c][i]], [x[c][i]], F::SMALL));
+                    s[t] = vmlaq_s32(s[t], sum_lanes(sums), wide[2 * half + c]);
                 }
             }
         }
     }
     if F::OFFSET != 0 {
-        for (s, token) in s.iter_mut().zip(x) {
-            *s = vmlsq_n_s32(*s, token.by_sums::<F>(&scales), F::OFFSET);
+        for t in 0..M {
+            s[t] = vmlsq_n_s32(s[t], x[t].by_sums::<F>(&scales), F::OFFSET);
         }
     }
-    let mins = w.mins();
-    [s, from_fn(|t| if F::HAS_MINS { x[t].by_sums::<F>(&mins) } else { vdupq_n_s32(0) })]
+    if F::HAS_MINS {
+        let mins = w.mins();
+        for t in 0..M {
+            m[t] = x[t].by_sums::<F>(&mins);
+        }
+    }
+    [s, m]
 }
 
 /// Tokens `first..first + M` (beyond the last one: that one again) by all rows.
@@ -119,21 +131,27 @@ fn tokens<F: KQuant, D: Dot, const M: usize>(
 ) {
     let n_rows = w.n_rows();
     for r in (0..n_rows).step_by(4) {
-        let rows: [&[F]; 4] = from_fn(|i| w.row_blocks((r + i).min(n_rows - 1)));
+        let rows: [&[F]; 4] = four!(|i| w.row_blocks((r + i).min(n_rows - 1)));
         let mut acc = [vdupq_n_f32(0.0); M];
-        for b in 0..w.k() / 256 {
-            let x: [Token<'_>; M] = from_fn(|t| Token::new(x, (first + t).min(x.m - 1), b, F::SUB_LEN));
-            let blocks = rows.map(|row| &row[b]);
-            let sums = blocks.map(|block| row(isa, block, &x));
-            let heads = blocks.map(F::heads);
-            let (d, dmin) = (halves(heads.map(|h| h[0])), halves(heads.map(|h| h[1])));
-            for (t, acc) in acc.iter_mut().enumerate() {
-                let dx = vdupq_n_f32(x[t].scale);
-                let s = vcvtq_f32_s32(sum_lanes(sums.map(|[s, _]| s[t])));
-                *acc = vfmaq_f32(*acc, s, vmulq_f32(d, dx));
+        for (b, (((w0, w1), w2), w3)) in rows[0].iter().zip(rows[1]).zip(rows[2]).zip(rows[3]).enumerate() {
+            let mut tokens = [Token::new(x, first, b, F::SUB_LEN); M];
+            for t in 1..M {
+                tokens[t] = Token::new(x, (first + t).min(x.m - 1), b, F::SUB_LEN);
+            }
+            let blocks = [w0, w1, w2, w3];
+            let mut sums = [[[vdupq_n_s32(0); M]; 2]; 4];
+            for r in 0..4 {
+                sums[r] = row(isa, blocks[r], &tokens);
+            }
+            let (d, dmin) =
+                (halves(four!(|r| blocks[r].heads()[0])), halves(four!(|r| blocks[r].heads()[1])));
+            for t in 0..M {
+                let dx = vdupq_n_f32(tokens[t].scale);
+                let s = vcvtq_f32_s32(sum_lanes(four!(|r| sums[r][0][t])));
+                acc[t] = vfmaq_f32(acc[t], s, vmulq_f32(d, dx));
                 if F::HAS_MINS {
-                    let m = vcvtq_f32_s32(sum_lanes(sums.map(|[_, m]| m[t])));
-                    *acc = vfmsq_f32(*acc, m, vmulq_f32(dmin, dx));
+                    let m = vcvtq_f32_s32(sum_lanes(four!(|r| sums[r][1][t])));
+                    acc[t] = vfmsq_f32(acc[t], m, vmulq_f32(dmin, dx));
                 }
             }
         }

@@ -13,7 +13,8 @@ impl Quant32 for BlockIQ4NL {
 
     #[inline(always)]
     fn quants(&self) -> [int8x16_t; 2] {
-        nibbles(&self.qs).map(|q| look_up(&KVALUES_IQ4, q))
+        let [low, high] = nibbles(&self.qs);
+        [look_up(&KVALUES_IQ4, low), look_up(&KVALUES_IQ4, high)]
     }
 
     #[inline(always)]

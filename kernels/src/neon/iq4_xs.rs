@@ -18,7 +18,8 @@ impl KQuant for BlockIQ4XS {
     #[inline(always)]
     fn quants(&self, c: usize) -> [int8x16_t; 4] {
         let (a, b) = (load_nth(&self.qs, 2 * c), load_nth(&self.qs, 2 * c + 1));
-        [low(a), high(a), low(b), high(b)].map(|q| look_up(&KVALUES_IQ4, q))
+        let q = [low(a), high(a), low(b), high(b)];
+        four!(|i| look_up(&KVALUES_IQ4, q[i]))
     }
 
     #[inline(always)]

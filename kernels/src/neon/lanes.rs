@@ -8,6 +8,47 @@ use super::intrinsics::*;
 
 use crate::block::F16Le;
 
+/// `[f(0), f(1), f(2), f(3)]`. A macro, because a closure may fail to be inlined, and then arrays of registers end up in memory.
+macro_rules! four {
+    (|$i:ident| $f:expr) => {
+        [
+            {
+                let $i = 0usize;
+                $f
+            },
+            {
+                let $i = 1usize;
+                $f
+            },
+            {
+                let $i = 2usize;
+                $f
+            },
+            {
+                let $i = 3usize;
+                $f
+            },
+        ]
+    };
+}
+pub(super) use four;
+
+/// `f(i)` for each `i` below `n`, which is 1 or 2: the fours of tokens and the steps of a tile. A macro for the same reason.
+macro_rules! each {
+    ($n:expr, |$i:ident| $f:block) => {
+        const { assert!($n == 1 || $n == 2) };
+        {
+            let $i = 0usize;
+            $f
+        }
+        if $n == 2 {
+            let $i = 1usize;
+            $f
+        }
+    };
+}
+pub(super) use each;
+
 #[inline(always)]
 pub(super) fn load(x: &[i8; 16]) -> int8x16_t {
     // SAFETY: 16 readable bytes.
@@ -66,7 +107,7 @@ pub(super) fn load_widened(x: &[i16; 4]) -> int32x4_t {
 /// Four halves as f32.
 #[inline(always)]
 pub(super) fn halves(x: [F16Le; 4]) -> float32x4_t {
-    let x = x.map(|half| u16::from_le_bytes(half.0));
+    let x = four!(|i| u16::from_le_bytes(x[i].0));
     // SAFETY: 4 readable numbers.
     let bits = unsafe { vld1_u16(x.as_ptr()) };
     vcvt_f32_f16(vreinterpret_f16_u16(bits))

@@ -5,6 +5,9 @@
 //!
 //! The arithmetic is that of [`crate::scalar`]: lanes are weight rows, four at a time.
 
+// Rows, registers and tokens are numbers here, and one loop's number indexes several arrays.
+#![allow(clippy::needless_range_loop)]
+
 mod dot_32;
 mod dot_k;
 mod intrinsics;

@@ -37,5 +37,5 @@ impl KQuant for BlockQ2K {
 /// Numbers `64c..64c + 64` of two bits: see [`BlockQ2K::qs`].
 #[inline(always)]
 pub(super) fn crumbs(qs: &[u8; 64], c: usize) -> [int8x16_t; 4] {
-    std::array::from_fn(|i| bits(load_nth(qs, 2 * (c / 2) + i % 2), -2 * (2 * (c % 2) + i / 2) as i8, 3))
+    four!(|i| bits(load_nth(qs, 2 * (c / 2) + i % 2), -2 * (2 * (c % 2) + i / 2) as i8, 3))
 }

@@ -5,6 +5,7 @@ use super::intrinsics::*;
 use super::dot_k::KQuant;
 use super::lanes::*;
 use super::q2_k::crumbs;
+use super::q4_k::words;
 use crate::block::{BlockQ3K, F16Le};
 
 /// Where the high two bits of scales `4i..4i + 4` are in each byte.
@@ -18,7 +19,7 @@ impl KQuant for BlockQ3K {
     #[inline(always)]
     fn quants(&self, c: usize) -> [int8x16_t; 4] {
         let crumbs = crumbs(&self.qs, c);
-        std::array::from_fn(|i| {
+        four!(|i| {
             let tops = bits(load_nth(&self.hmask, i % 2), 2 - (2 * c + i / 2) as i8, 4);
             vorrq_s8(crumbs[i], tops)
         })
@@ -26,7 +27,7 @@ impl KQuant for BlockQ3K {
 
     #[inline(always)]
     fn scales(&self) -> [int16x8_t; 2] {
-        let [a, b, tops] = std::array::from_fn(|i| u32::from_le_bytes(self.scales.as_chunks().0[i]));
+        let [a, b, tops] = words(&self.scales);
         let nibbles = vcreate_u8(a as u64 | (b as u64) << 32);
         let nibbles = vcombine_u8(vand_u8(nibbles, vdup_n_u8(15)), vshr_n_u8::<4>(nibbles));
         let tops = vshlq_u8(vreinterpretq_u8_u32(vdupq_n_u32(tops)), load(&TOP_SHIFTS));

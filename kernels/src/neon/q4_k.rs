@@ -35,8 +35,9 @@ impl KQuant for BlockQ4K {
 
 /// The twelve bytes of [`BlockQ4K::scales`], four at a time.
 #[inline(always)]
-fn words(scales: &[u8; 12]) -> [u32; 3] {
-    std::array::from_fn(|i| u32::from_le_bytes(scales.as_chunks().0[i]))
+pub(super) fn words(scales: &[u8; 12]) -> [u32; 3] {
+    let [a, b, c] = bytemuck::cast_ref::<_, [[u8; 4]; 3]>(scales);
+    [u32::from_le_bytes(*a), u32::from_le_bytes(*b), u32::from_le_bytes(*c)]
 }
 
 /// Four numbers of 6 bits in `first`, then four whose low bits are in `last`'s bytes and whose high ones are on top of `first`.

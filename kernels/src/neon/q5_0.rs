@@ -27,10 +27,12 @@ impl Quant32 for BlockQ5_0 {
 /// Sets bit 4 of the values whose bit in `qh` is set.
 #[inline(always)]
 pub(super) fn with_fifth_bits([low, high]: [int8x16_t; 2], [a, b, c, d]: [u8; 4]) -> [int8x16_t; 2] {
-    let set = |q, a, b| {
-        let bytes = vcombine_u8(vdup_n_u8(a), vdup_n_u8(b));
-        let tops = vandq_u8(vtstq_u8(bytes, load_u8(&BITS)), vdupq_n_u8(16));
-        vorrq_s8(q, vreinterpretq_s8_u8(tops))
-    };
-    [set(low, a, b), set(high, c, d)]
+    let (a, b) = (vcombine_u8(vdup_n_u8(a), vdup_n_u8(b)), vcombine_u8(vdup_n_u8(c), vdup_n_u8(d)));
+    [vorrq_s8(low, fifth_bits(a)), vorrq_s8(high, fifth_bits(b))]
+}
+
+/// 16 where bit `i % 8` of byte `i` is set.
+#[inline(always)]
+fn fifth_bits(bytes: uint8x16_t) -> int8x16_t {
+    vreinterpretq_s8_u8(vandq_u8(vtstq_u8(bytes, load_u8(&BITS)), vdupq_n_u8(16)))
 }

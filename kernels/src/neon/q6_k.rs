@@ -14,7 +14,7 @@ impl KQuant for BlockQ6K {
     #[inline(always)]
     fn quants(&self, c: usize) -> [int8x16_t; 4] {
         let (h, odd) = (c / 2, c % 2);
-        std::array::from_fn(|i| {
+        four!(|i| {
             let nibbles = load_nth(&self.ql, 4 * h + i);
             let tops = load_nth(&self.qh, 2 * h + i % 2);
             let shift = 4 - 2 * (2 * odd + i / 2) as i8;

@@ -4,8 +4,6 @@
 //! finite), then the values, narrowed from four registers to one, and their sums.
 
 use super::intrinsics::*;
-use std::array::from_fn;
-
 use super::lanes::*;
 
 /// Blocks of 256 with sums of 16.
@@ -55,7 +53,7 @@ pub(super) unsafe fn quantize_row_q8_0(
 fn quantize_block(x: &[[f32; 16]], qs: &mut [[i8; 16]], scale: &mut f32) -> bool {
     let mut amax = [vdupq_n_f32(0.0); 4];
     for x in x {
-        amax = from_fn(|i| vmaxq_f32(amax[i], vabsq_f32(load_f32(&x.as_chunks().0[i]))));
+        amax = four!(|i| vmaxq_f32(amax[i], vabsq_f32(load_f32(&x.as_chunks().0[i]))));
     }
     let amax = vmaxvq_f32(vmaxq_f32(vmaxq_f32(amax[0], amax[1]), vmaxq_f32(amax[2], amax[3])));
     if !amax.is_finite() {
@@ -70,7 +68,7 @@ fn quantize_block(x: &[[f32; 16]], qs: &mut [[i8; 16]], scale: &mut f32) -> bool
     *scale = amax / 127.0;
     for (x, qs) in x.iter().zip(qs) {
         // |x · id| is at most 127·(1 + 2⁻²²), which rounds to 127: nothing is left to clamp.
-        let [a, b, c, d] = from_fn(|i| vcvtnq_s32_f32(vmulq_n_f32(load_f32(&x.as_chunks().0[i]), id)));
+        let [a, b, c, d] = four!(|i| vcvtnq_s32_f32(vmulq_n_f32(load_f32(&x.as_chunks().0[i]), id)));
         let (low, high) = (vmovn_high_s32(vmovn_s32(a), b), vmovn_high_s32(vmovn_s32(c), d));
         store(qs, vmovn_high_s16(vmovn_s16(low), high));
     }

@@ -68,6 +68,14 @@ pub(super) trait Tile: Copy {
     fn from_tokens(tokens: [float32x4_t; 4]) -> [float32x4_t; 4];
 }
 
+/// Register `i` of each step.
+#[inline(always)]
+fn column<const N: usize>(steps: &[[int8x16_t; 4]; N], i: usize) -> [int8x16_t; N] {
+    let mut column = [vdupq_n_s8(0); N];
+    each!(N, |n| { column[n] = steps[n][i] });
+    column
+}
+
 /// Armv8.0.
 #[derive(Clone, Copy)]
 pub(super) struct Neon;
@@ -120,21 +128,16 @@ impl Tile for Neon {
         x: [[int8x16_t; 4]; N],
         small: bool,
     ) -> [int32x4_t; 4] {
-        std::array::from_fn(|t| {
-            let x = x.map(|step| step[t]);
-            sum_lanes(std::array::from_fn(|r| self.dot(w.map(|step| step[r]), x, small)))
-        })
+        four!(|t| sum_lanes(four!(|r| self.dot(column(&w, r), column(&x, t), small))))
     }
 
     #[inline(always)]
     fn products_of_mins(self, w: [int8x16_t; 4], x: [int8x16_t; 4]) -> [int32x4_t; 4] {
-        x.map(|x| {
-            sum_lanes(w.map(|w| {
-                let ones = vpaddlq_s16(vmull_s8(vget_low_s8(w), vget_low_s8(x)));
-                let thirty_twos = vpaddlq_s16(vmull_high_s8(w, x));
-                vaddq_s32(ones, vshlq_n_s32::<5>(thirty_twos))
-            }))
-        })
+        four!(|t| sum_lanes(four!(|r| {
+            let ones = vpaddlq_s16(vmull_s8(vget_low_s8(w[r]), vget_low_s8(x[t])));
+            let thirty_twos = vpaddlq_s16(vmull_high_s8(w[r], x[t]));
+            vaddq_s32(ones, vshlq_n_s32::<5>(thirty_twos))
+        })))
     }
 
     #[inline(always)]
@@ -190,6 +193,15 @@ impl Dotprod {
         }
         sum
     }
+
+    /// A step of four rows and one token.
+    #[inline(always)]
+    fn sdot_lanes(self, sum: int32x4_t, w: [int8x16_t; 4], x: int8x16_t) -> int32x4_t {
+        let sum = self.sdot_lane::<0>(sum, w[0], x);
+        let sum = self.sdot_lane::<1>(sum, w[1], x);
+        let sum = self.sdot_lane::<2>(sum, w[2], x);
+        self.sdot_lane::<3>(sum, w[3], x)
+    }
 }
 
 impl Dot for Dotprod {
@@ -200,9 +212,7 @@ impl Dot for Dotprod {
     #[inline(always)]
     fn dot<const N: usize>(self, w: [int8x16_t; N], x: [int8x16_t; N], _: bool) -> int32x4_t {
         let mut sum = vdupq_n_s32(0);
-        for i in 0..N {
-            sum = self.sdot(sum, w[i], x[i]);
-        }
+        each!(N, |i| { sum = self.sdot(sum, w[i], x[i]) });
         sum
     }
 }
@@ -216,8 +226,8 @@ impl Tile for Dotprod {
 
     #[inline(always)]
     fn weights(rows: [int8x16_t; 4]) -> [int8x16_t; 4] {
-        let rows = rows.map(vreinterpretq_f32_s8);
-        transpose(rows).map(vreinterpretq_s8_f32)
+        let words = transpose(four!(|r| vreinterpretq_f32_s8(rows[r])));
+        four!(|i| vreinterpretq_s8_f32(words[i]))
     }
 
     #[inline(always)]
@@ -233,20 +243,16 @@ impl Tile for Dotprod {
         _: bool,
     ) -> [int32x4_t; 4] {
         let mut sums = [vdupq_n_s32(0); 4];
-        for (w, x) in w.iter().zip(&x) {
-            for (sum, x) in sums.iter_mut().zip(x) {
-                *sum = self.sdot_lane::<0>(*sum, w[0], *x);
-                *sum = self.sdot_lane::<1>(*sum, w[1], *x);
-                *sum = self.sdot_lane::<2>(*sum, w[2], *x);
-                *sum = self.sdot_lane::<3>(*sum, w[3], *x);
-            }
-        }
+        each!(N, |n| {
+            sums = four!(|t| self.sdot_lanes(sums[t], w[n], x[n][t]));
+        });
         sums
     }
 
     #[inline(always)]
     fn products_of_mins(self, w: [int8x16_t; 4], x: [int8x16_t; 4]) -> [int32x4_t; 4] {
-        x.map(|x| {
+        four!(|t| {
+            let x = x[t];
             let thirty_twos = self.sdot_lane::<2>(vdupq_n_s32(0), w[2], x);
             let thirty_twos = self.sdot_lane::<3>(thirty_twos, w[3], x);
             let sum = self.sdot_lane::<0>(vshlq_n_s32::<5>(thirty_twos), w[0], x);
@@ -306,8 +312,9 @@ impl I8mm {
 /// Eight values of rows 0 and 1, of rows 2 and 3, then the other eight values of each.
 #[inline(always)]
 fn pair_up(rows: [int8x16_t; 4]) -> [int8x16_t; 4] {
-    let [a, b, c, d] = rows.map(vreinterpretq_s64_s8);
-    [vtrn1q_s64(a, b), vtrn1q_s64(c, d), vtrn2q_s64(a, b), vtrn2q_s64(c, d)].map(vreinterpretq_s8_s64)
+    let [a, b, c, d] = four!(|i| vreinterpretq_s64_s8(rows[i]));
+    let pairs = [vtrn1q_s64(a, b), vtrn1q_s64(c, d), vtrn2q_s64(a, b), vtrn2q_s64(c, d)];
+    four!(|i| vreinterpretq_s8_s64(pairs[i]))
 }
 
 /// Register `2i + j` holds rows `2i` and `2i + 1` by tokens `2j` and `2j + 1`, row-major.
@@ -334,17 +341,18 @@ impl Tile for I8mm {
         _: bool,
     ) -> [int32x4_t; 4] {
         let mut sums = [vdupq_n_s32(0); 4];
-        for (w, x) in w.iter().zip(&x) {
+        each!(N, |n| {
+            let [w, x] = [w[n], x[n]];
             sums = self.pairs(sums, [w[0], w[1]], [x[0], x[1]]);
             sums = self.pairs(sums, [w[2], w[3]], [x[2], x[3]]);
-        }
+        });
         sums
     }
 
     #[inline(always)]
     fn products_of_mins(self, w: [int8x16_t; 4], x: [int8x16_t; 4]) -> [int32x4_t; 4] {
         let thirty_twos = self.pairs([vdupq_n_s32(0); 4], [w[2], w[3]], [x[2], x[3]]);
-        self.pairs(thirty_twos.map(vshlq_n_s32::<5>), [w[0], w[1]], [x[0], x[1]])
+        self.pairs(four!(|i| vshlq_n_s32::<5>(thirty_twos[i])), [w[0], w[1]], [x[0], x[1]])
     }
 
     #[inline(always)]

@@ -1,8 +1,6 @@
 //! What the tiles of both kinds of blocks share.
 
 use super::intrinsics::*;
-use std::array::from_fn;
-
 use super::lanes::*;
 use super::simd::Tile;
 use crate::OutStrip;
@@ -15,13 +13,20 @@ pub(super) type Step = [[i8; 16]; 4];
 
 #[inline(always)]
 pub(super) fn load_step(step: &Step) -> [int8x16_t; 4] {
-    from_fn(|i| load(&step[i]))
+    four!(|i| load(&step[i]))
+}
+
+#[inline(always)]
+pub(super) fn load_steps<const N: usize>(steps: &[Step; N]) -> [[int8x16_t; 4]; N] {
+    let mut registers = [[vdupq_n_s8(0); 4]; N];
+    each!(N, |i| { registers[i] = load_step(&steps[i]) });
+    registers
 }
 
 #[inline(always)]
 pub(super) fn store_step(to: &mut Step, step: [int8x16_t; 4]) {
-    for (to, register) in to.iter_mut().zip(step) {
-        store(to, register);
+    for i in 0..4 {
+        store(&mut to[i], step[i]);
     }
 }
 
@@ -38,7 +43,7 @@ pub(super) fn carve<'a, T: bytemuck::Pod>(room: &mut &'a mut [u8], n: usize) -> 
 /// The outputs of tokens `t..t + 4` and rows `r..r + 4`; zeros for tokens and rows that are not there.
 #[inline(always)]
 pub(super) fn load_tile<T: Tile>(y: &mut OutStrip<'_>, t: usize, r: usize) -> [float32x4_t; 4] {
-    T::from_tokens(from_fn(|i| if t + i < y.m() { load_some(&y.row(t + i)[r..]) } else { vdupq_n_f32(0.0) }))
+    T::from_tokens(four!(|i| if t + i < y.m() { load_some(&y.row(t + i)[r..]) } else { vdupq_n_f32(0.0) }))
 }
 
 /// The reverse of [`load_tile`].
@@ -60,7 +65,5 @@ pub(super) fn add_scaled<T: Tile>(
     tokens: &[f32; 4],
 ) {
     let tokens = T::by_token(load_f32(tokens));
-    for i in 0..4 {
-        acc[i] = vfmaq_f32(acc[i], sums[i], vmulq_f32(rows[i], tokens[i]));
-    }
+    *acc = four!(|i| vfmaq_f32(acc[i], sums[i], vmulq_f32(rows[i], tokens[i])));
 }

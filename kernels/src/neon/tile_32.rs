@@ -1,10 +1,8 @@
 //! Many tokens by weights in blocks of 32. The arithmetic is that of [`dot_32`](super::dot_32), the plan that of
 //! [`tile_k`](super::tile_k), without sub-blocks.
 
-use super::intrinsics::*;
-use std::array::from_fn;
-
 use super::dot_32::Quant32;
+use super::intrinsics::*;
 use super::lanes::*;
 use super::simd::Tile;
 use super::tile::*;
@@ -26,13 +24,12 @@ impl Rows {
     #[inline(always)]
     fn pack<F: Quant32, T: Tile>(&mut self, blocks: [&F; 4]) {
         let offset = vdupq_n_s8(F::OFFSET as i8);
-        let q = blocks.map(F::quants);
-        for i in 0..2 {
-            store_step(&mut self.qs[i], T::weights(q.map(|q| vsubq_s8(q[i], offset))));
+        let q = four!(|r| blocks[r].quants());
+        for (i, to) in self.qs.iter_mut().enumerate() {
+            store_step(to, T::weights(four!(|r| vsubq_s8(q[r][i], offset))));
         }
-        let heads = blocks.map(F::heads);
-        store_f32(&mut self.d, halves(heads.map(|h| h[0])));
-        store_f32(&mut self.m, halves(heads.map(|h| h[1])));
+        store_f32(&mut self.d, halves(four!(|r| blocks[r].heads()[0])));
+        store_f32(&mut self.m, halves(four!(|r| blocks[r].heads()[1])));
     }
 }
 
@@ -49,13 +46,13 @@ impl Tokens {
     /// Block `b` of the tokens.
     #[inline(always)]
     fn pack<T: Tile>(&mut self, x: &QuantizedRows<'_>, tokens: [usize; 4], b: usize) {
-        let at = tokens.map(|t| t * (x.k / 32) + b);
+        let at = four!(|i| tokens[i] * (x.k / 32) + b);
         let qs: &[[i8; 16]] = x.qs.as_chunks().0;
-        for i in 0..2 {
-            store_step(&mut self.qs[i], T::activations(at.map(|at| load(&qs[2 * at + i]))));
+        for (i, to) in self.qs.iter_mut().enumerate() {
+            store_step(to, T::activations(four!(|t| load(&qs[2 * at[t] + i]))));
         }
-        self.scales = at.map(|at| x.scales[at]);
-        self.sums = at.map(|at| x.sums[at] as f32);
+        self.scales = four!(|i| x.scales[at[i]]);
+        self.sums = four!(|i| x.sums[at[i]] as f32);
     }
 }
 
@@ -68,15 +65,15 @@ fn multiply<F: Quant32, T: Tile, const Q: usize>(
     acc: &mut [[float32x4_t; 4]; Q],
 ) {
     for (w, x) in w.iter().zip(x) {
-        let steps = w.qs.each_ref().map(load_step);
+        let steps = load_steps(&w.qs);
         let (d, m) = (T::by_row(load_f32(&w.d)), T::by_row(load_f32(&w.m)));
-        for (acc, x) in acc.iter_mut().zip(x) {
-            let s = isa.products(steps, x.qs.each_ref().map(load_step), F::SMALL);
-            add_scaled::<T>(acc, s.map(vcvtq_f32_s32), &d, &x.scales);
+        each!(Q, |q| {
+            let s = isa.products(steps, load_steps(&x[q].qs), F::SMALL);
+            add_scaled::<T>(&mut acc[q], four!(|i| vcvtq_f32_s32(s[i])), &d, &x[q].scales);
             if F::HAS_MIN {
-                add_scaled::<T>(acc, T::by_token(load_f32(&x.sums)), &m, &x.scales);
+                add_scaled::<T>(&mut acc[q], T::by_token(load_f32(&x[q].sums)), &m, &x[q].scales);
             }
-        }
+        });
     }
 }
 
@@ -101,13 +98,15 @@ impl Part<'_> {
         let x = carve::<Tokens>(&mut room, self.n * Q).as_chunks_mut::<Q>().0;
         for (b, x) in x.iter_mut().enumerate() {
             for (q, x) in x.iter_mut().enumerate() {
-                x.pack::<T>(&self.x, from_fn(|i| (t + 4 * q + i).min(self.x.m - 1)), self.first + b);
+                x.pack::<T>(&self.x, four!(|i| (t + 4 * q + i).min(self.x.m - 1)), self.first + b);
             }
         }
         for (g, w) in self.weights.chunks_exact(self.n).enumerate() {
             let mut acc = [[vdupq_n_f32(0.0); 4]; Q];
             if self.first > 0 {
-                acc = from_fn(|q| load_tile::<T>(y, t + 4 * q, 4 * g));
+                for (q, acc) in acc.iter_mut().enumerate() {
+                    *acc = load_tile::<T>(y, t + 4 * q, 4 * g);
+                }
             }
             multiply::<F, T, Q>(isa, w, x, &mut acc);
             for (q, acc) in acc.into_iter().enumerate() {
@@ -136,9 +135,9 @@ pub(super) unsafe fn tile_32<F: Quant32, T: Tile>(
         let mut room = scratch.bytes();
         let weights = carve::<Rows>(&mut room, w.n_rows().div_ceil(4) * n);
         for (g, packed) in weights.chunks_exact_mut(n).enumerate() {
-            let rows: [&[F]; 4] = from_fn(|i| w.row_blocks((4 * g + i).min(w.n_rows() - 1)));
+            let rows: [&[F]; 4] = four!(|i| w.row_blocks((4 * g + i).min(w.n_rows() - 1)));
             for (b, packed) in packed.iter_mut().enumerate() {
-                packed.pack::<F, T>(rows.map(|row| &row[first + b]));
+                packed.pack::<F, T>(four!(|r| &rows[r][first + b]));
             }
         }
         let part = Part { weights, x, first, n };

@@ -6,10 +6,8 @@
 //! Registers of a step with `smmla`: the products of a sub-block in 8, `S` in 8, a step of weights in 4 and one of activations in 4. The
 //! f32 accumulators are touched once a block and may lie on the stack.
 
-use super::intrinsics::*;
-use std::array::from_fn;
-
 use super::dot_k::{KQuant, Token};
+use super::intrinsics::*;
 use super::lanes::*;
 use super::simd::Tile;
 use super::tile::*;
@@ -35,10 +33,10 @@ impl Rows {
     #[inline(always)]
     fn pack<F: KQuant, T: Tile>(&mut self, blocks: [&F; 4]) {
         let offset = vdupq_n_s8(F::OFFSET as i8);
-        for c in 0..4 {
-            let q = blocks.map(|block| block.quants(c));
-            for i in 0..4 {
-                store_step(&mut self.qs[4 * c + i], T::weights(q.map(|q| vsubq_s8(q[i], offset))));
+        for (c, to) in self.qs.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+            let q = four!(|r| blocks[r].quants(c));
+            for (i, to) in to.iter_mut().enumerate() {
+                store_step(to, T::weights(four!(|r| vsubq_s8(q[r][i], offset))));
             }
         }
         for (r, block) in blocks.iter().enumerate() {
@@ -52,18 +50,17 @@ impl Rows {
             }
         }
         if F::HAS_MINS {
-            let mins = blocks.map(F::mins);
+            let mins = four!(|r| blocks[r].mins());
             for i in 0..2 {
-                let step = mins.map(|mins| {
-                    let mins = vmovn_s16(mins[i]);
+                let step = four!(|r| {
+                    let mins = vmovn_s16(mins[r][i]);
                     vcombine_s8(mins, mins)
                 });
                 store_step(&mut self.mins[i], T::weights(step));
             }
         }
-        let heads = blocks.map(F::heads);
-        store_f32(&mut self.d, halves(heads.map(|h| h[0])));
-        store_f32(&mut self.dmin, halves(heads.map(|h| h[1])));
+        store_f32(&mut self.d, halves(four!(|r| blocks[r].heads()[0])));
+        store_f32(&mut self.dmin, halves(four!(|r| blocks[r].heads()[1])));
     }
 }
 
@@ -81,11 +78,11 @@ impl Tokens {
     #[inline(always)]
     fn pack<F: KQuant, T: Tile>(&mut self, tokens: [Token<'_>; 4]) {
         for (i, to) in self.qs.iter_mut().enumerate() {
-            store_step(to, T::activations(from_fn(|t| load(&tokens[t].qs[i]))));
+            store_step(to, T::activations(four!(|t| load(&tokens[t].qs[i]))));
         }
         if F::HAS_MINS {
             for i in 0..2 {
-                let step = from_fn(|t| {
+                let step = four!(|t| {
                     let sums = tokens[t].sums[i];
                     // A sum of 32 is at most 32·127 = 4064 = 127·32 in magnitude: the rest fits an i8.
                     vcombine_s8(vmovn_s16(vandq_s16(sums, vdupq_n_s16(31))), vshrn_n_s16::<5>(sums))
@@ -93,11 +90,11 @@ impl Tokens {
                 store_step(&mut self.sums[i], T::activations(step));
             }
         }
-        self.scales = tokens.map(|token| token.scale);
+        self.scales = four!(|t| tokens[t].scale);
     }
 }
 
-/// Adds the products of a run of blocks; `x` has `Q` fours of tokens a block, `N` is the steps in a sub-block.
+/// Adds the products of a run of blocks; `x` has `Q` (1 or 2) fours of tokens a block, `N` is the steps in a sub-block.
 #[inline(always)]
 fn multiply<F: KQuant, T: Tile, const N: usize, const Q: usize>(
     isa: T,
@@ -107,29 +104,28 @@ fn multiply<F: KQuant, T: Tile, const N: usize, const Q: usize>(
 ) {
     for (w, x) in w.iter().zip(x) {
         let mut s = [[vdupq_n_s32(0); 4]; Q];
-        for (j, (steps, scales)) in w.qs.as_chunks::<N>().0.iter().zip(&w.scales).enumerate() {
-            let steps = steps.each_ref().map(load_step);
-            let scales = by_row::<T>(scales);
-            for (s, x) in s.iter_mut().zip(x) {
-                let x = x.qs.as_chunks::<N>().0[j].each_ref().map(load_step);
-                let products = isa.products(steps, x, F::SMALL);
-                *s = from_fn(|i| vmlaq_s32(s[i], products[i], scales[i]));
-            }
+        let mut j = 0;
+        while j < 16 / N {
+            let steps = load_steps(&w.qs.as_chunks::<N>().0[j]);
+            let scales = by_row::<T>(&w.scales[j]);
+            each!(Q, |q| {
+                let products = isa.products(steps, load_steps(&x[q].qs.as_chunks::<N>().0[j]), F::SMALL);
+                s[q] = four!(|i| vmlaq_s32(s[q][i], products[i], scales[i]));
+            });
+            j += 1;
         }
         let d = T::by_row(load_f32(&w.d));
-        for ((acc, s), x) in acc.iter_mut().zip(s).zip(x) {
-            add_scaled::<T>(acc, s.map(vcvtq_f32_s32), &d, &x.scales);
-        }
+        each!(Q, |q| { add_scaled::<T>(&mut acc[q], four!(|i| vcvtq_f32_s32(s[q][i])), &d, &x[q].scales) });
         if F::HAS_MINS {
             let dmin = T::by_row(vnegq_f32(load_f32(&w.dmin)));
-            for (acc, x) in acc.iter_mut().zip(x) {
-                let mut m = isa.products_of_mins(load_step(&w.mins[0]), load_step(&x.sums[0]));
+            each!(Q, |q| {
+                let mut m = isa.products_of_mins(load_step(&w.mins[0]), load_step(&x[q].sums[0]));
                 if N == 1 {
-                    let more = isa.products_of_mins(load_step(&w.mins[1]), load_step(&x.sums[1]));
-                    m = from_fn(|i| vaddq_s32(m[i], more[i]));
+                    let more = isa.products_of_mins(load_step(&w.mins[1]), load_step(&x[q].sums[1]));
+                    m = four!(|i| vaddq_s32(m[i], more[i]));
                 }
-                add_scaled::<T>(acc, m.map(vcvtq_f32_s32), &dmin, &x.scales);
-            }
+                add_scaled::<T>(&mut acc[q], four!(|i| vcvtq_f32_s32(m[i])), &dmin, &x[q].scales);
+            });
         }
     }
 }
@@ -137,7 +133,8 @@ fn multiply<F: KQuant, T: Tile, const N: usize, const Q: usize>(
 /// Integers for each row, where the products of that row are.
 #[inline(always)]
 fn by_row<T: Tile>(scales: &[i16; 4]) -> [int32x4_t; 4] {
-    T::by_row(vreinterpretq_f32_s32(load_widened(scales))).map(vreinterpretq_s32_f32)
+    let scales = T::by_row(vreinterpretq_f32_s32(load_widened(scales)));
+    four!(|i| vreinterpretq_s32_f32(scales[i]))
 }
 
 /// A part of the columns of a strip: blocks `first..first + n`.
@@ -162,13 +159,15 @@ impl Part<'_> {
         for (b, x) in x.iter_mut().enumerate() {
             for (q, x) in x.iter_mut().enumerate() {
                 let token = |i: usize| (t + 4 * q + i).min(self.x.m - 1);
-                x.pack::<F, T>(from_fn(|i| Token::new(&self.x, token(i), self.first + b, F::SUB_LEN)));
+                x.pack::<F, T>(four!(|i| Token::new(&self.x, token(i), self.first + b, F::SUB_LEN)));
             }
         }
         for (g, w) in self.weights.chunks_exact(self.n).enumerate() {
             let mut acc = [[vdupq_n_f32(0.0); 4]; Q];
             if self.first > 0 {
-                acc = from_fn(|q| load_tile::<T>(y, t + 4 * q, 4 * g));
+                for (q, acc) in acc.iter_mut().enumerate() {
+                    *acc = load_tile::<T>(y, t + 4 * q, 4 * g);
+                }
             }
             match F::SUB_LEN {
                 16 => multiply::<F, T, 1, Q>(isa, w, x, &mut acc),
@@ -200,9 +199,9 @@ pub(super) unsafe fn tile_k<F: KQuant, T: Tile>(
         let mut room = scratch.bytes();
         let weights = carve::<Rows>(&mut room, w.n_rows().div_ceil(4) * n);
         for (g, packed) in weights.chunks_exact_mut(n).enumerate() {
-            let rows: [&[F]; 4] = from_fn(|i| w.row_blocks((4 * g + i).min(w.n_rows() - 1)));
+            let rows: [&[F]; 4] = four!(|i| w.row_blocks((4 * g + i).min(w.n_rows() - 1)));
             for (b, packed) in packed.iter_mut().enumerate() {
-                packed.pack::<F, T>(rows.map(|row| &row[first + b]));
+                packed.pack::<F, T>(four!(|r| &rows[r][first + b]));
             }
         }
         let part = Part { weights, x, first, n };
