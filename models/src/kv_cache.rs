@@ -33,7 +33,22 @@ pub struct KvCache {
 impl KvCache {
     /// An empty cache for up to `n_ctx` positions, or, with a window, any number.
     pub fn new(layout: PageLayout, n_layers: usize, n_ctx: usize, window: Option<usize>) -> KvCache {
-        let n_pages = n_pages(n_ctx, window);
+        KvCache::with_pages(layout, n_layers, n_ctx, window, n_pages(n_ctx, window))
+    }
+
+    /// The same with room for `n_ctx` positions where a window needs less: so far [`KvCache::rewind`] reaches everywhere.
+    pub fn keeping_all(layout: PageLayout, n_layers: usize, n_ctx: usize, window: Option<usize>) -> KvCache {
+        let enough = n_pages(n_ctx, window).max(n_pages(n_ctx, None));
+        KvCache::with_pages(layout, n_layers, n_ctx, window, enough)
+    }
+
+    fn with_pages(
+        layout: PageLayout,
+        n_layers: usize,
+        n_ctx: usize,
+        window: Option<usize>,
+        n_pages: usize,
+    ) -> KvCache {
         let layer_bytes = layout.page_bytes().next_multiple_of(64);
         KvCache {
             layout,

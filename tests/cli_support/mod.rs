@@ -10,12 +10,14 @@ pub struct Folder(tempfile::TempDir);
 
 /// What a run left behind.
 #[derive(Debug)]
+#[allow(dead_code, reason = "not every file of tests needs all of it")]
 pub struct Ran {
     pub code: i32,
     pub stdout: Vec<u8>,
     pub stderr: String,
 }
 
+#[allow(dead_code, reason = "not every file of tests needs all of it")]
 impl Ran {
     /// What was printed, which has to be UTF-8.
     pub fn text(&self) -> &str {
