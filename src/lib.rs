@@ -1,4 +1,21 @@
 //! Quantized Mistral models on a CPU: exact, small and fast.
+//!
+//! An [`Engine`] is a model ready to run; a [`Session`] is one sequence of tokens, read and continued.
+//!
+//! ```
+//! use bise::{Engine, SessionOptions, sampling::SamplingParams};
+//!
+//! # #[cfg(feature = "builtin-model")] {
+//! let engine = Engine::builtin()?; // or Engine::open("mistral-7b.Q4_K_M.gguf")?
+//! let mut session = engine.session(&SessionOptions::default())?;
+//! let mut story = String::new();
+//! for piece in session.generate("Once upon a time", &SamplingParams::greedy(), 12)? {
+//!     story += &piece?;
+//! }
+//! assert_eq!(story, ", a kind boy named Hugo lived in a cottage with a");
+//! # }
+//! # Ok::<(), bise::Error>(())
+//! ```
 
 pub mod chat;
 mod engine;
