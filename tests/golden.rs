@@ -43,10 +43,13 @@ fn logits_are_the_same_bits_for_any_instruction_set_threads_and_chunk_on_every_m
         let options = EngineOptions { isa: Some(isa), threads: Some(threads), ..EngineOptions::default() };
         fingerprint(&Engine::builtin_with(&options).unwrap(), &tokens, chunk, cache)
     };
+    // Emulated machines are a hundred times slower: they read once for each instruction set.
+    let emulated = std::env::var_os("BISE_EMULATED").is_some();
+    let readings: &[(usize, usize)] = if emulated { &[(2, 7)] } else { &[(1, 512), (2, 7), (3, 64), (2, 1)] };
     let mut wrong = Vec::new();
     for (cache, golden) in GOLDEN {
         for isa in Isa::available() {
-            for (threads, chunk) in [(1, 512), (2, 7), (3, 64), (2, 1)] {
+            for &(threads, chunk) in readings {
                 let found = fingerprint_of(isa, threads, chunk, cache);
                 if found != golden {
                     wrong.push(format!("{cache} on {isa}, {threads} threads, chunks of {chunk}: {found:#x}"));
