@@ -40,10 +40,11 @@ fn ids(value: &Value) -> Vec<u32> {
     value.as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect()
 }
 
-/// How far ahead a token may be and still be a near tie between two engines. Both round activations to 8 bits, each in its own way, and
-/// thirty layers carry that on: against the same weights in f32, the distance between the first two tokens is off by 0.15 (root mean
-/// square over these prompts) in llama.cpp as here. Twice what two such errors make together.
-const NEAR_TIE: f64 = 0.4;
+/// How far ahead a token may be and still be a near tie between two engines.
+///
+/// Not met yet: both engines round activations to 8 bits, each in its own way, and against the same weights in f32 the distance between
+/// the first two tokens is off by 0.15 (root mean square over these prompts) in llama.cpp as here. 5 of 10 prompts go on alike.
+const NEAR_TIE: f64 = 0.1;
 
 #[test]
 #[ignore = "needs BISE_MODELS"]
@@ -51,7 +52,7 @@ fn smollm2_goes_on_as_llama_cpp_does() {
     let golden: Value = serde_json::from_str(include_str!("smollm2/greedy.json")).unwrap();
     let engine = open("SmolLM2-135M-Instruct.Q4_1.gguf");
     let mut session = engine.session(&SessionOptions { n_ctx: 256, ..SessionOptions::default() }).unwrap();
-    let mut n_equal = 0;
+    let (mut n_equal, mut n_far) = (0, 0);
     let cases = golden["greedy"].as_array().unwrap();
     for case in cases {
         let prompt = case["prompt"].as_str().unwrap();
@@ -69,7 +70,7 @@ fn smollm2_goes_on_as_llama_cpp_does() {
                 println!(
                     "{prompt:?}, token {i}: {ours} rather than {theirs}, ahead by {margin:.4} here, behind by {their_margin:.4} there"
                 );
-                assert!(margin < NEAR_TIE && their_margin < NEAR_TIE, "{prompt:?}, token {i}: no near tie");
+                n_far += usize::from(margin >= NEAR_TIE || their_margin >= NEAR_TIE);
                 equal = false;
                 break;
             }
@@ -78,7 +79,7 @@ fn smollm2_goes_on_as_llama_cpp_does() {
         n_equal += usize::from(equal);
     }
     println!("{n_equal} of {} prompts go on alike", cases.len());
-    assert!(n_equal > 0);
+    assert!(n_equal >= 9 && n_far == 0, "{n_equal} alike, {n_far} differ by more than a near tie");
 }
 
 /// The held-out stories as one stream, each between BOS and EOS.
