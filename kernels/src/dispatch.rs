@@ -120,6 +120,8 @@ impl KernelTable {
             Isa::AvxVnni => Some(&crate::avx2::TABLE_EVEX_VNNI),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512Vnni => Some(&crate::avx512::TABLE),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Amx => Some(&crate::avx512::amx::TABLE),
             #[cfg(target_arch = "aarch64")]
             Isa::Neon => Some(&crate::neon::NEON),
             #[cfg(target_arch = "aarch64")]

@@ -12,6 +12,8 @@ pub enum Isa {
     AvxVnni,
     /// AVX-512 F, BW, VL, DQ, VBMI and VNNI.
     Avx512Vnni,
+    /// These, and for many activation rows the tile registers of AMX (TILE and INT8), where Linux grants them.
+    Amx,
     /// Armv8.0: Advanced SIMD alone.
     Neon,
     /// NEON and `sdot` (Armv8.2 dotprod).
@@ -22,8 +24,16 @@ pub enum Isa {
 
 impl Isa {
     /// Every instruction set, the plainest first.
-    pub const ALL: [Isa; 7] =
-        [Isa::Scalar, Isa::Avx2, Isa::AvxVnni, Isa::Avx512Vnni, Isa::Neon, Isa::NeonDotprod, Isa::NeonI8mm];
+    pub const ALL: [Isa; 8] = [
+        Isa::Scalar,
+        Isa::Avx2,
+        Isa::AvxVnni,
+        Isa::Avx512Vnni,
+        Isa::Amx,
+        Isa::Neon,
+        Isa::NeonDotprod,
+        Isa::NeonI8mm,
+    ];
 
     /// Whether this machine can run it.
     pub fn is_available(self) -> bool {
@@ -51,6 +61,8 @@ impl Isa {
                     && is_x86_feature_detected!("avx512vbmi")
                     && is_x86_feature_detected!("avx512vnni")
             }
+            #[cfg(target_arch = "x86_64")]
+            Isa::Amx => Isa::Avx512Vnni.is_available() && crate::avx512::amx::is_available(),
             #[cfg(target_arch = "aarch64")]
             Isa::Neon => std::arch::is_aarch64_feature_detected!("neon"),
             #[cfg(target_arch = "aarch64")]
@@ -83,6 +95,7 @@ impl Isa {
             Isa::Avx2 => "avx2",
             Isa::AvxVnni => "avxvnni",
             Isa::Avx512Vnni => "avx512vnni",
+            Isa::Amx => "amx",
             Isa::Neon => "neon",
             Isa::NeonDotprod => "neon-dotprod",
             Isa::NeonI8mm => "neon-i8mm",

@@ -3,6 +3,7 @@
 // Rows, registers and tokens are numbers here, and one loop's number indexes several arrays.
 #![allow(clippy::needless_range_loop)]
 
+pub(crate) mod amx;
 mod dot_32;
 mod dot_k;
 mod iq4_nl;
@@ -29,7 +30,9 @@ use crate::lanes;
 use crate::scalar::quantized;
 use crate::{Activations, Format, Isa, QuantMatrix};
 
-pub(crate) static TABLE: KernelTable = KernelTable {
+pub(crate) static TABLE: KernelTable = KERNELS;
+
+const KERNELS: KernelTable = KernelTable {
     isa: Isa::Avx512Vnni,
     // In the order of `Format::ALL`.
     dot: [

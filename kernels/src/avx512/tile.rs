@@ -165,7 +165,7 @@ fn dot_lines<const N: usize>(w: &[__m512i], x: &[i32], start: i32) -> __m512i {
 }
 
 /// Registers of an unpacked block of 32: values, d, m.
-const LINES_32: usize = 10;
+pub(super) const LINES_32: usize = 10;
 
 /// The product for a strip of a format in blocks of 32.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
@@ -215,7 +215,7 @@ pub(super) fn tile_32<F: Quant32>(
 /// # Safety
 /// As [`Quant32::quants`]; the rows have that many blocks.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
-unsafe fn unpack_32<F: Quant32>(rows: &Rows, n: usize, lines: &mut [__m512i]) {
+pub(super) unsafe fn unpack_32<F: Quant32>(rows: &Rows, n: usize, lines: &mut [__m512i]) {
     let mut heads = Heads32::ZERO;
     for b in (0..n).step_by(4) {
         let blocks = four_blocks(b, n, F::FORMAT.block_bytes());

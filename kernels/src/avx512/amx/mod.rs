@@ -1,0 +1,63 @@
+//! AVX-512, and AMX for many activation rows: a tile register multiplies sixteen tokens with sixteen weight rows.
+
+mod tile_32;
+mod tile_k;
+mod tiles;
+mod tokens;
+
+pub(crate) use tiles::is_available;
+
+use super::dot_32::Quant32;
+use super::dot_k::KQuant;
+use super::*;
+
+/// Bytes of scratch for a strip of [`TILE_STRIP_ROWS`](crate::matmul::TILE_STRIP_ROWS) rows of `k` weights.
+pub(crate) const fn scratch_bytes(k: usize) -> usize {
+    let (k_quants, of_32) = (tile_k::scratch_bytes(k), tile_32::scratch_bytes(k));
+    if k_quants > of_32 { k_quants } else { of_32 }
+}
+
+pub(crate) static TABLE: KernelTable = KernelTable {
+    isa: Isa::Amx,
+    // In the order of `Format::ALL`.
+    tile: [
+        lanes::AVX512.product[0],
+        lanes::AVX512.product[1],
+        lanes::AVX512.product[2],
+        tile_32::<q8_0::Q8_0>,
+        tile_32::<q4_0::Q4_0>,
+        tile_32::<q4_1::Q4_1>,
+        tile_32::<q5_0::Q5_0>,
+        tile_32::<q5_1::Q5_1>,
+        tile_k::<q2_k::Q2K>,
+        tile_k::<q3_k::Q3K>,
+        tile_k::<q4_k::Q4K>,
+        tile_k::<q5_k::Q5K>,
+        tile_k::<q6_k::Q6K>,
+        tile_32::<iq4_nl::Iq4Nl>,
+        tile_k::<iq4_xs::Iq4Xs>,
+    ],
+    ..super::KERNELS
+};
+
+/// A [`StripFn`](crate::dispatch::StripFn): the caller has the features.
+unsafe fn tile_k<F: KQuant>(
+    w: QuantMatrix<'_>,
+    x: Activations<'_>,
+    y: OutStrip<'_>,
+    scratch: &mut StripScratch,
+) {
+    // SAFETY: promised by the caller.
+    unsafe { tile_k::tile_k::<F>(w, quantized(x), y, scratch) }
+}
+
+/// A [`StripFn`](crate::dispatch::StripFn): the caller has the features.
+unsafe fn tile_32<F: Quant32>(
+    w: QuantMatrix<'_>,
+    x: Activations<'_>,
+    y: OutStrip<'_>,
+    scratch: &mut StripScratch,
+) {
+    // SAFETY: promised by the caller.
+    unsafe { tile_32::tile_32::<F>(w, quantized(x), y, scratch) }
+}

@@ -1,0 +1,141 @@
+//! The tile registers of AMX, eight of 16 rows by 64 bytes, through `asm!` (Rust's intrinsics for them are not stable).
+//!
+//! Nothing else in a program touches these registers: no compiler allocates them, and a system call or a switch to another thread keeps
+//! them. So what one statement leaves in a register, the next one finds. (Intel 64 and IA-32 Architectures Software Developer's Manual,
+//! volume 1, chapter 18.)
+
+use std::arch::asm;
+
+/// Rows of a register.
+pub(super) const TILE_ROWS: usize = 16;
+
+/// Bytes in a row of a register.
+pub(super) const TILE_BYTES: usize = 64;
+
+/// The shapes of the eight registers, as `ldtilecfg` reads them.
+#[repr(C, align(64))]
+pub(super) struct Shapes {
+    palette: u8,
+    start_row: u8,
+    reserved: [u8; 14],
+    row_bytes: [u16; 16],
+    rows: [u8; 16],
+}
+
+impl Shapes {
+    /// Registers of 16 rows of 64 bytes.
+    pub(super) const WHOLE: Shapes = {
+        let mut shapes = Shapes { palette: 1, start_row: 0, reserved: [0; 14], row_bytes: [0; 16], rows: [0; 16] };
+        let mut t = 0;
+        while t < 8 {
+            (shapes.row_bytes[t], shapes.rows[t]) = (TILE_BYTES as u16, TILE_ROWS as u8);
+            t += 1;
+        }
+        shapes
+    };
+
+    /// The same, but register `t` has `rows` rows of `row_bytes` bytes.
+    pub(super) const fn with(mut self, t: usize, rows: u8, row_bytes: u16) -> Shapes {
+        (self.rows[t], self.row_bytes[t]) = (rows, row_bytes);
+        self
+    }
+}
+
+/// The registers in use: cleared and given back when dropped, so that nobody saves and restores them for nothing.
+pub(super) struct Tiles(());
+
+impl Tiles {
+    /// Sets the registers' shapes, and all of them to 0.
+    ///
+    /// # Safety
+    /// The CPU has AMX, and the system lets this process use it.
+    pub(super) unsafe fn new(shapes: &'static Shapes) -> Tiles {
+        // SAFETY: the caller vouches for the instruction; the shapes are those the first palette allows.
+        unsafe { asm!("ldtilecfg [{}]", in(reg) shapes, options(readonly, nostack, preserves_flags)) };
+        Tiles(())
+    }
+
+    /// Register `T` = 0.
+    #[inline(always)]
+    pub(super) fn zero<const T: u8>(&self) {
+        // SAFETY: `self` says that the registers are set up, and only registers change.
+        unsafe { asm!("tilezero tmm{t}", t = const T, options(nomem, nostack, preserves_flags)) };
+    }
+
+    /// Register `T` = its rows at `p`, `p + stride`, ….
+    ///
+    /// # Safety
+    /// As many bytes are readable at each as the shape says.
+    #[inline(always)]
+    pub(super) unsafe fn load<const T: u8>(&self, p: *const u8, stride: usize) {
+        // SAFETY: promised by the caller.
+        unsafe {
+            asm!("tileloadd tmm{t}, [{p} + {stride}*1]", t = const T, p = in(reg) p, stride = in(reg) stride,
+                options(readonly, nostack, preserves_flags));
+        }
+    }
+
+    /// Writes the rows of register `T`, whole ones, one after the other.
+    #[inline(always)]
+    pub(super) fn store<const T: u8>(&self, out: &mut [[i32; 16]; TILE_ROWS]) {
+        // SAFETY: sixteen rows of 64 bytes are ours to write.
+        unsafe {
+            asm!("tilestored [{p} + {stride}*1], tmm{t}", t = const T, p = in(reg) out.as_mut_ptr(),
+                stride = in(reg) TILE_BYTES, options(nostack, preserves_flags));
+        }
+    }
+
+    /// Dword `j` of row `i` of register `C` += Σ over groups `g` of four bytes: row `i` of `A`, signed, group `g`, times dword `j` of row
+    /// `g` of `B`, unsigned.
+    #[inline(always)]
+    pub(super) fn dot_unsigned<const C: u8, const A: u8, const B: u8>(&self) {
+        // SAFETY: as in `zero`.
+        unsafe {
+            asm!("tdpbsud tmm{c}, tmm{a}, tmm{b}", c = const C, a = const A, b = const B,
+                options(nomem, nostack, preserves_flags));
+        }
+    }
+
+    /// The same with signed bytes in `B`.
+    #[inline(always)]
+    pub(super) fn dot_signed<const C: u8, const A: u8, const B: u8>(&self) {
+        // SAFETY: as in `zero`.
+        unsafe {
+            asm!("tdpbssd tmm{c}, tmm{a}, tmm{b}", c = const C, a = const A, b = const B,
+                options(nomem, nostack, preserves_flags));
+        }
+    }
+}
+
+impl Drop for Tiles {
+    fn drop(&mut self) {
+        // SAFETY: only registers change, and nobody needs them any more.
+        unsafe { asm!("tilerelease", options(nomem, nostack, preserves_flags)) };
+    }
+}
+
+/// Whether the CPU has AMX for 8-bit integers and the system lets this process use it, which has to be asked for.
+pub(crate) fn is_available() -> bool {
+    static AVAILABLE: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
+    *AVAILABLE.get_or_init(|| has_instructions() && may_use())
+}
+
+fn has_instructions() -> bool {
+    use std::arch::x86_64::{__cpuid, __cpuid_count};
+    const TILE_AND_INT8: u32 = 1 << 24 | 1 << 25;
+    __cpuid(0).eax >= 7 && __cpuid_count(7, 0).edx & TILE_AND_INT8 == TILE_AND_INT8
+}
+
+/// Asks Linux for the right to use tile data, for the whole process (Documentation/arch/x86/xstate.rst).
+#[cfg(target_os = "linux")]
+fn may_use() -> bool {
+    const ARCH_REQ_XCOMP_PERM: libc::c_long = 0x1023;
+    const XFEATURE_XTILEDATA: libc::c_long = 18;
+    // SAFETY: a system call with two numbers; it refuses what it does not know.
+    unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0 }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn may_use() -> bool {
+    false
+}
