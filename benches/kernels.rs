@@ -120,7 +120,7 @@ impl Bench {
         let x: Vec<f32> = (0..m * K).map(|i| (i % 251) as f32 / 125.0 - 1.0).collect();
         let mut y = vec![0.0; m * n_rows];
         for kernels in Isa::ALL.into_iter().filter_map(KernelTable::for_isa) {
-            let mut buffer = ActivationBuffer::new(x.len());
+            let mut buffer = ActivationBuffer::new(&[(m, K)]);
             let x = buffer
                 .prepare(&self.team, kernels, format.activation_kind(), &x, m, K)
                 .expect("activations are finite");

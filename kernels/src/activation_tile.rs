@@ -1,164 +1,172 @@
-//! Activations laid out for the register tiles of x86: what one step of a tile reads lies together.
+//! Activations laid out for register tiles, once for all matrices that they meet: what one step of a tile reads lies together.
 //!
-//! A step multiplies 32 weights of each row with the same 32 activations of every token of the tile. In rows of `k` bytes, tokens would
-//! meet in the same few sets of the first cache; here they follow one another.
+//! A step multiplies a few weights of each row with the same few activations of every token of the tile. In rows of `k` bytes, tokens
+//! would meet in the same few sets of the first cache, and each would lie in a page of its own; here they follow one another.
 
-use crate::activations::QuantizedRows;
+use crate::activations::{ActivationKind, QuantizedRows};
+use crate::{CacheLine, Team};
 
 /// Tokens of a tile: enough to pay for loading a step's weights, few enough for their sums to stay in the first cache.
-pub(crate) const TILE_TOKENS: usize = 32;
+pub const TILE_TOKENS: usize = 32;
 
 /// Weights of a row that are unpacked at a time, so that a strip of 64 rows stays in the second cache however long its rows are.
 pub(crate) const TILE_CHUNK: usize = 4096;
 
-/// A tile of activations for weights in blocks of 256. `n` tokens; steps of 32 values, eight to a block.
-pub(crate) struct TileK<'a> {
-    /// Tokens.
-    pub n: usize,
-    /// `[step][token]`: the values, four to a dword.
-    pub qs: &'a [[i32; 8]],
-    /// `[step][token]`: where the products start, `-offset · Σ x` over each 16 of the step, or over all 32 in the first; empty where
-    /// the offset is 0.
-    pub starts: &'a [[i32; 2]],
-    /// `[block][token]`
-    pub scales: &'a [f32],
-    /// `[block][token]`: see [`pairs_of_sums`]; empty where the format has no mins.
-    pub pairs: &'a [[i32; 8]],
+/// A block of 256 activations of each token of a tile. Missing tokens of a last tile have zeros for values.
+#[repr(C, align(64))]
+#[derive(Clone, Copy, Debug, bytemuck::Zeroable, bytemuck::Pod)]
+pub struct TileK {
+    /// `[step][token]`: 64 values, four to a dword.
+    pub qs: [[[i32; 16]; TILE_TOKENS]; 4],
+    /// `[token]`
+    pub scales: [f32; TILE_TOKENS],
+    /// `[token]`: eight dwords of two sums over 16 values each, as `vpdpwssd` and `vpmaddwd` multiply them, then four of sums over 32.
+    pub sums: [[i32; 12]; TILE_TOKENS],
 }
 
-impl<'a> TileK<'a> {
-    /// Packs blocks `first..first + n_blocks` of every row of `x` into `room`, for weights that are stored with `offset` added and
-    /// have a scale for each `sub_len` of them. Inlined, so that it moves as many bytes at once as its caller may.
-    #[inline(always)]
-    pub fn pack(
-        mut room: &'a mut [u8],
-        x: &QuantizedRows<'_>,
-        first: usize,
-        n_blocks: usize,
-        offset: u8,
-        sub_len: usize,
-        has_mins: bool,
-    ) -> TileK<'a> {
-        let n = x.m;
-        let qs = carve::<[i32; 8]>(&mut room, 8 * n_blocks * n);
-        let starts = carve::<[i32; 2]>(&mut room, if offset != 0 { 8 * n_blocks * n } else { 0 });
-        let scales = carve::<f32>(&mut room, n_blocks * n);
-        let pairs = carve::<[i32; 8]>(&mut room, if has_mins { n_blocks * n } else { 0 });
-        let row_blocks = x.k / 256;
-        for b in 0..n_blocks {
-            for t in 0..n {
-                let at = t * row_blocks + first + b;
-                let values = &x.qs.as_chunks::<256>().0[at];
-                prefetch_after(values);
-                for (step, values) in values.as_chunks::<32>().0.iter().enumerate() {
-                    qs[(8 * b + step) * n + t] = bytemuck::cast(*values);
-                }
-                scales[b * n + t] = x.scales[at];
-                let sums = &x.sums.as_chunks::<16>().0[at];
-                if offset != 0 {
-                    let offset = -(offset as i32);
-                    for step in 0..8 {
-                        let (one, two) = (sums[2 * step] as i32, sums[2 * step + 1] as i32);
-                        starts[(8 * b + step) * n + t] = if sub_len == 16 {
-                            [offset * one, offset * two]
-                        } else {
-                            [offset * (one + two), 0]
-                        };
-                    }
-                }
-                if has_mins {
-                    pairs[b * n + t] = pairs_of_sums(sums, sub_len);
-                }
-            }
-        }
-        TileK { n, qs, starts, scales, pairs }
-    }
+/// Two blocks of 32 activations of each token of a tile (the second zeros where a row ends with the first).
+#[repr(C, align(64))]
+#[derive(Clone, Copy, Debug, bytemuck::Zeroable, bytemuck::Pod)]
+pub struct Tile32 {
+    /// `[token]`: 64 values, four to a dword.
+    pub qs: [[i32; 16]; TILE_TOKENS],
+    /// What a product needs besides them, for each block.
+    pub heads: [Heads32; 2],
 }
 
-/// Asks for the 256 values that follow these in a row: a row is too far from the next for the hardware to see them coming.
-#[inline(always)]
-fn prefetch_after(values: &[i8; 256]) {
-    use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-    for line in 4..8 {
-        // SAFETY: a hint, for any address; every x86-64 has the instruction.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(values.as_ptr().wrapping_add(64 * line)) };
-    }
-}
-
-/// A tile of activations for weights in blocks of 32; a step is a block.
-pub(crate) struct Tile32<'a> {
-    /// Tokens.
-    pub n: usize,
-    /// `[block][token]`: the values, four to a dword.
-    pub qs: &'a [[i32; 8]],
-    /// `[block][token]`: what a step needs besides them.
-    pub heads: &'a [Head32],
-}
-
-/// The scale and sum of 32 activations.
+/// Scales and sums of a block, `[token]`.
 #[repr(C)]
-#[derive(Clone, Copy, bytemuck::Zeroable, bytemuck::Pod)]
-pub(crate) struct Head32 {
-    /// Scale.
-    pub scale: f32,
-    /// Sum.
-    pub sum: f32,
-    /// Where the products start, `-offset · sum`.
-    pub start: i32,
+#[derive(Clone, Copy, Debug, bytemuck::Zeroable, bytemuck::Pod)]
+pub struct Heads32 {
+    /// Scales.
+    pub scales: [f32; TILE_TOKENS],
+    /// Sums of the values.
+    pub sums: [f32; TILE_TOKENS],
+    /// Where products with weights that are stored with 128 added start: `-128 · sum`.
+    pub starts: [i32; TILE_TOKENS],
 }
 
-impl<'a> Tile32<'a> {
-    /// Packs blocks `first..first + n_blocks` of every row of `x` into `room`, for weights that are stored with `offset` added.
-    #[inline(always)]
-    pub fn pack(
-        mut room: &'a mut [u8],
-        x: &QuantizedRows<'_>,
-        first: usize,
-        n_blocks: usize,
-        offset: u8,
-    ) -> Tile32<'a> {
-        let n = x.m;
-        let qs = carve::<[i32; 8]>(&mut room, n_blocks * n);
-        let heads = carve::<Head32>(&mut room, n_blocks * n);
-        let row_blocks = x.k / 32;
-        for eight in (0..n_blocks).step_by(8) {
-            for t in 0..n {
-                for b in eight..n_blocks.min(eight + 8) {
-                    let at = t * row_blocks + first + b;
-                    qs[b * n + t] = bytemuck::cast(x.qs.as_chunks::<32>().0[at]);
-                    let sum = x.sums[at];
-                    heads[b * n + t] =
-                        Head32 { scale: x.scales[at], sum: sum as f32, start: -(offset as i32) * sum as i32 };
+/// Rows of activations as tiles, `[tile][k / 256]` or `[tile][⌈k / 64⌉]`.
+#[derive(Clone, Copy, Debug)]
+pub enum Tiles<'a> {
+    /// Not laid out.
+    None,
+    /// For weights in blocks of 256.
+    K(&'a [TileK]),
+    /// For weights in blocks of 32.
+    Of32(&'a [Tile32]),
+}
+
+/// Bytes of the tiles of `m` rows of `k` values.
+pub const fn tiles_bytes(m: usize, k: usize) -> usize {
+    let k_quants = k.div_ceil(256) * size_of::<TileK>();
+    let of_32 = k.div_ceil(64) * size_of::<Tile32>();
+    m.div_ceil(TILE_TOKENS) * if k_quants > of_32 { k_quants } else { of_32 }
+}
+
+impl<'a> Tiles<'a> {
+    /// Lays out the rows of `x` in `room`, at least [`tiles_bytes`] large.
+    ///
+    /// # Panics
+    /// Where it is smaller.
+    pub fn pack(team: &Team, x: &QuantizedRows<'_>, room: &'a mut [CacheLine]) -> Tiles<'a> {
+        let n_tiles = x.m.div_ceil(TILE_TOKENS);
+        if x.kind == ActivationKind::Q8K {
+            let n_blocks = x.k / 256;
+            let tiles: &mut [TileK] = front(room, n_tiles * n_blocks);
+            team.for_each_chunk(tiles, 1, |i, tile| tile[0].pack(x, i / n_blocks * TILE_TOKENS, i % n_blocks));
+            Tiles::K(tiles)
+        } else {
+            let n_pairs = x.k.div_ceil(64);
+            let tiles: &mut [Tile32] = front(room, n_tiles * n_pairs);
+            team.for_each_chunk(tiles, 4, |i, tiles| {
+                for (j, tile) in tiles.iter_mut().enumerate() {
+                    let i = 4 * i + j;
+                    tile.pack(x, i / n_pairs * TILE_TOKENS, i % n_pairs);
                 }
-            }
+            });
+            Tiles::Of32(tiles)
         }
-        Tile32 { n, qs, heads }
     }
 }
 
-/// The sums of a block of 256 activations over sub-blocks of 16 or 32, two to a dword, as `vpdpwssd` and `vpmaddwd` multiply them with
-/// pairs of mins. `sums` are over 16 values each; for sub-blocks of 32 the last four dwords are 0.
+fn front<T: bytemuck::Pod>(room: &mut [CacheLine], n: usize) -> &mut [T] {
+    bytemuck::cast_slice_mut(&mut room[..n * size_of::<T>() / size_of::<CacheLine>()])
+}
+
+impl TileK {
+    /// The sums of token `t` over sub-blocks of 16 or 32.
+    #[inline(always)]
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn pairs(&self, t: usize, sub_len: usize) -> &[i32] {
+        if sub_len == 16 { &self.sums[t][..8] } else { &self.sums[t][8..] }
+    }
+
+    /// Block `b` of the tokens from `first` on.
+    fn pack(&mut self, x: &QuantizedRows<'_>, first: usize, b: usize) {
+        let n = TILE_TOKENS.min(x.m - first);
+        for t in 0..n {
+            let at = (first + t) * (x.k / 256) + b;
+            let values: &[[i8; 64]; 4] = x.qs.as_chunks::<64>().0[4 * at..].first_chunk().expect("four times 64");
+            for (step, values) in values.iter().enumerate() {
+                self.qs[step][t] = bytemuck::cast(*values);
+            }
+            self.scales[t] = x.scales[at];
+            let sums = &x.sums.as_chunks::<16>().0[at];
+            self.sums[t][..8].copy_from_slice(&bytemuck::cast::<[i16; 16], [i32; 8]>(*sums));
+            self.sums[t][8..].copy_from_slice(&sums_of_32(sums));
+        }
+        for step in &mut self.qs {
+            step[n..].fill([0; 16]);
+        }
+    }
+}
+
+impl Tile32 {
+    /// Blocks `2·pair` and `2·pair + 1` of the tokens from `first` on.
+    fn pack(&mut self, x: &QuantizedRows<'_>, first: usize, pair: usize) {
+        let n = TILE_TOKENS.min(x.m - first);
+        for t in 0..n {
+            let halves: &mut [[i32; 8]; 2] = bytemuck::cast_mut(&mut self.qs[t]);
+            for (half, heads) in self.heads.iter_mut().enumerate() {
+                let b = 2 * pair + half;
+                if 32 * b >= x.k {
+                    halves[half] = [0; 8];
+                    continue;
+                }
+                let at = (first + t) * (x.k / 32) + b;
+                halves[half] = bytemuck::cast(x.qs.as_chunks::<32>().0[at]);
+                let sum = x.sums[at];
+                heads.scales[t] = x.scales[at];
+                (heads.sums[t], heads.starts[t]) = (sum as f32, -128 * sum as i32);
+            }
+        }
+        self.qs[n..].fill([0; 16]);
+    }
+}
+
+/// Sums over 32 values, two to a dword, from those over 16.
+#[inline(always)]
+pub(crate) fn sums_of_32(sums: &[i16; 16]) -> [i32; 4] {
+    let sum = |j: usize| sums[2 * j] + sums[2 * j + 1];
+    std::array::from_fn(|j| sum(2 * j) as u16 as i32 | (sum(2 * j + 1) as i32) << 16)
+}
+
+/// The sums of a block of 256 activations over sub-blocks of 16 or 32, two to a dword; for sub-blocks of 32 the last four are 0.
 #[inline(always)]
 pub(crate) fn pairs_of_sums(sums: &[i16; 16], sub_len: usize) -> [i32; 8] {
-    let pair = |a: i16, b: i16| a as u16 as i32 | (b as i32) << 16;
-    let mut pairs = [0; 8];
     if sub_len == 16 {
-        for (j, out) in pairs.iter_mut().enumerate() {
-            *out = pair(sums[2 * j], sums[2 * j + 1]);
-        }
-    } else {
-        let sum = |j: usize| sums[2 * j] + sums[2 * j + 1];
-        for (j, out) in pairs.iter_mut().enumerate().take(4) {
-            *out = pair(sum(2 * j), sum(2 * j + 1));
-        }
+        return bytemuck::cast(*sums);
     }
-    pairs
+    let [a, b, c, d] = sums_of_32(sums);
+    [a, b, c, d, 0, 0, 0, 0]
 }
 
 /// Takes `n` values off the front of `room`, which is and stays aligned to 64 bytes.
 ///
 /// # Panics
 /// Where there is not enough.
+#[cfg(target_arch = "x86_64")]
 pub(crate) fn carve<'a, T: bytemuck::Pod>(room: &mut &'a mut [u8], n: usize) -> &'a mut [T] {
     let bytes = n * size_of::<T>();
     let (front, rest) = std::mem::take(room).split_at_mut(bytes.next_multiple_of(64));

@@ -2,7 +2,11 @@
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use crate::{KernelTable, Team};
+#[cfg(target_arch = "x86_64")]
+use crate::activation_tile::{Tile32, TileK};
+use crate::activation_tile::{Tiles, tiles_bytes};
+use crate::matmul::TILE_MIN_ROWS;
+use crate::{CacheLine, KernelTable, Team};
 
 /// The form in which activations enter a product; the weights' [`Format`](crate::Format) decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -53,10 +57,30 @@ pub struct QuantizedRows<'a> {
     pub scales: &'a [f32],
     /// `[m, k / S]`
     pub sums: &'a [i16],
+    /// The same once more as tiles, where [`KernelTable::takes_tiles`].
+    pub tiles: Tiles<'a>,
 }
 
 impl<'a> QuantizedRows<'a> {
-    /// Rows `first..first + n` alone.
+    /// The tiles of blocks of 256.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn tiles_k(&self) -> &'a [TileK] {
+        match self.tiles {
+            Tiles::K(tiles) => tiles,
+            _ => panic!("activations are not laid out as tiles"),
+        }
+    }
+
+    /// The tiles of blocks of 32.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn tiles_32(&self) -> &'a [Tile32] {
+        match self.tiles {
+            Tiles::Of32(tiles) => tiles,
+            _ => panic!("activations are not laid out as tiles"),
+        }
+    }
+
+    /// Rows `first..first + n` alone, not as tiles.
     ///
     /// # Panics
     /// Where they are not all there.
@@ -67,6 +91,7 @@ impl<'a> QuantizedRows<'a> {
             qs: &self.qs[first * self.k..][..n * self.k],
             scales: &self.scales[first * kb..][..n * kb],
             sums: &self.sums[first * ks..][..n * ks],
+            tiles: Tiles::None,
             ..*self
         }
     }
@@ -124,17 +149,32 @@ pub struct ActivationBuffer {
     qs: Vec<i8>,
     scales: Vec<f32>,
     sums: Vec<i16>,
+    tiles: Vec<CacheLine>,
 }
 
 impl ActivationBuffer {
-    /// Room for `n` values in all.
-    pub fn new(n: usize) -> Self {
-        ActivationBuffer { qs: vec![0; n], scales: vec![0.0; n.div_ceil(32)], sums: vec![0; n.div_ceil(16)] }
+    /// Room for any of these shapes, `(m, k)`.
+    pub fn new(shapes: &[(usize, usize)]) -> Self {
+        let (n, tiles) = ActivationBuffer::room(shapes);
+        ActivationBuffer {
+            qs: vec![0; n],
+            scales: vec![0.0; n.div_ceil(32)],
+            sums: vec![0; n.div_ceil(16)],
+            tiles: vec![bytemuck::Zeroable::zeroed(); tiles.div_ceil(size_of::<CacheLine>())],
+        }
     }
 
-    /// Bytes of a buffer for `n` values.
-    pub fn bytes(n: usize) -> usize {
-        n + 4 * n.div_ceil(32) + 2 * n.div_ceil(16)
+    /// Bytes of a buffer for these shapes.
+    pub fn bytes(shapes: &[(usize, usize)]) -> usize {
+        let (n, tiles) = ActivationBuffer::room(shapes);
+        n + 4 * n.div_ceil(32) + 2 * n.div_ceil(16) + tiles
+    }
+
+    /// Values, and bytes of their tiles.
+    fn room(shapes: &[(usize, usize)]) -> (usize, usize) {
+        let values = shapes.iter().map(|(m, k)| m * k).max();
+        let tiles = shapes.iter().filter(|(m, _)| *m >= TILE_MIN_ROWS).map(|(m, k)| tiles_bytes(*m, *k)).max();
+        (values.unwrap_or(0), tiles.unwrap_or(0))
     }
 
     /// `x [m, k]` in the form `kind`, sharing the blocks among the team.
@@ -181,14 +221,19 @@ impl ActivationBuffer {
         if !finite.into_inner() {
             return Err(NotFinite);
         }
-        Ok(Activations::Quantized(QuantizedRows {
+        let mut rows = QuantizedRows {
             kind,
             m,
             k,
             qs: &self.qs[..n],
             scales: &self.scales[..n / b],
             sums: &self.sums[..n / s],
-        }))
+            tiles: Tiles::None,
+        };
+        if kernels.takes_tiles && m >= TILE_MIN_ROWS {
+            rows.tiles = Tiles::pack(team, &rows, &mut self.tiles);
+        }
+        Ok(Activations::Quantized(rows))
     }
 }
 

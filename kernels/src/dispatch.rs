@@ -96,6 +96,8 @@ pub struct KernelTable {
     pub(crate) tile: [StripFn; Format::ALL.len()],
     /// By format: whether the kernels are hand-written for this ISA, not a shared slow path.
     pub(crate) tuned: [bool; Format::ALL.len()],
+    /// Whether `tile` takes quantized activations as [`Tiles`](crate::activation_tile::Tiles).
+    pub(crate) takes_tiles: bool,
     /// Activations to blocks of 32.
     pub(crate) quantize_q8_0: QuantizeFn,
     /// Activations to blocks of 256.
@@ -142,6 +144,11 @@ impl KernelTable {
         self.isa
     }
 
+    /// Whether [`KernelTable::tile`] takes quantized activations as [`Tiles`](crate::activation_tile::Tiles).
+    pub fn takes_tiles(&self) -> bool {
+        self.takes_tiles
+    }
+
     /// Whether products with this format run on hand-written kernels rather than a shared slow path.
     pub fn is_tuned(&self, format: Format) -> bool {
         self.tuned[format as usize]
@@ -160,7 +167,7 @@ impl KernelTable {
     /// The same, unpacking the weights into `scratch` (at least [`scratch_bytes`](crate::matmul::scratch_bytes)) first.
     ///
     /// # Panics
-    /// As [`KernelTable::dot`], and where there are more than [`TILE_STRIP_ROWS`](crate::matmul::TILE_STRIP_ROWS) weight rows.
+    /// As [`KernelTable::dot`], where [tiles are taken](KernelTable::takes_tiles) and not there, and where there are more than [`TILE_STRIP_ROWS`](crate::matmul::TILE_STRIP_ROWS) weight rows.
     pub fn tile(&self, w: QuantMatrix<'_>, x: Activations<'_>, y: OutStrip<'_>, scratch: &mut StripScratch) {
         check(&w, &x, &y);
         assert!(w.n_rows() <= crate::matmul::TILE_STRIP_ROWS, "a strip of {} rows", w.n_rows());

@@ -12,8 +12,7 @@
 //! Every [`Isa`] gives the same bits as [`Isa::Scalar`]. Integer products are exact; floats are combined in an order that is a
 //! property of the data, never of the number of lanes, rows, columns or threads a kernel happens to take at a time.
 
-#[cfg(target_arch = "x86_64")]
-mod activation_tile;
+pub mod activation_tile;
 pub mod activations;
 pub mod attention;
 #[cfg(target_arch = "x86_64")]

@@ -14,7 +14,7 @@ use bise_kernels::{
     ActivationKind, Activations, Format, Isa, KernelTable, OutStrip, Product, QuantMatrix, StripScratch,
     Team, matmul,
 };
-use common::{Quantized, Random, map_halves};
+use common::{Quantized, Random, map_halves, with_tiles};
 use guarded::Guarded;
 use proptest::prelude::*;
 
@@ -124,7 +124,7 @@ fn product(kernels: &KernelTable, tile: bool, w: QuantMatrix<'_>, x: Activations
     let out = OutStrip::whole(&mut y, x.m(), w.n_rows());
     let mut scratch = StripScratch::new(0);
     if tile {
-        kernels.tile(w, x, out, &mut scratch)
+        with_tiles(x, |x| kernels.tile(w, x, out, &mut scratch))
     } else {
         kernels.dot(w, x, out, &mut scratch)
     }
@@ -235,7 +235,7 @@ proptest! {
             let mut y = vec![f32::NAN; expected.len()];
             let mut one = vec![f32::NAN; case.m];
             let mut products = [Product { w, y: &mut y }, Product { w: alone, y: &mut one }];
-            team.together(|| matmul(&team, kernels, &mut products, x, &scratch));
+            team.together(|| with_tiles(x, |x| matmul(&team, kernels, &mut products, x, &scratch)));
             let isa = kernels.isa();
             assert_same_bits(&y, &expected, || format!("{isa} {format} on {n_threads} threads"));
             let column: Vec<f32> = expected.iter().skip(n_rows / 2).step_by(n_rows).copied().collect();

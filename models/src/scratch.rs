@@ -85,7 +85,7 @@ impl Scratch {
             scales: Vec::with_capacity(n_rows),
             experts,
             logits: Vec::new(),
-            quantized: ActivationBuffer::new((n_rows * d.max(q_dim)).max(ffn_rows * ff)),
+            quantized: ActivationBuffer::new(&[(n_rows, d.max(q_dim)), (ffn_rows, ff)]),
             strips: (0..team.n_threads())
                 .map(|_| Mutex::new(StripScratch::new(matmul::scratch_bytes(widest))))
                 .collect(),
@@ -105,7 +105,7 @@ impl Scratch {
         let row = d + 2 * d.max(q_dim) + 2 * kv_dim + 2 * config.rope.n_dims;
         let experts = config.experts.map_or(0, |e| n_rows * (e.n_experts + 6 * e.n_used) + 2 * ffn_rows * d);
         4 * (n_rows * row + 2 * ffn_rows * ff + experts + config.n_vocab)
-            + ActivationBuffer::bytes((n_rows * d.max(q_dim)).max(ffn_rows * ff))
+            + ActivationBuffer::bytes(&[(n_rows, d.max(q_dim)), (ffn_rows, ff)])
             + n_threads * matmul::scratch_bytes(d.max(q_dim).max(ff))
             + AttentionScratch::bytes(&layout(config), config.n_heads, n_threads)
     }

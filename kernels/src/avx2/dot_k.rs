@@ -126,12 +126,29 @@ pub(super) fn pairs_of_mins(mins: [__m256i; 4]) -> [__m256i; 8] {
     pairs
 }
 
+/// The same of scales, which are signed.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) fn pairs_of_scales(scales: [__m256i; 4]) -> [__m256i; 8] {
+    // Bytes 0 and 1 (2 and 3) of each dword, to the tops of words.
+    let first = _mm256_broadcastsi128_si256(_mm_setr_epi8(
+        -1, 0, -1, 1, -1, 4, -1, 5, -1, 8, -1, 9, -1, 12, -1, 13,
+    ));
+    let second = _mm256_add_epi8(first, _mm256_set1_epi16(0x200));
+    let mut pairs = [_mm256_setzero_si256(); 8];
+    for v in 0..4 {
+        pairs[2 * v] = _mm256_srai_epi16::<8>(_mm256_shuffle_epi8(scales[v], first));
+        pairs[2 * v + 1] = _mm256_srai_epi16::<8>(_mm256_shuffle_epi8(scales[v], second));
+    }
+    pairs
+}
+
 /// `Σ_sub min · Σ x` for eight rows.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn dot_mins(mins: &[__m256i], sums: &[i32; 8]) -> __m256i {
+pub(super) fn dot_mins(mins: &[__m256i], sums: &[i32]) -> __m256i {
     let mut sum = _mm256_setzero_si256();
-    for j in 0..mins.len().min(8) {
+    for j in 0..mins.len().min(sums.len()) {
         sum = _mm256_add_epi32(sum, _mm256_madd_epi16(mins[j], _mm256_set1_epi32(sums[j])));
     }
     sum

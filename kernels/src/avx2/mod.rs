@@ -79,6 +79,7 @@ const fn table<S: Sums>(isa: Isa) -> KernelTable {
             tile_k::<S, iq4_xs::Iq4Xs>,
         ],
         tuned: [true; Format::ALL.len()],
+        takes_tiles: true,
         quantize_q8_0: quantize::quantize_q8_0,
         quantize_q8k: quantize::quantize_q8k,
         floats: lanes::AVX2,

@@ -10,15 +10,15 @@
 use std::arch::x86_64::*;
 
 use super::dot_32::{Heads32, Quant32, at_each, two_blocks};
-use super::dot_k::{KQuant, dot_mins, pairs_of_mins};
+use super::dot_k::{KQuant, dot_mins, pairs_of_mins, pairs_of_scales};
 use super::rows::*;
 use super::vnni::Sums;
 use crate::activation_tile::{TILE_CHUNK, TILE_TOKENS, Tile32, TileK, carve};
 use crate::activations::QuantizedRows;
 use crate::{OutStrip, QuantMatrix, StripScratch};
 
-/// Where the registers of an unpacked K block are: 64 of values, then those of scales, one of d, and where there are mins those of
-/// their pairs and one of dmin.
+/// Where the registers of an unpacked K block are: 64 of values, then those of scales, one of d, one of dmin, and pairs of mins or, where
+/// values are stored with an offset, of scales.
 struct LinesK<F>(F);
 
 impl<F: KQuant> LinesK<F> {
@@ -26,8 +26,8 @@ impl<F: KQuant> LinesK<F> {
     const SCALES: usize = 64;
     const D: usize = Self::SCALES + Self::SUBS;
     const DMIN: usize = Self::D + 1;
-    const MINS: usize = Self::DMIN + 1;
-    const BLOCK: usize = if F::HAS_MINS { Self::MINS + Self::SUBS / 2 } else { Self::DMIN };
+    const PAIRS: usize = Self::DMIN + 1;
+    const BLOCK: usize = Self::PAIRS + Self::SUBS / 2;
 }
 
 /// The product for a strip of K-quants.
@@ -40,6 +40,7 @@ pub(super) fn tile_k<S: Sums, F: KQuant>(
 ) {
     const CHUNK: usize = TILE_CHUNK / 256;
     let n_blocks = x.k / 256;
+    let tiles = x.tiles_k();
     for first in (0..n_blocks).step_by(CHUNK) {
         let n = CHUNK.min(n_blocks - first);
         let group_lines = n * LinesK::<F>::BLOCK;
@@ -54,19 +55,19 @@ pub(super) fn tile_k<S: Sums, F: KQuant>(
                 rows.skip(F::FORMAT.block_bytes());
             }
         }
-        for t in (0..x.m).step_by(TILE_TOKENS) {
-            let x = x.rows(t, TILE_TOKENS.min(x.m - t));
-            let tile = TileK::pack(room, &x, first, n, offset_k::<F>(), F::SUB_LEN, F::HAS_MINS);
+        for (i, tile) in tiles.chunks_exact(n_blocks).enumerate() {
+            let t = i * TILE_TOKENS;
+            let tile = &tile[first..][..n];
             for (g, lines) in strip.chunks_exact(group_lines).enumerate() {
                 let mut acc = [_mm256_setzero_ps(); TILE_TOKENS];
-                let acc = &mut acc[..x.m];
+                let acc = &mut acc[..TILE_TOKENS.min(x.m - t)];
                 if first > 0 {
                     for (i, acc) in acc.iter_mut().enumerate() {
                         *acc = load_rows(&y.row(t + i)[g * ROWS..]);
                     }
                 }
-                for (b, lines) in lines.chunks_exact(LinesK::<F>::BLOCK).enumerate() {
-                    multiply_k::<S, F>(lines, &tile, b, acc);
+                for (lines, tile) in lines.chunks_exact(LinesK::<F>::BLOCK).zip(tile) {
+                    multiply_k::<S, F>(lines, tile, acc);
                 }
                 for (i, acc) in acc.iter().enumerate() {
                     store_rows(&mut y.row(t + i)[g * ROWS..], *acc);
@@ -100,64 +101,65 @@ unsafe fn unpack_k<F: KQuant>(rows: &Rows, lines: &mut [__m256i]) {
         lines[LinesK::<F>::SCALES + j] = _mm256_srai_epi32::<24>(to_the_top);
     }
     lines[LinesK::<F>::D] = _mm256_castps_si256(heads.d);
+    let n = LinesK::<F>::SUBS / 2;
     if F::HAS_MINS {
         lines[LinesK::<F>::DMIN] = _mm256_castps_si256(heads.dmin);
-        let n = LinesK::<F>::SUBS / 2;
-        lines[LinesK::<F>::MINS..][..n].copy_from_slice(&pairs_of_mins(heads.mins)[..n]);
+        lines[LinesK::<F>::PAIRS..][..n].copy_from_slice(&pairs_of_mins(heads.mins)[..n]);
+    } else if offset_k::<F>() != 0 {
+        lines[LinesK::<F>::PAIRS..][..n].copy_from_slice(&pairs_of_scales(heads.scales)[..n]);
     }
 }
 
-/// Adds the products of block `b` of the tile with an unpacked block to `acc`, a register a token.
+/// Adds the products of a block of the tile with an unpacked block to `acc`, a register a token.
 #[target_feature(enable = "avx2,fma,f16c")]
-fn multiply_k<S: Sums, F: KQuant>(lines: &[__m256i], tile: &TileK<'_>, b: usize, acc: &mut [__m256]) {
-    let n = tile.n;
-    let acc = &mut acc[..n];
-    let mut sums = [_mm256_setzero_si256(); TILE_TOKENS];
+fn multiply_k<S: Sums, F: KQuant>(lines: &[__m256i], tile: &TileK, acc: &mut [__m256]) {
+    let n = acc.len();
+    let zero = _mm256_setzero_si256();
+    let pairs = &lines[LinesK::<F>::PAIRS..][..LinesK::<F>::SUBS / 2];
+    let mut sums = [zero; TILE_TOKENS];
     let sums = &mut sums[..n];
+    if offset_k::<F>() != 0 {
+        // What the offset adds: offset · Σ_sub scale · Σ x.
+        for t in 0..n {
+            let excess = dot_mins(pairs, tile.pairs(t, F::SUB_LEN));
+            let excess = _mm256_sll_epi32(excess, _mm_cvtsi32_si128(offset_k::<F>().trailing_zeros() as i32));
+            sums[t] = _mm256_sub_epi32(zero, excess);
+        }
+    }
     for step in 0..8 {
         let w: &[__m256i; 8] = lines[8 * step..].first_chunk().expect("eight registers a step");
-        let at = (8 * b + step) * n;
-        let x = &tile.qs[at..][..n];
-        let starts = if offset_k::<F>() == 0 { &[] } else { &tile.starts[at..][..n] };
-        let start = |t: usize, half: usize| if offset_k::<F>() == 0 { 0 } else { starts[t][half] };
-        if F::SUB_LEN == 16 {
-            let scales = [lines[LinesK::<F>::SCALES + 2 * step], lines[LinesK::<F>::SCALES + 2 * step + 1]];
-            let [first_w, second_w] = w.as_chunks::<4>().0 else { unreachable!("two times four") };
-            for t in 0..n {
-                let [first_x, second_x] = x[t].as_chunks::<4>().0 else { unreachable!("two times four") };
+        let [first_w, second_w] = w.as_chunks::<4>().0 else { unreachable!("two times four") };
+        for t in 0..n {
+            let x: &[i32; 8] = tile.qs[step / 2][t][8 * (step % 2)..].first_chunk().expect("half of sixteen");
+            if F::SUB_LEN == 16 {
+                let scales = &lines[LinesK::<F>::SCALES + 2 * step..][..2];
+                let [first_x, second_x] = x.as_chunks::<4>().0 else { unreachable!("two times four") };
                 // SAFETY: `S` is for this CPU.
                 let (first, second) = unsafe {
-                    (
-                        S::dot(F::BITS, _mm256_set1_epi32(start(t, 0)), first_w, first_x),
-                        S::dot(F::BITS, _mm256_set1_epi32(start(t, 1)), second_w, second_x),
-                    )
+                    (S::dot(F::BITS, zero, first_w, first_x), S::dot(F::BITS, zero, second_w, second_x))
                 };
                 let first = _mm256_mullo_epi32(first, scales[0]);
                 let second = _mm256_mullo_epi32(second, scales[1]);
                 sums[t] = _mm256_add_epi32(sums[t], _mm256_add_epi32(first, second));
-            }
-        } else {
-            let scale = lines[LinesK::<F>::SCALES + step];
-            for t in 0..n {
+            } else {
+                let scale = lines[LinesK::<F>::SCALES + step];
                 // SAFETY: `S` is for this CPU.
-                let products = unsafe { S::dot(F::BITS, _mm256_set1_epi32(start(t, 0)), w, &x[t]) };
+                let products = unsafe { S::dot(F::BITS, zero, w, x) };
                 sums[t] = _mm256_add_epi32(sums[t], _mm256_mullo_epi32(products, scale));
             }
         }
     }
     let d = _mm256_castsi256_ps(lines[LinesK::<F>::D]);
-    let scales = &tile.scales[b * n..][..n];
+    let scales = &tile.scales[..n];
     for t in 0..n {
         let d = _mm256_mul_ps(d, _mm256_set1_ps(scales[t]));
         acc[t] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sums[t]), d, acc[t]);
     }
     if F::HAS_MINS {
         let dmin = _mm256_castsi256_ps(lines[LinesK::<F>::DMIN]);
-        let mins = &lines[LinesK::<F>::MINS..][..LinesK::<F>::SUBS / 2];
-        let pairs = &tile.pairs[b * n..][..n];
         for t in 0..n {
             let dmin = _mm256_mul_ps(dmin, _mm256_set1_ps(scales[t]));
-            acc[t] = _mm256_fnmadd_ps(_mm256_cvtepi32_ps(dot_mins(mins, &pairs[t])), dmin, acc[t]);
+            acc[t] = _mm256_fnmadd_ps(_mm256_cvtepi32_ps(dot_mins(pairs, tile.pairs(t, F::SUB_LEN))), dmin, acc[t]);
         }
     }
 }
@@ -184,7 +186,8 @@ pub(super) fn tile_32<S: Sums, F: Quant32>(
     scratch: &mut StripScratch,
 ) {
     const CHUNK: usize = TILE_CHUNK / 32;
-    let n_blocks = x.k / 32;
+    let (n_blocks, n_pairs) = (x.k / 32, x.k.div_ceil(64));
+    let tiles = x.tiles_32();
     for first in (0..n_blocks).step_by(CHUNK) {
         let n = CHUNK.min(n_blocks - first);
         let group_lines = n * LINES_32;
@@ -196,19 +199,19 @@ pub(super) fn tile_32<S: Sums, F: Quant32>(
             // SAFETY: this function has the features, and the rows have `n` blocks from there.
             unsafe { unpack_32::<F>(&rows, n, lines) };
         }
-        for t in (0..x.m).step_by(TILE_TOKENS) {
-            let x = x.rows(t, TILE_TOKENS.min(x.m - t));
-            let tile = Tile32::pack(room, &x, first, n, offset_32::<F>());
+        for (i, tile) in tiles.chunks_exact(n_pairs).enumerate() {
+            let t = i * TILE_TOKENS;
+            let tile = &tile[first / 2..];
             for (g, lines) in strip.chunks_exact(group_lines).enumerate() {
                 let mut acc = [_mm256_setzero_ps(); TILE_TOKENS];
-                let acc = &mut acc[..x.m];
+                let acc = &mut acc[..TILE_TOKENS.min(x.m - t)];
                 if first > 0 {
                     for (i, acc) in acc.iter_mut().enumerate() {
                         *acc = load_rows(&y.row(t + i)[g * ROWS..]);
                     }
                 }
                 for (b, lines) in lines.as_chunks().0.iter().enumerate() {
-                    multiply_32::<S, F>(lines, &tile, b, acc);
+                    multiply_32::<S, F>(lines, &tile[b / 2], b % 2, acc);
                 }
                 for (i, acc) in acc.iter().enumerate() {
                     store_rows(&mut y.row(t + i)[g * ROWS..], *acc);
@@ -251,27 +254,32 @@ unsafe fn unpack_32<F: Quant32>(rows: &Rows, n: usize, lines: &mut [__m256i]) {
     }
 }
 
-/// Adds the products of block `b` of the tile with an unpacked block to `acc`, a register a token.
+/// Adds the products of one of the tile's two blocks with an unpacked block to `acc`, a register a token.
 #[target_feature(enable = "avx2,fma,f16c")]
 fn multiply_32<S: Sums, F: Quant32>(
     lines: &[__m256i; LINES_32],
-    tile: &Tile32<'_>,
-    b: usize,
+    tile: &Tile32,
+    half: usize,
     acc: &mut [__m256],
 ) {
-    let n = tile.n;
-    let acc = &mut acc[..n];
     let w: &[__m256i; 8] = lines.first_chunk().expect("eight of ten");
     let (d, m) = (_mm256_castsi256_ps(lines[8]), _mm256_castsi256_ps(lines[9]));
-    let (x, heads) = (&tile.qs[b * n..][..n], &tile.heads[b * n..][..n]);
-    for t in 0..n {
-        let dx = _mm256_set1_ps(heads[t].scale);
+    let heads = &tile.heads[half];
+    for (t, acc) in acc.iter_mut().enumerate() {
+        let x: &[i32; 8] = tile.qs[t][8 * half..].first_chunk().expect("half of sixteen");
+        let start = _mm256_set1_epi32(start(offset_32::<F>(), heads.starts[t]));
+        let dx = _mm256_set1_ps(heads.scales[t]);
         // SAFETY: `S` is for this CPU.
-        let s = unsafe { S::dot(F::BITS, _mm256_set1_epi32(heads[t].start), w, &x[t]) };
-        let s = _mm256_cvtepi32_ps(s);
-        acc[t] = _mm256_fmadd_ps(s, _mm256_mul_ps(d, dx), acc[t]);
+        let s = _mm256_cvtepi32_ps(unsafe { S::dot(F::BITS, start, w, x) });
+        *acc = _mm256_fmadd_ps(s, _mm256_mul_ps(d, dx), *acc);
         if F::HAS_MIN {
-            acc[t] = _mm256_fmadd_ps(_mm256_set1_ps(heads[t].sum), _mm256_mul_ps(m, dx), acc[t]);
+            *acc = _mm256_fmadd_ps(_mm256_set1_ps(heads.sums[t]), _mm256_mul_ps(m, dx), *acc);
         }
     }
+}
+
+/// Where products start with weights that are stored with `offset` added; for 128 it is `start`.
+#[inline(always)]
+fn start(offset: u8, start: i32) -> i32 {
+    if offset == 0 { 0 } else { start >> (7 - offset.trailing_zeros()) }
 }

@@ -170,12 +170,27 @@ pub(super) fn pairs_of_mins(mins: [__m512i; 4]) -> [__m512i; 8] {
     pairs
 }
 
+/// The same of scales, which are signed.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
+pub(super) fn pairs_of_scales(scales: [__m512i; 4]) -> [__m512i; 8] {
+    // Bytes 0 and 1 (2 and 3) of each dword, to the tops of words.
+    let first = _mm512_set4_epi32(0x0d80_0c80, 0x0980_0880, 0x0580_0480, 0x0180_0080);
+    let second = _mm512_add_epi8(first, _mm512_set1_epi16(0x200));
+    let mut pairs = [_mm512_setzero_si512(); 8];
+    for v in 0..4 {
+        pairs[2 * v] = _mm512_srai_epi16::<8>(_mm512_shuffle_epi8(scales[v], first));
+        pairs[2 * v + 1] = _mm512_srai_epi16::<8>(_mm512_shuffle_epi8(scales[v], second));
+    }
+    pairs
+}
+
 /// `Σ_sub min · Σ x` for sixteen rows.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
-pub(super) fn dot_mins(mins: &[__m512i], sums: &[i32; 8]) -> __m512i {
+pub(super) fn dot_mins(mins: &[__m512i], sums: &[i32]) -> __m512i {
     let mut sum = _mm512_setzero_si512();
-    for j in 0..mins.len().min(8) {
+    for j in 0..mins.len().min(sums.len()) {
         sum = _mm512_dpwssd_epi32(sum, mins[j], _mm512_set1_epi32(sums[j]));
     }
     sum

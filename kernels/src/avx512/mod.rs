@@ -70,6 +70,7 @@ const KERNELS: KernelTable = KernelTable {
         tile_k::<iq4_xs::Iq4Xs>,
     ],
     tuned: [true; Format::ALL.len()],
+    takes_tiles: true,
     quantize_q8_0: quantize::quantize_q8_0,
     quantize_q8k: quantize::quantize_q8k,
     floats: lanes::AVX512,

@@ -9,14 +9,14 @@
 use std::arch::x86_64::*;
 
 use super::dot_32::{Heads32, Quant32, at_each, four_blocks};
-use super::dot_k::{KQuant, dot_mins, pairs_of_mins};
+use super::dot_k::{KQuant, dot_mins, pairs_of_mins, pairs_of_scales};
 use super::rows::*;
 use crate::activation_tile::{TILE_CHUNK, TILE_TOKENS, Tile32, TileK, carve};
 use crate::activations::QuantizedRows;
 use crate::{OutStrip, QuantMatrix, StripScratch};
 
-/// Where the registers of an unpacked K block are: 64 of values, then those of scales, one of d, and where there are mins those of
-/// their pairs and one of dmin.
+/// Where the registers of an unpacked K block are: 64 of values, then those of scales, one of d, one of dmin, and pairs of mins or, where
+/// values are stored with an offset, of scales.
 struct LinesK<F>(F);
 
 impl<F: KQuant> LinesK<F> {
@@ -24,8 +24,8 @@ impl<F: KQuant> LinesK<F> {
     const SCALES: usize = 64;
     const D: usize = Self::SCALES + Self::SUBS;
     const DMIN: usize = Self::D + 1;
-    const MINS: usize = Self::DMIN + 1;
-    const BLOCK: usize = if F::HAS_MINS { Self::MINS + Self::SUBS / 2 } else { Self::DMIN };
+    const PAIRS: usize = Self::DMIN + 1;
+    const BLOCK: usize = Self::PAIRS + Self::SUBS / 2;
 }
 
 /// The product for a strip of K-quants.
@@ -38,6 +38,7 @@ pub(super) fn tile_k<F: KQuant>(
 ) {
     const CHUNK: usize = TILE_CHUNK / 256;
     let n_blocks = x.k / 256;
+    let tiles = x.tiles_k();
     for first in (0..n_blocks).step_by(CHUNK) {
         let n = CHUNK.min(n_blocks - first);
         let group_lines = n * LinesK::<F>::BLOCK;
@@ -52,19 +53,19 @@ pub(super) fn tile_k<F: KQuant>(
                 rows.skip(F::FORMAT.block_bytes());
             }
         }
-        for t in (0..x.m).step_by(TILE_TOKENS) {
-            let x = x.rows(t, TILE_TOKENS.min(x.m - t));
-            let tile = TileK::pack(room, &x, first, n, F::OFFSET, F::SUB_LEN, F::HAS_MINS);
+        for (i, tile) in tiles.chunks_exact(n_blocks).enumerate() {
+            let t = i * TILE_TOKENS;
+            let tile = &tile[first..][..n];
             for (g, lines) in strip.chunks_exact(group_lines).enumerate() {
                 let mut acc = [_mm512_setzero_ps(); TILE_TOKENS];
-                let acc = &mut acc[..x.m];
+                let acc = &mut acc[..TILE_TOKENS.min(x.m - t)];
                 if first > 0 {
                     for (i, acc) in acc.iter_mut().enumerate() {
                         *acc = load_rows(&y.row(t + i)[g * ROWS..]);
                     }
                 }
-                for (b, lines) in lines.chunks_exact(LinesK::<F>::BLOCK).enumerate() {
-                    multiply_k::<F>(lines, &tile, b, acc);
+                for (lines, tile) in lines.chunks_exact(LinesK::<F>::BLOCK).zip(tile) {
+                    multiply_k::<F>(lines, tile, acc);
                 }
                 for (i, acc) in acc.iter().enumerate() {
                     store_rows(&mut y.row(t + i)[g * ROWS..], *acc);
@@ -101,54 +102,60 @@ unsafe fn unpack_k<F: KQuant>(rows: &Rows, lines: &mut [__m512i]) {
         lines[LinesK::<F>::SCALES + j] = _mm512_srai_epi32::<24>(to_the_top);
     }
     lines[LinesK::<F>::D] = _mm512_castps_si512(heads.d);
+    let n = LinesK::<F>::SUBS / 2;
     if F::HAS_MINS {
         lines[LinesK::<F>::DMIN] = _mm512_castps_si512(heads.dmin);
-        let n = LinesK::<F>::SUBS / 2;
-        lines[LinesK::<F>::MINS..][..n].copy_from_slice(&pairs_of_mins(heads.mins)[..n]);
+        lines[LinesK::<F>::PAIRS..][..n].copy_from_slice(&pairs_of_mins(heads.mins)[..n]);
+    } else if F::OFFSET != 0 {
+        lines[LinesK::<F>::PAIRS..][..n].copy_from_slice(&pairs_of_scales(heads.scales)[..n]);
     }
 }
 
-/// Adds the products of block `b` of the tile with an unpacked block to `acc`, a register a token.
+/// Adds the products of a block of the tile with an unpacked block to `acc`, a register a token.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
-fn multiply_k<F: KQuant>(lines: &[__m512i], tile: &TileK<'_>, b: usize, acc: &mut [__m512]) {
-    let n = tile.n;
-    let acc = &mut acc[..n];
+fn multiply_k<F: KQuant>(lines: &[__m512i], tile: &TileK, acc: &mut [__m512]) {
+    let n = acc.len();
+    let pairs = &lines[LinesK::<F>::PAIRS..][..LinesK::<F>::SUBS / 2];
     let mut sums = [_mm512_setzero_si512(); TILE_TOKENS];
     let sums = &mut sums[..n];
+    if F::OFFSET != 0 {
+        // What the offset adds: offset · Σ_sub scale · Σ x.
+        for t in 0..n {
+            let excess = dot_mins(pairs, tile.pairs(t, F::SUB_LEN));
+            let excess = _mm512_sll_epi32(excess, _mm_cvtsi32_si128(F::OFFSET.trailing_zeros() as i32));
+            sums[t] = _mm512_sub_epi32(_mm512_setzero_si512(), excess);
+        }
+    }
     for step in 0..8 {
         let w: &[__m512i; 8] = lines[8 * step..].first_chunk().expect("eight registers a step");
-        let at = (8 * b + step) * n;
-        let x = &tile.qs[at..][..n];
-        let starts = if F::OFFSET == 0 { &[] } else { &tile.starts[at..][..n] };
-        let start = |t: usize, half: usize| if F::OFFSET == 0 { 0 } else { starts[t][half] };
+        let x = &tile.qs[step / 2];
+        let at = 8 * (step % 2);
         if F::SUB_LEN == 16 {
             let scales = [lines[LinesK::<F>::SCALES + 2 * step], lines[LinesK::<F>::SCALES + 2 * step + 1]];
             for t in 0..n {
-                let first = _mm512_mullo_epi32(dot_lines::<4>(&w[..4], &x[t][..4], start(t, 0)), scales[0]);
-                let second = _mm512_mullo_epi32(dot_lines::<4>(&w[4..], &x[t][4..], start(t, 1)), scales[1]);
+                let first = _mm512_mullo_epi32(dot_lines::<4>(&w[..4], &x[t][at..], 0), scales[0]);
+                let second = _mm512_mullo_epi32(dot_lines::<4>(&w[4..], &x[t][at + 4..], 0), scales[1]);
                 sums[t] = _mm512_add_epi32(sums[t], _mm512_add_epi32(first, second));
             }
         } else {
             let scale = lines[LinesK::<F>::SCALES + step];
             for t in 0..n {
-                let products = dot_lines::<8>(w, &x[t], start(t, 0));
+                let products = dot_lines::<8>(w, &x[t][at..], 0);
                 sums[t] = _mm512_add_epi32(sums[t], _mm512_mullo_epi32(products, scale));
             }
         }
     }
     let d = _mm512_castsi512_ps(lines[LinesK::<F>::D]);
-    let scales = &tile.scales[b * n..][..n];
+    let scales = &tile.scales[..n];
     for t in 0..n {
         let d = _mm512_mul_ps(d, _mm512_set1_ps(scales[t]));
         acc[t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums[t]), d, acc[t]);
     }
     if F::HAS_MINS {
         let dmin = _mm512_castsi512_ps(lines[LinesK::<F>::DMIN]);
-        let mins = &lines[LinesK::<F>::MINS..][..LinesK::<F>::SUBS / 2];
-        let pairs = &tile.pairs[b * n..][..n];
         for t in 0..n {
             let dmin = _mm512_mul_ps(dmin, _mm512_set1_ps(scales[t]));
-            acc[t] = _mm512_fnmadd_ps(_mm512_cvtepi32_ps(dot_mins(mins, &pairs[t])), dmin, acc[t]);
+            acc[t] = _mm512_fnmadd_ps(_mm512_cvtepi32_ps(dot_mins(pairs, tile.pairs(t, F::SUB_LEN))), dmin, acc[t]);
         }
     }
 }
@@ -176,7 +183,8 @@ pub(super) fn tile_32<F: Quant32>(
     scratch: &mut StripScratch,
 ) {
     const CHUNK: usize = TILE_CHUNK / 32;
-    let n_blocks = x.k / 32;
+    let (n_blocks, n_pairs) = (x.k / 32, x.k.div_ceil(64));
+    let tiles = x.tiles_32();
     for first in (0..n_blocks).step_by(CHUNK) {
         let n = CHUNK.min(n_blocks - first);
         let group_lines = n * LINES_32;
@@ -188,19 +196,19 @@ pub(super) fn tile_32<F: Quant32>(
             // SAFETY: this function has the features, and the rows have `n` blocks from there.
             unsafe { unpack_32::<F>(&rows, n, lines) };
         }
-        for t in (0..x.m).step_by(TILE_TOKENS) {
-            let x = x.rows(t, TILE_TOKENS.min(x.m - t));
-            let tile = Tile32::pack(room, &x, first, n, F::OFFSET);
+        for (i, tile) in tiles.chunks_exact(n_pairs).enumerate() {
+            let t = i * TILE_TOKENS;
+            let tile = &tile[first / 2..];
             for (g, lines) in strip.chunks_exact(group_lines).enumerate() {
                 let mut acc = [_mm512_setzero_ps(); TILE_TOKENS];
-                let acc = &mut acc[..x.m];
+                let acc = &mut acc[..TILE_TOKENS.min(x.m - t)];
                 if first > 0 {
                     for (i, acc) in acc.iter_mut().enumerate() {
                         *acc = load_rows(&y.row(t + i)[g * ROWS..]);
                     }
                 }
                 for (b, lines) in lines.as_chunks().0.iter().enumerate() {
-                    multiply_32::<F>(lines, &tile, b, acc);
+                    multiply_32::<F>(lines, &tile[b / 2], b % 2, acc);
                 }
                 for (i, acc) in acc.iter().enumerate() {
                     store_rows(&mut y.row(t + i)[g * ROWS..], *acc);
@@ -240,20 +248,24 @@ pub(super) unsafe fn unpack_32<F: Quant32>(rows: &Rows, n: usize, lines: &mut [_
     }
 }
 
-/// Adds the products of block `b` of the tile with an unpacked block to `acc`, a register a token.
+/// Adds the products of one of the tile's two blocks with an unpacked block to `acc`, a register a token.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
-fn multiply_32<F: Quant32>(lines: &[__m512i; LINES_32], tile: &Tile32<'_>, b: usize, acc: &mut [__m512]) {
-    let n = tile.n;
-    let acc = &mut acc[..n];
+fn multiply_32<F: Quant32>(lines: &[__m512i; LINES_32], tile: &Tile32, half: usize, acc: &mut [__m512]) {
     let w: &[__m512i; 8] = lines.first_chunk().expect("eight of ten");
     let (d, m) = (_mm512_castsi512_ps(lines[8]), _mm512_castsi512_ps(lines[9]));
-    let (x, heads) = (&tile.qs[b * n..][..n], &tile.heads[b * n..][..n]);
-    for t in 0..n {
-        let dx = _mm512_set1_ps(heads[t].scale);
-        let s = _mm512_cvtepi32_ps(dot_lines::<8>(w, &x[t], heads[t].start));
-        acc[t] = _mm512_fmadd_ps(s, _mm512_mul_ps(d, dx), acc[t]);
+    let heads = &tile.heads[half];
+    for (t, acc) in acc.iter_mut().enumerate() {
+        let dx = _mm512_set1_ps(heads.scales[t]);
+        let s = _mm512_cvtepi32_ps(dot_lines::<8>(w, &tile.qs[t][8 * half..], start(F::OFFSET, heads.starts[t])));
+        *acc = _mm512_fmadd_ps(s, _mm512_mul_ps(d, dx), *acc);
         if F::HAS_MIN {
-            acc[t] = _mm512_fmadd_ps(_mm512_set1_ps(heads[t].sum), _mm512_mul_ps(m, dx), acc[t]);
+            *acc = _mm512_fmadd_ps(_mm512_set1_ps(heads.sums[t]), _mm512_mul_ps(m, dx), *acc);
         }
     }
+}
+
+/// Where products start with weights that are stored with `offset` added; for 128 it is `start`.
+#[inline(always)]
+fn start(offset: u8, start: i32) -> i32 {
+    if offset == 0 { 0 } else { start >> (7 - offset.trailing_zeros()) }
 }

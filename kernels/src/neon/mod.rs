@@ -76,6 +76,7 @@ const fn table<D: Dot, T: Tile>(isa: Isa) -> KernelTable {
         dot,
         tile,
         tuned: [true; N],
+        takes_tiles: false,
         quantize_q8_0: quantize::quantize_row_q8_0,
         quantize_q8k: quantize::quantize_row_q8k,
         floats: lanes16::NEON,

@@ -47,6 +47,7 @@ pub(crate) static TABLE: KernelTable = KernelTable {
     dot: DOT,
     tile: DOT,
     tuned: [false; Format::ALL.len()],
+    takes_tiles: false,
     quantize_q8_0: quantize_row_q8_0,
     quantize_q8k: quantize_row_q8k,
     floats: lanes::SCALAR,

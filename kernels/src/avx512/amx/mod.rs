@@ -1,11 +1,10 @@
 //! AVX-512, and AMX for many activation rows: a tile register multiplies sixteen tokens with sixteen weight rows.
 
+mod registers;
 mod tile_32;
 mod tile_k;
-mod tiles;
-mod tokens;
 
-pub(crate) use tiles::is_available;
+pub(crate) use registers::is_available;
 
 use super::dot_32::Quant32;
 use super::dot_k::KQuant;

@@ -12,9 +12,8 @@
 
 use std::arch::x86_64::*;
 
-use super::tiles::{Shapes, TILE_ROWS, Tiles};
-use super::tokens::{PASS_TOKENS, Tokens};
-use crate::activation_tile::{Head32, TILE_CHUNK, carve};
+use super::registers::{Registers, Shapes, TILE_ROWS};
+use crate::activation_tile::{Heads32, TILE_CHUNK, TILE_TOKENS, Tile32, carve};
 use crate::activations::QuantizedRows;
 use crate::avx512::dot_32::Quant32;
 use crate::avx512::rows::*;
@@ -28,8 +27,7 @@ static SHAPES: Shapes = Shapes::WHOLE.with(4, 8, 64).with(5, 8, 64).with(6, 16, 
 /// Bytes of scratch for a strip of rows of `k` weights.
 pub(super) const fn scratch_bytes(k: usize) -> usize {
     let n_blocks = if k < TILE_CHUNK { k.div_ceil(32) } else { TILE_CHUNK / 32 };
-    let strip = 64 * LINES_32 * n_blocks * TILE_STRIP_ROWS / ROWS;
-    strip + PASS_TOKENS * n_blocks * size_of::<Head32>() + Tokens::room_bytes(32 * n_blocks) + 3 * 64
+    64 * LINES_32 * n_blocks * TILE_STRIP_ROWS / ROWS
 }
 
 /// The product for a strip of a format in blocks of 32.
@@ -45,8 +43,9 @@ pub(super) unsafe fn tile_32<F: Quant32>(
 ) {
     const CHUNK: usize = TILE_CHUNK / 32;
     // SAFETY: promised by the caller.
-    let tiles = unsafe { Tiles::new(&SHAPES) };
-    let n_blocks = x.k / 32;
+    let registers = unsafe { Registers::new(&SHAPES) };
+    let (n_blocks, n_pairs) = (x.k / 32, x.k.div_ceil(64));
+    let tiles = x.tiles_32();
     for first in (0..n_blocks).step_by(CHUNK) {
         let n = CHUNK.min(n_blocks - first);
         let group_lines = n * LINES_32;
@@ -64,50 +63,24 @@ pub(super) unsafe fn tile_32<F: Quant32>(
                 }
             }
         }
-        for t in (0..x.m).step_by(PASS_TOKENS) {
-            let x = x.rows(t, PASS_TOKENS.min(x.m - t));
-            let pass = Pass::pack(room, &x, first, n);
+        for (i, tile) in tiles.chunks_exact(n_pairs).enumerate() {
             for (g, lines) in strip.chunks_exact(group_lines).enumerate() {
-                for i in 0..pass.tokens.n_tiles() {
-                    let n = pass.tokens.len(i);
+                for first_token in (0..TILE_TOKENS.min(x.m - i * TILE_TOKENS)).step_by(TILE_ROWS) {
+                    let t = i * TILE_TOKENS + first_token;
+                    let n = TILE_ROWS.min(x.m - t);
                     let mut acc = [_mm512_setzero_ps(); TILE_ROWS];
                     if first > 0 {
                         for (j, acc) in acc.iter_mut().enumerate().take(n) {
-                            *acc = load_rows(&y.row(t + i * TILE_ROWS + j)[g * ROWS..]);
+                            *acc = load_rows(&y.row(t + j)[g * ROWS..]);
                         }
                     }
-                    multiply::<F>(&tiles, lines.as_chunks().0, &pass, i, &mut acc);
+                    multiply::<F>(&registers, lines.as_chunks().0, &tile[first / 2..], first_token, &mut acc);
                     for (j, acc) in acc.iter().enumerate().take(n) {
-                        store_rows(&mut y.row(t + i * TILE_ROWS + j)[g * ROWS..], *acc);
+                        store_rows(&mut y.row(t + j)[g * ROWS..], *acc);
                     }
                 }
             }
         }
-    }
-}
-
-/// Some tokens over a chunk of blocks.
-struct Pass<'a> {
-    tokens: Tokens<'a>,
-    /// `[tile][block]`: scales of sixteen tokens, then their sums; zeros where there is no token.
-    heads: &'a [[[f32; TILE_ROWS]; 2]],
-    n_blocks: usize,
-}
-
-impl<'a> Pass<'a> {
-    /// The rows of `x` in blocks `first..first + n_blocks`.
-    fn pack(mut room: &'a mut [u8], x: &QuantizedRows<'a>, first: usize, n_blocks: usize) -> Pass<'a> {
-        let tokens = Tokens::new(&mut room, x, 32 * first, 32 * n_blocks);
-        let heads = carve::<[[f32; TILE_ROWS]; 2]>(&mut room, tokens.n_tiles() * n_blocks);
-        heads.fill([[0.0; TILE_ROWS]; 2]);
-        for t in 0..x.m {
-            for b in 0..n_blocks {
-                let at = t * (x.k / 32) + first + b;
-                let [scales, sums] = &mut heads[t / TILE_ROWS * n_blocks + b];
-                (scales[t % TILE_ROWS], sums[t % TILE_ROWS]) = (x.scales[at], x.sums[at] as f32);
-            }
-        }
-        Pass { tokens, heads, n_blocks }
     }
 }
 
@@ -116,57 +89,55 @@ impl<'a> Pass<'a> {
 #[derive(Clone, Copy)]
 struct Sums([[i32; ROWS]; TILE_ROWS]);
 
-/// Adds the products of sixteen rows with the tokens of tile `i` to `acc`.
+/// Adds the products of sixteen rows, block after block, with sixteen tokens from `first` on to `acc`.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
 fn multiply<F: Quant32>(
-    tiles: &Tiles,
+    registers: &Registers,
     lines: &[[__m512i; LINES_32]],
-    pass: &Pass<'_>,
-    i: usize,
+    tile: &[Tile32],
+    first: usize,
     acc: &mut [__m512; TILE_ROWS],
 ) {
-    let n_blocks = pass.n_blocks;
-    let heads = &pass.heads[i * n_blocks..][..n_blocks];
+    let n_blocks = lines.len();
     let mut sums = [Sums([[0; ROWS]; TILE_ROWS]); 4];
     let mut regs = *acc;
     for b in (0..n_blocks + 2).step_by(2) {
         if b < n_blocks {
+            let x: &[[[i32; 8]; 2]] = bytemuck::cast_slice(&tile[b / 2].qs[first..][..TILE_ROWS]);
             let next = (b + 1).min(n_blocks - 1);
-            let ((x, stride), (x_next, _)) = (pass.tokens.at(i, 32 * b), pass.tokens.at(i, 32 * next));
-            (tiles.zero::<0>(), tiles.zero::<1>());
-            // SAFETY: a tile has sixteen tokens of 32 values from there, and a block eight lines.
-            unsafe {
-                tiles.load::<6>(x, stride);
-                tiles.load::<4>(lines[b].as_ptr().cast(), 64);
-                tiles.dot_signed::<0, 6, 4>();
-                tiles.load::<7>(x_next, stride);
-                tiles.load::<5>(lines[next].as_ptr().cast(), 64);
-                tiles.dot_signed::<1, 7, 5>();
-            }
+            registers.zero::<0>();
+            registers.zero::<1>();
+            registers.load::<6>(bytemuck::cast_slice(x));
+            registers.load::<4>(bytemuck::cast_slice(&lines[b][..8]));
+            registers.dot_signed::<0, 6, 4>();
+            registers.load_after::<7>(bytemuck::cast_slice(x), 32);
+            registers.load::<5>(bytemuck::cast_slice(&lines[next][..8]));
+            registers.dot_signed::<1, 7, 5>();
         }
-        if b >= 2 {
-            for j in b - 2..b.min(n_blocks) {
-                add_block::<F>(&lines[j], &heads[j], &sums[j % 4].0, &mut regs);
-            }
+        for j in b.saturating_sub(2)..b.min(n_blocks) {
+            add_block::<F>(&lines[j], &tile[j / 2].heads[j % 2], first, &sums[j % 4].0, &mut regs);
         }
         if b < n_blocks {
-            tiles.store::<0>(&mut sums[b % 4].0);
-            tiles.store::<1>(&mut sums[(b + 1) % 4].0);
+            registers.store::<0>(&mut sums[b % 4].0);
+            registers.store::<1>(&mut sums[(b + 1) % 4].0);
         }
     }
     *acc = regs;
 }
 
-/// Adds a block's sums, scaled.
+/// Adds a block's sums with the tokens from `first` on, scaled.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
 fn add_block<F: Quant32>(
     lines: &[__m512i; LINES_32],
-    [scales, x_sums]: &[[f32; TILE_ROWS]; 2],
+    heads: &Heads32,
+    first: usize,
     sums: &[[i32; ROWS]; TILE_ROWS],
     acc: &mut [__m512; TILE_ROWS],
 ) {
     let (d, m) = (_mm512_castsi512_ps(lines[8]), _mm512_castsi512_ps(lines[9]));
+    let scales: &[f32; TILE_ROWS] = heads.scales[first..].first_chunk().expect("sixteen tokens");
+    let x_sums: &[f32; TILE_ROWS] = heads.sums[first..].first_chunk().expect("sixteen tokens");
     for t in 0..TILE_ROWS {
         let dx = _mm512_set1_ps(scales[t]);
         let s = _mm512_cvtepi32_ps(bytemuck::cast(sums[t]));

@@ -15,9 +15,8 @@
 
 use std::arch::x86_64::*;
 
-use super::tiles::{Shapes, TILE_ROWS, Tiles};
-use super::tokens::{PASS_TOKENS, Tokens};
-use crate::activation_tile::{TILE_CHUNK, carve, pairs_of_sums};
+use super::registers::{Registers, Shapes, TILE_ROWS};
+use crate::activation_tile::{TILE_CHUNK, TILE_TOKENS, TileK, carve};
 use crate::activations::QuantizedRows;
 use crate::avx512::dot_k::{Heads, KQuant, dot_mins, pairs_of_mins};
 use crate::avx512::rows::*;
@@ -25,6 +24,9 @@ use crate::matmul::TILE_STRIP_ROWS;
 use crate::{OutStrip, QuantMatrix, StripScratch};
 
 static SHAPES: Shapes = Shapes::WHOLE;
+
+/// Tiles of activations that meet 32 rows one after the other: a block of those stays in the first cache.
+const PASS: usize = 2;
 
 /// Groups of sixteen rows that are multiplied together.
 const GROUPS: usize = 2;
@@ -47,8 +49,7 @@ pub(super) const fn scratch_bytes(k: usize) -> usize {
     let n_blocks = if k < TILE_CHUNK { k.div_ceil(256) } else { TILE_CHUNK / 256 };
     let most_lines = 130 + 8;
     let strip = 64 * most_lines * n_blocks * TILE_STRIP_ROWS / ROWS;
-    let pass = PASS_TOKENS * (GROUPS * 64 + n_blocks * (4 + 32));
-    strip + pass + Tokens::room_bytes(256 * n_blocks) + 4 * 64
+    strip + PASS * TILE_TOKENS * GROUPS * 64 + 2 * 64
 }
 
 /// The product for a strip of K-quants.
@@ -64,14 +65,15 @@ pub(super) unsafe fn tile_k<F: KQuant>(
 ) {
     const CHUNK: usize = TILE_CHUNK / 256;
     // SAFETY: promised by the caller.
-    let tiles = unsafe { Tiles::new(&SHAPES) };
+    let registers = unsafe { Registers::new(&SHAPES) };
     let n_blocks = x.k / 256;
-    let n_groups = w.n_rows().div_ceil(ROWS).next_multiple_of(GROUPS);
+    let tiles = x.tiles_k();
+    let n_groups = w.n_rows().div_ceil(ROWS);
     for first in (0..n_blocks).step_by(CHUNK) {
         let n = CHUNK.min(n_blocks - first);
         let group_lines = n * Lines::<F>::BLOCK;
         let mut room = scratch.bytes();
-        let strip = carve::<__m512i>(&mut room, n_groups * group_lines);
+        let strip = carve::<__m512i>(&mut room, n_groups.next_multiple_of(GROUPS) * group_lines);
         for (g, lines) in strip.chunks_exact_mut(group_lines).enumerate() {
             let mut rows = Rows::new(&w, (g * ROWS).min(w.n_rows() - 1));
             rows.skip(first * F::FORMAT.block_bytes());
@@ -81,21 +83,22 @@ pub(super) unsafe fn tile_k<F: KQuant>(
                 rows.skip(F::FORMAT.block_bytes());
             }
         }
-        for t in (0..x.m).step_by(PASS_TOKENS) {
-            let x = x.rows(t, PASS_TOKENS.min(x.m - t));
-            let mut pass = Pass::pack::<F>(room, &x, first, n);
+        let acc: &mut [[__m512; GROUPS]] = carve::<__m512>(&mut room, PASS * TILE_TOKENS * GROUPS).as_chunks_mut().0;
+        for (i, tiles) in tiles.chunks(PASS * n_blocks).enumerate() {
+            let t = i * PASS * TILE_TOKENS;
+            let acc = &mut acc[..(PASS * TILE_TOKENS).min(x.m - t)];
             for (i, lines) in strip.chunks_exact(GROUPS * group_lines).enumerate() {
-                let groups = i * GROUPS..((i + 1) * GROUPS).min(w.n_rows().div_ceil(ROWS));
-                for (j, g) in groups.clone().enumerate() {
-                    for (i, acc) in pass.acc.iter_mut().enumerate() {
-                        acc[j] = if first > 0 { load_rows(&y.row(t + i)[g * ROWS..]) } else { _mm512_setzero_ps() };
+                let groups = i * GROUPS..((i + 1) * GROUPS).min(n_groups);
+                for (i, acc) in acc.iter_mut().enumerate() {
+                    *acc = [_mm512_setzero_ps(); GROUPS];
+                    if first > 0 {
+                        groups.clone().zip(acc).for_each(|(g, acc)| *acc = load_rows(&y.row(t + i)[g * ROWS..]));
                     }
                 }
-                multiply::<F>(&tiles, lines, &mut pass);
-                for (j, g) in groups.enumerate() {
-                    for (i, acc) in pass.acc.iter().enumerate() {
-                        store_rows(&mut y.row(t + i)[g * ROWS..], acc[j]);
-                    }
+                let tile = |i: usize, b: usize| &tiles[i * n_blocks + first + b];
+                multiply::<F>(&registers, lines, n, tile, acc);
+                for (i, acc) in acc.iter().enumerate() {
+                    groups.clone().zip(acc).for_each(|(g, acc)| store_rows(&mut y.row(t + i)[g * ROWS..], *acc));
                 }
             }
         }
@@ -166,121 +169,92 @@ fn planes<F: KQuant>(q: __m512i, scale: __m512i) -> [__m512i; 2] {
     ]
 }
 
-/// Some tokens over a chunk of blocks, and room for their products with [`GROUPS`] groups of rows.
-struct Pass<'a> {
-    tokens: Tokens<'a>,
-    n_blocks: usize,
-    /// `[block][token]`
-    scales: &'a [f32],
-    /// `[block][token]`: see [`pairs_of_sums`]; empty where the format has no mins.
-    pairs: &'a [[i32; 8]],
-    /// `[token][group]`
-    acc: &'a mut [[__m512; GROUPS]],
-}
-
-impl<'a> Pass<'a> {
-    /// The rows of `x` in blocks `first..first + n_blocks`.
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
-    fn pack<F: KQuant>(
-        mut room: &'a mut [u8],
-        x: &QuantizedRows<'a>,
-        first: usize,
-        n_blocks: usize,
-    ) -> Pass<'a> {
-        let n = x.m;
-        let acc = carve::<__m512>(&mut room, GROUPS * n).as_chunks_mut().0;
-        let scales = carve::<f32>(&mut room, n_blocks * n);
-        let pairs = carve::<[i32; 8]>(&mut room, if F::HAS_MINS { n_blocks * n } else { 0 });
-        for t in 0..n {
-            for b in 0..n_blocks {
-                let at = t * (x.k / 256) + first + b;
-                scales[b * n + t] = x.scales[at];
-                if F::HAS_MINS {
-                    pairs[b * n + t] = pairs_of_sums(&x.sums.as_chunks::<16>().0[at], F::SUB_LEN);
-                }
-            }
-        }
-        let tokens = Tokens::new(&mut room, x, 256 * first, 256 * n_blocks);
-        Pass { tokens, n_blocks, scales, pairs, acc }
-    }
-}
-
-/// Sums of a tile of tokens with two groups of rows: high and low ones of each.
+/// Sums of sixteen tokens with two groups of rows: high and low ones of each.
 #[repr(C, align(64))]
 struct Sums([[[i32; ROWS]; TILE_ROWS]; 2 * GROUPS]);
 
-/// Adds the products of `GROUPS` groups of rows, `[group][block]`, with all tokens to `pass.acc`.
+/// Adds the products of `GROUPS` groups of rows over `n_blocks` blocks, `lines [group][block]`, with a few tiles of tokens to their
+/// `acc`; `tile(i, b)` is block `b` of tile `i`.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
-fn multiply<F: KQuant>(tiles: &Tiles, lines: &[__m512i], pass: &mut Pass<'_>) {
-    let (block, other) = (Lines::<F>::BLOCK, lines.len() / GROUPS);
-    let n_tiles = pass.tokens.n_tiles();
-    let mut sums = const { [const { Sums([[[0; ROWS]; TILE_ROWS]; 2 * GROUPS]) }; 2] };
-    let n_units = pass.n_blocks * n_tiles;
+fn multiply<'t, F: KQuant>(
+    registers: &Registers,
+    lines: &[__m512i],
+    n_blocks: usize,
+    tile: impl Fn(usize, usize) -> &'t TileK,
+    acc: &mut [[__m512; GROUPS]],
+) {
+    let group_lines = lines.len() / GROUPS;
+    let heads = |g: usize, b: usize| &lines[g * group_lines + b * Lines::<F>::BLOCK..][..Lines::<F>::BLOCK];
+    let n_sixteens = acc.len().div_ceil(TILE_ROWS);
+    let n_units = n_blocks * n_sixteens;
+    // A unit is sixteen tokens and a block.
+    let part = |unit: usize| {
+        let (b, t) = (unit / n_sixteens, unit % n_sixteens * TILE_ROWS);
+        (b, t, tile(t / TILE_TOKENS, b))
+    };
+    let mut sums = [const { Sums([[[0; ROWS]; TILE_ROWS]; 2 * GROUPS]) }; 2];
     for unit in 0..=n_units {
-        let (b, i) = (unit / n_tiles, unit % n_tiles);
-        let before = unit.checked_sub(1).map(|unit| (unit / n_tiles, unit % n_tiles));
-        if unit < n_units {
-            (tiles.zero::<0>(), tiles.zero::<1>(), tiles.zero::<2>(), tiles.zero::<3>());
+        let now = (unit < n_units).then(|| part(unit));
+        let before = unit.checked_sub(1).map(part);
+        if now.is_some() {
+            registers.zero::<0>();
+            registers.zero::<1>();
+            registers.zero::<2>();
+            registers.zero::<3>();
         }
         for step in 0..4 {
-            if unit < n_units {
-                let (x, stride) = pass.tokens.at(i, 256 * b + 64 * step);
-                let plane = |g: usize, at: usize| lines[g * other + b * block + at + 16 * step..][..16].as_ptr().cast();
-                // SAFETY: a tile has sixteen tokens of 64 values from there, and each plane sixteen lines.
-                unsafe {
-                    tiles.load::<7>(x, stride);
-                    tiles.load::<4>(plane(0, Lines::<F>::HIGH), 64);
-                    tiles.dot_signed::<0, 7, 4>();
-                    tiles.load::<5>(plane(0, 0), 64);
-                    tiles.dot_unsigned::<1, 7, 5>();
-                    tiles.load::<6>(plane(1, Lines::<F>::HIGH), 64);
-                    tiles.dot_signed::<2, 7, 6>();
-                    tiles.load::<4>(plane(1, 0), 64);
-                    tiles.dot_unsigned::<3, 7, 4>();
-                }
+            if let Some((b, t, x)) = now {
+                let x = &x.qs[step][t % TILE_TOKENS..][..TILE_ROWS];
+                let plane = |g: usize, at: usize| &heads(g, b)[at + 16 * step..][..16];
+                registers.load::<7>(bytemuck::cast_slice(x));
+                registers.load::<4>(bytemuck::cast_slice(plane(0, Lines::<F>::HIGH)));
+                registers.dot_signed::<0, 7, 4>();
+                registers.load::<5>(bytemuck::cast_slice(plane(0, 0)));
+                registers.dot_unsigned::<1, 7, 5>();
+                registers.load::<6>(bytemuck::cast_slice(plane(1, Lines::<F>::HIGH)));
+                registers.dot_signed::<2, 7, 6>();
+                registers.load::<4>(bytemuck::cast_slice(plane(1, 0)));
+                registers.dot_unsigned::<3, 7, 4>();
             }
-            if let Some((b, i)) = before {
-                let sums = &sums[(unit - 1) % 2];
-                let tokens = 4 * step..pass.tokens.len(i).min(4 * step + 4);
-                for g in 0..GROUPS {
-                    let heads = &lines[g * other + b * block..][..block];
-                    scale_and_add::<F>(heads, sums, g, b, i * TILE_ROWS, tokens.clone(), pass);
+            if let Some((b, first, x)) = before {
+                let sums = &sums[(unit - 1) % 2].0;
+                let end = acc.len().min(first + 4 * step + 4);
+                for t in first + 4 * step..end {
+                    for g in 0..GROUPS {
+                        let [high, low] = [&sums[2 * g], &sums[2 * g + 1]].map(|sums| bytemuck::cast(sums[t - first]));
+                        scale_and_add::<F>(heads(g, b), high, low, x, t % TILE_TOKENS, &mut acc[t][g]);
+                    }
                 }
             }
         }
-        if unit < n_units {
+        if now.is_some() {
             let [a, b, c, d] = &mut sums[unit % 2].0;
-            (tiles.store::<0>(a), tiles.store::<1>(b), tiles.store::<2>(c), tiles.store::<3>(d));
+            registers.store::<0>(a);
+            registers.store::<1>(b);
+            registers.store::<2>(c);
+            registers.store::<3>(d);
         }
     }
 }
 
-/// Adds a block's sums with group `g` to what the tokens `first + tokens` have.
+/// Adds a block's sums of token `t` of a tile with sixteen rows, scaled.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
 fn scale_and_add<F: KQuant>(
     heads: &[__m512i],
-    sums: &Sums,
-    g: usize,
-    b: usize,
-    first: usize,
-    tokens: std::ops::Range<usize>,
-    pass: &mut Pass<'_>,
+    high: __m512i,
+    low: __m512i,
+    x: &TileK,
+    t: usize,
+    acc: &mut __m512,
 ) {
-    let n = pass.tokens.n;
-    let d = _mm512_castsi512_ps(heads[Lines::<F>::D]);
-    for t in tokens {
-        let row = |i: usize| bytemuck::cast::<[i32; ROWS], __m512i>(sums.0[2 * g + i][t]);
-        let s = _mm512_add_epi32(_mm512_slli_epi32::<8>(row(0)), row(1));
-        let dx = _mm512_set1_ps(pass.scales[b * n + first + t]);
-        let acc = &mut pass.acc[first + t][g];
-        *acc = _mm512_fmadd_ps(_mm512_cvtepi32_ps(s), _mm512_mul_ps(d, dx), *acc);
-        if F::HAS_MINS {
-            let dmin = _mm512_castsi512_ps(heads[Lines::<F>::DMIN]);
-            let mins = &heads[Lines::<F>::MINS..][..Lines::<F>::N_MINS];
-            let m = _mm512_cvtepi32_ps(dot_mins(mins, &pass.pairs[b * n + first + t]));
-            *acc = _mm512_fnmadd_ps(m, _mm512_mul_ps(dmin, dx), *acc);
-        }
+    let (d, dx) = (_mm512_castsi512_ps(heads[Lines::<F>::D]), _mm512_set1_ps(x.scales[t]));
+    let s = _mm512_cvtepi32_ps(_mm512_add_epi32(_mm512_slli_epi32::<8>(high), low));
+    *acc = _mm512_fmadd_ps(s, _mm512_mul_ps(d, dx), *acc);
+    if F::HAS_MINS {
+        let dmin = _mm512_castsi512_ps(heads[Lines::<F>::DMIN]);
+        let mins = &heads[Lines::<F>::MINS..][..Lines::<F>::N_MINS];
+        let m = _mm512_cvtepi32_ps(dot_mins(mins, x.pairs(t, F::SUB_LEN)));
+        *acc = _mm512_fnmadd_ps(m, _mm512_mul_ps(dmin, dx), *acc);
     }
 }

@@ -42,17 +42,17 @@ impl Shapes {
 }
 
 /// The registers in use: cleared and given back when dropped, so that nobody saves and restores them for nothing.
-pub(super) struct Tiles(());
+pub(super) struct Registers(&'static Shapes);
 
-impl Tiles {
+impl Registers {
     /// Sets the registers' shapes, and all of them to 0.
     ///
     /// # Safety
     /// The CPU has AMX, and the system lets this process use it.
-    pub(super) unsafe fn new(shapes: &'static Shapes) -> Tiles {
+    pub(super) unsafe fn new(shapes: &'static Shapes) -> Registers {
         // SAFETY: the caller vouches for the instruction; the shapes are those the first palette allows.
         unsafe { asm!("ldtilecfg [{}]", in(reg) shapes, options(readonly, nostack, preserves_flags)) };
-        Tiles(())
+        Registers(shapes)
     }
 
     /// Register `T` = 0.
@@ -62,13 +62,19 @@ impl Tiles {
         unsafe { asm!("tilezero tmm{t}", t = const T, options(nomem, nostack, preserves_flags)) };
     }
 
-    /// Register `T` = its rows at `p`, `p + stride`, ….
-    ///
-    /// # Safety
-    /// As many bytes are readable at each as the shape says.
+    /// Register `T` = as many of the rows as it has, and of each as many bytes.
     #[inline(always)]
-    pub(super) unsafe fn load<const T: u8>(&self, p: *const u8, stride: usize) {
-        // SAFETY: promised by the caller.
+    pub(super) fn load<const T: u8>(&self, rows: &[[u8; TILE_BYTES]]) {
+        self.load_after::<T>(rows, 0);
+    }
+
+    /// The same from byte `at` of each row on.
+    #[inline(always)]
+    pub(super) fn load_after<const T: u8>(&self, rows: &[[u8; TILE_BYTES]], at: usize) {
+        debug_assert!(rows.len() >= self.0.rows[T as usize] as usize);
+        debug_assert!(at + self.0.row_bytes[T as usize] as usize <= TILE_BYTES);
+        let (p, stride) = (rows.as_ptr().wrapping_byte_add(at), TILE_BYTES);
+        // SAFETY: the rows are there, and only a register changes.
         unsafe {
             asm!("tileloadd tmm{t}, [{p} + {stride}*1]", t = const T, p = in(reg) p, stride = in(reg) stride,
                 options(readonly, nostack, preserves_flags));
@@ -107,7 +113,7 @@ impl Tiles {
     }
 }
 
-impl Drop for Tiles {
+impl Drop for Registers {
     fn drop(&mut self) {
         // SAFETY: only registers change, and nobody needs them any more.
         unsafe { asm!("tilerelease", options(nomem, nostack, preserves_flags)) };
