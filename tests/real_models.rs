@@ -142,7 +142,7 @@ fn the_tiny_models_log_probabilities_are_those_of_transformers() {
         let mut session = engine.session(&options).unwrap();
         let mut worst: f64 = 0.0;
         let mut compare = |i: usize, ours: &[f32]| {
-            if (i + 1) % 64 != 0 {
+            if !(i + 1).is_multiple_of(64) {
                 return;
             }
             let theirs = &theirs[i / 64 * n_vocab..][..n_vocab];
