@@ -7,6 +7,7 @@
 #![cfg(all(feature = "cli", feature = "builtin-model"))]
 
 mod cli_support;
+mod smollm2;
 
 use std::path::PathBuf;
 
@@ -34,52 +35,6 @@ fn log_probability(logits: &[f32], token: u32) -> f64 {
     let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let sum: f64 = logits.iter().map(|&l| f64::from(l - max).exp()).sum();
     f64::from(logits[token as usize] - max) - sum.ln()
-}
-
-fn ids(value: &Value) -> Vec<u32> {
-    value.as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect()
-}
-
-/// How far ahead a token may be and still be a near tie between two engines.
-///
-/// Not met yet: both engines round activations to 8 bits, each in its own way, and against the same weights in f32 the distance between
-/// the first two tokens is off by 0.15 (root mean square over these prompts) in llama.cpp as here. 5 of 10 prompts go on alike.
-const NEAR_TIE: f64 = 0.1;
-
-#[test]
-#[ignore = "needs BISE_MODELS"]
-fn smollm2_goes_on_as_llama_cpp_does() {
-    let golden: Value = serde_json::from_str(include_str!("smollm2/greedy.json")).unwrap();
-    let engine = open("SmolLM2-135M-Instruct.Q4_1.gguf");
-    let mut session = engine.session(&SessionOptions { n_ctx: 256, ..SessionOptions::default() }).unwrap();
-    let (mut n_equal, mut n_far) = (0, 0);
-    let cases = golden["greedy"].as_array().unwrap();
-    for case in cases {
-        let prompt = case["prompt"].as_str().unwrap();
-        let options = EncodeOptions { add_special: true, parse_special: true };
-        let prompt_ids = engine.tokenizer().encode(prompt, options);
-        assert_eq!(prompt_ids, ids(&case["ids"]), "{prompt:?}");
-        session.clear();
-        let mut logits = session.prefill(&prompt_ids).unwrap();
-        let mut equal = true;
-        for (i, &theirs) in ids(&case["tokens"]).iter().enumerate() {
-            let ours = argmax(logits);
-            if ours != theirs {
-                let margin = log_probability(logits, ours) - log_probability(logits, theirs);
-                let their_margin = case["margins"][i].as_f64().unwrap();
-                println!(
-                    "{prompt:?}, token {i}: {ours} rather than {theirs}, ahead by {margin:.4} here, behind by {their_margin:.4} there"
-                );
-                n_far += usize::from(margin >= NEAR_TIE || their_margin >= NEAR_TIE);
-                equal = false;
-                break;
-            }
-            logits = session.decode(theirs).unwrap();
-        }
-        n_equal += usize::from(equal);
-    }
-    println!("{n_equal} of {} prompts go on alike", cases.len());
-    assert!(n_equal >= 9 && n_far == 0, "{n_equal} alike, {n_far} differ by more than a near tie");
 }
 
 /// The held-out stories as one stream, each between BOS and EOS.
