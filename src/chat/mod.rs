@@ -15,6 +15,7 @@
 //! # Ok::<(), bise::chat::ChatError>(())
 //! ```
 
+mod guard;
 mod named;
 mod protect;
 mod python;

@@ -1,20 +1,34 @@
 //! What Hugging Face templates expect of Python: `tojson`, `strftime_now`, `raise_exception` and `{% generation %}`.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::fmt::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use minijinja::value::{Kwargs, ValueKind};
-use minijinja::{Environment, Error, ErrorKind, Value};
+use minijinja::{Environment, Error, ErrorKind, State, Value};
+
+use super::guard::pay;
 
 /// Adds the functions and the filter to an environment.
 pub(super) fn install(env: &mut Environment<'_>) {
     env.add_filter("tojson", tojson);
-    env.add_function("strftime_now", |format: String| strftime(&format, now()));
-    env.add_function("raise_exception", |message: String| -> Result<Value, Error> {
+    env.add_function("strftime_now", |format: &str| match format.len() {
+        0..=MAX_FORMAT_BYTES => Ok(strftime(format, now())),
+        found => {
+            let message = format!("strftime_now: a format of {found} bytes");
+            Err(Error::new(ErrorKind::InvalidOperation, message))
+        }
+    });
+    env.add_function("raise_exception", |state: &State<'_, '_>, message: &Value| -> Result<Value, Error> {
+        pay(state, message)?;
+        let message = message.to_string();
         Err(Error::new(ErrorKind::InvalidOperation, "raise_exception").with_source(Refusal(message)))
     });
 }
+
+/// The longest format that `strftime_now` takes.
+const MAX_FORMAT_BYTES: usize = 1000;
 
 /// The error of `raise_exception`.
 #[derive(Debug, thiserror::Error)]
@@ -23,7 +37,7 @@ pub(super) struct Refusal(pub String);
 
 /// `json.dumps` of Python with `ensure_ascii=False`, as Hugging Face redefines the filter: unlike Jinja's own it
 /// escapes nothing for HTML. Takes the keywords `ensure_ascii`, `indent`, `separators` and `sort_keys`.
-fn tojson(value: &Value, options: Kwargs) -> Result<String, Error> {
+fn tojson(state: &State<'_, '_>, value: &Value, options: Kwargs) -> Result<String, Error> {
     let indent: Option<usize> = options.get("indent")?;
     let separators: Option<Vec<String>> = options.get("separators")?;
     let (item, key) = match separators.as_deref() {
@@ -33,6 +47,8 @@ fn tojson(value: &Value, options: Kwargs) -> Result<String, Error> {
         None => ((if indent.is_some() { "," } else { ", " }).to_owned(), ": ".to_owned()),
     };
     let json = Json {
+        state,
+        n_paid: Cell::new(0),
         ascii: options.get::<Option<bool>>("ensure_ascii")?.unwrap_or(false),
         sort: options.get::<Option<bool>>("sort_keys")?.unwrap_or(false),
         indent,
@@ -49,7 +65,10 @@ fn tojson(value: &Value, options: Kwargs) -> Result<String, Error> {
 const MAX_DEPTH: usize = 100;
 
 /// The layout of a JSON text.
-struct Json {
+struct Json<'a> {
+    state: &'a State<'a, 'a>,
+    /// Bytes written and charged for.
+    n_paid: Cell<usize>,
     ascii: bool,
     sort: bool,
     indent: Option<usize>,
@@ -57,12 +76,14 @@ struct Json {
     key: String,
 }
 
-impl Json {
+impl Json<'_> {
     fn write(&self, out: &mut String, value: &Value, depth: usize) -> Result<(), Error> {
         let error = |message: String| Err(Error::new(ErrorKind::InvalidOperation, message));
         if depth > MAX_DEPTH {
             return error(format!("tojson: more than {MAX_DEPTH} levels"));
         }
+        let unpaid = out.len() - self.n_paid.replace(out.len());
+        self.state.consume_fuel(1 + unpaid as u64 / 64)?;
         match value.kind() {
             ValueKind::None => out.push_str("null"),
             ValueKind::Bool => out.push_str(if value.is_true() { "true" } else { "false" }),

@@ -2,12 +2,11 @@
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, ErrorKind, UndefinedBehavior, Value, context};
-use minijinja_contrib::pycompat::unknown_method_callback;
 
 use super::named::NAMED;
 use super::protect::{Guard, RenderedPrompt, choose_mark, unmark};
 use super::python::{Refusal, install, without_generation_tags};
-use super::{ChatError, Message};
+use super::{ChatError, Message, guard};
 
 /// The longest template taken, in bytes; those of published models have up to 30 kB.
 const MAX_SOURCE_BYTES: usize = 64 << 10;
@@ -17,7 +16,7 @@ const MAX_SIGNS: usize = 1000;
 
 /// What a template may spend. A unit is an instruction, or 64 bytes of text made, so this bounds the time, the memory
 /// and the length of the prompt alike. Published templates need about a hundred units a message.
-const FUEL: u64 = 1_000_000;
+const FUEL: u64 = 500_000;
 const FUEL_PER_MESSAGE: u64 = 10_000;
 /// Times a message may be copied: one unit a byte is 64 copies.
 const FUEL_PER_BYTE: u64 = 1;
@@ -36,6 +35,8 @@ const NAME: &str = "chat_template";
 pub struct ChatTemplate {
     env: Environment<'static>,
     source: String,
+    /// The source as minijinja takes it.
+    jinja: String,
     /// What stands after the control tokens of named templates for SentencePiece.
     space: &'static str,
     sentence_piece: bool,
@@ -59,22 +60,20 @@ impl ChatTemplate {
             }
         }
         let mut env = Environment::new();
-        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
-        env.set_syntax(syntax.expect("the delimiters are the default ones"));
         env.set_undefined_behavior(UndefinedBehavior::Lenient);
-        env.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
-        env.set_unknown_method_callback(unknown_method_callback);
         env.set_recursion_limit(MAX_RECURSION);
+        guard::install(&mut env);
         install(&mut env);
-        let text = without_generation_tags(source).into_owned();
-        let env = on_deep_stack(move || match env.add_template_owned(NAME, text) {
-            Ok(()) => Ok(env),
+        let jinja = without_generation_tags(source);
+        let jinja = guard::without_constant_products(&jinja, syntax());
+        let jinja = on_deep_stack(move || match guard::compile(NAME, &jinja, syntax()) {
+            Ok(_) => Ok(jinja),
             Err(error) => {
                 let message = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
                 Err(ChatError::Syntax { line: error.line().unwrap_or(0), message })
             }
         })?;
-        Ok(Self { env, source: source.to_owned(), space: "", sentence_piece: false })
+        Ok(Self { env, source: source.to_owned(), jinja, space: "", sentence_piece: false })
     }
 
     /// A template by one of its [`Self::names`], which are llama.cpp's.
@@ -151,13 +150,21 @@ impl ChatTemplate {
         let n_bytes: usize = contents.map(str::len).sum();
         let fuel = FUEL + FUEL_PER_MESSAGE * messages.len() as u64 + FUEL_PER_BYTE * n_bytes as u64;
         env.set_fuel(Some(fuel));
+        let jinja = self.jinja.clone();
         let rendered = on_deep_stack(move || {
-            let rendered = env.get_template(NAME).and_then(|template| template.render(context));
+            let rendered = guard::compile(NAME, &jinja, syntax())
+                .and_then(|template| guard::run(&env, &template, context));
             // The error holds values of the template as well, so it is taken apart here.
             rendered.map_err(|error| explain(&error))
         })?;
         Ok(unmark(rendered, mark))
     }
+}
+
+/// Jinja's, with the settings of Hugging Face.
+fn syntax() -> SyntaxConfig {
+    let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+    syntax.expect("the delimiters are the default ones")
 }
 
 /// Runs `work` on a thread with a stack of [`STACK_BYTES`].
@@ -387,7 +394,7 @@ mod tests {
     #[test]
     fn deep_values_are_dropped_safely() {
         let deep =
-            "{% set ns = namespace(x=[]) %}{% for i in range(90000) %}{% set ns.x = [ns.x] %}{% endfor %}ok";
+            "{% set ns = namespace(x=[]) %}{% for i in range(50000) %}{% set ns.x = [ns.x] %}{% endfor %}ok";
         assert_eq!(run(deep, &[]).unwrap().text, "ok");
     }
 
