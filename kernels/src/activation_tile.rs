@@ -74,7 +74,9 @@ impl<'a> Tiles<'a> {
         if x.kind == ActivationKind::Q8K {
             let n_blocks = x.k / 256;
             let tiles: &mut [TileK] = front(room, n_tiles * n_blocks);
-            team.for_each_chunk(tiles, 1, |i, tile| tile[0].pack(x, i / n_blocks * TILE_TOKENS, i % n_blocks));
+            team.for_each_chunk(tiles, 1, |i, tile| {
+                tile[0].pack(x, i / n_blocks * TILE_TOKENS, i % n_blocks)
+            });
             Tiles::K(tiles)
         } else {
             let n_pairs = x.k.div_ceil(64);
@@ -107,7 +109,8 @@ impl TileK {
         let n = TILE_TOKENS.min(x.m - first);
         for t in 0..n {
             let at = (first + t) * (x.k / 256) + b;
-            let values: &[[i8; 64]; 4] = x.qs.as_chunks::<64>().0[4 * at..].first_chunk().expect("four times 64");
+            let values: &[[i8; 64]; 4] =
+                x.qs.as_chunks::<64>().0[4 * at..].first_chunk().expect("four times 64");
             for (step, values) in values.iter().enumerate() {
                 self.qs[step][t] = bytemuck::cast(*values);
             }

@@ -173,7 +173,8 @@ impl ActivationBuffer {
     /// Values, and bytes of their tiles.
     fn room(shapes: &[(usize, usize)]) -> (usize, usize) {
         let values = shapes.iter().map(|(m, k)| m * k).max();
-        let tiles = shapes.iter().filter(|(m, _)| *m >= TILE_MIN_ROWS).map(|(m, k)| tiles_bytes(*m, *k)).max();
+        let tiles =
+            shapes.iter().filter(|(m, _)| *m >= TILE_MIN_ROWS).map(|(m, k)| tiles_bytes(*m, *k)).max();
         (values.unwrap_or(0), tiles.unwrap_or(0))
     }
 

@@ -131,9 +131,8 @@ pub(super) fn pairs_of_mins(mins: [__m256i; 4]) -> [__m256i; 8] {
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) fn pairs_of_scales(scales: [__m256i; 4]) -> [__m256i; 8] {
     // Bytes 0 and 1 (2 and 3) of each dword, to the tops of words.
-    let first = _mm256_broadcastsi128_si256(_mm_setr_epi8(
-        -1, 0, -1, 1, -1, 4, -1, 5, -1, 8, -1, 9, -1, 12, -1, 13,
-    ));
+    let first =
+        _mm256_broadcastsi128_si256(_mm_setr_epi8(-1, 0, -1, 1, -1, 4, -1, 5, -1, 8, -1, 9, -1, 12, -1, 13));
     let second = _mm256_add_epi8(first, _mm256_set1_epi16(0x200));
     let mut pairs = [_mm256_setzero_si256(); 8];
     for v in 0..4 {

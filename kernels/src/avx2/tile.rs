@@ -1,9 +1,8 @@
 //! Many activation rows: a strip of weights is unpacked once, in the order the products take it, then multiplied tile by tile.
 //!
 //! Eight rows lie as `[4 values of each row]`, 32 bytes: `vpdpbusd` with four activations of one token, broadcast, adds to eight sums
-//! at once, and no sum is ever taken across lanes. A step is 32 values: its eight registers of weights stay where they are while the
-//! tokens pass by. Out-of-order execution overlaps the tokens. Plain AVX2 adds several `vpmaddubsw` in 16 bits; signed values of 8 bits
-//! do not go through here, for their offset of 128 would saturate it.
+//! at once, and no sum is ever taken across lanes. The sums of eight tokens are registers, and take turns. Plain AVX2 adds several
+//! `vpmaddubsw` in 16 bits; signed values of 8 bits do not go through here, for their offset of 128 would saturate it.
 //!
 //! The arithmetic is that of [`dot_k`](super::dot_k) and [`dot_32`](super::dot_32).
 
@@ -16,6 +15,9 @@ use super::vnni::Sums;
 use crate::activation_tile::{TILE_CHUNK, TILE_TOKENS, Tile32, TileK, carve};
 use crate::activations::QuantizedRows;
 use crate::{OutStrip, QuantMatrix, StripScratch};
+
+/// Tokens whose sums take turns.
+const TURNS: usize = 8;
 
 /// Where the registers of an unpacked K block are: 64 of values, then those of scales, one of d, one of dmin, and pairs of mins or, where
 /// values are stored with an offset, of scales.
@@ -59,17 +61,19 @@ pub(super) fn tile_k<S: Sums, F: KQuant>(
             let t = i * TILE_TOKENS;
             let tile = &tile[first..][..n];
             for (g, lines) in strip.chunks_exact(group_lines).enumerate() {
+                let n_tokens = TILE_TOKENS.min(x.m - t);
                 let mut acc = [_mm256_setzero_ps(); TILE_TOKENS];
-                let acc = &mut acc[..TILE_TOKENS.min(x.m - t)];
                 if first > 0 {
-                    for (i, acc) in acc.iter_mut().enumerate() {
+                    for (i, acc) in acc.iter_mut().enumerate().take(n_tokens) {
                         *acc = load_rows(&y.row(t + i)[g * ROWS..]);
                     }
                 }
                 for (lines, tile) in lines.chunks_exact(LinesK::<F>::BLOCK).zip(tile) {
-                    multiply_k::<S, F>(lines, tile, acc);
+                    for first in (0..n_tokens).step_by(TURNS) {
+                        multiply_k::<S, F>(lines, tile, first, &mut acc);
+                    }
                 }
-                for (i, acc) in acc.iter().enumerate() {
+                for (i, acc) in acc.iter().enumerate().take(n_tokens) {
                     store_rows(&mut y.row(t + i)[g * ROWS..], *acc);
                 }
             }
@@ -110,56 +114,44 @@ unsafe fn unpack_k<F: KQuant>(rows: &Rows, lines: &mut [__m256i]) {
     }
 }
 
-/// Adds the products of a block of the tile with an unpacked block to `acc`, a register a token.
+/// Adds the products of a block of [`TURNS`] tokens of the tile, from `first` on, with an unpacked block to their `acc`.
 #[target_feature(enable = "avx2,fma,f16c")]
-fn multiply_k<S: Sums, F: KQuant>(lines: &[__m256i], tile: &TileK, acc: &mut [__m256]) {
-    let n = acc.len();
+fn multiply_k<S: Sums, F: KQuant>(
+    lines: &[__m256i],
+    tile: &TileK,
+    first: usize,
+    acc: &mut [__m256; TILE_TOKENS],
+) {
     let zero = _mm256_setzero_si256();
     let pairs = &lines[LinesK::<F>::PAIRS..][..LinesK::<F>::SUBS / 2];
-    let mut sums = [zero; TILE_TOKENS];
-    let sums = &mut sums[..n];
+    let mut sums = [zero; TURNS];
     if offset_k::<F>() != 0 {
         // What the offset adds: offset · Σ_sub scale · Σ x.
-        for t in 0..n {
-            let excess = dot_mins(pairs, tile.pairs(t, F::SUB_LEN));
+        for t in 0..TURNS {
+            let excess = dot_mins(pairs, tile.pairs(first + t, F::SUB_LEN));
             let excess = _mm256_sll_epi32(excess, _mm_cvtsi32_si128(offset_k::<F>().trailing_zeros() as i32));
             sums[t] = _mm256_sub_epi32(zero, excess);
         }
     }
-    for step in 0..8 {
-        let w: &[__m256i; 8] = lines[8 * step..].first_chunk().expect("eight registers a step");
-        let [first_w, second_w] = w.as_chunks::<4>().0 else { unreachable!("two times four") };
-        for t in 0..n {
-            let x: &[i32; 8] = tile.qs[step / 2][t][8 * (step % 2)..].first_chunk().expect("half of sixteen");
-            if F::SUB_LEN == 16 {
-                let scales = &lines[LinesK::<F>::SCALES + 2 * step..][..2];
-                let [first_x, second_x] = x.as_chunks::<4>().0 else { unreachable!("two times four") };
-                // SAFETY: `S` is for this CPU.
-                let (first, second) = unsafe {
-                    (S::dot(F::BITS, zero, first_w, first_x), S::dot(F::BITS, zero, second_w, second_x))
-                };
-                let first = _mm256_mullo_epi32(first, scales[0]);
-                let second = _mm256_mullo_epi32(second, scales[1]);
-                sums[t] = _mm256_add_epi32(sums[t], _mm256_add_epi32(first, second));
-            } else {
-                let scale = lines[LinesK::<F>::SCALES + step];
-                // SAFETY: `S` is for this CPU.
-                let products = unsafe { S::dot(F::BITS, zero, w, x) };
-                sums[t] = _mm256_add_epi32(sums[t], _mm256_mullo_epi32(products, scale));
-            }
+    for sub in 0..LinesK::<F>::SUBS {
+        let n = F::SUB_LEN / 4;
+        let x: &[[i32; 16]; TURNS] =
+            tile.qs[sub * n / 16][first..].first_chunk().expect("tokens of the tile");
+        // SAFETY: `S` is for this CPU.
+        let products = unsafe { S::dot(F::BITS, &lines[sub * n..][..n], x, sub * n % 16, [zero; TURNS]) };
+        let scale = lines[LinesK::<F>::SCALES + sub];
+        for t in 0..TURNS {
+            sums[t] = _mm256_add_epi32(sums[t], _mm256_mullo_epi32(products[t], scale));
         }
     }
     let d = _mm256_castsi256_ps(lines[LinesK::<F>::D]);
-    let scales = &tile.scales[..n];
-    for t in 0..n {
-        let d = _mm256_mul_ps(d, _mm256_set1_ps(scales[t]));
-        acc[t] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sums[t]), d, acc[t]);
-    }
-    if F::HAS_MINS {
-        let dmin = _mm256_castsi256_ps(lines[LinesK::<F>::DMIN]);
-        for t in 0..n {
-            let dmin = _mm256_mul_ps(dmin, _mm256_set1_ps(scales[t]));
-            acc[t] = _mm256_fnmadd_ps(_mm256_cvtepi32_ps(dot_mins(pairs, tile.pairs(t, F::SUB_LEN))), dmin, acc[t]);
+    let dmin = _mm256_castsi256_ps(lines[LinesK::<F>::DMIN]);
+    for t in 0..TURNS {
+        let (dx, acc) = (_mm256_set1_ps(tile.scales[first + t]), &mut acc[first + t]);
+        *acc = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sums[t]), _mm256_mul_ps(d, dx), *acc);
+        if F::HAS_MINS {
+            let m = _mm256_cvtepi32_ps(dot_mins(pairs, tile.pairs(first + t, F::SUB_LEN)));
+            *acc = _mm256_fnmadd_ps(m, _mm256_mul_ps(dmin, dx), *acc);
         }
     }
 }
@@ -203,17 +195,19 @@ pub(super) fn tile_32<S: Sums, F: Quant32>(
             let t = i * TILE_TOKENS;
             let tile = &tile[first / 2..];
             for (g, lines) in strip.chunks_exact(group_lines).enumerate() {
+                let n_tokens = TILE_TOKENS.min(x.m - t);
                 let mut acc = [_mm256_setzero_ps(); TILE_TOKENS];
-                let acc = &mut acc[..TILE_TOKENS.min(x.m - t)];
                 if first > 0 {
-                    for (i, acc) in acc.iter_mut().enumerate() {
+                    for (i, acc) in acc.iter_mut().enumerate().take(n_tokens) {
                         *acc = load_rows(&y.row(t + i)[g * ROWS..]);
                     }
                 }
                 for (b, lines) in lines.as_chunks().0.iter().enumerate() {
-                    multiply_32::<S, F>(lines, &tile[b / 2], b % 2, acc);
+                    for first in (0..n_tokens).step_by(TURNS) {
+                        multiply_32::<S, F>(lines, &tile[b / 2], b % 2, first, &mut acc);
+                    }
                 }
-                for (i, acc) in acc.iter().enumerate() {
+                for (i, acc) in acc.iter().enumerate().take(n_tokens) {
                     store_rows(&mut y.row(t + i)[g * ROWS..], *acc);
                 }
             }
@@ -254,26 +248,29 @@ unsafe fn unpack_32<F: Quant32>(rows: &Rows, n: usize, lines: &mut [__m256i]) {
     }
 }
 
-/// Adds the products of one of the tile's two blocks with an unpacked block to `acc`, a register a token.
+/// Adds the products of one of the tile's two blocks, of [`TURNS`] tokens from `first` on, with an unpacked block to their `acc`.
 #[target_feature(enable = "avx2,fma,f16c")]
 fn multiply_32<S: Sums, F: Quant32>(
     lines: &[__m256i; LINES_32],
     tile: &Tile32,
     half: usize,
-    acc: &mut [__m256],
+    first: usize,
+    acc: &mut [__m256; TILE_TOKENS],
 ) {
-    let w: &[__m256i; 8] = lines.first_chunk().expect("eight of ten");
     let (d, m) = (_mm256_castsi256_ps(lines[8]), _mm256_castsi256_ps(lines[9]));
     let heads = &tile.heads[half];
-    for (t, acc) in acc.iter_mut().enumerate() {
-        let x: &[i32; 8] = tile.qs[t][8 * half..].first_chunk().expect("half of sixteen");
-        let start = _mm256_set1_epi32(start(offset_32::<F>(), heads.starts[t]));
-        let dx = _mm256_set1_ps(heads.scales[t]);
-        // SAFETY: `S` is for this CPU.
-        let s = _mm256_cvtepi32_ps(unsafe { S::dot(F::BITS, start, w, x) });
-        *acc = _mm256_fmadd_ps(s, _mm256_mul_ps(d, dx), *acc);
+    let mut sums = [_mm256_setzero_si256(); TURNS];
+    for t in 0..TURNS {
+        sums[t] = _mm256_set1_epi32(start(offset_32::<F>(), heads.starts[first + t]));
+    }
+    let x: &[[i32; 16]; TURNS] = tile.qs[first..].first_chunk().expect("tokens of the tile");
+    // SAFETY: `S` is for this CPU.
+    let sums = unsafe { S::dot(F::BITS, &lines[..8], x, 8 * half, sums) };
+    for t in 0..TURNS {
+        let (dx, acc) = (_mm256_set1_ps(heads.scales[first + t]), &mut acc[first + t]);
+        *acc = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sums[t]), _mm256_mul_ps(d, dx), *acc);
         if F::HAS_MIN {
-            *acc = _mm256_fmadd_ps(_mm256_set1_ps(heads.sums[t]), _mm256_mul_ps(m, dx), *acc);
+            *acc = _mm256_fmadd_ps(_mm256_set1_ps(heads.sums[first + t]), _mm256_mul_ps(m, dx), *acc);
         }
     }
 }

@@ -11,11 +11,18 @@ pub(super) trait Sums {
     /// Whether [`Sums::dot`] is exact for any unsigned byte, not only for those below 64.
     const ANY_BYTE: bool;
 
-    /// `acc + Σ w[i]·x[i]`, four values of one token broadcast to each register of weights below `2^bits`.
+    /// `sums + Σ w·x` of eight rows and `T` tokens, for four values a register of `w`, all below `2^bits`; those of token `t` are
+    /// `x[t][at..]`.
     ///
     /// # Safety
     /// The CPU has AVX2, and what the implementor needs besides.
-    unsafe fn dot<const N: usize>(bits: u32, acc: __m256i, w: &[__m256i; N], x: &[i32; N]) -> __m256i;
+    unsafe fn dot<const T: usize>(
+        bits: u32,
+        w: &[__m256i],
+        x: &[[i32; 16]; T],
+        at: usize,
+        sums: [__m256i; T],
+    ) -> [__m256i; T];
 }
 
 /// AVX2: `vpmaddubsw` adds pairs to 16 bits (it saturates beyond), `vpmaddwd` those to 32.
@@ -27,19 +34,28 @@ impl Sums for Maddubs {
     /// Pairs of products of `bits` by 7 bits are summed in 16 bits for as long as they fit.
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
-    unsafe fn dot<const N: usize>(bits: u32, acc: __m256i, w: &[__m256i; N], x: &[i32; N]) -> __m256i {
-        let fit = (0x7fff / (2 * 127 * ((1 << bits) - 1))).clamp(1, N);
-        let (mut acc, mut i) = (acc, 0);
-        while i < N {
-            let mut words = _mm256_maddubs_epi16(w[i], _mm256_set1_epi32(x[i]));
-            i += 1;
-            while i < N && i % fit != 0 {
-                words = _mm256_add_epi16(words, _mm256_maddubs_epi16(w[i], _mm256_set1_epi32(x[i])));
-                i += 1;
+    unsafe fn dot<const T: usize>(
+        bits: u32,
+        w: &[__m256i],
+        x: &[[i32; 16]; T],
+        at: usize,
+        mut sums: [__m256i; T],
+    ) -> [__m256i; T] {
+        let fit = (0x7fff / (2 * 127 * ((1 << bits) - 1))).clamp(1, w.len());
+        for first in (0..w.len()).step_by(fit) {
+            let mut words = [_mm256_setzero_si256(); T];
+            for (i, w) in w.iter().enumerate().skip(first).take(fit) {
+                for t in 0..T {
+                    let products = _mm256_maddubs_epi16(*w, _mm256_set1_epi32(x[t][at + i]));
+                    words[t] = if i == first { products } else { _mm256_add_epi16(words[t], products) };
+                }
             }
-            acc = _mm256_add_epi32(acc, _mm256_madd_epi16(words, _mm256_set1_epi16(1)));
+            for t in 0..T {
+                let dwords = _mm256_madd_epi16(words[t], _mm256_set1_epi16(1));
+                sums[t] = _mm256_add_epi32(sums[t], dwords);
+            }
         }
-        acc
+        sums
     }
 }
 
@@ -53,15 +69,24 @@ macro_rules! vnni {
 
             #[inline]
             #[target_feature(enable = "avx2,fma,f16c")]
-            unsafe fn dot<const N: usize>(_: u32, mut acc: __m256i, w: &[__m256i; N], x: &[i32; N]) -> __m256i {
-                for i in 0..N {
-                    // SAFETY: the caller's CPU has the instruction; it touches registers only.
-                    unsafe {
-                        asm!($dpbusd, inout(ymm_reg) acc, in(ymm_reg) w[i], in(ymm_reg) _mm256_set1_epi32(x[i]),
-                            options(pure, nomem, nostack, preserves_flags));
+            unsafe fn dot<const T: usize>(
+                _: u32,
+                w: &[__m256i],
+                x: &[[i32; 16]; T],
+                at: usize,
+                mut sums: [__m256i; T],
+            ) -> [__m256i; T] {
+                for (i, w) in w.iter().enumerate() {
+                    for t in 0..T {
+                        // SAFETY: the caller's CPU has the instruction; it touches registers only.
+                        unsafe {
+                            asm!($dpbusd, inout(ymm_reg) sums[t], in(ymm_reg) *w,
+                                in(ymm_reg) _mm256_set1_epi32(x[t][at + i]),
+                                options(pure, nomem, nostack, preserves_flags));
+                        }
                     }
                 }
-                acc
+                sums
             }
         }
     };

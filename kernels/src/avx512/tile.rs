@@ -1,8 +1,8 @@
 //! Many activation rows: a strip of weights is unpacked once, in the order the products take it, then multiplied tile by tile.
 //!
-//! Sixteen rows lie as `[4 values of each row]`, 64 bytes: `vpdpbusd` with four activations of one token, broadcast, adds to sixteen
-//! sums at once, and no sum is ever taken across lanes. A step is 32 values: its eight registers of weights stay where they are while the
-//! tokens pass by, eight `vpdpbusd` each, whose activations come broadcast from memory. Out-of-order execution overlaps the tokens.
+//! Sixteen rows lie as `[4 values of each row]`, 64 bytes: `vpdpbusd` with four activations of one token, broadcast from memory, adds to
+//! sixteen sums at once, and no sum is ever taken across lanes. The sums of up to sixteen tokens are registers, and take turns: each waits
+//! for its last product while the others are at theirs.
 //!
 //! The arithmetic is that of [`dot_k`](super::dot_k) and [`dot_32`](super::dot_32).
 
@@ -14,6 +14,9 @@ use super::rows::*;
 use crate::activation_tile::{TILE_CHUNK, TILE_TOKENS, Tile32, TileK, carve};
 use crate::activations::QuantizedRows;
 use crate::{OutStrip, QuantMatrix, StripScratch};
+
+/// Tokens whose sums take turns; half as many where no more are left.
+const TURNS: usize = 16;
 
 /// Where the registers of an unpacked K block are: 64 of values, then those of scales, one of d, one of dmin, and pairs of mins or, where
 /// values are stored with an offset, of scales.
@@ -57,17 +60,23 @@ pub(super) fn tile_k<F: KQuant>(
             let t = i * TILE_TOKENS;
             let tile = &tile[first..][..n];
             for (g, lines) in strip.chunks_exact(group_lines).enumerate() {
+                let n_tokens = TILE_TOKENS.min(x.m - t);
                 let mut acc = [_mm512_setzero_ps(); TILE_TOKENS];
-                let acc = &mut acc[..TILE_TOKENS.min(x.m - t)];
                 if first > 0 {
-                    for (i, acc) in acc.iter_mut().enumerate() {
+                    for (i, acc) in acc.iter_mut().enumerate().take(n_tokens) {
                         *acc = load_rows(&y.row(t + i)[g * ROWS..]);
                     }
                 }
                 for (lines, tile) in lines.chunks_exact(LinesK::<F>::BLOCK).zip(tile) {
-                    multiply_k::<F>(lines, tile, acc);
+                    for first in (0..n_tokens).step_by(TURNS) {
+                        if n_tokens - first > TURNS / 2 {
+                            multiply_k::<F, TURNS>(lines, tile, first, &mut acc);
+                        } else {
+                            multiply_k::<F, { TURNS / 2 }>(lines, tile, first, &mut acc);
+                        }
+                    }
                 }
-                for (i, acc) in acc.iter().enumerate() {
+                for (i, acc) in acc.iter().enumerate().take(n_tokens) {
                     store_rows(&mut y.row(t + i)[g * ROWS..], *acc);
                 }
             }
@@ -111,64 +120,61 @@ unsafe fn unpack_k<F: KQuant>(rows: &Rows, lines: &mut [__m512i]) {
     }
 }
 
-/// Adds the products of a block of the tile with an unpacked block to `acc`, a register a token.
+/// Adds the products of a block of `T` tokens of the tile, from `first` on, with an unpacked block to their `acc`.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
-fn multiply_k<F: KQuant>(lines: &[__m512i], tile: &TileK, acc: &mut [__m512]) {
-    let n = acc.len();
+fn multiply_k<F: KQuant, const T: usize>(
+    lines: &[__m512i],
+    tile: &TileK,
+    first: usize,
+    acc: &mut [__m512; TILE_TOKENS],
+) {
+    let zero = _mm512_setzero_si512();
     let pairs = &lines[LinesK::<F>::PAIRS..][..LinesK::<F>::SUBS / 2];
-    let mut sums = [_mm512_setzero_si512(); TILE_TOKENS];
-    let sums = &mut sums[..n];
+    let mut sums = [zero; T];
     if F::OFFSET != 0 {
         // What the offset adds: offset · Σ_sub scale · Σ x.
-        for t in 0..n {
-            let excess = dot_mins(pairs, tile.pairs(t, F::SUB_LEN));
+        for t in 0..T {
+            let excess = dot_mins(pairs, tile.pairs(first + t, F::SUB_LEN));
             let excess = _mm512_sll_epi32(excess, _mm_cvtsi32_si128(F::OFFSET.trailing_zeros() as i32));
-            sums[t] = _mm512_sub_epi32(_mm512_setzero_si512(), excess);
+            sums[t] = _mm512_sub_epi32(zero, excess);
         }
     }
-    for step in 0..8 {
-        let w: &[__m512i; 8] = lines[8 * step..].first_chunk().expect("eight registers a step");
-        let x = &tile.qs[step / 2];
-        let at = 8 * (step % 2);
-        if F::SUB_LEN == 16 {
-            let scales = [lines[LinesK::<F>::SCALES + 2 * step], lines[LinesK::<F>::SCALES + 2 * step + 1]];
-            for t in 0..n {
-                let first = _mm512_mullo_epi32(dot_lines::<4>(&w[..4], &x[t][at..], 0), scales[0]);
-                let second = _mm512_mullo_epi32(dot_lines::<4>(&w[4..], &x[t][at + 4..], 0), scales[1]);
-                sums[t] = _mm512_add_epi32(sums[t], _mm512_add_epi32(first, second));
-            }
-        } else {
-            let scale = lines[LinesK::<F>::SCALES + step];
-            for t in 0..n {
-                let products = dot_lines::<8>(w, &x[t][at..], 0);
-                sums[t] = _mm512_add_epi32(sums[t], _mm512_mullo_epi32(products, scale));
-            }
+    for sub in 0..LinesK::<F>::SUBS {
+        let n = F::SUB_LEN / 4;
+        let x: &[[i32; 16]; T] = tile.qs[sub * n / 16][first..].first_chunk().expect("tokens of the tile");
+        let products = dot_lines(&lines[sub * n..][..n], x, sub * n % 16, [zero; T]);
+        let scale = lines[LinesK::<F>::SCALES + sub];
+        for t in 0..T {
+            sums[t] = _mm512_add_epi32(sums[t], _mm512_mullo_epi32(products[t], scale));
         }
     }
     let d = _mm512_castsi512_ps(lines[LinesK::<F>::D]);
-    let scales = &tile.scales[..n];
-    for t in 0..n {
-        let d = _mm512_mul_ps(d, _mm512_set1_ps(scales[t]));
-        acc[t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums[t]), d, acc[t]);
-    }
-    if F::HAS_MINS {
-        let dmin = _mm512_castsi512_ps(lines[LinesK::<F>::DMIN]);
-        for t in 0..n {
-            let dmin = _mm512_mul_ps(dmin, _mm512_set1_ps(scales[t]));
-            acc[t] = _mm512_fnmadd_ps(_mm512_cvtepi32_ps(dot_mins(pairs, tile.pairs(t, F::SUB_LEN))), dmin, acc[t]);
+    let dmin = _mm512_castsi512_ps(lines[LinesK::<F>::DMIN]);
+    for t in 0..T {
+        let (dx, acc) = (_mm512_set1_ps(tile.scales[first + t]), &mut acc[first + t]);
+        *acc = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums[t]), _mm512_mul_ps(d, dx), *acc);
+        if F::HAS_MINS {
+            let m = _mm512_cvtepi32_ps(dot_mins(pairs, tile.pairs(first + t, F::SUB_LEN)));
+            *acc = _mm512_fnmadd_ps(m, _mm512_mul_ps(dmin, dx), *acc);
         }
     }
 }
 
-/// `start + Σ w·x` of sixteen rows, for `4·N` values.
+/// `sums + Σ w·x` of sixteen rows and `T` tokens, for four values a register of `w`; those of token `t` are `x[t][at..]`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
-fn dot_lines<const N: usize>(w: &[__m512i], x: &[i32], start: i32) -> __m512i {
-    let mut sum = _mm512_set1_epi32(start);
-    for i in 0..N {
-        sum = _mm512_dpbusd_epi32(sum, w[i], _mm512_set1_epi32(x[i]));
+fn dot_lines<const T: usize>(
+    w: &[__m512i],
+    x: &[[i32; 16]; T],
+    at: usize,
+    mut sums: [__m512i; T],
+) -> [__m512i; T] {
+    for (i, w) in w.iter().enumerate() {
+        for t in 0..T {
+            sums[t] = _mm512_dpbusd_epi32(sums[t], *w, _mm512_set1_epi32(x[t][at + i]));
+        }
     }
-    sum
+    sums
 }
 
 /// Registers of an unpacked block of 32: values, d, m.
@@ -200,17 +206,23 @@ pub(super) fn tile_32<F: Quant32>(
             let t = i * TILE_TOKENS;
             let tile = &tile[first / 2..];
             for (g, lines) in strip.chunks_exact(group_lines).enumerate() {
+                let n_tokens = TILE_TOKENS.min(x.m - t);
                 let mut acc = [_mm512_setzero_ps(); TILE_TOKENS];
-                let acc = &mut acc[..TILE_TOKENS.min(x.m - t)];
                 if first > 0 {
-                    for (i, acc) in acc.iter_mut().enumerate() {
+                    for (i, acc) in acc.iter_mut().enumerate().take(n_tokens) {
                         *acc = load_rows(&y.row(t + i)[g * ROWS..]);
                     }
                 }
                 for (b, lines) in lines.as_chunks().0.iter().enumerate() {
-                    multiply_32::<F>(lines, &tile[b / 2], b % 2, acc);
+                    for first in (0..n_tokens).step_by(TURNS) {
+                        if n_tokens - first > TURNS / 2 {
+                            multiply_32::<F, TURNS>(lines, &tile[b / 2], b % 2, first, &mut acc);
+                        } else {
+                            multiply_32::<F, { TURNS / 2 }>(lines, &tile[b / 2], b % 2, first, &mut acc);
+                        }
+                    }
                 }
-                for (i, acc) in acc.iter().enumerate() {
+                for (i, acc) in acc.iter().enumerate().take(n_tokens) {
                     store_rows(&mut y.row(t + i)[g * ROWS..], *acc);
                 }
             }
@@ -248,18 +260,28 @@ pub(super) unsafe fn unpack_32<F: Quant32>(rows: &Rows, n: usize, lines: &mut [_
     }
 }
 
-/// Adds the products of one of the tile's two blocks with an unpacked block to `acc`, a register a token.
+/// Adds the products of one of the tile's two blocks, of `T` tokens from `first` on, with an unpacked block to their `acc`.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
-fn multiply_32<F: Quant32>(lines: &[__m512i; LINES_32], tile: &Tile32, half: usize, acc: &mut [__m512]) {
-    let w: &[__m512i; 8] = lines.first_chunk().expect("eight of ten");
+fn multiply_32<F: Quant32, const T: usize>(
+    lines: &[__m512i; LINES_32],
+    tile: &Tile32,
+    half: usize,
+    first: usize,
+    acc: &mut [__m512; TILE_TOKENS],
+) {
     let (d, m) = (_mm512_castsi512_ps(lines[8]), _mm512_castsi512_ps(lines[9]));
     let heads = &tile.heads[half];
-    for (t, acc) in acc.iter_mut().enumerate() {
-        let dx = _mm512_set1_ps(heads.scales[t]);
-        let s = _mm512_cvtepi32_ps(dot_lines::<8>(w, &tile.qs[t][8 * half..], start(F::OFFSET, heads.starts[t])));
-        *acc = _mm512_fmadd_ps(s, _mm512_mul_ps(d, dx), *acc);
+    let mut sums = [_mm512_setzero_si512(); T];
+    for t in 0..T {
+        sums[t] = _mm512_set1_epi32(start(F::OFFSET, heads.starts[first + t]));
+    }
+    let x: &[[i32; 16]; T] = tile.qs[first..].first_chunk().expect("tokens of the tile");
+    let sums = dot_lines(&lines[..8], x, 8 * half, sums);
+    for t in 0..T {
+        let (dx, acc) = (_mm512_set1_ps(heads.scales[first + t]), &mut acc[first + t]);
+        *acc = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums[t]), _mm512_mul_ps(d, dx), *acc);
         if F::HAS_MIN {
-            *acc = _mm512_fmadd_ps(_mm512_set1_ps(heads.sums[t]), _mm512_mul_ps(m, dx), *acc);
+            *acc = _mm512_fmadd_ps(_mm512_set1_ps(heads.sums[first + t]), _mm512_mul_ps(m, dx), *acc);
         }
     }
 }

@@ -114,7 +114,8 @@ impl Quantized {
 #[allow(dead_code)]
 pub fn with_tiles<R>(x: Activations<'_>, f: impl FnOnce(Activations<'_>) -> R) -> R {
     let Activations::Quantized(mut rows) = x else { return f(x) };
-    let mut room: Vec<CacheLine> = vec![bytemuck::Zeroable::zeroed(); tiles_bytes(rows.m, rows.k).div_ceil(64)];
+    let mut room: Vec<CacheLine> =
+        vec![bytemuck::Zeroable::zeroed(); tiles_bytes(rows.m, rows.k).div_ceil(64)];
     // Whatever was there before must not matter.
     bytemuck::cast_slice_mut::<_, u8>(&mut room).fill(0x7f);
     rows.tiles = Tiles::pack(&Team::new(1).expect("one thread is no pool"), &rows, &mut room);

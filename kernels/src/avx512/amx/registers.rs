@@ -25,7 +25,8 @@ pub(super) struct Shapes {
 impl Shapes {
     /// Registers of 16 rows of 64 bytes.
     pub(super) const WHOLE: Shapes = {
-        let mut shapes = Shapes { palette: 1, start_row: 0, reserved: [0; 14], row_bytes: [0; 16], rows: [0; 16] };
+        let mut shapes =
+            Shapes { palette: 1, start_row: 0, reserved: [0; 14], row_bytes: [0; 16], rows: [0; 16] };
         let mut t = 0;
         while t < 8 {
             (shapes.row_bytes[t], shapes.rows[t]) = (TILE_BYTES as u16, TILE_ROWS as u8);

@@ -83,7 +83,8 @@ pub(super) unsafe fn tile_k<F: KQuant>(
                 rows.skip(F::FORMAT.block_bytes());
             }
         }
-        let acc: &mut [[__m512; GROUPS]] = carve::<__m512>(&mut room, PASS * TILE_TOKENS * GROUPS).as_chunks_mut().0;
+        let acc: &mut [[__m512; GROUPS]] =
+            carve::<__m512>(&mut room, PASS * TILE_TOKENS * GROUPS).as_chunks_mut().0;
         for (i, tiles) in tiles.chunks(PASS * n_blocks).enumerate() {
             let t = i * PASS * TILE_TOKENS;
             let acc = &mut acc[..(PASS * TILE_TOKENS).min(x.m - t)];
@@ -92,13 +93,19 @@ pub(super) unsafe fn tile_k<F: KQuant>(
                 for (i, acc) in acc.iter_mut().enumerate() {
                     *acc = [_mm512_setzero_ps(); GROUPS];
                     if first > 0 {
-                        groups.clone().zip(acc).for_each(|(g, acc)| *acc = load_rows(&y.row(t + i)[g * ROWS..]));
+                        groups
+                            .clone()
+                            .zip(acc)
+                            .for_each(|(g, acc)| *acc = load_rows(&y.row(t + i)[g * ROWS..]));
                     }
                 }
                 let tile = |i: usize, b: usize| &tiles[i * n_blocks + first + b];
                 multiply::<F>(&registers, lines, n, tile, acc);
                 for (i, acc) in acc.iter().enumerate() {
-                    groups.clone().zip(acc).for_each(|(g, acc)| store_rows(&mut y.row(t + i)[g * ROWS..], *acc));
+                    groups
+                        .clone()
+                        .zip(acc)
+                        .for_each(|(g, acc)| store_rows(&mut y.row(t + i)[g * ROWS..], *acc));
                 }
             }
         }
@@ -221,7 +228,8 @@ fn multiply<'t, F: KQuant>(
                 let end = acc.len().min(first + 4 * step + 4);
                 for t in first + 4 * step..end {
                     for g in 0..GROUPS {
-                        let [high, low] = [&sums[2 * g], &sums[2 * g + 1]].map(|sums| bytemuck::cast(sums[t - first]));
+                        let [high, low] =
+                            [&sums[2 * g], &sums[2 * g + 1]].map(|sums| bytemuck::cast(sums[t - first]));
                         scale_and_add::<F>(heads(g, b), high, low, x, t % TILE_TOKENS, &mut acc[t][g]);
                     }
                 }
