@@ -98,8 +98,7 @@ unsafe fn dot_32<F: Quant32>(w: QuantMatrix<'_>, x: Activations<'_>, y: OutStrip
     unsafe { dot_32::dot_32::<F>(w, quantized(x), y) }
 }
 
-/// A [`StripFn`](crate::dispatch::StripFn): the caller has the features. Where `vpdpbusd` is missing, signed values of 8 bits are
-/// taken four tokens at a time, as they lie.
+/// A [`StripFn`](crate::dispatch::StripFn): the caller has the features.
 unsafe fn tile_k<S: Sums, F: KQuant>(
     w: QuantMatrix<'_>,
     x: Activations<'_>,
@@ -107,16 +106,10 @@ unsafe fn tile_k<S: Sums, F: KQuant>(
     scratch: &mut StripScratch,
 ) {
     // SAFETY: promised by the caller.
-    unsafe {
-        if F::BITS == 8 && !S::ANY_BYTE {
-            dot_k::dot_k::<F>(w, quantized(x), y)
-        } else {
-            tile::tile_k::<S, F>(w, quantized(x), y, scratch)
-        }
-    }
+    unsafe { tile::tile_k::<S, F>(w, quantized(x), y, scratch) }
 }
 
-/// [`tile_k`], for blocks of 32.
+/// A [`StripFn`](crate::dispatch::StripFn): the caller has the features.
 unsafe fn tile_32<S: Sums, F: Quant32>(
     w: QuantMatrix<'_>,
     x: Activations<'_>,
@@ -124,11 +117,5 @@ unsafe fn tile_32<S: Sums, F: Quant32>(
     scratch: &mut StripScratch,
 ) {
     // SAFETY: promised by the caller.
-    unsafe {
-        if F::BITS == 8 && !S::ANY_BYTE {
-            dot_32::dot_32::<F>(w, quantized(x), y)
-        } else {
-            tile::tile_32::<S, F>(w, quantized(x), y, scratch)
-        }
-    }
+    unsafe { tile::tile_32::<S, F>(w, quantized(x), y, scratch) }
 }

@@ -8,7 +8,10 @@ use crate::QuantMatrix;
 pub(super) const ROWS: usize = 8;
 
 /// How far ahead of its use a row is asked for.
-const PREFETCH_BYTES: usize = 1024;
+const PREFETCH_BYTES: usize = 512;
+
+/// How much of a row is asked for eight rows before it: it lies in other pages, whose addresses take long to find.
+const EARLY_BYTES: usize = 256;
 
 /// Eight rows of a matrix, from some block on. Rows past the last one are the last one again: computed, never stored.
 #[derive(Clone, Copy)]
@@ -48,11 +51,21 @@ impl Rows {
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     pub(super) fn prefetch(&self, i: usize, bytes: usize) {
-        let ahead = self.at + PREFETCH_BYTES;
-        let below = if ahead < self.row_bytes { 0 } else { (ROWS - 1) * self.row_bytes };
-        for line in (0..bytes).step_by(64) {
-            _mm_prefetch::<_MM_HINT_T0>(self.row[i].wrapping_add(ahead + below + line).cast());
+        self.prefetch_at(i, 0, bytes);
+    }
+
+    /// The same `at` bytes further on.
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    pub(super) fn prefetch_at(&self, i: usize, at: usize, bytes: usize) {
+        let at = self.at + at;
+        let ask = |at: usize| _mm_prefetch::<_MM_HINT_T0>(self.row[i].wrapping_add(at).cast());
+        if at == 0 {
+            (0..EARLY_BYTES).step_by(64).for_each(|line| ask(ROWS * self.row_bytes + line));
         }
+        let ahead = at + PREFETCH_BYTES;
+        let below = if ahead < self.row_bytes { 0 } else { (ROWS - 1) * self.row_bytes };
+        (0..bytes).step_by(64).for_each(|line| ask(ahead + below + line));
     }
 
     /// Four consecutive dwords of each row: dword `j` of row `i` is lane `i` of register `j`.

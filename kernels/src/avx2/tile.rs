@@ -2,7 +2,7 @@
 //!
 //! Eight rows lie as `[4 values of each row]`, 32 bytes: `vpdpbusd` with four activations of one token, broadcast, adds to eight sums
 //! at once, and no sum is ever taken across lanes. The sums of eight tokens are registers, and take turns. Plain AVX2 adds several
-//! `vpmaddubsw` in 16 bits; signed values of 8 bits do not go through here, for their offset of 128 would saturate it.
+//! `vpmaddubsw` in 16 bits.
 //!
 //! The arithmetic is that of [`dot_k`](super::dot_k) and [`dot_32`](super::dot_32).
 
@@ -43,6 +43,7 @@ pub(super) fn tile_k<S: Sums, F: KQuant>(
     const CHUNK: usize = TILE_CHUNK / 256;
     let n_blocks = x.k / 256;
     let tiles = x.tiles_k();
+    let mut quants = [[_mm256_setzero_si256(); ROWS]; 8];
     for first in (0..n_blocks).step_by(CHUNK) {
         let n = CHUNK.min(n_blocks - first);
         let group_lines = n * LinesK::<F>::BLOCK;
@@ -53,7 +54,7 @@ pub(super) fn tile_k<S: Sums, F: KQuant>(
             rows.skip(first * F::FORMAT.block_bytes());
             for lines in lines.chunks_exact_mut(LinesK::<F>::BLOCK) {
                 // SAFETY: this function has the features, and the rows have that block.
-                unsafe { unpack_k::<F>(&rows, lines) };
+                unsafe { unpack_k::<S, F>(&rows, lines, &mut quants) };
                 rows.skip(F::FORMAT.block_bytes());
             }
         }
@@ -81,20 +82,24 @@ pub(super) fn tile_k<S: Sums, F: KQuant>(
     }
 }
 
-/// Unpacks a block of each of eight rows.
+/// Unpacks a block of each of eight rows; `quants` is room.
 ///
 /// # Safety
 /// As [`KQuant::heads`].
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn unpack_k<F: KQuant>(rows: &Rows, lines: &mut [__m256i]) {
+unsafe fn unpack_k<S: Sums, F: KQuant>(
+    rows: &Rows,
+    lines: &mut [__m256i],
+    quants: &mut [[__m256i; ROWS]; 8],
+) {
     // SAFETY: promised by the caller.
     let heads = unsafe { F::heads(rows) };
-    let mut quants = [[_mm256_setzero_si256(); ROWS]; 8];
     for i in 0..ROWS {
+        rows.prefetch(i, F::FORMAT.block_bytes());
         // SAFETY: promised by the caller.
         let q = unsafe { F::quants(rows.ptr(i)) };
         for j in 0..8 {
-            quants[j][i] = if F::BITS == 8 { _mm256_xor_si256(q[j], _mm256_set1_epi8(-128)) } else { q[j] };
+            quants[j][i] = if offset_k::<S, F>() == 128 { flip_top_bits(q[j]) } else { q[j] };
         }
     }
     for j in 0..8 {
@@ -109,7 +114,7 @@ unsafe fn unpack_k<F: KQuant>(rows: &Rows, lines: &mut [__m256i]) {
     if F::HAS_MINS {
         lines[LinesK::<F>::DMIN] = _mm256_castps_si256(heads.dmin);
         lines[LinesK::<F>::PAIRS..][..n].copy_from_slice(&pairs_of_mins(heads.mins)[..n]);
-    } else if offset_k::<F>() != 0 {
+    } else if offset_k::<S, F>() != 0 {
         lines[LinesK::<F>::PAIRS..][..n].copy_from_slice(&pairs_of_scales(heads.scales)[..n]);
     }
 }
@@ -125,11 +130,12 @@ fn multiply_k<S: Sums, F: KQuant>(
     let zero = _mm256_setzero_si256();
     let pairs = &lines[LinesK::<F>::PAIRS..][..LinesK::<F>::SUBS / 2];
     let mut sums = [zero; TURNS];
-    if offset_k::<F>() != 0 {
+    if offset_k::<S, F>() != 0 {
         // What the offset adds: offset · Σ_sub scale · Σ x.
         for t in 0..TURNS {
             let excess = dot_mins(pairs, tile.pairs(first + t, F::SUB_LEN));
-            let excess = _mm256_sll_epi32(excess, _mm_cvtsi32_si128(offset_k::<F>().trailing_zeros() as i32));
+            let excess =
+                _mm256_sll_epi32(excess, _mm_cvtsi32_si128(offset_k::<S, F>().trailing_zeros() as i32));
             sums[t] = _mm256_sub_epi32(zero, excess);
         }
     }
@@ -156,14 +162,21 @@ fn multiply_k<S: Sums, F: KQuant>(
     }
 }
 
+/// Adds 128 to signed bytes.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn flip_top_bits(q: __m256i) -> __m256i {
+    _mm256_xor_si256(q, _mm256_set1_epi8(-128))
+}
+
 /// What is added to a value in the strip.
-const fn offset_k<F: KQuant>() -> u8 {
-    if F::BITS == 8 { 128 } else { F::OFFSET }
+const fn offset_k<S: Sums, F: KQuant>() -> u8 {
+    if F::BITS == 8 && S::UNSIGNED { 128 } else { F::OFFSET }
 }
 
 /// The same.
-const fn offset_32<F: Quant32>() -> u8 {
-    if F::BITS == 8 { 128 } else { F::OFFSET }
+const fn offset_32<S: Sums, F: Quant32>() -> u8 {
+    if F::BITS == 8 && S::UNSIGNED { 128 } else { F::OFFSET }
 }
 
 /// Registers of an unpacked block of 32: values, d, m.
@@ -189,7 +202,7 @@ pub(super) fn tile_32<S: Sums, F: Quant32>(
             let mut rows = Rows::new(&w, g * ROWS);
             rows.skip(first * F::FORMAT.block_bytes());
             // SAFETY: this function has the features, and the rows have `n` blocks from there.
-            unsafe { unpack_32::<F>(&rows, n, lines) };
+            unsafe { unpack_32::<S, F>(&rows, n, lines) };
         }
         for (i, tile) in tiles.chunks_exact(n_pairs).enumerate() {
             let t = i * TILE_TOKENS;
@@ -220,12 +233,13 @@ pub(super) fn tile_32<S: Sums, F: Quant32>(
 /// # Safety
 /// As [`Quant32::quants`]; the rows have that many blocks.
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn unpack_32<F: Quant32>(rows: &Rows, n: usize, lines: &mut [__m256i]) {
+unsafe fn unpack_32<S: Sums, F: Quant32>(rows: &Rows, n: usize, lines: &mut [__m256i]) {
     let mut heads = Heads32::ZERO;
+    let mut quants = [[_mm256_setzero_si256(); ROWS]; 2];
     for b in (0..n).step_by(2) {
         let blocks = two_blocks(b, n, F::FORMAT.block_bytes());
-        let mut quants = [[_mm256_setzero_si256(); ROWS]; 2];
         for i in 0..ROWS {
+            rows.prefetch_at(i, b * F::FORMAT.block_bytes(), 2 * F::FORMAT.block_bytes());
             let blocks = at_each(rows.ptr(i), blocks);
             // SAFETY: promised by the caller; `two_blocks` stays among them.
             let q = unsafe {
@@ -233,8 +247,7 @@ unsafe fn unpack_32<F: Quant32>(rows: &Rows, n: usize, lines: &mut [__m256i]) {
                 F::quants(blocks)
             };
             for h in 0..2 {
-                quants[h][i] =
-                    if F::BITS == 8 { _mm256_xor_si256(q[h], _mm256_set1_epi8(-128)) } else { q[h] };
+                quants[h][i] = if offset_32::<S, F>() == 128 { flip_top_bits(q[h]) } else { q[h] };
             }
         }
         let [lo, hi] = [transpose8(&quants[0]), transpose8(&quants[1])];
@@ -261,7 +274,7 @@ fn multiply_32<S: Sums, F: Quant32>(
     let heads = &tile.heads[half];
     let mut sums = [_mm256_setzero_si256(); TURNS];
     for t in 0..TURNS {
-        sums[t] = _mm256_set1_epi32(start(offset_32::<F>(), heads.starts[first + t]));
+        sums[t] = _mm256_set1_epi32(start(offset_32::<S, F>(), heads.starts[first + t]));
     }
     let x: &[[i32; 16]; TURNS] = tile.qs[first..].first_chunk().expect("tokens of the tile");
     // SAFETY: `S` is for this CPU.

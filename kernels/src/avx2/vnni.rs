@@ -8,8 +8,8 @@ use std::arch::x86_64::*;
 
 /// How products are added up.
 pub(super) trait Sums {
-    /// Whether [`Sums::dot`] is exact for any unsigned byte, not only for those below 64.
-    const ANY_BYTE: bool;
+    /// Whether [`Sums::dot`] takes weights of 8 bits as unsigned ones; otherwise those are signed.
+    const UNSIGNED: bool;
 
     /// `sums + Σ w·x` of eight rows and `T` tokens, for four values a register of `w`, all below `2^bits`; those of token `t` are
     /// `x[t][at..]`.
@@ -29,9 +29,10 @@ pub(super) trait Sums {
 pub(super) struct Maddubs;
 
 impl Sums for Maddubs {
-    const ANY_BYTE: bool = false;
+    const UNSIGNED: bool = false;
 
-    /// Pairs of products of `bits` by 7 bits are summed in 16 bits for as long as they fit.
+    /// Pairs of products of `bits` by 7 bits are summed in 16 bits for as long as they fit. With signed weights it is `|w| · (±x)`: two
+    /// products of 128 by 127 fit.
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn dot<const T: usize>(
@@ -45,8 +46,11 @@ impl Sums for Maddubs {
         for first in (0..w.len()).step_by(fit) {
             let mut words = [_mm256_setzero_si256(); T];
             for (i, w) in w.iter().enumerate().skip(first).take(fit) {
+                let unsigned = if bits == 8 { _mm256_abs_epi8(*w) } else { *w };
                 for t in 0..T {
-                    let products = _mm256_maddubs_epi16(*w, _mm256_set1_epi32(x[t][at + i]));
+                    let x = _mm256_set1_epi32(x[t][at + i]);
+                    let x = if bits == 8 { _mm256_sign_epi8(x, *w) } else { x };
+                    let products = _mm256_maddubs_epi16(unsigned, x);
                     words[t] = if i == first { products } else { _mm256_add_epi16(words[t], products) };
                 }
             }
@@ -65,7 +69,7 @@ macro_rules! vnni {
         pub(super) struct $name;
 
         impl Sums for $name {
-            const ANY_BYTE: bool = true;
+            const UNSIGNED: bool = true;
 
             #[inline]
             #[target_feature(enable = "avx2,fma,f16c")]

@@ -33,44 +33,39 @@ pub(super) trait Quant32 {
     unsafe fn quants(blocks: [*const u8; 4]) -> [__m512i; 2];
 }
 
-/// `d` and `m` of four blocks of sixteen rows, gathered as halves: `[block][row]`.
+/// The first four bytes of four blocks of sixteen rows, `[block][row]`: `d`, then `m` where there is one.
 #[derive(Clone, Copy)]
-pub(super) struct Heads32 {
-    d: [[u16; ROWS]; 4],
-    m: [[u16; ROWS]; 4],
-}
+pub(super) struct Heads32([[u32; ROWS]; 4]);
 
 impl Heads32 {
-    pub(super) const ZERO: Heads32 = Heads32 { d: [[0; ROWS]; 4], m: [[0; ROWS]; 4] };
+    pub(super) const ZERO: Heads32 = Heads32([[0; ROWS]; 4]);
 
     /// Takes those of one row's blocks.
     ///
     /// # Safety
-    /// Whole blocks of the format are readable at the addresses.
+    /// Whole blocks of a format are readable at the addresses.
     #[inline(always)]
-    pub(super) unsafe fn take<F: Quant32>(&mut self, row: usize, blocks: [*const u8; 4]) {
+    pub(super) unsafe fn take(&mut self, row: usize, blocks: [*const u8; 4]) {
         for j in 0..4 {
-            let halves = blocks[j].cast::<u16>();
             // SAFETY: a block is at least 18 bytes.
-            unsafe {
-                self.d[j][row] = halves.read_unaligned();
-                if F::HAS_MIN {
-                    self.m[j][row] = halves.add(1).read_unaligned();
-                }
-            }
+            self.0[j][row] = unsafe { blocks[j].cast::<u32>().read_unaligned() };
         }
     }
 
-    /// `d` and `m` of block `j`: lane `i` is row `i`.
+    /// `d` and `m` of block `j`: lane `i` is row `i`. (Where there is no `m`, it is whatever follows `d`.)
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
     pub(super) fn block(&self, j: usize) -> [__m512; 2] {
-        // SAFETY: twice 32 bytes.
-        let (d, m) = unsafe {
-            (_mm256_loadu_si256(self.d[j].as_ptr().cast()), _mm256_loadu_si256(self.m[j].as_ptr().cast()))
-        };
-        [_mm512_cvtph_ps(d), _mm512_cvtph_ps(m)]
+        let heads = dwords(&self.0[j]);
+        [low_f16(heads), high_f16(heads)]
     }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
+fn dwords(v: &[u32; 16]) -> __m512i {
+    // SAFETY: 64 bytes.
+    unsafe { _mm512_loadu_si512(v.as_ptr().cast()) }
 }
 
 /// Byte offsets of blocks `first..first + 4`; past the last of `n_blocks`, that of the last one.
@@ -128,7 +123,7 @@ fn dot<F: Quant32, const M: usize>(
                     let blocks = at_each(rows.ptr(4 * g + i), blocks);
                     // SAFETY: this function has the features, and a row has those blocks.
                     let [lo, hi] = unsafe {
-                        heads.take::<F>(4 * g + i, blocks);
+                        heads.take(4 * g + i, blocks);
                         F::quants(blocks)
                     };
                     for t in 0..M {

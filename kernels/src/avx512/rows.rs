@@ -51,11 +51,19 @@ impl Rows {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
     pub(super) fn prefetch(&self, i: usize, bytes: usize) {
+        self.prefetch_at(i, 0, bytes);
+    }
+
+    /// The same `at` bytes further on.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
+    pub(super) fn prefetch_at(&self, i: usize, at: usize, bytes: usize) {
+        let at = self.at + at;
         let ask = |at: usize| _mm_prefetch::<_MM_HINT_T0>(self.row[i].wrapping_add(at).cast());
-        if self.at == 0 {
+        if at == 0 {
             (0..EARLY_BYTES).step_by(64).for_each(|line| ask(ROWS * self.row_bytes + line));
         }
-        let ahead = self.at + PREFETCH_BYTES;
+        let ahead = at + PREFETCH_BYTES;
         let below = if ahead < self.row_bytes { 0 } else { (ROWS - 1) * self.row_bytes };
         (0..bytes).step_by(64).for_each(|line| ask(ahead + below + line));
     }

@@ -42,6 +42,7 @@ pub(super) fn tile_k<F: KQuant>(
     const CHUNK: usize = TILE_CHUNK / 256;
     let n_blocks = x.k / 256;
     let tiles = x.tiles_k();
+    let mut quants = [[_mm512_setzero_si512(); ROWS]; 4];
     for first in (0..n_blocks).step_by(CHUNK) {
         let n = CHUNK.min(n_blocks - first);
         let group_lines = n * LinesK::<F>::BLOCK;
@@ -52,7 +53,7 @@ pub(super) fn tile_k<F: KQuant>(
             rows.skip(first * F::FORMAT.block_bytes());
             for lines in lines.chunks_exact_mut(LinesK::<F>::BLOCK) {
                 // SAFETY: this function has the features, and the rows have that block.
-                unsafe { unpack_k::<F>(&rows, lines) };
+                unsafe { unpack_k::<F>(&rows, lines, &mut quants) };
                 rows.skip(F::FORMAT.block_bytes());
             }
         }
@@ -84,16 +85,16 @@ pub(super) fn tile_k<F: KQuant>(
     }
 }
 
-/// Unpacks a block of each of sixteen rows.
+/// Unpacks a block of each of sixteen rows; `quants` is room.
 ///
 /// # Safety
 /// As [`KQuant::heads`].
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
-unsafe fn unpack_k<F: KQuant>(rows: &Rows, lines: &mut [__m512i]) {
+unsafe fn unpack_k<F: KQuant>(rows: &Rows, lines: &mut [__m512i], quants: &mut [[__m512i; ROWS]; 4]) {
     // SAFETY: promised by the caller.
     let heads = unsafe { F::heads(rows) };
-    let mut quants = [[_mm512_setzero_si512(); ROWS]; 4];
     for i in 0..ROWS {
+        rows.prefetch(i, F::FORMAT.block_bytes());
         // SAFETY: promised by the caller.
         let q = unsafe { F::quants(rows.ptr(i)) };
         for v in 0..4 {
@@ -237,14 +238,15 @@ pub(super) fn tile_32<F: Quant32>(
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
 pub(super) unsafe fn unpack_32<F: Quant32>(rows: &Rows, n: usize, lines: &mut [__m512i]) {
     let mut heads = Heads32::ZERO;
+    let mut quants = [[_mm512_setzero_si512(); ROWS]; 2];
     for b in (0..n).step_by(4) {
         let blocks = four_blocks(b, n, F::FORMAT.block_bytes());
-        let mut quants = [[_mm512_setzero_si512(); ROWS]; 2];
         for i in 0..ROWS {
+            rows.prefetch_at(i, b * F::FORMAT.block_bytes(), 4 * F::FORMAT.block_bytes());
             let blocks = at_each(rows.ptr(i), blocks);
             // SAFETY: promised by the caller; `four_blocks` stays among them.
             let [lo, hi] = unsafe {
-                heads.take::<F>(i, blocks);
+                heads.take(i, blocks);
                 F::quants(blocks)
             };
             (quants[0][i], quants[1][i]) = (lo, hi);

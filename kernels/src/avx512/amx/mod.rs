@@ -10,6 +10,9 @@ use super::dot_32::Quant32;
 use super::dot_k::KQuant;
 use super::*;
 
+/// Tokens from which tile registers pay: they take sixteen in any case, and weights cost more to unpack for them.
+const MIN_TOKENS: usize = 9;
+
 /// Bytes of scratch for a strip of [`TILE_STRIP_ROWS`](crate::matmul::TILE_STRIP_ROWS) rows of `k` weights.
 pub(crate) const fn scratch_bytes(k: usize) -> usize {
     let (k_quants, of_32) = (tile_k::scratch_bytes(k), tile_32::scratch_bytes(k));
@@ -47,7 +50,12 @@ unsafe fn tile_k<F: KQuant>(
     scratch: &mut StripScratch,
 ) {
     // SAFETY: promised by the caller.
-    unsafe { tile_k::tile_k::<F>(w, quantized(x), y, scratch) }
+    unsafe {
+        match x.m() {
+            ..MIN_TOKENS => tile::tile_k::<F>(w, quantized(x), y, scratch),
+            _ => tile_k::tile_k::<F>(w, quantized(x), y, scratch),
+        }
+    }
 }
 
 /// A [`StripFn`](crate::dispatch::StripFn): the caller has the features.
@@ -58,5 +66,10 @@ unsafe fn tile_32<F: Quant32>(
     scratch: &mut StripScratch,
 ) {
     // SAFETY: promised by the caller.
-    unsafe { tile_32::tile_32::<F>(w, quantized(x), y, scratch) }
+    unsafe {
+        match x.m() {
+            ..MIN_TOKENS => tile::tile_32::<F>(w, quantized(x), y, scratch),
+            _ => tile_32::tile_32::<F>(w, quantized(x), y, scratch),
+        }
+    }
 }

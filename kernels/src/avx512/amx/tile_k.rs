@@ -68,6 +68,7 @@ pub(super) unsafe fn tile_k<F: KQuant>(
     let registers = unsafe { Registers::new(&SHAPES) };
     let n_blocks = x.k / 256;
     let tiles = x.tiles_k();
+    let mut quants = [[_mm512_setzero_si512(); ROWS]; 4];
     let n_groups = w.n_rows().div_ceil(ROWS);
     for first in (0..n_blocks).step_by(CHUNK) {
         let n = CHUNK.min(n_blocks - first);
@@ -79,7 +80,7 @@ pub(super) unsafe fn tile_k<F: KQuant>(
             rows.skip(first * F::FORMAT.block_bytes());
             for lines in lines.chunks_exact_mut(Lines::<F>::BLOCK) {
                 // SAFETY: this function has the features, and the rows have that block.
-                unsafe { unpack::<F>(&rows, lines) };
+                unsafe { unpack::<F>(&rows, lines, &mut quants) };
                 rows.skip(F::FORMAT.block_bytes());
             }
         }
@@ -112,16 +113,16 @@ pub(super) unsafe fn tile_k<F: KQuant>(
     }
 }
 
-/// Unpacks a block of each of sixteen rows.
+/// Unpacks a block of each of sixteen rows; `quants` is room.
 ///
 /// # Safety
 /// As [`KQuant::heads`].
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
-unsafe fn unpack<F: KQuant>(rows: &Rows, lines: &mut [__m512i]) {
+unsafe fn unpack<F: KQuant>(rows: &Rows, lines: &mut [__m512i], quants: &mut [[__m512i; ROWS]; 4]) {
     // SAFETY: promised by the caller.
     let Heads { d, dmin, scales, mins } = unsafe { F::heads(rows) };
-    let mut quants = [[_mm512_setzero_si512(); ROWS]; 4];
     for i in 0..ROWS {
+        rows.prefetch(i, F::FORMAT.block_bytes());
         // SAFETY: promised by the caller.
         let q = unsafe { F::quants(rows.ptr(i)) };
         for v in 0..4 {
