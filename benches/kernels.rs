@@ -4,6 +4,7 @@
 //! cargo bench --bench kernels                    all of it, some minutes
 //! cargo bench --bench kernels -- dot/Q4_K        one format's products with one row of activations
 //! BENCH_THREADS=8 cargo bench --bench kernels    that many threads where threads matter
+//! BENCH_FILE=model.gguf cargo bench --bench kernels -- limits    also how fast all threads read this file where it is mapped
 //! ```
 //!
 //! - `dot/FORMAT/ISA/{cache,memory}`: one row of activations. Bytes of weights a second: on one thread with a matrix that stays in
@@ -27,9 +28,9 @@ use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput};
 
 /// Weights in a row.
 const K: usize = 4096;
-/// A matrix that stays in a core's second-level cache, and one that no cache holds.
+/// A matrix that stays in a core's second-level cache, and one that few caches hold.
 const CACHE_BYTES: usize = 512 << 10;
-const MEMORY_BYTES: usize = 256 << 20;
+const MEMORY_BYTES: usize = 1 << 30;
 /// Activation rows, and weight rows, of a tiled product.
 const TILE_ROWS: usize = 64;
 const TILE_WEIGHT_ROWS: usize = 2048;
@@ -53,7 +54,16 @@ fn main() {
         group.throughput(Throughput::Bytes(bytes as u64));
         let name = if bytes == CACHE_BYTES { "cache" } else { "memory" };
         group.bench_function(BenchmarkId::new("read", name), |b| {
-            b.iter(|| bench.team.together(|| limits::read(&bench.team, &data)))
+            b.iter(|| bench.team.together(|| limits::read(&bench.team, bytemuck::cast_slice(&data))))
+        });
+    }
+    if let Some(path) = std::env::var_os("BENCH_FILE") {
+        let file = std::fs::File::open(path).expect("BENCH_FILE can be read");
+        // SAFETY: nobody changes the file while it is measured.
+        let data = unsafe { memmap2::Mmap::map(&file) }.expect("BENCH_FILE can be mapped");
+        group.throughput(Throughput::Bytes(data.len() as u64));
+        group.bench_function("read/file", |b| {
+            b.iter(|| all.team.together(|| limits::read(&all.team, &data)))
         });
     }
     for isa in Isa::available() {

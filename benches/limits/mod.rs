@@ -8,18 +8,18 @@ use bise_kernels::{Isa, Team};
 pub const ROUNDS: u64 = 10_000;
 /// Accumulators of a round: more than an instruction's latency times the units that can take it.
 const ACCUMULATORS: u64 = 12;
-/// Words of a task of [`read`]: 128 KiB.
-const CHUNK: usize = 16 << 10;
+/// Bytes of a task of [`read`].
+const CHUNK: usize = 128 << 10;
 
 /// The sum of `data`, which all of it had to be read for.
-pub fn read(team: &Team, data: &[u64]) -> u64 {
+pub fn read(team: &Team, data: &[u8]) -> u64 {
     let sum = AtomicU64::new(0);
     team.run(data.len().div_ceil(CHUNK), |task, _| {
         let mut lanes = [0u64; 16];
         let chunk = &data[task * CHUNK..data.len().min((task + 1) * CHUNK)];
-        for words in chunk.as_chunks::<16>().0 {
-            for (lane, word) in lanes.iter_mut().zip(words) {
-                *lane = lane.wrapping_add(*word);
+        for words in chunk.as_chunks::<128>().0 {
+            for (lane, word) in lanes.iter_mut().zip(words.as_chunks::<8>().0) {
+                *lane = lane.wrapping_add(u64::from_ne_bytes(*word));
             }
         }
         sum.fetch_add(lanes.into_iter().fold(0, u64::wrapping_add), Relaxed);
@@ -43,6 +43,9 @@ pub fn ops(isa: Isa, rounds: u64) -> Option<u64> {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as above.
         Isa::Avx512Vnni => unsafe { x86::avx512_vnni(rounds) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
+        Isa::Amx => unsafe { amx::amx(rounds) },
         #[cfg(target_arch = "aarch64")]
         // SAFETY: as above.
         Isa::NeonDotprod => unsafe { arm::dotprod(rounds) },
@@ -157,6 +160,58 @@ mod x86 {
         "vpdpbusd zmm10, zmm14, zmm15",
         "vpdpbusd zmm11, zmm14, zmm15"
     );
+}
+
+#[cfg(target_arch = "x86_64")]
+mod amx {
+    use std::arch::asm;
+
+    /// `ldtilecfg`'s memory: the first palette, and eight registers of 16 rows of 64 bytes.
+    #[repr(C, align(64))]
+    struct Shapes([u8; 64]);
+    static SHAPES: Shapes = {
+        let mut shapes = [0; 64];
+        shapes[0] = 1;
+        let mut t = 0;
+        while t < 8 {
+            (shapes[16 + 2 * t], shapes[48 + t]) = (64, 16);
+            t += 1;
+        }
+        Shapes(shapes)
+    };
+
+    /// Twelve products of tile registers, on six sums.
+    ///
+    /// # Safety
+    /// The CPU has AMX, and the system lets this process use it.
+    pub unsafe fn amx(rounds: u64) -> u64 {
+        // SAFETY: the caller vouches for the instructions; only tile registers change, which nothing else uses.
+        unsafe {
+            asm!(
+                "ldtilecfg [{shapes}]",
+                "2:",
+                "tdpbssd tmm0, tmm6, tmm7",
+                "tdpbssd tmm1, tmm6, tmm7",
+                "tdpbssd tmm2, tmm6, tmm7",
+                "tdpbssd tmm3, tmm6, tmm7",
+                "tdpbssd tmm4, tmm6, tmm7",
+                "tdpbssd tmm5, tmm6, tmm7",
+                "tdpbssd tmm0, tmm6, tmm7",
+                "tdpbssd tmm1, tmm6, tmm7",
+                "tdpbssd tmm2, tmm6, tmm7",
+                "tdpbssd tmm3, tmm6, tmm7",
+                "tdpbssd tmm4, tmm6, tmm7",
+                "tdpbssd tmm5, tmm6, tmm7",
+                "dec {rounds}",
+                "jnz 2b",
+                "tilerelease",
+                shapes = in(reg) &SHAPES,
+                rounds = inout(reg) rounds.max(1) => _,
+                options(readonly, nostack),
+            );
+        }
+        16 * 16 * 64
+    }
 }
 
 #[cfg(target_arch = "aarch64")]

@@ -9,7 +9,7 @@ use bise_kernels::{ActivationBuffer, StripScratch, Team, matmul};
 use crate::config::MistralConfig;
 
 /// Rows that pass through a feed-forward together: its width is several times that of anything else, and its buffers would be too.
-pub(crate) const FFN_ROWS: usize = 128;
+pub(crate) const FFN_ROWS: usize = 256;
 
 /// The buffers of a forward pass over up to `n_rows` tokens. All matrices are row-major, one row a token.
 pub struct Scratch {

@@ -123,14 +123,14 @@ fn smollm2_is_as_near_to_f32_as_8_bit_activations_allow() {
     assert!(noise < 1.25 * NOISE, "{noise}");
 }
 
-/// How many prompts go on as in llama.cpp, which rounds activations to 8 bits in its own way.
+/// 9 of 10 prompts go on as in llama.cpp, which rounds activations to 8 bits in its own way, and where one does not, the first
+/// difference is no larger than the noise of both explains.
 ///
-/// 9 of 10 were asked for, and are not asserted: llama.cpp b11434 gives the answers of `greedy.json` on 4 of 10 prompts from
-/// the same weights in f32, on 5 with `-fa off`, on 6 with keys and values in f32; its noise is 0.163. What is asserted
-/// is that no first difference is larger than the noise of both explains.
+/// Not met yet: 5 do. llama.cpp b11434 itself gives the answers of `greedy.json` on 4 of 10 prompts from the same weights in f32, on 5
+/// with `-fa off`, on 6 with keys and values in f32; its noise is 0.163.
 #[test]
 #[ignore = "needs BISE_MODELS"]
-fn smollm2_differs_from_llama_cpp_by_the_noise_of_both() {
+fn smollm2_goes_on_as_llama_cpp_does() {
     let mut session = session(&file());
     let cases = cases(include_str!("greedy.json"));
     let mut n_equal = 0;
@@ -153,5 +153,6 @@ fn smollm2_differs_from_llama_cpp_by_the_noise_of_both() {
         );
         assert!(here + there < 3.0 * std::f64::consts::SQRT_2 * NOISE, "{:?}", case.prompt);
     }
-    println!("{n_equal} of {} prompts go on alike (9 were asked for)", cases.len());
+    println!("{n_equal} of {} prompts go on alike", cases.len());
+    assert!(n_equal >= 9, "{n_equal} alike");
 }
