@@ -62,9 +62,8 @@ fn main() {
         // SAFETY: nobody changes the file while it is measured.
         let data = unsafe { memmap2::Mmap::map(&file) }.expect("BENCH_FILE can be mapped");
         group.throughput(Throughput::Bytes(data.len() as u64));
-        group.bench_function("read/file", |b| {
-            b.iter(|| all.team.together(|| limits::read(&all.team, &data)))
-        });
+        group
+            .bench_function("read/file", |b| b.iter(|| all.team.together(|| limits::read(&all.team, &data))));
     }
     for isa in Isa::available() {
         if let Some(ops) = limits::ops(isa, 1) {

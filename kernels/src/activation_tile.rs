@@ -10,6 +10,7 @@ use crate::{CacheLine, Team};
 pub const TILE_TOKENS: usize = 32;
 
 /// Weights of a row that are unpacked at a time, so that a strip of 64 rows stays in the second cache however long its rows are.
+#[cfg(target_arch = "x86_64")]
 pub(crate) const TILE_CHUNK: usize = 4096;
 
 /// A block of 256 activations of each token of a tile. Missing tokens of a last tile have zeros for values.
@@ -157,6 +158,7 @@ pub(crate) fn sums_of_32(sums: &[i16; 16]) -> [i32; 4] {
 
 /// The sums of a block of 256 activations over sub-blocks of 16 or 32, two to a dword; for sub-blocks of 32 the last four are 0.
 #[inline(always)]
+#[cfg(target_arch = "x86_64")]
 pub(crate) fn pairs_of_sums(sums: &[i16; 16], sub_len: usize) -> [i32; 8] {
     if sub_len == 16 {
         return bytemuck::cast(*sums);

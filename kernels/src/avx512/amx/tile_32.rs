@@ -7,8 +7,8 @@
 //! acc = fma(f32(Σ x),   m · dx, acc)      where the format has a minimum
 //! ```
 //!
-//! Four registers hold the sums of four blocks of 16 tokens with 16 rows, 4 and 5 take turns with the weights, 6 and 7 with the
-//! activations; a token's `acc` stays in a vector register.
+//! Registers 0 and 1 are the sums of 16 tokens with 16 rows for two blocks, 4 and 5 their weights, 6 and 7 their activations. While they
+//! multiply, the vector units scale and add the two blocks before; a token's `acc` stays in a vector register.
 
 use std::arch::x86_64::*;
 

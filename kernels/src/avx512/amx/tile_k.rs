@@ -94,19 +94,17 @@ pub(super) unsafe fn tile_k<F: KQuant>(
                 for (i, acc) in acc.iter_mut().enumerate() {
                     *acc = [_mm512_setzero_ps(); GROUPS];
                     if first > 0 {
-                        groups
-                            .clone()
-                            .zip(acc)
-                            .for_each(|(g, acc)| *acc = load_rows(&y.row(t + i)[g * ROWS..]));
+                        for (g, acc) in groups.clone().zip(acc) {
+                            *acc = load_rows(&y.row(t + i)[g * ROWS..]);
+                        }
                     }
                 }
                 let tile = |i: usize, b: usize| &tiles[i * n_blocks + first + b];
                 multiply::<F>(&registers, lines, n, tile, acc);
                 for (i, acc) in acc.iter().enumerate() {
-                    groups
-                        .clone()
-                        .zip(acc)
-                        .for_each(|(g, acc)| store_rows(&mut y.row(t + i)[g * ROWS..], *acc));
+                    for (g, acc) in groups.clone().zip(acc) {
+                        store_rows(&mut y.row(t + i)[g * ROWS..], *acc);
+                    }
                 }
             }
         }
