@@ -16,7 +16,7 @@ const MAX_SIGNS: usize = 1000;
 
 /// What a template may spend. A unit is an instruction, or 64 bytes of text made, so this bounds the time, the memory
 /// and the length of the prompt alike. Published templates need about a hundred units a message.
-const FUEL: u64 = 500_000;
+const FUEL: u64 = 1_000_000;
 const FUEL_PER_MESSAGE: u64 = 10_000;
 /// Times a message may be copied: one unit a byte is 64 copies.
 const FUEL_PER_BYTE: u64 = 1;
@@ -394,7 +394,7 @@ mod tests {
     #[test]
     fn deep_values_are_dropped_safely() {
         let deep =
-            "{% set ns = namespace(x=[]) %}{% for i in range(50000) %}{% set ns.x = [ns.x] %}{% endfor %}ok";
+            "{% set ns = namespace(x=[]) %}{% for i in range(90000) %}{% set ns.x = [ns.x] %}{% endfor %}ok";
         assert_eq!(run(deep, &[]).unwrap().text, "ok");
     }
 

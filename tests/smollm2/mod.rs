@@ -15,6 +15,9 @@ use super::{argmax, models};
 /// rounding before every matrix: 0.156. Any other noise, be it the order of a sum, draws these errors anew.
 const NOISE: f64 = 0.16;
 
+/// How far ahead a token may be and still be a near tie between two engines.
+const NEAR_TIE: f64 = 0.1;
+
 /// A model's answers to the ten prompts.
 struct Case {
     prompt: String,
@@ -124,22 +127,23 @@ fn smollm2_is_as_near_to_f32_as_8_bit_activations_allow() {
 }
 
 /// 9 of 10 prompts go on as in llama.cpp, which rounds activations to 8 bits in its own way, and where one does not, the first
-/// difference is no larger than the noise of both explains.
+/// difference is a near tie in both.
 ///
-/// Not met yet: 5 do. llama.cpp b11434 itself gives the answers of `greedy.json` on 4 of 10 prompts from the same weights in f32, on 5
+/// Not met yet: 5 go on so, and the first differences are up to 0.125 here and 0.26 there. llama.cpp b11434 itself gives the answers of `greedy.json` on 4 of 10 prompts from the same weights in f32, on 5
 /// with `-fa off`, on 6 with keys and values in f32; its noise is 0.163.
 #[test]
 #[ignore = "needs BISE_MODELS"]
 fn smollm2_goes_on_as_llama_cpp_does() {
     let mut session = session(&file());
     let cases = cases(include_str!("greedy.json"));
-    let mut n_equal = 0;
+    let (mut n_equal, mut n_far) = (0, 0);
     for case in &cases {
         let mut first = None;
         follow(&mut session, case, |i, logits| {
             let (ours, theirs) = (argmax(logits), case.tokens[i]);
             if ours != theirs && first.is_none() {
                 let ahead = f64::from(logits[ours as usize] - logits[theirs as usize]);
+                n_far += usize::from(ahead >= NEAR_TIE || case.margins[i] >= NEAR_TIE);
                 first = Some((i, ours, theirs, ahead, case.margins[i]));
             }
         });
@@ -154,5 +158,5 @@ fn smollm2_goes_on_as_llama_cpp_does() {
         assert!(here + there < 3.0 * std::f64::consts::SQRT_2 * NOISE, "{:?}", case.prompt);
     }
     println!("{n_equal} of {} prompts go on alike", cases.len());
-    assert!(n_equal >= 9, "{n_equal} alike");
+    assert!(n_equal >= 9 && n_far == 0, "{n_equal} alike, {n_far} differ by more than a near tie");
 }

@@ -64,18 +64,24 @@ impl Registers {
     }
 
     /// Register `T` = as many of the rows as it has, and of each as many bytes.
+    ///
+    /// # Panics
+    /// Where there are fewer.
     #[inline(always)]
     pub(super) fn load<const T: u8>(&self, rows: &[[u8; TILE_BYTES]]) {
         self.load_after::<T>(rows, 0);
     }
 
     /// The same from byte `at` of each row on.
+    ///
+    /// # Panics
+    /// Where fewer rows or bytes are there.
     #[inline(always)]
     pub(super) fn load_after<const T: u8>(&self, rows: &[[u8; TILE_BYTES]], at: usize) {
-        debug_assert!(rows.len() >= self.0.rows[T as usize] as usize);
-        debug_assert!(at + self.0.row_bytes[T as usize] as usize <= TILE_BYTES);
+        assert!(rows.len() >= self.0.rows[T as usize] as usize);
+        assert!(at + self.0.row_bytes[T as usize] as usize <= TILE_BYTES);
         let (p, stride) = (rows.as_ptr().wrapping_byte_add(at), TILE_BYTES);
-        // SAFETY: the rows are there, and only a register changes.
+        // SAFETY: the rows were just seen to be there, and only a register changes.
         unsafe {
             asm!("tileloadd tmm{t}, [{p} + {stride}*1]", t = const T, p = in(reg) p, stride = in(reg) stride,
                 options(readonly, nostack, preserves_flags));
