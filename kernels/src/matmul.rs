@@ -9,8 +9,20 @@ pub const TILE_MIN_ROWS: usize = 5;
 /// Weight rows of a strip that is unpacked: its scratch stays in L2 while the activations pass by.
 pub const TILE_STRIP_ROWS: usize = 64;
 
-/// Bytes of weights in a task when there are few activation rows: small enough to share evenly, large enough to stream.
-const DOT_STRIP_BYTES: usize = 128 << 10;
+/// Bytes of weights in a task when there are few activation rows: each of its sixteen lanes reads a stretch of 64 KB.
+const DOT_STRIP_BYTES: usize = 1 << 20;
+
+/// Activation rows up to which a strip's weight rows are dealt out to lanes: from there on, storing sums apart costs more than it brings.
+const DEAL_MAX_ROWS: usize = 16;
+
+/// The groups of `lanes` weight rows that a strip of `n_rows` is taken in: the first row of each, and how far apart its rows lie.
+///
+/// Neighbours in the lanes of a register are as many short streams, two in a page, which neither the hardware's guesses nor its search for
+/// the addresses of pages keep up with. Where memory is the limit, rows are dealt out so that each lane reads one long stretch.
+pub(crate) fn deal(n_rows: usize, lanes: usize, m: usize) -> impl Iterator<Item = (usize, usize)> + Clone {
+    let n_groups = n_rows.div_ceil(lanes);
+    (0..n_groups).map(move |g| if m <= DEAL_MAX_ROWS { (g, n_groups) } else { (g * lanes, 1) })
+}
 
 /// One matrix of a [`matmul`], and where its product goes: `y [m, n_rows]`.
 pub struct Product<'a> {
@@ -84,8 +96,10 @@ impl<'a> Strip<'a> {
         let rows = if tiled {
             TILE_STRIP_ROWS
         } else {
-            let fair_share = (n_rows / (2 * n_threads)).next_multiple_of(16);
-            (DOT_STRIP_BYTES / p.w.row_bytes().max(1)).next_multiple_of(16).min(fair_share).max(16)
+            // As many for each thread, so that all are done at the same time, and two at least, as one may be held up. Lanes an odd number
+            // of rows apart do not meet in the same sets of the cache.
+            let n_strips = p.w.bytes().len().div_ceil(DOT_STRIP_BYTES).max(2 * n_threads);
+            16 * (n_rows.div_ceil(16 * n_strips.next_multiple_of(n_threads)) | 1)
         };
         Strip { w: p.w, y: Output(p.y.as_mut_ptr()), rows, n_tasks: n_rows.div_ceil(rows) }
     }

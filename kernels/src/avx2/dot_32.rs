@@ -16,6 +16,7 @@ use std::arch::x86_64::*;
 
 use super::rows::*;
 use crate::activations::QuantizedRows;
+use crate::matmul::deal;
 use crate::{Format, OutStrip, QuantMatrix};
 
 /// How a format in blocks of 32 is taken apart.
@@ -112,8 +113,8 @@ fn dot<F: Quant32, const M: usize>(
     let block_bytes = F::FORMAT.block_bytes();
     let n_blocks = x.k / 32;
     let zero = _mm256_setzero_si256();
-    for r0 in (0..w.n_rows()).step_by(ROWS) {
-        let mut rows = Rows::new(&w, r0);
+    for (row, apart) in deal(w.n_rows(), ROWS, M) {
+        let mut rows = Rows::new(&w, row, apart);
         let mut acc = [_mm256_setzero_ps(); M];
         let mut heads = Heads32::ZERO;
         for b in (0..n_blocks).step_by(2) {
@@ -169,7 +170,7 @@ fn dot<F: Quant32, const M: usize>(
             rows.skip(2 * block_bytes);
         }
         for t in 0..M {
-            store_rows(&mut y.row(first + t)[r0..], acc[t]);
+            store_rows(y.row(first + t), row, apart, acc[t]);
         }
     }
 }

@@ -17,6 +17,7 @@ use std::arch::x86_64::*;
 use super::rows::*;
 use crate::activation_tile::pairs_of_sums;
 use crate::activations::QuantizedRows;
+use crate::matmul::deal;
 use crate::{Format, OutStrip, QuantMatrix};
 
 /// The scales of one block of each of eight rows: lane `i` is row `i`.
@@ -169,8 +170,8 @@ fn dot<F: KQuant, const M: usize>(
     let zero = _mm256_setzero_si256();
     // SAFETY: 16 bytes.
     let even_odd = unsafe { _mm_loadu_si128(EVEN_ODD[F::SUB_LEN / 32].as_ptr().cast()) };
-    for r0 in (0..w.n_rows()).step_by(ROWS) {
-        let mut rows = Rows::new(&w, r0);
+    for (row, apart) in deal(w.n_rows(), ROWS, M) {
+        let mut rows = Rows::new(&w, row, apart);
         let mut acc = [_mm256_setzero_ps(); M];
         for b in 0..n_blocks {
             // SAFETY: this function has the features, and rows have `n_blocks` blocks.
@@ -216,7 +217,7 @@ fn dot<F: KQuant, const M: usize>(
             rows.skip(block_bytes);
         }
         for t in 0..M {
-            store_rows(&mut y.row(first + t)[r0..], acc[t]);
+            store_rows(y.row(first + t), row, apart, acc[t]);
         }
     }
 }

@@ -10,34 +10,44 @@ pub(super) const ROWS: usize = 8;
 /// How far ahead of its use a row is asked for.
 const PREFETCH_BYTES: usize = 512;
 
-/// How much of a row is asked for eight rows before it: it lies in other pages, whose addresses take long to find.
-const EARLY_BYTES: usize = 256;
-
-/// Eight rows of a matrix, from some block on. Rows past the last one are the last one again: computed, never stored.
+/// Eight rows of a matrix, from some block on, as [`deal`](crate::matmul::deal) says.
 #[derive(Clone, Copy)]
 pub(super) struct Rows {
     /// Where each row starts.
     row: [*const u8; ROWS],
     /// Bytes from there to the next block.
     at: usize,
+    /// Bytes from there to what is asked for now.
+    ahead: usize,
     /// Bytes in a row.
     row_bytes: usize,
+    /// Bytes from the end of a row to the one that a lane reads after it.
+    gap: usize,
 }
 
 impl Rows {
-    /// Rows `first..first + 8` of `w`, `first` being one of its rows.
-    pub(super) fn new(w: &QuantMatrix<'_>, first: usize) -> Rows {
+    /// Rows `first`, `first + apart`, `first + 2·apart` and so on of `w`. In place of those past the last row, the last one: computed,
+    /// never stored.
+    pub(super) fn new(w: &QuantMatrix<'_>, first: usize, apart: usize) -> Rows {
         let mut row = [std::ptr::null(); ROWS];
         for i in 0..ROWS {
-            row[i] = w.row((first + i).min(w.n_rows() - 1)).as_ptr();
+            row[i] = w.row((first + i * apart).min(w.n_rows() - 1)).as_ptr();
         }
-        Rows { row, at: 0, row_bytes: w.row_bytes() }
+        let row_bytes = w.row_bytes();
+        let gap = if apart == 1 { (ROWS - 1) * row_bytes } else { 0 };
+        let mut rows = Rows { row, at: 0, ahead: 0, row_bytes, gap };
+        rows.skip(0);
+        rows
     }
 
     /// Goes `bytes` on in every row.
     #[inline(always)]
     pub(super) fn skip(&mut self, bytes: usize) {
         self.at += bytes;
+        self.ahead = self.at + PREFETCH_BYTES;
+        if self.ahead >= self.row_bytes {
+            self.ahead += self.gap;
+        }
     }
 
     /// The address of row `i`'s next block.
@@ -46,26 +56,13 @@ impl Rows {
         self.row[i].wrapping_add(self.at)
     }
 
-    /// Asks for the cache lines that come a while after row `i`'s next `bytes`; past the end of the row, for those of the row that will
-    /// take its place, eight rows below. (Memory answers the hardware's own guesses too late: eight rows are eight streams.)
+    /// Asks for the cache lines that come a while after row `i`'s next `bytes`, be it in the row that its lane reads next.
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     pub(super) fn prefetch(&self, i: usize, bytes: usize) {
-        self.prefetch_at(i, 0, bytes);
-    }
-
-    /// The same `at` bytes further on.
-    #[inline]
-    #[target_feature(enable = "avx2,fma,f16c")]
-    pub(super) fn prefetch_at(&self, i: usize, at: usize, bytes: usize) {
-        let at = self.at + at;
-        let ask = |at: usize| _mm_prefetch::<_MM_HINT_T0>(self.row[i].wrapping_add(at).cast());
-        if at == 0 {
-            (0..EARLY_BYTES).step_by(64).for_each(|line| ask(ROWS * self.row_bytes + line));
+        for line in (0..bytes).step_by(64) {
+            _mm_prefetch::<_MM_HINT_T0>(self.row[i].wrapping_add(self.ahead + line).cast());
         }
-        let ahead = at + PREFETCH_BYTES;
-        let below = if ahead < self.row_bytes { 0 } else { (ROWS - 1) * self.row_bytes };
-        (0..bytes).step_by(64).for_each(|line| ask(ahead + below + line));
     }
 
     /// Four consecutive dwords of each row: dword `j` of row `i` is lane `i` of register `j`.
@@ -181,20 +178,38 @@ pub(super) fn split_lanes(v: [__m256i; 4]) -> [[__m128i; 2]; 4] {
     unsafe { std::mem::transmute(v) }
 }
 
-/// The first eight values of `y`, or as many as there are; the rest 0.
+/// Values `first`, `first + apart`, `first + 2·apart` and so on of `y`; 0 in lanes past the last one.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn load_rows(y: &[f32]) -> __m256 {
-    // SAFETY: the mask has no more lanes than `y` has values.
-    unsafe { _mm256_maskload_ps(y.as_ptr(), mask(y.len())) }
+pub(super) fn load_rows(y: &[f32], first: usize, apart: usize) -> __m256 {
+    let y = &y[first..];
+    if apart == 1 {
+        // SAFETY: the mask has no more lanes than `y` has values.
+        return unsafe { _mm256_maskload_ps(y.as_ptr(), mask(y.len())) };
+    }
+    let mut lanes = [0.0; ROWS];
+    for (lane, y) in lanes.iter_mut().zip(y.iter().step_by(apart)) {
+        *lane = *y;
+    }
+    // SAFETY: 32 bytes.
+    unsafe { _mm256_loadu_ps(lanes.as_ptr()) }
 }
 
-/// Stores the lanes that are rows: the first of `y`, or as many as there are.
+/// Stores the lanes that are rows to values `first`, `first + apart`, `first + 2·apart` and so on of `y`.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn store_rows(y: &mut [f32], v: __m256) {
-    // SAFETY: the mask has no more lanes than `y` has values.
-    unsafe { _mm256_maskstore_ps(y.as_mut_ptr(), mask(y.len()), v) }
+pub(super) fn store_rows(y: &mut [f32], first: usize, apart: usize, v: __m256) {
+    let y = &mut y[first..];
+    if apart == 1 {
+        // SAFETY: the mask has no more lanes than `y` has values.
+        return unsafe { _mm256_maskstore_ps(y.as_mut_ptr(), mask(y.len()), v) };
+    }
+    let mut lanes = [0.0; ROWS];
+    // SAFETY: 32 bytes.
+    unsafe { _mm256_storeu_ps(lanes.as_mut_ptr(), v) };
+    for (lane, y) in lanes.iter().zip(y.iter_mut().step_by(apart)) {
+        *y = *lane;
+    }
 }
 
 /// The lanes below `n`.

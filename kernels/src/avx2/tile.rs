@@ -14,6 +14,7 @@ use super::rows::*;
 use super::vnni::Sums;
 use crate::activation_tile::{TILE_CHUNK, TILE_TOKENS, Tile32, TileK, carve};
 use crate::activations::QuantizedRows;
+use crate::matmul::deal;
 use crate::{OutStrip, QuantMatrix, StripScratch};
 
 /// Tokens whose sums take turns.
@@ -43,14 +44,15 @@ pub(super) fn tile_k<S: Sums, F: KQuant>(
     const CHUNK: usize = TILE_CHUNK / 256;
     let n_blocks = x.k / 256;
     let tiles = x.tiles_k();
+    let groups = deal(w.n_rows(), ROWS, x.m);
     let mut quants = [[_mm256_setzero_si256(); ROWS]; 8];
     for first in (0..n_blocks).step_by(CHUNK) {
         let n = CHUNK.min(n_blocks - first);
         let group_lines = n * LinesK::<F>::BLOCK;
         let mut room = scratch.bytes();
         let strip = carve::<__m256i>(&mut room, w.n_rows().div_ceil(ROWS) * group_lines);
-        for (g, lines) in strip.chunks_exact_mut(group_lines).enumerate() {
-            let mut rows = Rows::new(&w, g * ROWS);
+        for ((row, apart), lines) in groups.clone().zip(strip.chunks_exact_mut(group_lines)) {
+            let mut rows = Rows::new(&w, row, apart);
             rows.skip(first * F::FORMAT.block_bytes());
             for lines in lines.chunks_exact_mut(LinesK::<F>::BLOCK) {
                 // SAFETY: this function has the features, and the rows have that block.
@@ -61,12 +63,12 @@ pub(super) fn tile_k<S: Sums, F: KQuant>(
         for (i, tile) in tiles.chunks_exact(n_blocks).enumerate() {
             let t = i * TILE_TOKENS;
             let tile = &tile[first..][..n];
-            for (g, lines) in strip.chunks_exact(group_lines).enumerate() {
+            for ((row, apart), lines) in groups.clone().zip(strip.chunks_exact(group_lines)) {
                 let n_tokens = TILE_TOKENS.min(x.m - t);
                 let mut acc = [_mm256_setzero_ps(); TILE_TOKENS];
                 if first > 0 {
                     for (i, acc) in acc.iter_mut().enumerate().take(n_tokens) {
-                        *acc = load_rows(&y.row(t + i)[g * ROWS..]);
+                        *acc = load_rows(y.row(t + i), row, apart);
                     }
                 }
                 for (lines, tile) in lines.chunks_exact(LinesK::<F>::BLOCK).zip(tile) {
@@ -75,7 +77,7 @@ pub(super) fn tile_k<S: Sums, F: KQuant>(
                     }
                 }
                 for (i, acc) in acc.iter().enumerate().take(n_tokens) {
-                    store_rows(&mut y.row(t + i)[g * ROWS..], *acc);
+                    store_rows(y.row(t + i), row, apart, *acc);
                 }
             }
         }
@@ -193,26 +195,27 @@ pub(super) fn tile_32<S: Sums, F: Quant32>(
     const CHUNK: usize = TILE_CHUNK / 32;
     let (n_blocks, n_pairs) = (x.k / 32, x.k.div_ceil(64));
     let tiles = x.tiles_32();
+    let groups = deal(w.n_rows(), ROWS, x.m);
     for first in (0..n_blocks).step_by(CHUNK) {
         let n = CHUNK.min(n_blocks - first);
         let group_lines = n * LINES_32;
         let mut room = scratch.bytes();
         let strip = carve::<__m256i>(&mut room, w.n_rows().div_ceil(ROWS) * group_lines);
-        for (g, lines) in strip.chunks_exact_mut(group_lines).enumerate() {
-            let mut rows = Rows::new(&w, g * ROWS);
+        for ((row, apart), lines) in groups.clone().zip(strip.chunks_exact_mut(group_lines)) {
+            let mut rows = Rows::new(&w, row, apart);
             rows.skip(first * F::FORMAT.block_bytes());
             // SAFETY: this function has the features, and the rows have `n` blocks from there.
-            unsafe { unpack_32::<S, F>(&rows, n, lines) };
+            unsafe { unpack_32::<S, F>(rows, n, lines) };
         }
         for (i, tile) in tiles.chunks_exact(n_pairs).enumerate() {
             let t = i * TILE_TOKENS;
             let tile = &tile[first / 2..];
-            for (g, lines) in strip.chunks_exact(group_lines).enumerate() {
+            for ((row, apart), lines) in groups.clone().zip(strip.chunks_exact(group_lines)) {
                 let n_tokens = TILE_TOKENS.min(x.m - t);
                 let mut acc = [_mm256_setzero_ps(); TILE_TOKENS];
                 if first > 0 {
                     for (i, acc) in acc.iter_mut().enumerate().take(n_tokens) {
-                        *acc = load_rows(&y.row(t + i)[g * ROWS..]);
+                        *acc = load_rows(y.row(t + i), row, apart);
                     }
                 }
                 for (b, lines) in lines.as_chunks().0.iter().enumerate() {
@@ -221,7 +224,7 @@ pub(super) fn tile_32<S: Sums, F: Quant32>(
                     }
                 }
                 for (i, acc) in acc.iter().enumerate().take(n_tokens) {
-                    store_rows(&mut y.row(t + i)[g * ROWS..], *acc);
+                    store_rows(y.row(t + i), row, apart, *acc);
                 }
             }
         }
@@ -233,13 +236,13 @@ pub(super) fn tile_32<S: Sums, F: Quant32>(
 /// # Safety
 /// As [`Quant32::quants`]; the rows have that many blocks.
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn unpack_32<S: Sums, F: Quant32>(rows: &Rows, n: usize, lines: &mut [__m256i]) {
+unsafe fn unpack_32<S: Sums, F: Quant32>(mut rows: Rows, n: usize, lines: &mut [__m256i]) {
     let mut heads = Heads32::ZERO;
     let mut quants = [[_mm256_setzero_si256(); ROWS]; 2];
     for b in (0..n).step_by(2) {
-        let blocks = two_blocks(b, n, F::FORMAT.block_bytes());
+        let blocks = two_blocks(0, n - b, F::FORMAT.block_bytes());
         for i in 0..ROWS {
-            rows.prefetch_at(i, b * F::FORMAT.block_bytes(), 2 * F::FORMAT.block_bytes());
+            rows.prefetch(i, 2 * F::FORMAT.block_bytes());
             let blocks = at_each(rows.ptr(i), blocks);
             // SAFETY: promised by the caller; `two_blocks` stays among them.
             let q = unsafe {
@@ -250,6 +253,7 @@ unsafe fn unpack_32<S: Sums, F: Quant32>(rows: &Rows, n: usize, lines: &mut [__m
                 quants[h][i] = if offset_32::<S, F>() == 128 { flip_top_bits(q[h]) } else { q[h] };
             }
         }
+        rows.skip(2 * F::FORMAT.block_bytes());
         let [lo, hi] = [transpose8(&quants[0]), transpose8(&quants[1])];
         let lines = &mut lines.as_chunks_mut::<LINES_32>().0[b..];
         for (j, lines) in lines.iter_mut().take(2).enumerate() {

@@ -15,6 +15,7 @@ use std::arch::x86_64::*;
 
 use super::rows::*;
 use crate::activations::QuantizedRows;
+use crate::matmul::deal;
 use crate::{Format, OutStrip, QuantMatrix};
 
 /// How a format in blocks of 32 is taken apart.
@@ -93,8 +94,8 @@ fn dot<F: Quant32, const M: usize>(
     let block_bytes = F::FORMAT.block_bytes();
     let n_blocks = x.k / 32;
     let zero = _mm512_setzero_si512();
-    for r0 in (0..w.n_rows()).step_by(ROWS) {
-        let mut rows = Rows::new(&w, r0);
+    for (row, apart) in deal(w.n_rows(), ROWS, M) {
+        let mut rows = Rows::new(&w, row, apart);
         let mut acc = [_mm512_setzero_ps(); M];
         let mut heads = Heads32::ZERO;
         for b in (0..n_blocks).step_by(4) {
@@ -153,7 +154,7 @@ fn dot<F: Quant32, const M: usize>(
             rows.skip(4 * block_bytes);
         }
         for t in 0..M {
-            store_rows(&mut y.row(first + t)[r0..], acc[t]);
+            store_rows(y.row(first + t), row, apart, acc[t]);
         }
     }
 }

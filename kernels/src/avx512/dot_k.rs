@@ -16,6 +16,7 @@ use std::arch::x86_64::*;
 use super::rows::*;
 use crate::activation_tile::pairs_of_sums;
 use crate::activations::QuantizedRows;
+use crate::matmul::deal;
 use crate::{Format, OutStrip, QuantMatrix};
 
 /// The scales of one block of each of sixteen rows: lane `i` is row `i`.
@@ -209,8 +210,8 @@ fn dot<F: KQuant, const M: usize>(
     let qs = x.qs.as_chunks::<256>().0;
     let sums = x.sums.as_chunks::<16>().0;
     let n_blocks = x.k / 256;
-    for r0 in (0..w.n_rows()).step_by(ROWS) {
-        let mut rows = Rows::new(&w, r0);
+    for (row, apart) in deal(w.n_rows(), ROWS, M) {
+        let mut rows = Rows::new(&w, row, apart);
         let mut acc = [_mm512_setzero_ps(); M];
         for b in 0..n_blocks {
             // SAFETY: this function has the features, and rows have `n_blocks` blocks.
@@ -252,7 +253,7 @@ fn dot<F: KQuant, const M: usize>(
             rows.skip(block_bytes);
         }
         for t in 0..M {
-            store_rows(&mut y.row(first + t)[r0..], acc[t]);
+            store_rows(y.row(first + t), row, apart, acc[t]);
         }
     }
 }

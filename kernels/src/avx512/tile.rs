@@ -13,6 +13,7 @@ use super::dot_k::{KQuant, dot_mins, pairs_of_mins, pairs_of_scales};
 use super::rows::*;
 use crate::activation_tile::{TILE_CHUNK, TILE_TOKENS, Tile32, TileK, carve};
 use crate::activations::QuantizedRows;
+use crate::matmul::deal;
 use crate::{OutStrip, QuantMatrix, StripScratch};
 
 /// Tokens whose sums take turns; half as many where no more are left.
@@ -42,14 +43,15 @@ pub(super) fn tile_k<F: KQuant>(
     const CHUNK: usize = TILE_CHUNK / 256;
     let n_blocks = x.k / 256;
     let tiles = x.tiles_k();
+    let groups = deal(w.n_rows(), ROWS, x.m);
     let mut quants = [[_mm512_setzero_si512(); ROWS]; 4];
     for first in (0..n_blocks).step_by(CHUNK) {
         let n = CHUNK.min(n_blocks - first);
         let group_lines = n * LinesK::<F>::BLOCK;
         let mut room = scratch.bytes();
         let strip = carve::<__m512i>(&mut room, w.n_rows().div_ceil(ROWS) * group_lines);
-        for (g, lines) in strip.chunks_exact_mut(group_lines).enumerate() {
-            let mut rows = Rows::new(&w, g * ROWS);
+        for ((row, apart), lines) in groups.clone().zip(strip.chunks_exact_mut(group_lines)) {
+            let mut rows = Rows::new(&w, row, apart);
             rows.skip(first * F::FORMAT.block_bytes());
             for lines in lines.chunks_exact_mut(LinesK::<F>::BLOCK) {
                 // SAFETY: this function has the features, and the rows have that block.
@@ -60,12 +62,12 @@ pub(super) fn tile_k<F: KQuant>(
         for (i, tile) in tiles.chunks_exact(n_blocks).enumerate() {
             let t = i * TILE_TOKENS;
             let tile = &tile[first..][..n];
-            for (g, lines) in strip.chunks_exact(group_lines).enumerate() {
+            for ((row, apart), lines) in groups.clone().zip(strip.chunks_exact(group_lines)) {
                 let n_tokens = TILE_TOKENS.min(x.m - t);
                 let mut acc = [_mm512_setzero_ps(); TILE_TOKENS];
                 if first > 0 {
                     for (i, acc) in acc.iter_mut().enumerate().take(n_tokens) {
-                        *acc = load_rows(&y.row(t + i)[g * ROWS..]);
+                        *acc = load_rows(y.row(t + i), row, apart);
                     }
                 }
                 for (lines, tile) in lines.chunks_exact(LinesK::<F>::BLOCK).zip(tile) {
@@ -78,7 +80,7 @@ pub(super) fn tile_k<F: KQuant>(
                     }
                 }
                 for (i, acc) in acc.iter().enumerate().take(n_tokens) {
-                    store_rows(&mut y.row(t + i)[g * ROWS..], *acc);
+                    store_rows(y.row(t + i), row, apart, *acc);
                 }
             }
         }
@@ -192,26 +194,27 @@ pub(super) fn tile_32<F: Quant32>(
     const CHUNK: usize = TILE_CHUNK / 32;
     let (n_blocks, n_pairs) = (x.k / 32, x.k.div_ceil(64));
     let tiles = x.tiles_32();
+    let groups = deal(w.n_rows(), ROWS, x.m);
     for first in (0..n_blocks).step_by(CHUNK) {
         let n = CHUNK.min(n_blocks - first);
         let group_lines = n * LINES_32;
         let mut room = scratch.bytes();
         let strip = carve::<__m512i>(&mut room, w.n_rows().div_ceil(ROWS) * group_lines);
-        for (g, lines) in strip.chunks_exact_mut(group_lines).enumerate() {
-            let mut rows = Rows::new(&w, g * ROWS);
+        for ((row, apart), lines) in groups.clone().zip(strip.chunks_exact_mut(group_lines)) {
+            let mut rows = Rows::new(&w, row, apart);
             rows.skip(first * F::FORMAT.block_bytes());
             // SAFETY: this function has the features, and the rows have `n` blocks from there.
-            unsafe { unpack_32::<F>(&rows, n, lines) };
+            unsafe { unpack_32::<F>(rows, n, lines) };
         }
         for (i, tile) in tiles.chunks_exact(n_pairs).enumerate() {
             let t = i * TILE_TOKENS;
             let tile = &tile[first / 2..];
-            for (g, lines) in strip.chunks_exact(group_lines).enumerate() {
+            for ((row, apart), lines) in groups.clone().zip(strip.chunks_exact(group_lines)) {
                 let n_tokens = TILE_TOKENS.min(x.m - t);
                 let mut acc = [_mm512_setzero_ps(); TILE_TOKENS];
                 if first > 0 {
                     for (i, acc) in acc.iter_mut().enumerate().take(n_tokens) {
-                        *acc = load_rows(&y.row(t + i)[g * ROWS..]);
+                        *acc = load_rows(y.row(t + i), row, apart);
                     }
                 }
                 for (b, lines) in lines.as_chunks().0.iter().enumerate() {
@@ -224,7 +227,7 @@ pub(super) fn tile_32<F: Quant32>(
                     }
                 }
                 for (i, acc) in acc.iter().enumerate().take(n_tokens) {
-                    store_rows(&mut y.row(t + i)[g * ROWS..], *acc);
+                    store_rows(y.row(t + i), row, apart, *acc);
                 }
             }
         }
@@ -236,13 +239,13 @@ pub(super) fn tile_32<F: Quant32>(
 /// # Safety
 /// As [`Quant32::quants`]; the rows have that many blocks.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
-pub(super) unsafe fn unpack_32<F: Quant32>(rows: &Rows, n: usize, lines: &mut [__m512i]) {
+pub(super) unsafe fn unpack_32<F: Quant32>(mut rows: Rows, n: usize, lines: &mut [__m512i]) {
     let mut heads = Heads32::ZERO;
     let mut quants = [[_mm512_setzero_si512(); ROWS]; 2];
     for b in (0..n).step_by(4) {
-        let blocks = four_blocks(b, n, F::FORMAT.block_bytes());
+        let blocks = four_blocks(0, n - b, F::FORMAT.block_bytes());
         for i in 0..ROWS {
-            rows.prefetch_at(i, b * F::FORMAT.block_bytes(), 4 * F::FORMAT.block_bytes());
+            rows.prefetch(i, 4 * F::FORMAT.block_bytes());
             let blocks = at_each(rows.ptr(i), blocks);
             // SAFETY: promised by the caller; `four_blocks` stays among them.
             let [lo, hi] = unsafe {
@@ -251,6 +254,7 @@ pub(super) unsafe fn unpack_32<F: Quant32>(rows: &Rows, n: usize, lines: &mut [_
             };
             (quants[0][i], quants[1][i]) = (lo, hi);
         }
+        rows.skip(4 * F::FORMAT.block_bytes());
         let [lo, hi] = [transpose16(&quants[0]), transpose16(&quants[1])];
         let lines = &mut lines.as_chunks_mut::<LINES_32>().0[b..];
         for (j, lines) in lines.iter_mut().take(4).enumerate() {

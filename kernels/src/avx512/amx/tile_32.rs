@@ -52,10 +52,10 @@ pub(super) unsafe fn tile_32<F: Quant32>(
         let mut room = scratch.bytes();
         let strip = carve::<__m512i>(&mut room, w.n_rows().div_ceil(ROWS) * group_lines);
         for (g, lines) in strip.chunks_exact_mut(group_lines).enumerate() {
-            let mut rows = Rows::new(&w, g * ROWS);
+            let mut rows = Rows::new(&w, g * ROWS, 1);
             rows.skip(first * F::FORMAT.block_bytes());
             // SAFETY: this function has the features, and the rows have `n` blocks from there.
-            unsafe { unpack_32::<F>(&rows, n, lines) };
+            unsafe { unpack_32::<F>(rows, n, lines) };
             for lines in lines.as_chunks_mut::<LINES_32>().0 {
                 let offset = _mm512_set1_epi8(F::OFFSET as i8);
                 for q in &mut lines[..8] {
@@ -71,12 +71,12 @@ pub(super) unsafe fn tile_32<F: Quant32>(
                     let mut acc = [_mm512_setzero_ps(); TILE_ROWS];
                     if first > 0 {
                         for (j, acc) in acc.iter_mut().enumerate().take(n) {
-                            *acc = load_rows(&y.row(t + j)[g * ROWS..]);
+                            *acc = load_rows(y.row(t + j), g * ROWS, 1);
                         }
                     }
                     multiply::<F>(&registers, lines.as_chunks().0, &tile[first / 2..], first_token, &mut acc);
                     for (j, acc) in acc.iter().enumerate().take(n) {
-                        store_rows(&mut y.row(t + j)[g * ROWS..], *acc);
+                        store_rows(y.row(t + j), g * ROWS, 1, *acc);
                     }
                 }
             }

@@ -76,7 +76,7 @@ pub(super) unsafe fn tile_k<F: KQuant>(
         let mut room = scratch.bytes();
         let strip = carve::<__m512i>(&mut room, n_groups.next_multiple_of(GROUPS) * group_lines);
         for (g, lines) in strip.chunks_exact_mut(group_lines).enumerate() {
-            let mut rows = Rows::new(&w, (g * ROWS).min(w.n_rows() - 1));
+            let mut rows = Rows::new(&w, (g * ROWS).min(w.n_rows() - 1), 1);
             rows.skip(first * F::FORMAT.block_bytes());
             for lines in lines.chunks_exact_mut(Lines::<F>::BLOCK) {
                 // SAFETY: this function has the features, and the rows have that block.
@@ -95,7 +95,7 @@ pub(super) unsafe fn tile_k<F: KQuant>(
                     *acc = [_mm512_setzero_ps(); GROUPS];
                     if first > 0 {
                         for (g, acc) in groups.clone().zip(acc) {
-                            *acc = load_rows(&y.row(t + i)[g * ROWS..]);
+                            *acc = load_rows(y.row(t + i), g * ROWS, 1);
                         }
                     }
                 }
@@ -103,7 +103,7 @@ pub(super) unsafe fn tile_k<F: KQuant>(
                 multiply::<F>(&registers, lines, n, tile, acc);
                 for (i, acc) in acc.iter().enumerate() {
                     for (g, acc) in groups.clone().zip(acc) {
-                        store_rows(&mut y.row(t + i)[g * ROWS..], *acc);
+                        store_rows(y.row(t + i), g * ROWS, 1, *acc);
                     }
                 }
             }
