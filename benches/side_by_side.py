@@ -10,8 +10,8 @@ Tests: `ppN` reads N tokens, `tgN` writes N; `@D` behind either puts D tokens be
 together; `start` takes the time from start to the first token after a prompt of two. Commands speak llama-bench's flags;
 `benches/candle` teaches them to candle. Where the help has no `-d` (ik_llama.cpp), `tgN@D` is `-gp D,N`, and `ppN@D` is the step at
 D (a multiple of N) of the llama-sweep-bench beside it, which reads N tokens a step. For `parN` and `start` the programs beside
-llama-bench are used (llama-batched-bench, llama-completion) with the flags that the command has, and `bise` in place of `bise bench`.
-A command without these, or one that fails, sits the test out.
+llama-bench are used (llama-batched-bench, llama-completion) with the flags that the command has, and `bise` in place of
+`bise bench`. A command without these sits the test out; so does one that fails, unless it is the first: that ends the run.
 
 The ratio is that of the first command's speed to each other's: above 1 the first is faster. Peak memory is the process's own
 (ru_maxrss; GB = 1e9 bytes). Quote ratios and spreads of one run, with nothing else running.

@@ -4,8 +4,9 @@
 //! RUSTFLAGS="-C target-cpu=native" cargo build --release --manifest-path benches/candle/Cargo.toml
 //! ```
 //!
-//! candle 0.11 picks its products of quantized weights at run time (AMX, AVX-512 VNNI, AVX-VNNI or AVX2 for Q4_K, Q6_K and Q8_0;
-//! AVX2 for Q4_0, Q2_K, Q3_K and Q5_K; none for Q4_1, Q5_0 and Q5_1). `target-cpu=native` is for all the rest.
+//! candle 0.11 picks its products of quantized weights at run time: AMX, AVX-512 VNNI, AVX-VNNI or AVX2 for
+//! Q4_K, Q6_K and Q8_0, which it copies for them on first use; AVX2 for Q4_0, Q2_K, Q3_K and Q5_K; none for
+//! Q4_1, Q5_0 and Q5_1. `target-cpu=native` is for all the rest.
 
 use std::error::Error;
 use std::fs::File;
