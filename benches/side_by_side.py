@@ -7,15 +7,19 @@
         llama='llama.cpp/bin/llama-bench' llama-mmap='llama.cpp/bin/llama-bench --repack 0'
 
 Tests: `ppN` reads N tokens, `tgN` writes N; `@D` behind either puts D tokens before it; `parN` lets N sequences write 16 tokens
-together; `start` takes the time from start to the first token after a prompt of two. Commands speak llama-bench's flags. For `parN`
-and `start` the programs beside llama-bench are used (llama-batched-bench, llama-completion) with the flags that the command has,
-and `bise` in place of `bise bench`; a command without them sits those tests out.
+together; `start` takes the time from start to the first token after a prompt of two. Commands speak llama-bench's flags;
+`benches/candle` teaches them to candle. Where the help has no `-d` (ik_llama.cpp), `tgN@D` is `-gp D,N`, and `ppN@D` is the step at
+D (a multiple of N) of the llama-sweep-bench beside it, which reads N tokens a step. For `parN` and `start` the programs beside
+llama-bench are used (llama-batched-bench, llama-completion) with the flags that the command has, and `bise` in place of
+`bise bench`. A command without these sits the test out; so does one that fails, unless it is the first: that ends the run.
 
 The ratio is that of the first command's speed to each other's: above 1 the first is faster. Peak memory is the process's own
 (ru_maxrss; GB = 1e9 bytes). Quote ratios and spreads of one run, with nothing else running.
 """
 import argparse
+import functools
 import json
+import math
 import os
 import re
 import shutil
@@ -34,7 +38,7 @@ def run(command):
         _, status, usage = os.wait4(process.pid, 0)
         seconds = time.monotonic() - start
         if status:
-            sys.exit(f"failed ({status}): {' '.join(command)}")
+            raise subprocess.CalledProcessError(os.waitstatus_to_exitcode(status), " ".join(command))
         out.seek(0)
         return out.read().decode(errors="replace"), seconds, usage.ru_maxrss * 1024 / 1e9
 
@@ -43,6 +47,33 @@ def beside(command, name):
     """The program `name` beside llama-bench, or None."""
     program = os.path.join(os.path.dirname(command[0]), name)
     return program if shutil.which(program) else None
+
+
+def flags_beside(command):
+    """The command's flags as the programs beside llama-bench spell them."""
+    return " ".join(command[1:]).replace("--repack 0", "--no-repack").replace("-rtr 1", "-rtr").split()
+
+
+@functools.cache
+def offers(flag, *command):
+    """Whether the command's help names the flag."""
+    text = subprocess.run([*command, "--help"], capture_output=True, text=True).stdout
+    return re.search(rf"(?<![\w-]){flag}(?![\w-])", text) is not None
+
+
+def sweep(command, common, n, depth):
+    """Reads `n` tokens at `depth` by llama-sweep-bench, or None."""
+    program = beside(command, "llama-sweep-bench")
+    if not program or depth % n:
+        return None
+    sizes = ["-c", str(depth + n), "-b", str(n), "-ub", str(n), "-n", "1"]
+    with tempfile.TemporaryDirectory() as folder:
+        log = os.path.join(folder, "sweep")
+        flags = [*flags_beside(command), *common, *sizes, "--output-format", "jsonl", "--log-file", log]
+        _, _, peak = run([program, *flags])
+        with open(f"{log}.log") as lines:
+            rows = [json.loads(line[line.index("{") :]) for line in lines if "speed_pp" in line]
+    return next(row["speed_pp"] for row in rows if row["n_kv"] == depth), peak
 
 
 def measure(command, model, threads, test):
@@ -57,16 +88,15 @@ def measure(command, model, threads, test):
         program = beside(command, "llama-completion")
         if not program:
             return None
-        flags = ["--no-repack" if flag == "--repack" else flag for flag in command[1:] if flag != "0"]
-        _, seconds, peak = run([program, *flags, *common, *ask, "--no-warmup", "-c", "512"])
+        _, seconds, peak = run([program, *flags_beside(command), *common, *ask, "--no-warmup", "-c", "512"])
         return 1 / seconds, peak
     kind, n, depth = re.fullmatch(r"(pp|tg|par)(\d+)(?:@(\d+))?", test).groups()
     if kind == "par" and not bise:
         program = beside(command, "llama-batched-bench")
         if not program:
             return None
-        flags = ["--no-repack" if flag == "--repack" else flag for flag in command[1:] if flag != "0"]
-        out, _, peak = run([program, *flags, *common, "-c", "2048", "-npp", "1", "-ntg", "16", "-npl", n])
+        sizes = ["-c", "2048", "-npp", "1", "-ntg", "16", "-npl", n]
+        out, _, peak = run([program, *flags_beside(command), *common, *sizes])
         cells = [line.split("|") for line in out.splitlines() if line.startswith("|")]
         column = [cell.strip() for cell in cells[0]].index("S_TG t/s")
         return float(cells[-1][column]), peak
@@ -74,8 +104,14 @@ def measure(command, model, threads, test):
     flags = ["-p", n_prompt, "-n", n_gen, "-r", "1", "-o", "json"]
     if kind == "par":
         flags = ["-p", "0", "-n", "16", "-r", "1", "-o", "json", "--parallel", n]
-    if depth:
+    if depth and offers("-d", *command):
         flags += ["-d", depth]
+    elif depth and kind == "pp":
+        return sweep(command, common, int(n), int(depth))
+    elif depth and offers("-gp", *command):
+        flags = ["-p", "0", "-n", "0", "-gp", f"{depth},{n}", "-r", "1", "-o", "json"]
+    elif depth:
+        return None
     out, _, peak = run([*command, *common, *flags])
     return json.loads(out)[0]["avg_ts"], peak
 
@@ -92,20 +128,26 @@ def main():
     for command in a.command:
         name, _, words = command.partition("=")
         commands[name] = [os.path.expanduser(word) for word in words.split()]
+    first = next(iter(commands))
     seen, peaks = {}, {}
     for i in range(a.rounds):
         for test in a.tests:
             for name, command in commands.items():
-                found = measure(command, a.model, a.threads, test)
+                try:
+                    found = measure(command, a.model, a.threads, test)
+                except subprocess.CalledProcessError as failed:
+                    if name == first:
+                        sys.exit(failed)
+                    print(f"{name} sits out {test}: {failed}", file=sys.stderr)
+                    continue
                 if found:
                     seen.setdefault(test, {}).setdefault(name, []).append(found[0])
                     peaks[name] = max(peaks.get(name, 0), found[1])
         print(f"round {i + 1} done", file=sys.stderr)
-    first = next(iter(commands))
     print(f"| test | program | median | min | max | {first} / it |\n|---|---|---:|---:|---:|---:|")
     for test, by_name in seen.items():
         for name, speeds in by_name.items():
-            ratio = statistics.median(by_name[first]) / statistics.median(speeds)
+            ratio = statistics.median(by_name.get(first, [math.nan])) / statistics.median(speeds)
             numbers = [statistics.median(speeds), min(speeds), max(speeds)]
             if test == "start":
                 numbers = [1 / numbers[0], 1 / numbers[2], 1 / numbers[1]]
