@@ -1,28 +1,34 @@
 //! A team of threads that stays together for a whole forward pass.
 //!
 //! Waking a pool costs microseconds, a layer has a dozen parallel steps and a small model's token lasts about a millisecond. So one
-//! region ([`Team::together`]) is entered for a pass: its leader runs the pass as ordinary sequential code, the others wait for the next
-//! step in a short spin that turns to yielding. Each step's tasks are handed out one by one, and a thread that the system has not let run
-//! is not waited for, so that a busy neighbour on one core does not stall the rest.
+//! region ([`Team::together`]) is entered for a pass: its leader, the thread that enters, runs the pass as ordinary sequential code, the
+//! others wait for the next step in a short spin that turns to yielding. Between passes they linger for a moment, as the next token is
+//! soon to come. Each step's tasks are handed out one by one, and a thread that the system has not let run is not waited for, so that a
+//! busy neighbour on one core does not stall the rest.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::*};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::Thread;
+use std::time::{Duration, Instant};
 
 /// Checks of the flag before a waiting thread begins to yield its core: some tens of microseconds.
 const SPINS: u32 = 4_000;
+
+/// How long threads wait for another region before they sleep: longer than it takes to choose and print a token.
+const LINGER: Duration = Duration::from_millis(1);
 
 /// The parts of [`Shared::door`].
 const NUMBER_SHIFT: u32 = 32;
 const OPEN: u64 = 1 << 31;
 const INSIDE: u64 = OPEN - 1;
 
-/// The threads of one engine. One thread has no pool at all and runs everything in place.
+/// The threads of one engine: that of the caller, and a pool of the others where there are any.
 pub struct Team {
     pool: Option<rayon::ThreadPool>,
     n_threads: usize,
-    shared: Shared,
+    shared: Arc<Shared>,
     /// One region at a time; a second caller waits.
     entrance: Mutex<()>,
 }
@@ -40,7 +46,12 @@ struct Shared {
     door: AtomicU64,
     step: Cell<Option<Step>>,
     next_task: AtomicUsize,
+    /// Whether no region is open.
     closed: AtomicBool,
+    /// Whether the team is no more.
+    gone: AtomicBool,
+    /// The pool's threads, to wake them.
+    followers: Mutex<Vec<Thread>>,
     panic: Mutex<Option<Box<dyn std::any::Any + Send>>>,
 }
 
@@ -65,16 +76,23 @@ impl Team {
         let pool = if n_threads == 1 {
             None
         } else {
-            let names = |i| format!("bise-{i}");
-            Some(rayon::ThreadPoolBuilder::new().num_threads(n_threads).thread_name(names).build()?)
+            let names = |i| format!("bise-{}", i + 1);
+            Some(rayon::ThreadPoolBuilder::new().num_threads(n_threads - 1).thread_name(names).build()?)
         };
         let shared = Shared {
             door: AtomicU64::new(0),
             step: Cell::new(None),
             next_task: AtomicUsize::new(0),
-            closed: AtomicBool::new(false),
+            closed: AtomicBool::new(true),
+            gone: AtomicBool::new(false),
+            followers: Mutex::new(Vec::new()),
             panic: Mutex::new(None),
         };
+        let shared = Arc::new(shared);
+        if let Some(pool) = &pool {
+            let shared = Arc::clone(&shared);
+            pool.spawn_broadcast(move |worker| shared.follow(worker.index() + 1));
+        }
         Ok(Team { pool, n_threads, shared, entrance: Mutex::new(()) })
     }
 
@@ -87,67 +105,18 @@ impl Team {
     ///
     /// # Panics
     /// With `f`'s panic, or that of a task.
-    pub fn together<R: Send>(&self, f: impl FnOnce() -> R + Send) -> R {
-        let Some(pool) = &self.pool else { return f() };
-        if std::ptr::eq(LEADS.get(), self) {
+    pub fn together<R>(&self, f: impl FnOnce() -> R) -> R {
+        if self.pool.is_none() || std::ptr::eq(LEADS.get(), self) {
             return f();
         }
         let _alone = self.entrance.lock().unwrap_or_else(PoisonError::into_inner);
-        self.shared.closed.store(false, Relaxed);
-        let leader = Mutex::new(Some(f));
-        let result = Mutex::new(None);
-        pool.broadcast(|worker| {
-            if worker.index() == 0 {
-                let f = leader.lock().unwrap().take().expect("one leader");
-                LEADS.set(self);
-                let r = catch_unwind(AssertUnwindSafe(f));
-                LEADS.set(std::ptr::null());
-                self.shared.closed.store(true, Release);
-                *result.lock().unwrap() = Some(r);
-            } else {
-                self.follow(worker.index());
-            }
-        });
-        match result.into_inner().unwrap().expect("the leader ran") {
-            Ok(r) => r,
-            Err(panic) => resume_unwind(panic),
-        }
-    }
-
-    fn follow(&self, worker: usize) {
-        let door = &self.shared.door;
-        let (mut spins, mut seen) = (0, 0);
-        while !self.shared.closed.load(Acquire) {
-            let state = door.load(Relaxed);
-            let is_new = state & OPEN != 0 && state >> NUMBER_SHIFT != seen;
-            if is_new && door.compare_exchange(state, state + 1, Acquire, Relaxed).is_ok() {
-                self.work(worker);
-                door.fetch_sub(1, Release);
-                (spins, seen) = (0, state >> NUMBER_SHIFT);
-            } else {
-                wait(&mut spins);
-            }
-        }
-    }
-
-    /// Takes tasks of the current step until none is left; a panic is kept for the leader.
-    fn work(&self, worker: usize) {
-        let step = self.shared.step.get().expect("a step is set before its door opens");
-        // SAFETY: `run` keeps the function alive until every worker has left the step.
-        let f = unsafe { &*step.f };
-        let outcome = catch_unwind(AssertUnwindSafe(|| {
-            loop {
-                let task = self.shared.next_task.fetch_add(1, Relaxed);
-                if task >= step.n_tasks {
-                    break;
-                }
-                f(task, worker);
-            }
-        }));
-        if let Err(panic) = outcome {
-            self.shared.next_task.store(step.n_tasks, Relaxed);
-            *self.shared.panic.lock().unwrap_or_else(PoisonError::into_inner) = Some(panic);
-        }
+        self.shared.closed.store(false, Release);
+        self.shared.wake();
+        let outer = LEADS.replace(self);
+        let result = catch_unwind(AssertUnwindSafe(f));
+        LEADS.set(outer);
+        self.shared.closed.store(true, Release);
+        result.unwrap_or_else(|panic| resume_unwind(panic))
     }
 
     /// Calls `f(task, worker)` once for each `task < n_tasks`, `worker < n_threads`, and returns when all are done. Inside
@@ -170,7 +139,7 @@ impl Team {
         self.shared.step.set(Some(Step { f, n_tasks }));
         self.shared.next_task.store(0, Relaxed);
         door.store(number << NUMBER_SHIFT | OPEN, Release);
-        self.work(0);
+        self.shared.work(0);
         door.fetch_and(!OPEN, Relaxed);
         let mut spins = 0;
         while door.load(Acquire) & INSIDE != 0 {
@@ -180,6 +149,64 @@ impl Team {
         let panic = self.shared.panic.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(panic) = panic {
             resume_unwind(panic);
+        }
+    }
+}
+
+impl Drop for Team {
+    fn drop(&mut self) {
+        self.shared.gone.store(true, Release);
+        self.shared.wake();
+    }
+}
+
+impl Shared {
+    /// Wakes those who sleep; for others it is cheap.
+    fn wake(&self) {
+        self.followers.lock().unwrap_or_else(PoisonError::into_inner).iter().for_each(Thread::unpark);
+    }
+
+    /// Takes part in regions as long as the team lives.
+    fn follow(&self, worker: usize) {
+        self.followers.lock().unwrap_or_else(PoisonError::into_inner).push(std::thread::current());
+        let (mut spins, mut seen) = (0, 0);
+        let mut idle_since = None;
+        while !self.gone.load(Acquire) {
+            let state = self.door.load(Relaxed);
+            let is_new = state & OPEN != 0 && state >> NUMBER_SHIFT != seen;
+            if is_new && self.door.compare_exchange(state, state + 1, Acquire, Relaxed).is_ok() {
+                self.work(worker);
+                self.door.fetch_sub(1, Release);
+                (spins, seen, idle_since) = (0, state >> NUMBER_SHIFT, None);
+                continue;
+            }
+            if !self.closed.load(Acquire) {
+                idle_since = None;
+            } else if idle_since.get_or_insert_with(Instant::now).elapsed() > LINGER {
+                std::thread::park();
+                idle_since = None;
+            }
+            wait(&mut spins);
+        }
+    }
+
+    /// Takes tasks of the current step until none is left; a panic is kept for the leader.
+    fn work(&self, worker: usize) {
+        let step = self.step.get().expect("a step is set before its door opens");
+        // SAFETY: `run` keeps the function alive until every worker has left the step.
+        let f = unsafe { &*step.f };
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            loop {
+                let task = self.next_task.fetch_add(1, Relaxed);
+                if task >= step.n_tasks {
+                    break;
+                }
+                f(task, worker);
+            }
+        }));
+        if let Err(panic) = outcome {
+            self.next_task.store(step.n_tasks, Relaxed);
+            *self.panic.lock().unwrap_or_else(PoisonError::into_inner) = Some(panic);
         }
     }
 }

@@ -28,6 +28,8 @@ pub(super) struct Rows {
 impl Rows {
     /// Rows `first`, `first + apart`, `first + 2·apart` and so on of `w`. In place of those past the last row, the last one: computed,
     /// never stored.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
     pub(super) fn new(w: &QuantMatrix<'_>, first: usize, apart: usize) -> Rows {
         let mut row = [std::ptr::null(); ROWS];
         for i in 0..ROWS {
@@ -35,6 +37,14 @@ impl Rows {
         }
         let row_bytes = w.row_bytes();
         let gap = if apart == 1 { (ROWS - 1) * row_bytes } else { 0 };
+        if first == 0 && apart > 1 {
+            // Those after them are asked for by the rows above; for these nobody has.
+            for row in row {
+                for line in (0..PREFETCH_BYTES.min(row_bytes)).step_by(64) {
+                    _mm_prefetch::<_MM_HINT_T0>(row.wrapping_add(line).cast());
+                }
+            }
+        }
         let mut rows = Rows { row, at: 0, ahead: 0, row_bytes, gap };
         rows.skip(0);
         rows
