@@ -4,6 +4,7 @@ pub mod ignored;
 pub mod model;
 pub mod prompt;
 pub mod sampling;
+pub mod speculation;
 mod spelling;
 
 use std::ffi::OsString;
@@ -15,6 +16,7 @@ use self::ignored::IgnoredArgs;
 use self::model::{ContextArgs, ModelArgs};
 use self::prompt::{ConversationArgs, GenerationArgs, OutputArgs, PromptArgs};
 use self::sampling::SamplingArgs;
+use self::speculation::SpeculationArgs;
 use crate::cli::{bench, inspect, logits, perplexity, tokenize};
 
 const EXAMPLES: &str = "\
@@ -92,6 +94,8 @@ pub struct ChatArgs {
     pub conversation: ConversationArgs,
     #[command(flatten)]
     pub sampling: SamplingArgs,
+    #[command(flatten)]
+    pub speculation: SpeculationArgs,
     #[command(flatten)]
     pub output: OutputArgs,
     #[command(flatten)]
