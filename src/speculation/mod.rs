@@ -213,7 +213,7 @@ mod tests {
         let sent = decode(&mut speculator, &text, cheap);
         assert!(speculator.stats().n_drafted > 0);
         let late: usize = sent[sent.len() - 1000..].iter().sum();
-        assert!(late < 20, "{late} drafts in the last 1000 passes");
+        assert!(late < 50, "{late} drafts in the last 1000 passes");
     }
 
     #[test]
