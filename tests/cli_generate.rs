@@ -85,8 +85,7 @@ fn speculation_changes_no_byte() {
         &["--temp", "0", "-c", "64", "--sliding-window", "0", "--context-shift"],
     ] {
         let text = |spec: &[&'static str]| {
-            let line = ["-p", prompt, "-n", "300", "--ignore-eos"].iter().chain(how).chain(spec);
-            folder.bise(line).ok()
+            folder.bise(["-p", prompt, "-n", "300", "--ignore-eos"].iter().chain(how).chain(spec)).ok()
         };
         let plain = text(&["--spec-type", "none"]);
         assert!(!plain.stderr.contains("drafted"), "{}", plain.stderr);
