@@ -152,6 +152,21 @@ mod tests {
     }
 
     #[test]
+    fn speculation_is_spelled_as_in_llama_cpp() {
+        let options = |line: &str| typed(line).unwrap().generate.chat.speculation.options();
+        assert_eq!(options(""), bise::speculation::SpeculationOptions::default());
+        assert_eq!(options("--spec-type none --draft-max 8"), bise::speculation::SpeculationOptions::off());
+        assert_eq!(options("--draft-max 8").n_max, 8);
+        assert_eq!(options("--spec-type ngram-mod --spec-ngram-mod-n-max 64").n_max, 64);
+        assert_eq!(options("--spec-type ngram-simple --spec-draft-n-max 3").n_max, 3);
+        assert_eq!(typed("--spec-type draft-mtp").unwrap_err().exit_code(), 2);
+        let args = typed("chat --spec-type none --draft-min 2").unwrap();
+        let Some(Command::Chat(chat)) = args.command else { panic!("a chat") };
+        assert_eq!(chat.speculation.options().n_max, 0);
+        assert_eq!(chat.ignored.warnings, ["--draft-min 2 has no effect: bise decides that itself"]);
+    }
+
+    #[test]
     fn the_last_of_two_counts() {
         let args = typed("-n 1 -n 2 -cnv -no-cnv").unwrap().generate;
         assert_eq!(args.chat.prompt.n_predict, 2);

@@ -10,8 +10,8 @@ pub struct SpeculationArgs {
     #[arg(long, value_name = "TYPE", default_value = "ngram", env = "LLAMA_ARG_SPEC_TYPE")]
     pub spec_type: SpecType,
 
-    /// Tokens drafted at a time, at most
-    #[arg(long, aliases = ["draft", "draft-n", "spec-draft-n-max", "spec-ngram-mod-n-max"], value_name = "N", default_value_t = 15, env = "LLAMA_ARG_SPEC_DRAFT_N_MAX")]
+    /// Tokens drafted at a time, at most (never more than 63); 0: none
+    #[arg(long, aliases = ["draft", "draft-n", "spec-draft-n-max", "spec-ngram-mod-n-max", "spec-ngram-simple-size-m"], value_name = "N", default_value_t = 15, env = "LLAMA_ARG_SPEC_DRAFT_N_MAX")]
     pub draft_max: usize,
 }
 
