@@ -17,12 +17,14 @@
 //! # Ok::<(), bise::Error>(())
 //! ```
 
+mod ahead;
 pub mod chat;
 mod engine;
 mod error;
 mod pieces;
 pub mod sampling;
 mod session;
+pub mod speculation;
 
 pub use bise_kernels::Isa;
 pub use bise_kernels::kv_page::CacheType;

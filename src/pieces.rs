@@ -1,6 +1,7 @@
 use bise_models::tokenizer::StreamDecoder;
 
 use crate::sampling::Sampler;
+use crate::speculation::{SpeculationOptions, Speculator};
 use crate::{Error, Session};
 
 /// The text that a session goes on with, piece by piece; see [`Session::generate`].
@@ -9,6 +10,7 @@ use crate::{Error, Session};
 pub struct Pieces<'a> {
     session: &'a mut Session,
     sampler: Sampler,
+    speculator: Speculator,
     decoder: StreamDecoder,
     n_left: usize,
     /// Sampled and shown, but not yet read.
@@ -18,13 +20,14 @@ pub struct Pieces<'a> {
 impl<'a> Pieces<'a> {
     pub(crate) fn new(session: &'a mut Session, sampler: Sampler, n_left: usize) -> Self {
         let decoder = session.engine().tokenizer().stream(true);
-        Pieces { session, sampler, decoder, n_left, last: None }
+        let speculator = Speculator::new(&SpeculationOptions::default());
+        Pieces { session, sampler, speculator, decoder, n_left, last: None }
     }
 
     fn next_piece(&mut self) -> Result<Option<String>, Error> {
         while self.n_left > 0 {
             if let Some(token) = self.last.take() {
-                self.session.decode(token)?;
+                self.speculator.decode(self.session, token, self.n_left)?;
             }
             let token = self.sampler.sample(self.session.logits())?;
             if self.session.engine().tokenizer().is_end_of_generation(token) {

@@ -1,28 +1,42 @@
 //! One sequence of tokens, read and continued.
 
 use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bise_models::tokenizer::EncodeOptions;
 use bise_models::{ForwardError, KvCache, Span, Wanted};
 
+use crate::ahead::Ahead;
 use crate::sampling::{Sampler, SamplingParams};
 use crate::{Engine, Error, Pieces, SessionOptions};
 
 /// One sequence: its tokens, and their keys and values.
 pub struct Session {
     engine: Engine,
+    /// Keys and values of `tokens`, and of the drafts in `ahead`.
     cache: KvCache,
     tokens: Vec<u32>,
     n_ctx: usize,
     n_ubatch: usize,
     logits: Vec<f32>,
+    ahead: Ahead,
+    lineage: u64,
 }
 
 impl Session {
     pub(crate) fn new(engine: Engine, options: &SessionOptions) -> Session {
         let (cache, n_ctx) = (engine.cache(options), engine.n_ctx(options));
         let logits = vec![0.0; engine.config().n_vocab];
-        Session { engine, cache, tokens: Vec::new(), n_ctx, n_ubatch: options.n_ubatch.max(1), logits }
+        Session {
+            engine,
+            cache,
+            tokens: Vec::new(),
+            n_ctx,
+            n_ubatch: options.n_ubatch.max(1),
+            logits,
+            ahead: Ahead::default(),
+            lineage: new_lineage(),
+        }
     }
 
     /// The model.
@@ -47,7 +61,22 @@ impl Session {
 
     /// Tokens that still fit; without end where there is a window.
     pub fn room(&self) -> usize {
-        self.cache.room()
+        self.cache.room() + self.ahead.len()
+    }
+
+    /// Drafts that were read ahead of the position and may still turn out right (see [`Session::decode_ahead`]).
+    pub fn n_ahead(&self) -> usize {
+        self.ahead.len()
+    }
+
+    /// Whether `token` is the next draft.
+    pub(crate) fn is_ahead(&self, token: u32) -> bool {
+        self.ahead.next() == Some(token)
+    }
+
+    /// A number that no other session has, and this one not after tokens were forgotten: while it stays the same, the tokens only grow.
+    pub(crate) fn lineage(&self) -> u64 {
+        self.lineage
     }
 
     /// Logits after the last token read, `[n_vocab]`.
@@ -78,6 +107,7 @@ impl Session {
             return Err(Error::NoTokens);
         }
         self.check_room(tokens)?;
+        self.drop_ahead();
         let mut done = 0;
         for chunk in tokens.chunks(self.n_ubatch) {
             done += chunk.len();
@@ -95,7 +125,37 @@ impl Session {
     /// # Errors
     /// As [`Session::prefill`].
     pub fn decode(&mut self, token: u32) -> Result<&[f32], Error> {
-        self.prefill(&[token])
+        self.decode_ahead(token, &[])
+    }
+
+    /// The same, and reads ahead: `drafts`, tokens that may come next, pass through the model together with `token`. Where they are
+    /// then decoded one after the other, in this order, each takes no pass of its own; the first that differs drops what is left of
+    /// them. The logits are those of [`Session::decode`] without drafts, bit for bit, and only decoded tokens count in
+    /// [`Session::tokens`].
+    ///
+    /// Where `token` is itself the next draft of an earlier call, no pass runs and `drafts` are not used. Of the drafts only as many are
+    /// read as fit beside `token` in a pass and in the context; and with a window, as can be dropped again.
+    ///
+    /// # Errors
+    /// As [`Session::prefill`], also for drafts that are not in the vocabulary. Drafts on which activations are not finite are no error:
+    /// `token` is read without them.
+    pub fn decode_ahead(&mut self, token: u32, drafts: &[u32]) -> Result<&[f32], Error> {
+        let n_vocab = self.logits.len();
+        if let Some(&token) = std::iter::once(&token).chain(drafts).find(|t| **t as usize >= n_vocab) {
+            return Err(ForwardError::UnknownToken { token, n_vocab }.into());
+        }
+        if let Some(logits) = self.ahead.take(token) {
+            self.logits.copy_from_slice(logits);
+            self.tokens.push(token);
+            return Ok(&self.logits);
+        }
+        self.check_room(&[token])?;
+        self.drop_ahead();
+        let drafts = &drafts[..drafts.len().min(self.max_drafts())];
+        if drafts.is_empty() || !self.read_ahead(token, drafts)? {
+            self.read(&[token], Wanted::Last, &mut |_, _| {})?;
+        }
+        Ok(&self.logits)
     }
 
     /// Reads tokens, and calls `each(i, logits)` with the logits after the `i`-th.
@@ -104,6 +164,7 @@ impl Session {
     /// As [`Session::prefill`].
     pub fn score(&mut self, tokens: &[u32], each: &mut dyn FnMut(usize, &[f32])) -> Result<(), Error> {
         self.check_room(tokens)?;
+        self.drop_ahead();
         let mut done = 0;
         for chunk in tokens.chunks(self.n_ubatch) {
             self.read(chunk, Wanted::All, &mut |i, logits| each(done + i, logits))?;
@@ -121,8 +182,12 @@ impl Session {
     /// Where `position` lies ahead.
     pub fn rewind(&mut self, position: usize) -> Result<(), Error> {
         assert!(position <= self.tokens.len(), "rewinding from {} to {position}", self.tokens.len());
+        self.ahead.clear();
         if self.cache.rewind(position) {
-            self.tokens.truncate(position);
+            if position < self.tokens.len() {
+                self.tokens.truncate(position);
+                self.lineage = new_lineage();
+            }
             return Ok(());
         }
         let mut tokens = std::mem::take(&mut self.tokens);
@@ -133,8 +198,10 @@ impl Session {
 
     /// Forgets all.
     pub fn clear(&mut self) {
+        self.ahead.clear();
         self.cache.rewind(0);
         self.tokens.clear();
+        self.lineage = new_lineage();
     }
 
     /// Continues `prompt` (read after what was read before) with up to `max_tokens` tokens, piece by piece, until the model ends.
@@ -160,11 +227,49 @@ impl Session {
     }
 
     fn check_room(&self, tokens: &[u32]) -> Result<(), Error> {
-        if tokens.len() <= self.cache.room() {
+        let (n_tokens, position, room) = (tokens.len(), self.position(), self.room());
+        if n_tokens <= room {
             return Ok(());
         }
-        let (n_tokens, position, room) = (tokens.len(), self.position(), self.cache.room());
         Err(ForwardError::ContextFull { n_tokens, position, room }.into())
+    }
+
+    /// Forgets the drafts ahead of the position.
+    fn drop_ahead(&mut self) {
+        if self.ahead.len() > 0 {
+            let whole = self.cache.rewind(self.tokens.len());
+            debug_assert!(whole, "more drafts were read than can be dropped");
+        }
+        self.ahead.clear();
+    }
+
+    /// Drafts that can be read beside one token.
+    fn max_drafts(&self) -> usize {
+        // The rows that the token sees have to stay.
+        let droppable = self.cache.writable_until(self.position()).saturating_sub(self.position() + 1);
+        droppable.min(self.room().saturating_sub(1)).min(self.n_ubatch - 1)
+    }
+
+    /// Reads a token, and drafts ahead of the position. Returns whether it did: not where activations were not finite.
+    fn read_ahead(&mut self, token: u32, drafts: &[u32]) -> Result<bool, Error> {
+        self.engine.file().check_unchanged()?;
+        let tokens: Vec<u32> = std::iter::once(token).chain(drafts.iter().copied()).collect();
+        let engine = self.engine.clone();
+        // Few sizes, so that buffers are seldom made anew.
+        let mut scratch = engine.scratch(tokens.len().next_power_of_two());
+        let mut batch = [Span { cache: &mut self.cache, tokens: &tokens, wanted: Wanted::All }];
+        match engine.model().forward(engine.team(), &mut batch, scratch.get()) {
+            Ok(logits) => {
+                let (first, others) = logits.split_at(self.logits.len());
+                self.logits.copy_from_slice(first);
+                self.ahead.set(drafts, others);
+                self.tokens.push(token);
+                Ok(true)
+            }
+            // Nothing that the next pass sees was overwritten.
+            Err(ForwardError::NotFinite { .. } | ForwardError::LogitsNotFinite) => Ok(false),
+            Err(e) => Err(e.into()),
+        }
     }
 
     fn read(
@@ -197,6 +302,11 @@ impl Session {
     }
 }
 
+fn new_lineage() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
 /// Reads one more token in each of several sessions of one engine, together, and calls `each(i, logits)` with the logits of the
 /// `i`-th. The results are those of [`Session::decode`] on each alone, bit for bit.
 ///
@@ -217,6 +327,7 @@ pub fn decode_together(
         return Err(Error::ForeignSession);
     }
     engine.file().check_unchanged()?;
+    sessions.iter_mut().for_each(Session::drop_ahead);
     let mut scratch = engine.scratch(sessions.len());
     let mut batch: Vec<Span<'_>> = sessions
         .iter_mut()

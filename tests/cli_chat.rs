@@ -19,6 +19,17 @@ fn messages_are_answered_line_by_line() {
 }
 
 #[test]
+fn speculation_changes_no_answer() {
+    let folder = Folder::new();
+    let chat = |more: &[&'static str]| {
+        let line = ["chat", "--temp", "0.5", "-s", "3", "-n", "80"];
+        let questions = "Tell me a story.\nTell me the same story again.\n/regen\n/clear\nTell me a story.\n";
+        folder.bise_with(line.iter().chain(more), questions).ok().stdout
+    };
+    assert!(chat(&[]) == chat(&["--spec-type", "none"]));
+}
+
+#[test]
 fn what_was_read_is_not_read_again() {
     let folder = Folder::new();
     let ran = folder

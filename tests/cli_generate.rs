@@ -74,6 +74,31 @@ fn a_seed_fixes_the_text() {
 }
 
 #[test]
+fn speculation_changes_no_byte() {
+    let folder = Folder::new();
+    let prompt = "Tom had a red ball and a blue ball. Tom had a red ball and a blue ball. Tom had";
+    for how in [
+        &["--temp", "0"][..],
+        &["--temp", "0.4", "-s", "7"],
+        &["--temp", "0.4", "-s", "7", "--mirostat", "2"],
+        // The context is shifted several times.
+        &["--temp", "0", "-c", "64", "--sliding-window", "0", "--context-shift"],
+    ] {
+        let text = |spec: &[&'static str]| {
+            folder.bise(["-p", prompt, "-n", "300", "--ignore-eos"].iter().chain(how).chain(spec)).ok()
+        };
+        let plain = text(&["--spec-type", "none"]);
+        assert!(!plain.stderr.contains("drafted"), "{}", plain.stderr);
+        for spec in [&[][..], &["--draft-max", "3"], &["--spec-type", "ngram-simple", "--draft", "100"]] {
+            let ran = text(spec);
+            assert!(ran.stdout == plain.stdout, "{how:?} {spec:?}: {}", ran.text());
+            assert!(ran.stderr.contains("/   299 runs"), "{}", ran.stderr);
+        }
+        assert!(!text(&["--draft-max", "0"]).stderr.contains("drafted"));
+    }
+}
+
+#[test]
 fn a_text_that_ends_says_so() {
     let folder = Folder::new();
     let line = ["-p", "[INST] What is the capital of France? [/INST]", "-n", "64", "--temp", "0"];

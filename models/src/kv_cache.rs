@@ -136,8 +136,13 @@ impl KvCache {
 
     /// Counts `n` more positions as read.
     pub(crate) fn advance(&mut self, n: usize) {
+        self.count_written(n);
         self.n_positions += n;
-        self.n_written = self.n_written.max(self.n_positions);
+    }
+
+    /// Counts the rows of the next `n` positions as written, though they hold nothing that counts.
+    pub(crate) fn count_written(&mut self, n: usize) {
+        self.n_written = self.n_written.max(self.n_positions + n);
     }
 
     /// The part of layer `layer` in page `page` (absolute position / [`PAGE_LEN`]).

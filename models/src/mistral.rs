@@ -91,7 +91,8 @@ impl Mistral {
     ///
     /// # Errors
     /// For a token outside the vocabulary or a sequence without room, before anything is changed; and where activations are no longer
-    /// finite: then rows that a sequence with a window still needs may be overwritten, and it must be read again from its beginning.
+    /// finite: then nothing is read, but where the tokens go past [`KvCache::writable_until`] their start, rows that a sequence with
+    /// a window still needs may be overwritten, and it must be read again from its beginning.
     ///
     /// # Panics
     /// Where the batch has more rows than the scratch was made for.
@@ -112,11 +113,14 @@ impl Mistral {
         if scratch.logits.len() < n_logits {
             scratch.logits.resize(n_logits, 0.0);
         }
-        team.together(|| self.pass(team, n_rows, batch, scratch))?;
+        let passed = team.together(|| self.pass(team, n_rows, batch, scratch));
         for span in batch.iter_mut() {
-            span.cache.advance(span.tokens.len());
+            match passed {
+                Ok(()) => span.cache.advance(span.tokens.len()),
+                Err(_) => span.cache.count_written(span.tokens.len()),
+            }
         }
-        Ok(&scratch.logits[..n_logits])
+        passed.map(|()| &scratch.logits[..n_logits])
     }
 
     fn check(&self, batch: &[Span<'_>]) -> Result<(), ForwardError> {

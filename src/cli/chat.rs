@@ -43,7 +43,7 @@ pub fn run_with(args: ChatArgs, loaded: Loaded, log: Log) -> Result<ExitCode> {
     let n_ctx = if options.n_ctx == 0 { loaded.engine.config().n_ctx_train } else { options.n_ctx };
     let params = args.sampling.params(n_ctx, args.prompt.escapes)?;
     let controls = control_texts(loaded.engine.tokenizer());
-    let generator = Generator::new(loaded, &options, params, log)?;
+    let generator = Generator::new(loaded, &options, params, &args.speculation.options(), log)?;
     let screen = Screen::new(args.output.color);
     let messages = system.map(|text| Message::new("system", text)).into_iter().collect();
     let chat =
@@ -268,7 +268,7 @@ impl Chat {
             let piece = decoder.push(token);
             self.screen.print(&piece)?;
             said.push_str(&piece);
-            if self.generator.continue_with(token)? == Read::Full {
+            if self.generator.continue_with(token, n_left)? == Read::Full {
                 let n_ctx = self.generator.session.n_ctx();
                 self.log.warn(format_args!("the context of {n_ctx} tokens is full, so the answer ends here"));
                 break;

@@ -34,7 +34,7 @@ pub fn run(args: GenerateArgs) -> Result<ExitCode> {
     let n_ctx = if options.n_ctx == 0 { loaded.engine.config().n_ctx_train } else { options.n_ctx };
     let params = args.chat.sampling.params(n_ctx, args.chat.prompt.escapes)?;
     let tokens = prompt_tokens(&given, &loaded.engine, interactive)?;
-    let generator = Generator::new(loaded, &options, params, log)?;
+    let generator = Generator::new(loaded, &options, params, &args.chat.speculation.options(), log)?;
     if !interactive {
         generator.check_prompt(&tokens)?;
     }
@@ -263,7 +263,7 @@ impl Writer {
                 break Pause::Enough;
             }
             unread.clear();
-            read = self.generator.continue_with(token)?;
+            read = self.generator.continue_with(token, self.n_left)?;
         };
         drop(writing);
         if pause == Pause::Full {

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Result, bail, ensure};
 use bise::sampling::{Sampler, SamplingParams, dry_breakers};
+use bise::speculation::{SpeculationOptions, Speculator};
 use bise::tokenizer::{EncodeOptions, Tokenizer};
 use bise::{Engine, Session, SessionOptions};
 
@@ -43,6 +44,7 @@ pub struct Generator {
     pub sampler: Sampler,
     pub timings: Timings,
     pub when_full: WhenFull,
+    speculator: Speculator,
     log: Log,
     /// Whether the user was told that the text has outgrown what the model was trained for.
     told_length: bool,
@@ -57,6 +59,7 @@ impl Generator {
         loaded: Loaded,
         options: &SessionOptions,
         mut params: SamplingParams,
+        speculation: &SpeculationOptions,
         log: Log,
     ) -> Result<Self> {
         let Loaded { engine, took } = loaded;
@@ -68,8 +71,16 @@ impl Generator {
         let sampler = Sampler::new(&params, engine.config().n_vocab, &end_tokens(tokenizer))?;
         let session = engine.session(options)?;
         let timings = Timings::new(took + start.elapsed());
-        let generator =
-            Self { session, sampler, timings, when_full: WhenFull::Stop, log, told_length: false, engine };
+        let generator = Self {
+            session,
+            sampler,
+            timings,
+            when_full: WhenFull::Stop,
+            speculator: Speculator::new(speculation),
+            log,
+            told_length: false,
+            engine,
+        };
         generator.report(options);
         Ok(generator)
     }
@@ -152,17 +163,18 @@ impl Generator {
         Ok(if n_read == tokens.len() { Read::Done } else { Read::Interrupted })
     }
 
-    /// Reads the token that was chosen last.
+    /// Reads the token that was chosen last, where `n_more` are wanted after it; `None` is no end.
     ///
     /// # Errors
     /// If the model fails.
-    pub fn continue_with(&mut self, token: u32) -> Result<Read> {
+    pub fn continue_with(&mut self, token: u32, n_more: Option<usize>) -> Result<Read> {
         if !self.make_room(1)? {
             return Ok(Read::Full);
         }
         let start = Instant::now();
-        self.session.decode(token)?;
+        self.speculator.decode(&mut self.session, token, n_more.unwrap_or(usize::MAX))?;
         self.timings.eval += start.elapsed();
+        self.timings.speculation = self.speculator.stats();
         self.timings.n_eval += 1;
         self.tell_length();
         Ok(Read::Done)

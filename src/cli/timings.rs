@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use bise::speculation::SpeculationStats;
+
 use super::console::Log;
 
 /// Times of one run.
@@ -21,6 +23,8 @@ pub struct Timings {
     pub sampling: Duration,
     /// How many were chosen.
     pub n_sampled: usize,
+    /// Passes that drafts saved.
+    pub speculation: SpeculationStats,
 }
 
 impl Timings {
@@ -36,6 +40,7 @@ impl Timings {
             n_eval: 0,
             sampling: zero,
             n_sampled: 0,
+            speculation: SpeculationStats::default(),
         }
     }
 
@@ -54,6 +59,15 @@ impl Timings {
         row("sampling", self.sampling, self.n_sampled, "tokens");
         row("prompt eval", self.prompt, self.n_prompt, "tokens");
         row("eval", self.eval, self.n_eval, "runs  ");
+        let drafts = self.speculation;
+        if drafts.n_drafted > 0 {
+            let rate = 100.0 * drafts.n_accepted as f64 / drafts.n_drafted as f64;
+            let (n_tokens, n_saved) = (drafts.n_tokens, drafts.n_tokens - drafts.n_passes);
+            log.note(format_args!(
+                "{:>16}: drafted {}, accepted {} ({rate:.1}%), {n_saved} of {n_tokens} passes saved",
+                "speculation", drafts.n_drafted, drafts.n_accepted
+            ));
+        }
         let (total, n) = (ms(self.start.elapsed()), self.n_prompt + self.n_eval);
         log.note(format_args!("{:>16} time = {total:>10.2} ms / {n:>5} tokens", "total"));
         if let Some(bytes) = peak_memory_bytes() {

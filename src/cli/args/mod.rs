@@ -4,6 +4,7 @@ pub mod ignored;
 pub mod model;
 pub mod prompt;
 pub mod sampling;
+pub mod speculation;
 mod spelling;
 
 use std::ffi::OsString;
@@ -15,6 +16,7 @@ use self::ignored::IgnoredArgs;
 use self::model::{ContextArgs, ModelArgs};
 use self::prompt::{ConversationArgs, GenerationArgs, OutputArgs, PromptArgs};
 use self::sampling::SamplingArgs;
+use self::speculation::SpeculationArgs;
 use crate::cli::{bench, inspect, logits, perplexity, tokenize};
 
 const EXAMPLES: &str = "\
@@ -93,6 +95,8 @@ pub struct ChatArgs {
     #[command(flatten)]
     pub sampling: SamplingArgs,
     #[command(flatten)]
+    pub speculation: SpeculationArgs,
+    #[command(flatten)]
     pub output: OutputArgs,
     #[command(flatten)]
     pub ignored: IgnoredArgs,
@@ -145,6 +149,21 @@ mod tests {
         );
         assert_eq!(args.chat.output.color, prompt::When::On);
         assert!(args.chat.model.no_mmap);
+    }
+
+    #[test]
+    fn speculation_is_spelled_as_in_llama_cpp() {
+        let options = |line: &str| typed(line).unwrap().generate.chat.speculation.options();
+        assert_eq!(options(""), bise::speculation::SpeculationOptions::default());
+        assert_eq!(options("--spec-type none --draft-max 8"), bise::speculation::SpeculationOptions::off());
+        assert_eq!(options("--draft-max 8").n_max, 8);
+        assert_eq!(options("--spec-type ngram-mod --spec-ngram-mod-n-max 64").n_max, 64);
+        assert_eq!(options("--spec-type ngram-simple --spec-draft-n-max 3").n_max, 3);
+        assert_eq!(typed("--spec-type draft-mtp").unwrap_err().exit_code(), 2);
+        let args = typed("chat --spec-type none --draft-min 2").unwrap();
+        let Some(Command::Chat(chat)) = args.command else { panic!("a chat") };
+        assert_eq!(chat.speculation.options().n_max, 0);
+        assert_eq!(chat.ignored.warnings, ["--draft-min 2 has no effect: bise decides that itself"]);
     }
 
     #[test]

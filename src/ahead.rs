@@ -1,0 +1,48 @@
+//! Tokens that a session has read ahead of its position, and the logits after each.
+
+/// Drafts that were read but not chosen yet; their keys and values stand in the cache behind the position.
+#[derive(Default)]
+pub(crate) struct Ahead {
+    drafts: Vec<u32>,
+    /// Logits after each draft, `[drafts, n_vocab]`.
+    logits: Vec<f32>,
+    /// Drafts that turned out to be chosen: those behind them remain.
+    n_taken: usize,
+}
+
+impl Ahead {
+    /// Drafts that remain.
+    pub fn len(&self) -> usize {
+        self.drafts.len() - self.n_taken
+    }
+
+    /// The first of them.
+    pub fn next(&self) -> Option<u32> {
+        self.drafts.get(self.n_taken).copied()
+    }
+
+    /// Takes the place of what remained. The buffers are kept from one time to the next.
+    pub fn set(&mut self, drafts: &[u32], logits: &[f32]) {
+        self.clear();
+        self.drafts.extend_from_slice(drafts);
+        self.logits.extend_from_slice(logits);
+    }
+
+    /// Forgets all.
+    pub fn clear(&mut self) {
+        self.drafts.clear();
+        self.logits.clear();
+        self.n_taken = 0;
+    }
+
+    /// The logits after the first draft that remains, if that is `token`; it does not remain then.
+    pub fn take(&mut self, token: u32) -> Option<&[f32]> {
+        if self.next() != Some(token) {
+            return None;
+        }
+        let n_vocab = self.logits.len() / self.drafts.len();
+        let logits = &self.logits[self.n_taken * n_vocab..][..n_vocab];
+        self.n_taken += 1;
+        Some(logits)
+    }
+}

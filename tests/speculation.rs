@@ -1,0 +1,421 @@
+//! Drafts change how long a text takes, never the text.
+
+#![cfg(feature = "builtin-model")]
+
+use std::path::Path;
+
+use bise::gguf::{GgufFile, GgufWriter, WriteError};
+use bise::sampling::{Sampler, SamplingParams};
+use bise::speculation::{SpeculationOptions, Speculator};
+use bise::tokenizer::EncodeOptions;
+use bise::{CacheType, Engine, EngineOptions, Session, SessionOptions, decode_together};
+
+const ALWAYS: SpeculationOptions = SpeculationOptions { n_max: 15, always: true };
+/// A beginning that the model likes to take up again.
+const PROMPT: &str = "Tom had a red ball. Tom had a red ball and a blue ball. Tom had a";
+
+fn engine(threads: usize) -> Engine {
+    Engine::builtin_with(&EngineOptions { threads: Some(threads), ..EngineOptions::default() }).unwrap()
+}
+
+fn without_window() -> Engine {
+    let options = EngineOptions { sliding_window: Some(0), ..EngineOptions::default() };
+    Engine::builtin_with(&options).unwrap()
+}
+
+fn session(engine: &Engine) -> Session {
+    engine.session(&SessionOptions::default()).unwrap()
+}
+
+fn prompt(engine: &Engine) -> Vec<u32> {
+    engine.tokenizer().encode(PROMPT, EncodeOptions { add_special: true, parse_special: false })
+}
+
+fn bits(logits: &[f32]) -> Vec<u32> {
+    logits.iter().map(|logit| logit.to_bits()).collect()
+}
+
+/// Numbers below `n`, the same in every run.
+fn random(seed: u32) -> impl FnMut(u32) -> u32 {
+    let mut state = seed;
+    move |n| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) % n
+    }
+}
+
+/// The next `n` tokens, where `decode` reads each, and the logits at the end.
+fn write(
+    session: &mut Session,
+    params: &SamplingParams,
+    n: usize,
+    mut decode: impl FnMut(&mut Session, u32, usize),
+) -> (Vec<u32>, Vec<u32>) {
+    let n_vocab = session.engine().config().n_vocab;
+    // The text goes on past its end: what comes there is as good a test.
+    let mut sampler = Sampler::new(params, n_vocab, &[]).unwrap();
+    let prompt = prompt(session.engine());
+    session.prefill(&prompt).unwrap();
+    prompt.iter().for_each(|&token| sampler.accept(token));
+    let mut tokens = Vec::new();
+    for i in 1..=n {
+        let token = sampler.sample(session.logits()).unwrap();
+        sampler.accept(token);
+        tokens.push(token);
+        decode(session, token, n - i);
+        assert_eq!(session.position(), prompt.len() + i);
+    }
+    assert_eq!(session.tokens()[prompt.len()..], tokens);
+    (tokens, bits(session.logits()))
+}
+
+fn plainly(session: &mut Session, token: u32, _: usize) {
+    session.decode(token).unwrap();
+}
+
+/// Ways to choose tokens, by name.
+fn choices() -> Vec<(String, SamplingParams)> {
+    let mut choices = vec![("greedy".to_owned(), SamplingParams::greedy())];
+    for seed in [1, 2, 3] {
+        let params = SamplingParams { seed, temp: 0.8, ..SamplingParams::default() };
+        let mirostat = SamplingParams { mirostat: 2, mirostat_tau: 2.0, ..params.clone() };
+        let penalties = SamplingParams {
+            penalty_repeat: 1.05,
+            penalty_freq: 0.05,
+            penalty_present: 0.05,
+            ..params.clone()
+        };
+        let dry = SamplingParams {
+            dry_multiplier: 0.5,
+            dry_allowed_length: 4,
+            dry_penalty_last_n: 200,
+            ..params.clone()
+        };
+        let cold = SamplingParams { temp: 0.3, ..params.clone() };
+        let ways = [("0.8", params), ("0.3", cold), ("mirostat", mirostat), ("penalties", penalties)];
+        choices.extend(ways.map(|(name, params)| (format!("{name}, seed {seed}"), params)));
+        choices.push((format!("dry, seed {seed}"), dry));
+    }
+    choices
+}
+
+#[test]
+fn the_text_is_that_of_plain_decoding_however_tokens_are_chosen() {
+    let engine = engine(2);
+    let mut n_accepted = 0;
+    for (name, params) in choices() {
+        let plain = write(&mut session(&engine), &params, 300, plainly);
+        for options in [ALWAYS, SpeculationOptions::default()] {
+            let mut speculator = Speculator::new(&options);
+            let text = write(&mut session(&engine), &params, 300, |session, token, n_more| {
+                let logits = bits(speculator.decode(session, token, n_more).unwrap());
+                assert_eq!(logits, bits(session.logits()));
+            });
+            assert!(text == plain, "{name}, {options:?}");
+            let stats = speculator.stats();
+            assert_eq!((stats.n_tokens, stats.n_tokens - stats.n_passes), (300, stats.n_accepted), "{name}");
+            n_accepted += if options.always { stats.n_accepted } else { 0 };
+        }
+    }
+    assert!(n_accepted > 100, "{n_accepted} accepted: these texts test little");
+}
+
+#[test]
+fn the_text_is_that_of_plain_decoding_with_right_and_wrong_drafts() {
+    let engine = engine(2);
+    let n_vocab = engine.config().n_vocab as u32;
+    for (name, params) in choices() {
+        let plain = write(&mut session(&engine), &params, 300, plainly);
+        let mut random = random(params.seed);
+        let (mut n_drafted, mut n_passes) = (0, 0);
+        let text = write(&mut session(&engine), &params, 300, |session, token, n_more| {
+            let n_right = random(12) as usize;
+            let mut drafts: Vec<u32> = plain.0[300 - n_more..].iter().copied().take(n_right).collect();
+            drafts.extend((0..random(4)).map(|_| random(n_vocab)));
+            let n_ahead = session.n_ahead();
+            session.decode_ahead(token, &drafts).unwrap();
+            if n_ahead == 0 || session.n_ahead() != n_ahead - 1 {
+                (n_passes, n_drafted) = (n_passes + 1, n_drafted + session.n_ahead());
+            }
+        });
+        assert!(text == plain, "{name}");
+        assert!(n_passes < 150 && n_drafted > 300, "{name}: {n_drafted} drafted, {n_passes} passes");
+    }
+}
+
+#[test]
+fn the_text_is_that_of_plain_decoding_for_any_threads_and_cache() {
+    let params = SamplingParams { seed: 4, temp: 0.4, ..SamplingParams::default() };
+    for cache in [CacheType::F16, CacheType::Q8_0, CacheType::Q4_0] {
+        let options = SessionOptions { k_type: cache, v_type: cache, ..SessionOptions::default() };
+        let plain = write(&mut engine(1).session(&options).unwrap(), &params, 320, plainly);
+        for threads in 1..=3 {
+            let mut speculator = Speculator::new(&ALWAYS);
+            let mut session = engine(threads).session(&options).unwrap();
+            let text = write(&mut session, &params, 320, |session, token, n_more| {
+                speculator.decode(session, token, n_more).unwrap();
+            });
+            assert!(text == plain, "{cache}, {threads} threads");
+            assert!(speculator.stats().n_drafted > 0);
+        }
+    }
+}
+
+#[test]
+fn wrong_drafts_past_the_window_leave_no_trace() {
+    let engine = engine(2);
+    let n_vocab = engine.config().n_vocab as u32;
+    let window = engine.config().sliding_window.expect("the built-in model has one");
+    let tokens: Vec<u32> = {
+        let mut random = random(1);
+        (0..4 * window + 100).map(|_| random(n_vocab)).collect()
+    };
+    let mut plain = session(&engine);
+    let mut ahead = session(&engine);
+    let mut random = random(2);
+    for (i, &token) in tokens.iter().enumerate() {
+        // Some right, and then wrong ones: as many as a session takes, and more.
+        let n_right = random(4) as usize;
+        let n_wrong = if random(8) == 0 { 400 } else { random(16) };
+        let mut drafts = tokens[i + 1..].iter().take(n_right).copied().collect::<Vec<_>>();
+        drafts.extend((0..n_wrong).map(|_| random(n_vocab)));
+        let want = bits(plain.decode(token).unwrap());
+        assert!(bits(ahead.decode_ahead(token, &drafts).unwrap()) == want, "token {i}");
+        assert!(i < 2 * window || ahead.n_ahead() <= window, "token {i}: {} ahead", ahead.n_ahead());
+        if random(100) == 0 {
+            // A rewind finds the rows that it needs, or reads again.
+            let position = ahead.position().saturating_sub(random(60) as usize);
+            let rest = ahead.tokens()[position..].to_vec();
+            ahead.rewind(position).unwrap();
+            for &token in &rest {
+                ahead.decode_ahead(token, &drafts).unwrap();
+            }
+            assert!(bits(ahead.logits()) == want, "token {i}, rewound");
+        }
+    }
+    assert_eq!(ahead.tokens(), tokens);
+}
+
+#[test]
+fn drafts_that_are_chosen_take_no_pass() {
+    let engine = engine(2);
+    let tokens = prompt(&engine);
+    let mut session = session(&engine);
+    session.decode_ahead(tokens[0], &tokens[1..6]).unwrap();
+    assert_eq!((session.position(), session.n_ahead()), (1, 5));
+    session.decode(tokens[1]).unwrap();
+    session.decode_ahead(tokens[2], &[9, 9, 9, 9]).unwrap();
+    assert_eq!((session.position(), session.n_ahead()), (3, 3));
+    session.decode(tokens[0]).unwrap();
+    assert_eq!((session.position(), session.n_ahead()), (4, 0));
+}
+
+/// Sessions that have read `tokens`: one of them has drafts ahead as well.
+fn pair(engine: &Engine, options: &SessionOptions, tokens: &[u32]) -> [Session; 2] {
+    let mut sessions = [engine.session(options).unwrap(), engine.session(options).unwrap()];
+    let (&last, first) = tokens.split_last().unwrap();
+    sessions.iter_mut().for_each(|session| _ = session.prefill(first).unwrap());
+    sessions[0].decode(last).unwrap();
+    sessions[1].decode_ahead(last, &[5, 6, 7, 8]).unwrap();
+    assert_eq!(sessions[1].n_ahead(), 4);
+    sessions
+}
+
+#[test]
+fn whatever_comes_next_drops_what_is_ahead() {
+    let engine = engine(2);
+    let tokens = prompt(&engine);
+    let same = |what: &str, act: &dyn Fn(&mut Session)| {
+        let [mut plain, mut ahead] = pair(&engine, &SessionOptions::default(), &tokens);
+        assert_eq!((ahead.room(), ahead.tokens()), (plain.room(), plain.tokens()), "{what}");
+        act(&mut plain);
+        act(&mut ahead);
+        assert_eq!(ahead.n_ahead(), 0, "{what}");
+        assert_eq!(ahead.tokens(), plain.tokens(), "{what}");
+        assert_eq!(bits(ahead.decode(11).unwrap()), bits(plain.decode(11).unwrap()), "{what}");
+    };
+    same("prefill", &|session| _ = session.prefill(&[5, 6, 300]).unwrap());
+    same("prefill of one", &|session| _ = session.prefill(&[5]).unwrap());
+    same("another token", &|session| _ = session.decode(300).unwrap());
+    same("score", &|session| session.score(&[5, 6], &mut |_, _| {}).unwrap());
+    same("rewind to here", &|session| session.rewind(session.position()).unwrap());
+    same("rewind", &|session| session.rewind(3).unwrap());
+    same("clear", &|session| session.clear());
+    same("generate", &|session| {
+        let pieces = session.generate(" cat", &SamplingParams::greedy(), 8).unwrap();
+        pieces.for_each(|piece| drop(piece.unwrap()));
+        session.rewind(session.position()).unwrap();
+    });
+
+    let mut sessions = pair(&engine, &SessionOptions::default(), &tokens);
+    let mut logits = Vec::new();
+    decode_together(&mut sessions, &[5, 5], &mut |_, row| logits.push(bits(row))).unwrap();
+    assert_eq!(logits[0], logits[1]);
+    assert_eq!(sessions[1].n_ahead(), 0);
+}
+
+#[test]
+fn a_context_that_is_nearly_full_takes_as_many_drafts_as_fit() {
+    let engine = without_window();
+    let tokens = prompt(&engine);
+    for room in 1..6 {
+        let options = SessionOptions { n_ctx: tokens.len() + room, ..SessionOptions::default() };
+        let mut plain = engine.session(&options).unwrap();
+        let mut ahead = engine.session(&options).unwrap();
+        plain.prefill(&tokens).unwrap();
+        ahead.prefill(&tokens).unwrap();
+        for i in 0..room {
+            let token = 300 + i as u32;
+            let want = bits(plain.decode(token).unwrap());
+            let drafts = [301 + i as u32, 9, 9, 9, 9, 9, 9];
+            assert_eq!(bits(ahead.decode_ahead(token, &drafts).unwrap()), want);
+            assert_eq!(ahead.room(), room - 1 - i);
+            assert!(ahead.n_ahead() <= ahead.room());
+        }
+        let error = ahead.decode_ahead(7, &[8]).unwrap_err().to_string();
+        assert_eq!(error, plain.decode(7).unwrap_err().to_string());
+        assert!(error.contains("room for 0 more"), "{error}");
+    }
+}
+
+#[test]
+fn a_pass_is_no_longer_than_asked_for() {
+    let engine = engine(1);
+    for (n_ubatch, n_ahead) in [(1, 0), (4, 3), (512, 6)] {
+        let options = SessionOptions { n_ubatch, ..SessionOptions::default() };
+        let mut session = engine.session(&options).unwrap();
+        session.decode_ahead(1, &[5, 6, 7, 8, 9, 10]).unwrap();
+        assert_eq!(session.n_ahead(), n_ahead, "-ub {n_ubatch}");
+    }
+}
+
+#[test]
+fn a_draft_outside_the_vocabulary_is_an_error_and_nothing_is_read() {
+    let engine = engine(1);
+    let mut session = session(&engine);
+    session.decode_ahead(1, &[300, 301]).unwrap();
+    let before = bits(session.logits());
+    for (token, drafts) in [(5, [6, 4096]), (300, [6, 4096]), (4096, [6, 7])] {
+        let error = session.decode_ahead(token, &drafts).unwrap_err().to_string();
+        assert!(error.contains("token 4096 is not in the vocabulary"), "{error}");
+        assert_eq!((session.position(), session.n_ahead()), (1, 2));
+        assert_eq!(bits(session.logits()), before);
+    }
+}
+
+/// The built-in model, but with an embedding of `token` that is not finite.
+fn with_infinite_embedding(token: usize, path: &Path) -> Engine {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/tiny/bise-tiny.Q4_K_M.gguf");
+    let file = GgufFile::open(source).unwrap();
+    let mut writer = GgufWriter::new();
+    for (key, value) in file.metadata().iter() {
+        writer.metadata_mut().set(key, value.clone());
+    }
+    for info in file.tensors() {
+        writer.add_tensor(&info.name, &info.shape, info.tensor_type).unwrap();
+    }
+    let fill = |out: &mut bise::gguf::GgufDataWriter<_>| {
+        file.tensors().try_for_each(|info| {
+            let mut bytes = file.bytes(info).to_vec();
+            if info.name == "token_embd.weight" {
+                // All scales become NaN.
+                let n = bytes.len() / 4096;
+                bytes[token * n..][..n].fill(0xff);
+            }
+            out.write(&bytes)
+        })
+    };
+    writer.save::<WriteError>(path, fill).unwrap();
+    Engine::open(path).unwrap()
+}
+
+#[test]
+fn a_draft_that_the_model_fails_on_is_no_error_unless_it_is_chosen() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = with_infinite_embedding(300, &folder.path().join("model.gguf"));
+    let tokens: Vec<u32> = (400..1200).collect();
+    let mut plain = session(&engine);
+    let mut ahead = session(&engine);
+    for (i, &token) in tokens.iter().enumerate() {
+        let want = bits(plain.decode(token).unwrap());
+        let drafts: Vec<u32> = (0..i % 17).map(|k| 500 + k as u32).chain([300]).collect();
+        assert!(bits(ahead.decode_ahead(token, &drafts).unwrap()) == want, "token {i}");
+        assert_eq!(ahead.n_ahead(), 0);
+    }
+    for session in [&mut plain, &mut ahead] {
+        session.rewind(tokens.len() - 185).unwrap();
+    }
+    assert!(bits(ahead.decode(7).unwrap()) == bits(plain.decode(7).unwrap()));
+    assert!(ahead.decode_ahead(300, &[5]).is_err());
+    assert_eq!((ahead.position(), ahead.n_ahead()), (0, 0));
+}
+
+#[test]
+fn rows_of_a_pass_that_failed_count_as_overwritten() {
+    use bise_kernels::kv_page::PageLayout;
+    use bise_kernels::{KernelTable, Team};
+    use bise_models::{KvCache, Mistral, MistralConfig, Scratch, Span, Wanted};
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.gguf");
+    with_infinite_embedding(300, &path);
+    let file = GgufFile::open(&path).unwrap();
+    let config = MistralConfig::from_metadata(file.metadata()).unwrap();
+    let layout = PageLayout::new(config.n_kv_heads, config.head_dim, CacheType::F16, CacheType::F16);
+    let mut cache = KvCache::new(layout, config.n_layers, config.n_ctx_train, config.sliding_window);
+    let team = Team::new(2).unwrap();
+    let mut scratch = Scratch::new(&config, &team, 800);
+    let model = Mistral::load(&file, config, KernelTable::detect()).unwrap();
+    let mut read = |cache: &mut KvCache, tokens: &[u32]| {
+        let mut batch = [Span { cache, tokens, wanted: Wanted::Last }];
+        model.forward(&team, &mut batch, &mut scratch).is_ok()
+    };
+    assert!(read(&mut cache, &[7; 800]));
+    assert!(cache.clone().rewind(700));
+    let tokens: Vec<u32> = std::iter::repeat_n(7, 200).chain([300]).collect();
+    assert!(!read(&mut cache, &tokens));
+    assert_eq!(cache.len(), 800);
+    // What the last position sees is there, but not what stood a hundred before it saw.
+    assert!(!cache.rewind(700) && cache.rewind(800));
+}
+
+#[test]
+fn a_speculator_follows_a_session_that_is_cut_back_and_another() {
+    let engine = engine(2);
+    let tokens = prompt(&engine);
+    let mut speculator = Speculator::new(&ALWAYS);
+    let mut sessions = [session(&engine), session(&engine)];
+    let mut plain = session(&engine);
+    let mut random = random(3);
+    let mut texts = [Vec::new(), Vec::new()];
+    for _ in 0..60 {
+        let which = random(2) as usize;
+        let (session, text): (_, &mut Vec<u32>) = (&mut sessions[which], &mut texts[which]);
+        match random(6) {
+            0 => {
+                let position = random(text.len() as u32 + 1) as usize;
+                session.rewind(position).unwrap();
+                text.truncate(position);
+            }
+            1 => {
+                session.prefill(&tokens).unwrap();
+                text.extend(&tokens);
+            }
+            _ => {
+                for _ in 0..random(12) {
+                    let token = tokens[random(5) as usize];
+                    speculator.decode(session, token, usize::MAX).unwrap();
+                    text.push(token);
+                }
+            }
+        }
+        assert_eq!(session.tokens(), text);
+        if !text.is_empty() {
+            plain.clear();
+            plain.prefill(text).unwrap();
+            speculator.decode(session, 9, 3).unwrap();
+            text.push(9);
+            assert_eq!(bits(session.logits()), bits(plain.decode(9).unwrap()));
+        }
+    }
+    assert!(speculator.stats().n_accepted > 0);
+}
