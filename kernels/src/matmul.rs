@@ -104,3 +104,26 @@ impl<'a> Strip<'a> {
         Strip { w: p.w, y: Output(p.y.as_mut_ptr()), rows, n_tasks: n_rows.div_ceil(rows) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_row_is_dealt_once() {
+        for (lanes, m) in [(8, 1), (16, 1), (16, DEAL_MAX_ROWS), (16, DEAL_MAX_ROWS + 1)] {
+            for n_rows in [1, 7, 16, 17, 48, 63, 464] {
+                let rows = deal(n_rows, lanes, m).flat_map(|(first, apart)| {
+                    (0..lanes).map(move |lane| first + lane * apart).filter(|row| *row < n_rows)
+                });
+                let mut rows: Vec<usize> = rows.collect();
+                rows.sort_unstable();
+                assert_eq!(
+                    rows,
+                    (0..n_rows).collect::<Vec<_>>(),
+                    "{n_rows} rows, {lanes} lanes, {m} activation rows"
+                );
+            }
+        }
+    }
+}
