@@ -1,6 +1,6 @@
 """Writes the golden tokens of `golden_tokens.rs` and the conversations of the template tests.
 
-Needs `pip install mistral-common[sentencepiece] sentencepiece`; the vocabularies are those of mistral-common. Ids come
+Needs `pip install mistral-common[sentencepiece] sentencepiece protobuf`; the vocabularies are those of mistral-common. Ids come
 from `sentencepiece` (v1, v3) and `mistral_common` (tekken, conversations, fill-in-the-middle), never from bise.
 
     python models/tests/golden/make.py            # writes *.json and *.json.gz next to itself
