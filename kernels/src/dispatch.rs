@@ -1,6 +1,7 @@
 use std::marker::PhantomData;
 
 use crate::lanes::FloatKernels;
+use crate::matmul::{FEW_ROWS, TILE_STRIP_ROWS, scratch_bytes};
 use crate::quantize::QuantizeFn;
 use crate::{Activations, Format, Isa, QuantMatrix};
 
@@ -36,6 +37,15 @@ impl<'a> OutStrip<'a> {
         assert!(t < self.m);
         // SAFETY: t < m, and `new` was promised that these columns are ours; `&mut self` keeps the slices apart in time.
         unsafe { std::slice::from_raw_parts_mut(self.y.add(t * self.ld), self.n_rows) }
+    }
+
+    /// The outputs of weight rows `first..first + n` as a strip of their own.
+    ///
+    /// # Panics
+    /// Where they are not all there.
+    pub fn columns(&mut self, first: usize, n: usize) -> OutStrip<'_> {
+        assert!(first + n <= self.n_rows, "rows {first} to {} of a strip of {}", first + n, self.n_rows);
+        OutStrip { y: self.y.wrapping_add(first), n_rows: n, ..*self }
     }
 
     /// Weight rows of the strip.
@@ -92,12 +102,15 @@ pub struct KernelTable {
     pub(crate) isa: Isa,
     /// By format: few activation rows; weights are read once, straight from the file.
     pub(crate) dot: [StripFn; Format::ALL.len()],
-    /// By format: many activation rows; a strip of weights is unpacked once, then multiplied in register tiles.
+    /// By format: more activation rows; weights are unpacked once, then multiplied in register tiles.
     pub(crate) tile: [StripFn; Format::ALL.len()],
     /// By format: whether the kernels are hand-written for this ISA, not a shared slow path.
     pub(crate) tuned: [bool; Format::ALL.len()],
     /// Whether `tile` takes quantized activations as [`Tiles`](crate::activation_tile::Tiles).
     pub(crate) takes_tiles: bool,
+    /// Whether `tile` takes any number of weight rows where there are [few](crate::matmul::FEW_ROWS) activation rows, not just as many as
+    /// its scratch has room for.
+    pub(crate) by_block: bool,
     /// Activations to blocks of 32.
     pub(crate) quantize_q8_0: QuantizeFn,
     /// Activations to blocks of 256.
@@ -167,13 +180,22 @@ impl KernelTable {
     /// The same, unpacking the weights into `scratch` (at least [`scratch_bytes`](crate::matmul::scratch_bytes)) first.
     ///
     /// # Panics
-    /// As [`KernelTable::dot`], where [tiles are taken](KernelTable::takes_tiles) and not there, and where there are more than [`TILE_STRIP_ROWS`](crate::matmul::TILE_STRIP_ROWS) weight rows.
-    pub fn tile(&self, w: QuantMatrix<'_>, x: Activations<'_>, y: OutStrip<'_>, scratch: &mut StripScratch) {
+    /// As [`KernelTable::dot`], and where [tiles are taken](KernelTable::takes_tiles) and not there.
+    pub fn tile(
+        &self,
+        w: QuantMatrix<'_>,
+        x: Activations<'_>,
+        mut y: OutStrip<'_>,
+        scratch: &mut StripScratch,
+    ) {
         check(&w, &x, &y);
-        assert!(w.n_rows() <= crate::matmul::TILE_STRIP_ROWS, "a strip of {} rows", w.n_rows());
-        scratch.reserve(crate::matmul::scratch_bytes(w.k()));
-        // SAFETY: as in `dot`.
-        unsafe { self.tile[w.format() as usize](w, x, y, scratch) }
+        scratch.reserve(scratch_bytes(w.k()));
+        let room = if self.by_block && x.m() <= FEW_ROWS { w.n_rows() } else { TILE_STRIP_ROWS };
+        for first in (0..w.n_rows()).step_by(room) {
+            let n = room.min(w.n_rows() - first);
+            // SAFETY: as in `dot`.
+            unsafe { self.tile[w.format() as usize](w.rows(first, n), x, y.columns(first, n), scratch) }
+        }
     }
 }
 

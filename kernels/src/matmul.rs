@@ -3,17 +3,18 @@
 use crate::{Activations, KernelTable, OutStrip, QuantMatrix, StripScratch, Team};
 use std::sync::Mutex;
 
-/// Activation rows from which unpacking a strip of weights pays.
+/// Activation rows from which unpacking weights pays.
 pub const TILE_MIN_ROWS: usize = 5;
+
+/// Activation rows up to which reading the weights takes a good part of the time: they are read in long stretches, and a block that is
+/// unpacked meets all activations before it leaves the first cache. From there on, a strip is unpacked to the second.
+pub const FEW_ROWS: usize = 16;
 
 /// Weight rows of a strip that is unpacked: its scratch stays in L2 while the activations pass by.
 pub const TILE_STRIP_ROWS: usize = 64;
 
 /// Bytes of weights in a task when there are few activation rows: each of its sixteen lanes reads a stretch of 64 KB.
-const DOT_STRIP_BYTES: usize = 1 << 20;
-
-/// Activation rows up to which a strip's weight rows are dealt out to lanes: from there on, storing sums apart costs more than it brings.
-const DEAL_MAX_ROWS: usize = 16;
+const FEW_STRIP_BYTES: usize = 1 << 20;
 
 /// The groups of `lanes` weight rows that a strip of `n_rows` is taken in: the first row of each, and how far apart its rows lie.
 ///
@@ -21,7 +22,7 @@ const DEAL_MAX_ROWS: usize = 16;
 /// the addresses of pages keep up with. Where memory is the limit, rows are dealt out so that each lane reads one long stretch.
 pub(crate) fn deal(n_rows: usize, lanes: usize, m: usize) -> impl Iterator<Item = (usize, usize)> + Clone {
     let n_groups = n_rows.div_ceil(lanes);
-    (0..n_groups).map(move |g| if m <= DEAL_MAX_ROWS { (g, n_groups) } else { (g * lanes, 1) })
+    (0..n_groups).map(move |g| if m <= FEW_ROWS { (g, n_groups) } else { (g * lanes, 1) })
 }
 
 /// One matrix of a [`matmul`], and where its product goes: `y [m, n_rows]`.
@@ -58,7 +59,7 @@ pub fn matmul(
 ) {
     let m = x.m();
     let tiled = m >= TILE_MIN_ROWS;
-    let strips: Vec<Strip> = products.iter_mut().map(|p| Strip::new(p, m, tiled, team.n_threads())).collect();
+    let strips: Vec<Strip> = products.iter_mut().map(|p| Strip::new(p, m, team.n_threads())).collect();
     let n_tasks = strips.iter().map(|s| s.n_tasks).sum();
     team.run(n_tasks, |mut task, worker| {
         let mut i = 0;
@@ -90,15 +91,15 @@ struct Output(*mut f32);
 unsafe impl Sync for Output {}
 
 impl<'a> Strip<'a> {
-    fn new(p: &mut Product<'a>, m: usize, tiled: bool, n_threads: usize) -> Self {
+    fn new(p: &mut Product<'a>, m: usize, n_threads: usize) -> Self {
         let n_rows = p.w.n_rows();
         assert_eq!(p.y.len(), m * n_rows, "output of a product of {m} x {n_rows}");
-        let rows = if tiled {
+        let rows = if m > FEW_ROWS {
             TILE_STRIP_ROWS
         } else {
             // As many for each thread, so that all are done at the same time, and two at least, as one may be held up. Lanes an odd number
             // of rows apart do not meet in the same sets of the cache.
-            let n_strips = p.w.bytes().len().div_ceil(DOT_STRIP_BYTES).max(2 * n_threads);
+            let n_strips = p.w.bytes().len().div_ceil(FEW_STRIP_BYTES).max(2 * n_threads);
             16 * (n_rows.div_ceil(16 * n_strips.next_multiple_of(n_threads)) | 1)
         };
         Strip { w: p.w, y: Output(p.y.as_mut_ptr()), rows, n_tasks: n_rows.div_ceil(rows) }
@@ -111,7 +112,7 @@ mod tests {
 
     #[test]
     fn every_row_is_dealt_once() {
-        for (lanes, m) in [(8, 1), (16, 1), (16, DEAL_MAX_ROWS), (16, DEAL_MAX_ROWS + 1)] {
+        for (lanes, m) in [(8, 1), (16, 1), (16, FEW_ROWS), (16, FEW_ROWS + 1)] {
             for n_rows in [1, 7, 16, 17, 48, 63, 464] {
                 let rows = deal(n_rows, lanes, m).flat_map(|(first, apart)| {
                     (0..lanes).map(move |lane| first + lane * apart).filter(|row| *row < n_rows)

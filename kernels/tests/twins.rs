@@ -9,7 +9,7 @@ mod guarded;
 use std::io::Write;
 use std::sync::Mutex;
 
-use bise_kernels::matmul::TILE_STRIP_ROWS;
+use bise_kernels::matmul::{FEW_ROWS, TILE_STRIP_ROWS};
 use bise_kernels::{
     ActivationKind, Activations, Format, Isa, KernelTable, OutStrip, Product, QuantMatrix, StripScratch,
     Team, matmul,
@@ -42,7 +42,7 @@ struct Case {
 fn cases() -> impl Strategy<Value = Case> {
     let blocks = prop_oneof![Just(1), 1..=5usize, 1..=20usize];
     let n_rows = prop_oneof![1..=20usize, 1..=TILE_STRIP_ROWS];
-    let m = prop_oneof![Just(1), 1..=5usize, 1..=20usize];
+    let m = prop_oneof![Just(1), 1..=5usize, 1..=FEW_ROWS, FEW_ROWS..=40];
     (any::<u64>(), blocks, n_rows, m, 0..=3usize, any::<bool>()).prop_map(
         |(seed, blocks, n_rows, m, slack, extreme)| Case { seed, blocks, n_rows, m, slack, extreme },
     )

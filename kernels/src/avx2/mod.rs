@@ -30,6 +30,7 @@ use vnni::{Evex, Maddubs, Sums, Vex};
 
 use crate::dispatch::{KernelTable, OutStrip, StripScratch};
 use crate::lanes;
+use crate::matmul::FEW_ROWS;
 use crate::scalar::quantized;
 use crate::{Activations, Format, Isa, QuantMatrix};
 
@@ -80,6 +81,7 @@ const fn table<S: Sums>(isa: Isa) -> KernelTable {
         ],
         tuned: [true; Format::ALL.len()],
         takes_tiles: true,
+        by_block: true,
         quantize_q8_0: quantize::quantize_q8_0,
         quantize_q8k: quantize::quantize_q8k,
         floats: lanes::AVX2,
@@ -106,7 +108,12 @@ unsafe fn tile_k<S: Sums, F: KQuant>(
     scratch: &mut StripScratch,
 ) {
     // SAFETY: promised by the caller.
-    unsafe { tile::tile_k::<S, F>(w, quantized(x), y, scratch) }
+    unsafe {
+        match x.m() {
+            ..=FEW_ROWS => tile::few_k::<S, F>(w, quantized(x), y, scratch),
+            _ => tile::tile_k::<S, F>(w, quantized(x), y, scratch),
+        }
+    }
 }
 
 /// A [`StripFn`](crate::dispatch::StripFn): the caller has the features.
@@ -117,5 +124,10 @@ unsafe fn tile_32<S: Sums, F: Quant32>(
     scratch: &mut StripScratch,
 ) {
     // SAFETY: promised by the caller.
-    unsafe { tile::tile_32::<S, F>(w, quantized(x), y, scratch) }
+    unsafe {
+        match x.m() {
+            ..=FEW_ROWS => tile::few_32::<S, F>(w, quantized(x), y, scratch),
+            _ => tile::tile_32::<S, F>(w, quantized(x), y, scratch),
+        }
+    }
 }

@@ -188,21 +188,13 @@ pub(super) fn split_lanes(v: [__m256i; 4]) -> [[__m128i; 2]; 4] {
     unsafe { std::mem::transmute(v) }
 }
 
-/// Values `first`, `first + apart`, `first + 2·apart` and so on of `y`; 0 in lanes past the last one.
+/// Eight values of `y` from `first` on; 0 in lanes past the last one.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn load_rows(y: &[f32], first: usize, apart: usize) -> __m256 {
+pub(super) fn load_rows(y: &[f32], first: usize) -> __m256 {
     let y = &y[first..];
-    if apart == 1 {
-        // SAFETY: the mask has no more lanes than `y` has values.
-        return unsafe { _mm256_maskload_ps(y.as_ptr(), mask(y.len())) };
-    }
-    let mut lanes = [0.0; ROWS];
-    for (lane, y) in lanes.iter_mut().zip(y.iter().step_by(apart)) {
-        *lane = *y;
-    }
-    // SAFETY: 32 bytes.
-    unsafe { _mm256_loadu_ps(lanes.as_ptr()) }
+    // SAFETY: the mask has no more lanes than `y` has values.
+    unsafe { _mm256_maskload_ps(y.as_ptr(), mask(y.len())) }
 }
 
 /// Stores the lanes that are rows to values `first`, `first + apart`, `first + 2·apart` and so on of `y`.

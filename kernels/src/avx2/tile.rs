@@ -44,15 +44,14 @@ pub(super) fn tile_k<S: Sums, F: KQuant>(
     const CHUNK: usize = TILE_CHUNK / 256;
     let n_blocks = x.k / 256;
     let tiles = x.tiles_k();
-    let groups = deal(w.n_rows(), ROWS, x.m);
     let mut quants = [[_mm256_setzero_si256(); ROWS]; 8];
     for first in (0..n_blocks).step_by(CHUNK) {
         let n = CHUNK.min(n_blocks - first);
         let group_lines = n * LinesK::<F>::BLOCK;
         let mut room = scratch.bytes();
         let strip = carve::<__m256i>(&mut room, w.n_rows().div_ceil(ROWS) * group_lines);
-        for ((row, apart), lines) in groups.clone().zip(strip.chunks_exact_mut(group_lines)) {
-            let mut rows = Rows::new(&w, row, apart);
+        for (g, lines) in strip.chunks_exact_mut(group_lines).enumerate() {
+            let mut rows = Rows::new(&w, g * ROWS, 1);
             rows.skip(first * F::FORMAT.block_bytes());
             for lines in lines.chunks_exact_mut(LinesK::<F>::BLOCK) {
                 // SAFETY: this function has the features, and the rows have that block.
@@ -63,23 +62,47 @@ pub(super) fn tile_k<S: Sums, F: KQuant>(
         for (i, tile) in tiles.chunks_exact(n_blocks).enumerate() {
             let t = i * TILE_TOKENS;
             let tile = &tile[first..][..n];
-            for ((row, apart), lines) in groups.clone().zip(strip.chunks_exact(group_lines)) {
+            for (g, lines) in strip.chunks_exact(group_lines).enumerate() {
                 let n_tokens = TILE_TOKENS.min(x.m - t);
                 let mut acc = [_mm256_setzero_ps(); TILE_TOKENS];
                 if first > 0 {
                     for (i, acc) in acc.iter_mut().enumerate().take(n_tokens) {
-                        *acc = load_rows(y.row(t + i), row, apart);
+                        *acc = load_rows(y.row(t + i), g * ROWS);
                     }
                 }
                 for (lines, tile) in lines.chunks_exact(LinesK::<F>::BLOCK).zip(tile) {
-                    for first in (0..n_tokens).step_by(TURNS) {
-                        multiply_k::<S, F>(lines, tile, first, &mut acc);
-                    }
+                    multiply_k::<S, F>(lines, tile, n_tokens, &mut acc);
                 }
                 for (i, acc) in acc.iter().enumerate().take(n_tokens) {
-                    store_rows(y.row(t + i), row, apart, *acc);
+                    store_rows(y.row(t + i), g * ROWS, 1, *acc);
                 }
             }
+        }
+    }
+}
+
+/// The same for few tokens: a block is multiplied as soon as it is unpacked.
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) fn few_k<S: Sums, F: KQuant>(
+    w: QuantMatrix<'_>,
+    x: QuantizedRows<'_>,
+    mut y: OutStrip<'_>,
+    scratch: &mut StripScratch,
+) {
+    let mut quants = [[_mm256_setzero_si256(); ROWS]; 8];
+    let mut room = scratch.bytes();
+    let lines = carve::<__m256i>(&mut room, LinesK::<F>::BLOCK);
+    for (row, apart) in deal(w.n_rows(), ROWS, x.m) {
+        let mut rows = Rows::new(&w, row, apart);
+        let mut acc = [_mm256_setzero_ps(); TILE_TOKENS];
+        for tile in x.tiles_k() {
+            // SAFETY: this function has the features, and the rows have that block.
+            unsafe { unpack_k::<S, F>(&rows, lines, &mut quants) };
+            rows.skip(F::FORMAT.block_bytes());
+            multiply_k::<S, F>(lines, tile, x.m, &mut acc);
+        }
+        for (t, acc) in acc.iter().enumerate().take(x.m) {
+            store_rows(y.row(t), row, apart, *acc);
         }
     }
 }
@@ -121,9 +144,23 @@ unsafe fn unpack_k<S: Sums, F: KQuant>(
     }
 }
 
-/// Adds the products of a block of [`TURNS`] tokens of the tile, from `first` on, with an unpacked block to their `acc`.
+/// Adds the products of a block of the first tokens of the tile with an unpacked block to their `acc`.
+#[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 fn multiply_k<S: Sums, F: KQuant>(
+    lines: &[__m256i],
+    tile: &TileK,
+    n_tokens: usize,
+    acc: &mut [__m256; TILE_TOKENS],
+) {
+    for first in (0..n_tokens).step_by(TURNS) {
+        multiply_tokens_k::<S, F>(lines, tile, first, acc);
+    }
+}
+
+/// The same for [`TURNS`] tokens from `first` on.
+#[target_feature(enable = "avx2,fma,f16c")]
+fn multiply_tokens_k<S: Sums, F: KQuant>(
     lines: &[__m256i],
     tile: &TileK,
     first: usize,
@@ -195,38 +232,60 @@ pub(super) fn tile_32<S: Sums, F: Quant32>(
     const CHUNK: usize = TILE_CHUNK / 32;
     let (n_blocks, n_pairs) = (x.k / 32, x.k.div_ceil(64));
     let tiles = x.tiles_32();
-    let groups = deal(w.n_rows(), ROWS, x.m);
     for first in (0..n_blocks).step_by(CHUNK) {
         let n = CHUNK.min(n_blocks - first);
         let group_lines = n * LINES_32;
         let mut room = scratch.bytes();
         let strip = carve::<__m256i>(&mut room, w.n_rows().div_ceil(ROWS) * group_lines);
-        for ((row, apart), lines) in groups.clone().zip(strip.chunks_exact_mut(group_lines)) {
-            let mut rows = Rows::new(&w, row, apart);
+        for (g, lines) in strip.chunks_exact_mut(group_lines).enumerate() {
+            let mut rows = Rows::new(&w, g * ROWS, 1);
             rows.skip(first * F::FORMAT.block_bytes());
             // SAFETY: this function has the features, and the rows have `n` blocks from there.
-            unsafe { unpack_32::<S, F>(rows, n, lines) };
+            unsafe { unpack_32::<S, F>(&mut rows, n, lines) };
         }
         for (i, tile) in tiles.chunks_exact(n_pairs).enumerate() {
             let t = i * TILE_TOKENS;
-            let tile = &tile[first / 2..];
-            for ((row, apart), lines) in groups.clone().zip(strip.chunks_exact(group_lines)) {
+            for (g, lines) in strip.chunks_exact(group_lines).enumerate() {
                 let n_tokens = TILE_TOKENS.min(x.m - t);
                 let mut acc = [_mm256_setzero_ps(); TILE_TOKENS];
                 if first > 0 {
                     for (i, acc) in acc.iter_mut().enumerate().take(n_tokens) {
-                        *acc = load_rows(y.row(t + i), row, apart);
+                        *acc = load_rows(y.row(t + i), g * ROWS);
                     }
                 }
-                for (b, lines) in lines.as_chunks().0.iter().enumerate() {
-                    for first in (0..n_tokens).step_by(TURNS) {
-                        multiply_32::<S, F>(lines, &tile[b / 2], b % 2, first, &mut acc);
-                    }
-                }
+                multiply_32::<S, F>(lines, &tile[first / 2..], n_tokens, &mut acc);
                 for (i, acc) in acc.iter().enumerate().take(n_tokens) {
-                    store_rows(y.row(t + i), row, apart, *acc);
+                    store_rows(y.row(t + i), g * ROWS, 1, *acc);
                 }
             }
+        }
+    }
+}
+
+/// The same for few tokens: a few blocks are multiplied as soon as they are unpacked.
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) fn few_32<S: Sums, F: Quant32>(
+    w: QuantMatrix<'_>,
+    x: QuantizedRows<'_>,
+    mut y: OutStrip<'_>,
+    scratch: &mut StripScratch,
+) {
+    const CHUNK: usize = 16;
+    let n_blocks = x.k / 32;
+    let mut room = scratch.bytes();
+    let lines = carve::<__m256i>(&mut room, CHUNK * LINES_32);
+    for (row, apart) in deal(w.n_rows(), ROWS, x.m) {
+        let mut rows = Rows::new(&w, row, apart);
+        let mut acc = [_mm256_setzero_ps(); TILE_TOKENS];
+        for first in (0..n_blocks).step_by(CHUNK) {
+            let n = CHUNK.min(n_blocks - first);
+            let lines = &mut lines[..n * LINES_32];
+            // SAFETY: this function has the features, and the rows have `n` blocks from there.
+            unsafe { unpack_32::<S, F>(&mut rows, n, lines) };
+            multiply_32::<S, F>(lines, &x.tiles_32()[first / 2..], x.m, &mut acc);
+        }
+        for (t, acc) in acc.iter().enumerate().take(x.m) {
+            store_rows(y.row(t), row, apart, *acc);
         }
     }
 }
@@ -236,7 +295,7 @@ pub(super) fn tile_32<S: Sums, F: Quant32>(
 /// # Safety
 /// As [`Quant32::quants`]; the rows have that many blocks.
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn unpack_32<S: Sums, F: Quant32>(mut rows: Rows, n: usize, lines: &mut [__m256i]) {
+unsafe fn unpack_32<S: Sums, F: Quant32>(rows: &mut Rows, n: usize, lines: &mut [__m256i]) {
     let mut heads = Heads32::ZERO;
     let mut quants = [[_mm256_setzero_si256(); ROWS]; 2];
     for b in (0..n).step_by(2) {
@@ -253,7 +312,7 @@ unsafe fn unpack_32<S: Sums, F: Quant32>(mut rows: Rows, n: usize, lines: &mut [
                 quants[h][i] = if offset_32::<S, F>() == 128 { flip_top_bits(q[h]) } else { q[h] };
             }
         }
-        rows.skip(2 * F::FORMAT.block_bytes());
+        rows.skip((n - b).min(2) * F::FORMAT.block_bytes());
         let [lo, hi] = [transpose8(&quants[0]), transpose8(&quants[1])];
         let lines = &mut lines.as_chunks_mut::<LINES_32>().0[b..];
         for (j, lines) in lines.iter_mut().take(2).enumerate() {
@@ -265,9 +324,25 @@ unsafe fn unpack_32<S: Sums, F: Quant32>(mut rows: Rows, n: usize, lines: &mut [
     }
 }
 
-/// Adds the products of one of the tile's two blocks, of [`TURNS`] tokens from `first` on, with an unpacked block to their `acc`.
+/// Adds the products of unpacked blocks with the first tokens of the tile, whose blocks come in pairs, to their `acc`.
+#[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 fn multiply_32<S: Sums, F: Quant32>(
+    lines: &[__m256i],
+    tile: &[Tile32],
+    n_tokens: usize,
+    acc: &mut [__m256; TILE_TOKENS],
+) {
+    for (b, lines) in lines.as_chunks().0.iter().enumerate() {
+        for first in (0..n_tokens).step_by(TURNS) {
+            multiply_tokens_32::<S, F>(lines, &tile[b / 2], b % 2, first, acc);
+        }
+    }
+}
+
+/// The same for a block, in that half of the tile's, and [`TURNS`] tokens from `first` on.
+#[target_feature(enable = "avx2,fma,f16c")]
+fn multiply_tokens_32<S: Sums, F: Quant32>(
     lines: &[__m256i; LINES_32],
     tile: &Tile32,
     half: usize,

@@ -59,6 +59,12 @@ pub(super) trait KQuant {
     /// As [`KQuant::heads`].
     unsafe fn quants(block: *const u8) -> [__m512i; 4];
 
+    /// The same of a block of each of sixteen rows: weights `4i..4i + 4` of each are line `i`.
+    ///
+    /// # Safety
+    /// As [`KQuant::heads`].
+    unsafe fn lines(rows: &Rows, lines: &mut [__m512i; 64]);
+
     /// For each pair of registers of [`KQuant::quants`], packed to words: the number of the scale that a word takes.
     const SCALE_OF_WORD: [[i16; 32]; 2] = {
         let mut at = [[0; 32]; 2];

@@ -49,6 +49,21 @@ impl KQuant for Iq4Xs {
         let [b_lo, b_hi] = kvalues(b);
         [a_lo, a_hi, b_lo, b_hi]
     }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
+    unsafe fn lines(rows: &Rows, lines: &mut [__m512i; 64]) {
+        for h in 0..2 {
+            // SAFETY: 128 bytes of nibbles follow 8 of scales.
+            let columns = unsafe { rows.columns(8 + 64 * h) };
+            for (c, q) in columns.as_chunks::<4>().0.iter().enumerate() {
+                let at = 32 * h + 8 * c;
+                for i in 0..4 {
+                    [lines[at + i], lines[at + 4 + i]] = kvalues(q[i]);
+                }
+            }
+        }
+    }
 }
 
 /// `KVALUES + 128` of the low nibbles and of the high ones.

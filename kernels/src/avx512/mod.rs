@@ -27,6 +27,7 @@ use dot_k::KQuant;
 
 use crate::dispatch::{KernelTable, OutStrip, StripScratch};
 use crate::lanes;
+use crate::matmul::FEW_ROWS;
 use crate::scalar::quantized;
 use crate::{Activations, Format, Isa, QuantMatrix};
 
@@ -71,6 +72,7 @@ const KERNELS: KernelTable = KernelTable {
     ],
     tuned: [true; Format::ALL.len()],
     takes_tiles: true,
+    by_block: true,
     quantize_q8_0: quantize::quantize_q8_0,
     quantize_q8k: quantize::quantize_q8k,
     floats: lanes::AVX512,
@@ -96,7 +98,12 @@ unsafe fn tile_k<F: KQuant>(
     scratch: &mut StripScratch,
 ) {
     // SAFETY: promised by the caller.
-    unsafe { tile::tile_k::<F>(w, quantized(x), y, scratch) }
+    unsafe {
+        match x.m() {
+            ..=FEW_ROWS => tile::few_k::<F>(w, quantized(x), y, scratch),
+            _ => tile::tile_k::<F>(w, quantized(x), y, scratch),
+        }
+    }
 }
 
 /// A [`StripFn`](crate::dispatch::StripFn): the caller has the features.
@@ -107,5 +114,10 @@ unsafe fn tile_32<F: Quant32>(
     scratch: &mut StripScratch,
 ) {
     // SAFETY: promised by the caller.
-    unsafe { tile::tile_32::<F>(w, quantized(x), y, scratch) }
+    unsafe {
+        match x.m() {
+            ..=FEW_ROWS => tile::few_32::<F>(w, quantized(x), y, scratch),
+            _ => tile::tile_32::<F>(w, quantized(x), y, scratch),
+        }
+    }
 }

@@ -46,4 +46,20 @@ impl KQuant for Q2K {
             _mm512_and_si512(_mm512_srli_epi16::<6>(q), pair),
         ]
     }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
+    unsafe fn lines(rows: &Rows, lines: &mut [__m512i; 64]) {
+        let pair = _mm512_set1_epi8(3);
+        // SAFETY: 64 bytes of values follow 16 of scales.
+        let columns = unsafe { rows.columns(16) };
+        for (h, q) in columns.as_chunks::<8>().0.iter().enumerate() {
+            for s in 0..4 {
+                for i in 0..8 {
+                    let q = _mm512_srl_epi16(q[i], _mm_cvtsi32_si128(2 * s as i32));
+                    lines[32 * h + 8 * s + i] = _mm512_and_si512(q, pair);
+                }
+            }
+        }
+    }
 }

@@ -55,6 +55,24 @@ impl KQuant for Q3K {
             with_third_bit::<0x08, 0x80>(_mm512_and_si512(_mm512_srli_epi16::<6>(q), pair), high),
         ]
     }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
+    unsafe fn lines(rows: &Rows, lines: &mut [__m512i; 64]) {
+        let (pair, third) = (_mm512_set1_epi8(3), _mm512_set1_epi8(4));
+        // SAFETY: 32 bytes of third bits, then 64 of the other two.
+        let (bits, columns) = unsafe { ([rows.dwords(0), rows.dwords(16)], rows.columns(32)) };
+        for (h, q) in columns.as_chunks::<8>().0.iter().enumerate() {
+            for s in 0..4 {
+                for i in 0..8 {
+                    let low = _mm512_srl_epi16(q[i], _mm_cvtsi32_si128(2 * s as i32));
+                    let low = _mm512_and_si512(low, pair);
+                    let by = 2 - (4 * h + s) as i32;
+                    lines[32 * h + 8 * s + i] = join_bits(low, bits[i / 4][i % 4], by, third);
+                }
+            }
+        }
+    }
 }
 
 /// Adds 4 where `high` has the bit `LO` (bytes of the lower half) or `HI` (upper half).

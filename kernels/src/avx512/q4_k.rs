@@ -39,6 +39,23 @@ impl KQuant for Q4K {
             _mm512_and_si512(_mm512_srli_epi16::<4>(b), nibble),
         ]
     }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
+    unsafe fn lines(rows: &Rows, lines: &mut [__m512i; 64]) {
+        let nibble = _mm512_set1_epi8(15);
+        for h in 0..2 {
+            // SAFETY: 128 bytes of nibbles follow 16 of scales.
+            let columns = unsafe { rows.columns(16 + 64 * h) };
+            for (c, q) in columns.as_chunks::<8>().0.iter().enumerate() {
+                let at = 32 * h + 16 * c;
+                for i in 0..8 {
+                    lines[at + i] = _mm512_and_si512(q[i], nibble);
+                    lines[at + 8 + i] = _mm512_and_si512(_mm512_srli_epi16::<4>(q[i]), nibble);
+                }
+            }
+        }
+    }
 }
 
 /// The scales of Q4_K and Q5_K from the first four dwords of their blocks: four scales' low bits, four mins' low bits, and a third of

@@ -45,6 +45,28 @@ impl KQuant for Q5K {
             with_fifth_bit::<0x20, 0x80>(_mm512_and_si512(_mm512_srli_epi16::<4>(b), nibble), qh),
         ]
     }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
+    unsafe fn lines(rows: &Rows, lines: &mut [__m512i; 64]) {
+        let (nibble, fifth) = (_mm512_set1_epi8(15), _mm512_set1_epi8(16));
+        // SAFETY: 16 bytes of scales are followed by 32 of fifth bits and 128 of nibbles.
+        let bits = unsafe { [rows.dwords(16), rows.dwords(32)] };
+        for h in 0..2 {
+            // SAFETY: the same.
+            let columns = unsafe { rows.columns(48 + 64 * h) };
+            for (c, q) in columns.as_chunks::<8>().0.iter().enumerate() {
+                let sub = 4 * h + 2 * c;
+                for i in 0..8 {
+                    let bits = bits[i / 4][i % 4];
+                    let low = _mm512_and_si512(q[i], nibble);
+                    let high = _mm512_and_si512(_mm512_srli_epi16::<4>(q[i]), nibble);
+                    lines[8 * sub + i] = join_bits(low, bits, 4 - sub as i32, fifth);
+                    lines[8 * sub + 8 + i] = join_bits(high, bits, 3 - sub as i32, fifth);
+                }
+            }
+        }
+    }
 }
 
 /// Adds 16 where `qh` has the bit `LO` (bytes of the lower half) or `HI` (upper half).

@@ -43,6 +43,27 @@ impl KQuant for Q6K {
         let [c, d] = join(ql1, qh1);
         [a, b, c, d]
     }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
+    unsafe fn lines(rows: &Rows, lines: &mut [__m512i; 64]) {
+        let (nibble, pair) = (_mm512_set1_epi8(15), _mm512_set1_epi8(0x30));
+        // SAFETY: 128 bytes of nibbles, then 64 of pairs of bits.
+        let pairs = unsafe { rows.columns(128) };
+        for h in 0..2 {
+            // SAFETY: the same.
+            let columns = unsafe { rows.columns(64 * h) };
+            for (s, q) in columns.as_chunks::<8>().0.iter().enumerate() {
+                let at = 32 * h + 8 * s;
+                for i in 0..8 {
+                    let low = _mm512_and_si512(q[i], nibble);
+                    let high = _mm512_and_si512(_mm512_srli_epi16::<4>(q[i]), nibble);
+                    lines[at + i] = join_bits(low, pairs[8 * h + i], 4 - 2 * s as i32, pair);
+                    lines[at + 16 + i] = join_bits(high, pairs[8 * h + i], -2 * s as i32, pair);
+                }
+            }
+        }
+    }
 }
 
 /// 128 values: nibbles and the pairs of bits above them.

@@ -90,6 +90,30 @@ impl Rows {
         }
         transpose4(v)
     }
+
+    /// Sixteen consecutive dwords of each row: dword `j` of row `i` is lane `i` of register `j`.
+    ///
+    /// # Safety
+    /// Bytes `at..at + 64` from each row's pointer are readable.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
+    pub(super) unsafe fn columns(&self, at: usize) -> [__m512i; 16] {
+        let mut v = [_mm512_setzero_si512(); 16];
+        for i in 0..ROWS {
+            // SAFETY: promised by the caller.
+            v[i] = unsafe { _mm512_loadu_si512(self.ptr(i).add(at).cast()) };
+        }
+        transpose16(&v)
+    }
+}
+
+/// `low`, and those bits of `mask` that `high`, rotated left `by` places, has: a shift of each byte, as none that is kept leaves its own.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
+pub(super) fn join_bits(low: __m512i, high: __m512i, by: i32, mask: __m512i) -> __m512i {
+    const OR_AND: i32 = 0xf8;
+    let high = _mm512_rolv_epi32(high, _mm512_set1_epi32(by));
+    _mm512_ternarylogic_epi32::<OR_AND>(low, high, mask)
 }
 
 /// A register of four 16-byte pieces, `at` bytes after four pointers.
@@ -194,21 +218,13 @@ pub(super) fn split_lanes(v: [__m512i; 4]) -> [[__m128i; 4]; 4] {
     unsafe { std::mem::transmute(v) }
 }
 
-/// Values `first`, `first + apart`, `first + 2·apart` and so on of `y`; 0 in lanes past the last one.
+/// Sixteen values of `y` from `first` on; 0 in lanes past the last one.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
-pub(super) fn load_rows(y: &[f32], first: usize, apart: usize) -> __m512 {
+pub(super) fn load_rows(y: &[f32], first: usize) -> __m512 {
     let y = &y[first..];
-    if apart == 1 {
-        // SAFETY: the mask has no more lanes than `y` has values.
-        return unsafe { _mm512_maskz_loadu_ps(mask(y.len()), y.as_ptr()) };
-    }
-    let mut lanes = [0.0; ROWS];
-    for (lane, y) in lanes.iter_mut().zip(y.iter().step_by(apart)) {
-        *lane = *y;
-    }
-    // SAFETY: 64 bytes.
-    unsafe { _mm512_loadu_ps(lanes.as_ptr()) }
+    // SAFETY: the mask has no more lanes than `y` has values.
+    unsafe { _mm512_maskz_loadu_ps(mask(y.len()), y.as_ptr()) }
 }
 
 /// Stores the lanes that are rows to values `first`, `first + apart`, `first + 2·apart` and so on of `y`.

@@ -16,7 +16,7 @@ use crate::activations::QuantizedRows;
 use crate::matmul::deal;
 use crate::{OutStrip, QuantMatrix, StripScratch};
 
-/// Tokens whose sums take turns; half as many where no more are left.
+/// Tokens whose sums take turns, at most.
 const TURNS: usize = 16;
 
 /// Where the registers of an unpacked K block are: 64 of values, then those of scales, one of d, one of dmin, and pairs of mins or, where
@@ -43,72 +43,80 @@ pub(super) fn tile_k<F: KQuant>(
     const CHUNK: usize = TILE_CHUNK / 256;
     let n_blocks = x.k / 256;
     let tiles = x.tiles_k();
-    let groups = deal(w.n_rows(), ROWS, x.m);
-    let mut quants = [[_mm512_setzero_si512(); ROWS]; 4];
     for first in (0..n_blocks).step_by(CHUNK) {
         let n = CHUNK.min(n_blocks - first);
         let group_lines = n * LinesK::<F>::BLOCK;
         let mut room = scratch.bytes();
         let strip = carve::<__m512i>(&mut room, w.n_rows().div_ceil(ROWS) * group_lines);
-        for ((row, apart), lines) in groups.clone().zip(strip.chunks_exact_mut(group_lines)) {
-            let mut rows = Rows::new(&w, row, apart);
+        for (g, lines) in strip.chunks_exact_mut(group_lines).enumerate() {
+            let mut rows = Rows::new(&w, g * ROWS, 1);
             rows.skip(first * F::FORMAT.block_bytes());
             for lines in lines.chunks_exact_mut(LinesK::<F>::BLOCK) {
                 // SAFETY: this function has the features, and the rows have that block.
-                unsafe { unpack_k::<F>(&rows, lines, &mut quants) };
+                unsafe { unpack_k::<F>(&rows, lines) };
                 rows.skip(F::FORMAT.block_bytes());
             }
         }
         for (i, tile) in tiles.chunks_exact(n_blocks).enumerate() {
             let t = i * TILE_TOKENS;
             let tile = &tile[first..][..n];
-            for ((row, apart), lines) in groups.clone().zip(strip.chunks_exact(group_lines)) {
+            for (g, lines) in strip.chunks_exact(group_lines).enumerate() {
                 let n_tokens = TILE_TOKENS.min(x.m - t);
                 let mut acc = [_mm512_setzero_ps(); TILE_TOKENS];
                 if first > 0 {
                     for (i, acc) in acc.iter_mut().enumerate().take(n_tokens) {
-                        *acc = load_rows(y.row(t + i), row, apart);
+                        *acc = load_rows(y.row(t + i), g * ROWS);
                     }
                 }
                 for (lines, tile) in lines.chunks_exact(LinesK::<F>::BLOCK).zip(tile) {
-                    for first in (0..n_tokens).step_by(TURNS) {
-                        if n_tokens - first > TURNS / 2 {
-                            multiply_k::<F, TURNS>(lines, tile, first, &mut acc);
-                        } else {
-                            multiply_k::<F, { TURNS / 2 }>(lines, tile, first, &mut acc);
-                        }
-                    }
+                    multiply_k::<F>(lines, tile, n_tokens, &mut acc);
                 }
                 for (i, acc) in acc.iter().enumerate().take(n_tokens) {
-                    store_rows(y.row(t + i), row, apart, *acc);
+                    store_rows(y.row(t + i), g * ROWS, 1, *acc);
                 }
             }
         }
     }
 }
 
-/// Unpacks a block of each of sixteen rows; `quants` is room.
+/// The same for few tokens: a block is multiplied as soon as it is unpacked.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
+pub(super) fn few_k<F: KQuant>(
+    w: QuantMatrix<'_>,
+    x: QuantizedRows<'_>,
+    mut y: OutStrip<'_>,
+    scratch: &mut StripScratch,
+) {
+    let mut room = scratch.bytes();
+    let lines = carve::<__m512i>(&mut room, LinesK::<F>::BLOCK);
+    for (row, apart) in deal(w.n_rows(), ROWS, x.m) {
+        let mut rows = Rows::new(&w, row, apart);
+        let mut acc = [_mm512_setzero_ps(); TILE_TOKENS];
+        for tile in x.tiles_k() {
+            // SAFETY: this function has the features, and the rows have that block.
+            unsafe { unpack_k::<F>(&rows, lines) };
+            rows.skip(F::FORMAT.block_bytes());
+            multiply_k::<F>(lines, tile, x.m, &mut acc);
+        }
+        for (t, acc) in acc.iter().enumerate().take(x.m) {
+            store_rows(y.row(t), row, apart, *acc);
+        }
+    }
+}
+
+/// Unpacks a block of each of sixteen rows.
 ///
 /// # Safety
 /// As [`KQuant::heads`].
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
-unsafe fn unpack_k<F: KQuant>(rows: &Rows, lines: &mut [__m512i], quants: &mut [[__m512i; ROWS]; 4]) {
+unsafe fn unpack_k<F: KQuant>(rows: &Rows, lines: &mut [__m512i]) {
     // SAFETY: promised by the caller.
     let heads = unsafe { F::heads(rows) };
     for i in 0..ROWS {
         rows.prefetch(i, F::FORMAT.block_bytes());
-        // SAFETY: promised by the caller.
-        let q = unsafe { F::quants(rows.ptr(i)) };
-        for v in 0..4 {
-            quants[v][i] = q[v];
-        }
     }
-    for v in 0..4 {
-        let dwords = transpose16(&quants[v]);
-        for i in 0..16 {
-            lines[4 * F::ORDER[4 * v + i / 4] + i % 4] = dwords[i];
-        }
-    }
+    // SAFETY: promised by the caller.
+    unsafe { F::lines(rows, lines.first_chunk_mut().expect("64 registers of values")) };
     for j in 0..LinesK::<F>::SUBS {
         let to_the_top = _mm512_sll_epi32(heads.scales[j / 4], _mm_cvtsi32_si128(24 - 8 * (j % 4) as i32));
         lines[LinesK::<F>::SCALES + j] = _mm512_srai_epi32::<24>(to_the_top);
@@ -123,58 +131,123 @@ unsafe fn unpack_k<F: KQuant>(rows: &Rows, lines: &mut [__m512i], quants: &mut [
     }
 }
 
-/// Adds the products of a block of `T` tokens of the tile, from `first` on, with an unpacked block to their `acc`.
+/// Adds the products of a block of the first tokens of the tile with an unpacked block to their `acc`.
+#[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
-fn multiply_k<F: KQuant, const T: usize>(
+fn multiply_k<F: KQuant>(lines: &[__m512i], tile: &TileK, n_tokens: usize, acc: &mut [__m512; TILE_TOKENS]) {
+    for first in (0..n_tokens).step_by(TURNS) {
+        match n_tokens - first {
+            ..=6 => multiply_tokens_k::<F, 6>(lines, tile, first, acc),
+            7..=8 => multiply_tokens_k::<F, 8>(lines, tile, first, acc),
+            9..=12 => multiply_tokens_k::<F, 12>(lines, tile, first, acc),
+            _ => multiply_tokens_k::<F, TURNS>(lines, tile, first, acc),
+        }
+    }
+}
+
+/// The same for `T` tokens from `first` on.
+#[inline(never)]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
+fn multiply_tokens_k<F: KQuant, const T: usize>(
     lines: &[__m512i],
     tile: &TileK,
     first: usize,
     acc: &mut [__m512; TILE_TOKENS],
 ) {
-    let zero = _mm512_setzero_si512();
+    let acc: &mut [__m512; T] = acc[first..].first_chunk_mut().expect("tokens of the tile");
+    let starts = starts_k::<F, T>(lines, tile, first);
+    let sums = if T > TURNS / 2 {
+        add_subs::<F, T>(lines, tile, first, starts)
+    } else {
+        add_pairs_of_subs::<F, T>(lines, tile, first, starts)
+    };
+    let d = _mm512_castsi512_ps(lines[LinesK::<F>::D]);
+    let dmin = _mm512_castsi512_ps(lines[LinesK::<F>::DMIN]);
     let pairs = &lines[LinesK::<F>::PAIRS..][..LinesK::<F>::SUBS / 2];
+    for t in 0..T {
+        let dx = _mm512_set1_ps(tile.scales[first + t]);
+        acc[t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums[t]), _mm512_mul_ps(d, dx), acc[t]);
+        if F::HAS_MINS {
+            let m = _mm512_cvtepi32_ps(dot_mins(pairs, tile.pairs(first + t, F::SUB_LEN)));
+            acc[t] = _mm512_fnmadd_ps(m, _mm512_mul_ps(dmin, dx), acc[t]);
+        }
+    }
+}
+
+/// What the offset adds, to be taken away: `-offset · Σ_sub scale · Σ x`.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
+fn starts_k<F: KQuant, const T: usize>(lines: &[__m512i], tile: &TileK, first: usize) -> [__m512i; T] {
+    let zero = _mm512_setzero_si512();
     let mut sums = [zero; T];
     if F::OFFSET != 0 {
-        // What the offset adds: offset · Σ_sub scale · Σ x.
+        let pairs = &lines[LinesK::<F>::PAIRS..][..LinesK::<F>::SUBS / 2];
         for t in 0..T {
             let excess = dot_mins(pairs, tile.pairs(first + t, F::SUB_LEN));
             let excess = _mm512_sll_epi32(excess, _mm_cvtsi32_si128(F::OFFSET.trailing_zeros() as i32));
             sums[t] = _mm512_sub_epi32(zero, excess);
         }
     }
+    sums
+}
+
+/// `sums + Σ_sub scale · Σ q·x` for sixteen rows and `T` tokens.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
+fn add_subs<F: KQuant, const T: usize>(
+    lines: &[__m512i],
+    tile: &TileK,
+    first: usize,
+    mut sums: [__m512i; T],
+) -> [__m512i; T] {
     for sub in 0..LinesK::<F>::SUBS {
         let n = F::SUB_LEN / 4;
         let x: &[[i32; 16]; T] = tile.qs[sub * n / 16][first..].first_chunk().expect("tokens of the tile");
-        let products = dot_lines(&lines[sub * n..][..n], x, sub * n % 16, [zero; T]);
+        let mut products = [_mm512_setzero_si512(); T];
+        for (i, w) in lines[sub * n..][..n].iter().enumerate() {
+            for t in 0..T {
+                let x = _mm512_set1_epi32(x[t][sub * n % 16 + i]);
+                products[t] = _mm512_dpbusd_epi32(products[t], *w, x);
+            }
+        }
         let scale = lines[LinesK::<F>::SCALES + sub];
         for t in 0..T {
             sums[t] = _mm512_add_epi32(sums[t], _mm512_mullo_epi32(products[t], scale));
         }
     }
-    let d = _mm512_castsi512_ps(lines[LinesK::<F>::D]);
-    let dmin = _mm512_castsi512_ps(lines[LinesK::<F>::DMIN]);
-    for t in 0..T {
-        let (dx, acc) = (_mm512_set1_ps(tile.scales[first + t]), &mut acc[first + t]);
-        *acc = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums[t]), _mm512_mul_ps(d, dx), *acc);
-        if F::HAS_MINS {
-            let m = _mm512_cvtepi32_ps(dot_mins(pairs, tile.pairs(first + t, F::SUB_LEN)));
-            *acc = _mm512_fnmadd_ps(m, _mm512_mul_ps(dmin, dx), *acc);
-        }
-    }
+    sums
 }
 
-/// `sums + Σ w·x` of sixteen rows and `T` tokens, for four values a register of `w`; those of token `t` are `x[t][at..]`.
+/// The same by two sub-blocks at a time: the sums of a few tokens alone do not take turns for long enough.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
-fn dot_lines<const T: usize>(
-    w: &[__m512i],
-    x: &[[i32; 16]; T],
-    at: usize,
+fn add_pairs_of_subs<F: KQuant, const T: usize>(
+    lines: &[__m512i],
+    tile: &TileK,
+    first: usize,
     mut sums: [__m512i; T],
 ) -> [__m512i; T] {
-    for (i, w) in w.iter().enumerate() {
-        for t in 0..T {
-            sums[t] = _mm512_dpbusd_epi32(sums[t], *w, _mm512_set1_epi32(x[t][at + i]));
+    let n = F::SUB_LEN / 4;
+    let scales = lines[LinesK::<F>::SCALES..][..LinesK::<F>::SUBS].chunks_exact(16 / n);
+    for ((lines, x), scales) in lines[..64].as_chunks::<16>().0.iter().zip(&tile.qs).zip(scales) {
+        let x: &[[i32; 16]; T] = x[first..].first_chunk().expect("tokens of the tile");
+        for sub in (0..16 / n).step_by(2) {
+            let mut products = [[_mm512_setzero_si512(); T]; 2];
+            for i in 0..n {
+                for p in 0..2 {
+                    let at = (sub + p) * n + i;
+                    for t in 0..T {
+                        let x = _mm512_set1_epi32(x[t][at]);
+                        products[p][t] = _mm512_dpbusd_epi32(products[p][t], lines[at], x);
+                    }
+                }
+            }
+            for p in 0..2 {
+                for t in 0..T {
+                    let scaled = _mm512_mullo_epi32(products[p][t], scales[sub + p]);
+                    sums[t] = _mm512_add_epi32(sums[t], scaled);
+                }
+            }
         }
     }
     sums
@@ -194,42 +267,60 @@ pub(super) fn tile_32<F: Quant32>(
     const CHUNK: usize = TILE_CHUNK / 32;
     let (n_blocks, n_pairs) = (x.k / 32, x.k.div_ceil(64));
     let tiles = x.tiles_32();
-    let groups = deal(w.n_rows(), ROWS, x.m);
     for first in (0..n_blocks).step_by(CHUNK) {
         let n = CHUNK.min(n_blocks - first);
         let group_lines = n * LINES_32;
         let mut room = scratch.bytes();
         let strip = carve::<__m512i>(&mut room, w.n_rows().div_ceil(ROWS) * group_lines);
-        for ((row, apart), lines) in groups.clone().zip(strip.chunks_exact_mut(group_lines)) {
-            let mut rows = Rows::new(&w, row, apart);
+        for (g, lines) in strip.chunks_exact_mut(group_lines).enumerate() {
+            let mut rows = Rows::new(&w, g * ROWS, 1);
             rows.skip(first * F::FORMAT.block_bytes());
             // SAFETY: this function has the features, and the rows have `n` blocks from there.
-            unsafe { unpack_32::<F>(rows, n, lines) };
+            unsafe { unpack_32::<F>(&mut rows, n, lines) };
         }
         for (i, tile) in tiles.chunks_exact(n_pairs).enumerate() {
             let t = i * TILE_TOKENS;
-            let tile = &tile[first / 2..];
-            for ((row, apart), lines) in groups.clone().zip(strip.chunks_exact(group_lines)) {
+            for (g, lines) in strip.chunks_exact(group_lines).enumerate() {
                 let n_tokens = TILE_TOKENS.min(x.m - t);
                 let mut acc = [_mm512_setzero_ps(); TILE_TOKENS];
                 if first > 0 {
                     for (i, acc) in acc.iter_mut().enumerate().take(n_tokens) {
-                        *acc = load_rows(y.row(t + i), row, apart);
+                        *acc = load_rows(y.row(t + i), g * ROWS);
                     }
                 }
-                for (b, lines) in lines.as_chunks().0.iter().enumerate() {
-                    for first in (0..n_tokens).step_by(TURNS) {
-                        if n_tokens - first > TURNS / 2 {
-                            multiply_32::<F, TURNS>(lines, &tile[b / 2], b % 2, first, &mut acc);
-                        } else {
-                            multiply_32::<F, { TURNS / 2 }>(lines, &tile[b / 2], b % 2, first, &mut acc);
-                        }
-                    }
-                }
+                multiply_32::<F>(lines, &tile[first / 2..], n_tokens, &mut acc);
                 for (i, acc) in acc.iter().enumerate().take(n_tokens) {
-                    store_rows(y.row(t + i), row, apart, *acc);
+                    store_rows(y.row(t + i), g * ROWS, 1, *acc);
                 }
             }
+        }
+    }
+}
+
+/// The same for few tokens: a few blocks are multiplied as soon as they are unpacked.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
+pub(super) fn few_32<F: Quant32>(
+    w: QuantMatrix<'_>,
+    x: QuantizedRows<'_>,
+    mut y: OutStrip<'_>,
+    scratch: &mut StripScratch,
+) {
+    const CHUNK: usize = 16;
+    let n_blocks = x.k / 32;
+    let mut room = scratch.bytes();
+    let lines = carve::<__m512i>(&mut room, CHUNK * LINES_32);
+    for (row, apart) in deal(w.n_rows(), ROWS, x.m) {
+        let mut rows = Rows::new(&w, row, apart);
+        let mut acc = [_mm512_setzero_ps(); TILE_TOKENS];
+        for first in (0..n_blocks).step_by(CHUNK) {
+            let n = CHUNK.min(n_blocks - first);
+            let lines = &mut lines[..n * LINES_32];
+            // SAFETY: this function has the features, and the rows have `n` blocks from there.
+            unsafe { unpack_32::<F>(&mut rows, n, lines) };
+            multiply_32::<F>(lines, &x.tiles_32()[first / 2..], x.m, &mut acc);
+        }
+        for (t, acc) in acc.iter().enumerate().take(x.m) {
+            store_rows(y.row(t), row, apart, *acc);
         }
     }
 }
@@ -239,7 +330,7 @@ pub(super) fn tile_32<F: Quant32>(
 /// # Safety
 /// As [`Quant32::quants`]; the rows have that many blocks.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
-pub(super) unsafe fn unpack_32<F: Quant32>(mut rows: Rows, n: usize, lines: &mut [__m512i]) {
+pub(super) unsafe fn unpack_32<F: Quant32>(rows: &mut Rows, n: usize, lines: &mut [__m512i]) {
     let mut heads = Heads32::ZERO;
     let mut quants = [[_mm512_setzero_si512(); ROWS]; 2];
     for b in (0..n).step_by(4) {
@@ -254,7 +345,7 @@ pub(super) unsafe fn unpack_32<F: Quant32>(mut rows: Rows, n: usize, lines: &mut
             };
             (quants[0][i], quants[1][i]) = (lo, hi);
         }
-        rows.skip(4 * F::FORMAT.block_bytes());
+        rows.skip((n - b).min(4) * F::FORMAT.block_bytes());
         let [lo, hi] = [transpose16(&quants[0]), transpose16(&quants[1])];
         let lines = &mut lines.as_chunks_mut::<LINES_32>().0[b..];
         for (j, lines) in lines.iter_mut().take(4).enumerate() {
@@ -266,28 +357,66 @@ pub(super) unsafe fn unpack_32<F: Quant32>(mut rows: Rows, n: usize, lines: &mut
     }
 }
 
-/// Adds the products of one of the tile's two blocks, of `T` tokens from `first` on, with an unpacked block to their `acc`.
+/// Adds the products of unpacked blocks with the first tokens of the tile, whose blocks come in pairs, to their `acc`.
+#[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
-fn multiply_32<F: Quant32, const T: usize>(
-    lines: &[__m512i; LINES_32],
+fn multiply_32<F: Quant32>(
+    lines: &[__m512i],
+    tile: &[Tile32],
+    n_tokens: usize,
+    acc: &mut [__m512; TILE_TOKENS],
+) {
+    for (lines, tile) in lines.as_chunks().0.chunks(2).zip(tile) {
+        for first in (0..n_tokens).step_by(TURNS) {
+            match (lines, n_tokens - first) {
+                ([a, b], ..=6) => multiply_tokens_32::<F, 6, 2>([a, b], tile, 0, first, acc),
+                ([a, b], 7..=8) => multiply_tokens_32::<F, 8, 2>([a, b], tile, 0, first, acc),
+                _ => {
+                    for (half, lines) in lines.iter().enumerate() {
+                        multiply_tokens_32::<F, TURNS, 1>([lines], tile, half, first, acc);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The same for `P` blocks, the first of them in this half of the tile's, and `T` tokens from `first` on.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
+fn multiply_tokens_32<F: Quant32, const T: usize, const P: usize>(
+    lines: [&[__m512i; LINES_32]; P],
     tile: &Tile32,
     half: usize,
     first: usize,
     acc: &mut [__m512; TILE_TOKENS],
 ) {
-    let (d, m) = (_mm512_castsi512_ps(lines[8]), _mm512_castsi512_ps(lines[9]));
-    let heads = &tile.heads[half];
-    let mut sums = [_mm512_setzero_si512(); T];
-    for t in 0..T {
-        sums[t] = _mm512_set1_epi32(start(F::OFFSET, heads.starts[first + t]));
-    }
+    let acc: &mut [__m512; T] = acc[first..].first_chunk_mut().expect("tokens of the tile");
     let x: &[[i32; 16]; T] = tile.qs[first..].first_chunk().expect("tokens of the tile");
-    let sums = dot_lines(&lines[..8], x, 8 * half, sums);
-    for t in 0..T {
-        let (dx, acc) = (_mm512_set1_ps(heads.scales[first + t]), &mut acc[first + t]);
-        *acc = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums[t]), _mm512_mul_ps(d, dx), *acc);
-        if F::HAS_MIN {
-            *acc = _mm512_fmadd_ps(_mm512_set1_ps(heads.sums[first + t]), _mm512_mul_ps(m, dx), *acc);
+    let mut sums = [[_mm512_setzero_si512(); T]; P];
+    for p in 0..P {
+        let starts = &tile.heads[half + p].starts;
+        for t in 0..T {
+            sums[p][t] = _mm512_set1_epi32(start(F::OFFSET, starts[first + t]));
+        }
+    }
+    for i in 0..8 {
+        for p in 0..P {
+            for t in 0..T {
+                let x = _mm512_set1_epi32(x[t][8 * (half + p) + i]);
+                sums[p][t] = _mm512_dpbusd_epi32(sums[p][t], lines[p][i], x);
+            }
+        }
+    }
+    for p in 0..P {
+        let (d, m) = (_mm512_castsi512_ps(lines[p][8]), _mm512_castsi512_ps(lines[p][9]));
+        let heads = &tile.heads[half + p];
+        for t in 0..T {
+            let dx = _mm512_set1_ps(heads.scales[first + t]);
+            acc[t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums[p][t]), _mm512_mul_ps(d, dx), acc[t]);
+            if F::HAS_MIN {
+                let sum = _mm512_set1_ps(heads.sums[first + t]);
+                acc[t] = _mm512_fmadd_ps(sum, _mm512_mul_ps(m, dx), acc[t]);
+            }
         }
     }
 }

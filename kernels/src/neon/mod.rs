@@ -77,6 +77,7 @@ const fn table<D: Dot, T: Tile>(isa: Isa) -> KernelTable {
         tile,
         tuned: [true; N],
         takes_tiles: false,
+        by_block: false,
         quantize_q8_0: quantize::quantize_row_q8_0,
         quantize_q8k: quantize::quantize_row_q8k,
         floats: lanes16::NEON,

@@ -48,6 +48,7 @@ pub(crate) static TABLE: KernelTable = KernelTable {
     tile: DOT,
     tuned: [false; Format::ALL.len()],
     takes_tiles: false,
+    by_block: true,
     quantize_q8_0: quantize_row_q8_0,
     quantize_q8k: quantize_row_q8k,
     floats: lanes::SCALAR,

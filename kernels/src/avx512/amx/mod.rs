@@ -10,9 +10,6 @@ use super::dot_32::Quant32;
 use super::dot_k::KQuant;
 use super::*;
 
-/// Tokens from which tile registers pay: they take sixteen in any case, and weights cost more to unpack for them.
-const MIN_TOKENS: usize = 9;
-
 /// Bytes of scratch for a strip of [`TILE_STRIP_ROWS`](crate::matmul::TILE_STRIP_ROWS) rows of `k` weights.
 pub(crate) const fn scratch_bytes(k: usize) -> usize {
     let (k_quants, of_32) = (tile_k::scratch_bytes(k), tile_32::scratch_bytes(k));
@@ -52,7 +49,7 @@ unsafe fn tile_k<F: KQuant>(
     // SAFETY: promised by the caller.
     unsafe {
         match x.m() {
-            ..MIN_TOKENS => tile::tile_k::<F>(w, quantized(x), y, scratch),
+            ..=FEW_ROWS => tile::few_k::<F>(w, quantized(x), y, scratch),
             _ => tile_k::tile_k::<F>(w, quantized(x), y, scratch),
         }
     }
@@ -68,7 +65,7 @@ unsafe fn tile_32<F: Quant32>(
     // SAFETY: promised by the caller.
     unsafe {
         match x.m() {
-            ..MIN_TOKENS => tile::tile_32::<F>(w, quantized(x), y, scratch),
+            ..=FEW_ROWS => tile::few_32::<F>(w, quantized(x), y, scratch),
             _ => tile_32::tile_32::<F>(w, quantized(x), y, scratch),
         }
     }

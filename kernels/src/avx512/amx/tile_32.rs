@@ -55,7 +55,7 @@ pub(super) unsafe fn tile_32<F: Quant32>(
             let mut rows = Rows::new(&w, g * ROWS, 1);
             rows.skip(first * F::FORMAT.block_bytes());
             // SAFETY: this function has the features, and the rows have `n` blocks from there.
-            unsafe { unpack_32::<F>(rows, n, lines) };
+            unsafe { unpack_32::<F>(&mut rows, n, lines) };
             for lines in lines.as_chunks_mut::<LINES_32>().0 {
                 let offset = _mm512_set1_epi8(F::OFFSET as i8);
                 for q in &mut lines[..8] {
@@ -71,7 +71,7 @@ pub(super) unsafe fn tile_32<F: Quant32>(
                     let mut acc = [_mm512_setzero_ps(); TILE_ROWS];
                     if first > 0 {
                         for (j, acc) in acc.iter_mut().enumerate().take(n) {
-                            *acc = load_rows(y.row(t + j), g * ROWS, 1);
+                            *acc = load_rows(y.row(t + j), g * ROWS);
                         }
                     }
                     multiply::<F>(&registers, lines.as_chunks().0, &tile[first / 2..], first_token, &mut acc);

@@ -68,7 +68,6 @@ pub(super) unsafe fn tile_k<F: KQuant>(
     let registers = unsafe { Registers::new(&SHAPES) };
     let n_blocks = x.k / 256;
     let tiles = x.tiles_k();
-    let mut quants = [[_mm512_setzero_si512(); ROWS]; 4];
     let n_groups = w.n_rows().div_ceil(ROWS);
     for first in (0..n_blocks).step_by(CHUNK) {
         let n = CHUNK.min(n_blocks - first);
@@ -80,7 +79,7 @@ pub(super) unsafe fn tile_k<F: KQuant>(
             rows.skip(first * F::FORMAT.block_bytes());
             for lines in lines.chunks_exact_mut(Lines::<F>::BLOCK) {
                 // SAFETY: this function has the features, and the rows have that block.
-                unsafe { unpack::<F>(&rows, lines, &mut quants) };
+                unsafe { unpack::<F>(&rows, lines) };
                 rows.skip(F::FORMAT.block_bytes());
             }
         }
@@ -95,7 +94,7 @@ pub(super) unsafe fn tile_k<F: KQuant>(
                     *acc = [_mm512_setzero_ps(); GROUPS];
                     if first > 0 {
                         for (g, acc) in groups.clone().zip(acc) {
-                            *acc = load_rows(y.row(t + i), g * ROWS, 1);
+                            *acc = load_rows(y.row(t + i), g * ROWS);
                         }
                     }
                 }
@@ -111,32 +110,25 @@ pub(super) unsafe fn tile_k<F: KQuant>(
     }
 }
 
-/// Unpacks a block of each of sixteen rows; `quants` is room.
+/// Unpacks a block of each of sixteen rows.
 ///
 /// # Safety
 /// As [`KQuant::heads`].
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
-unsafe fn unpack<F: KQuant>(rows: &Rows, lines: &mut [__m512i], quants: &mut [[__m512i; ROWS]; 4]) {
+unsafe fn unpack<F: KQuant>(rows: &Rows, lines: &mut [__m512i]) {
     // SAFETY: promised by the caller.
     let Heads { d, dmin, scales, mins } = unsafe { F::heads(rows) };
     for i in 0..ROWS {
         rows.prefetch(i, F::FORMAT.block_bytes());
-        // SAFETY: promised by the caller.
-        let q = unsafe { F::quants(rows.ptr(i)) };
-        for v in 0..4 {
-            quants[v][i] = q[v];
-        }
     }
     let (low, high) = lines.split_at_mut(Lines::<F>::HIGH);
-    for v in 0..4 {
-        let dwords = transpose16(&quants[v]);
-        for l in 0..4 {
-            let sixteen = F::ORDER[4 * v + l];
-            let sub = sixteen * 16 / F::SUB_LEN;
-            let scale = words_of_byte(scales[sub / 4], sub % 4);
-            for i in 0..4 {
-                [low[4 * sixteen + i], high[4 * sixteen + i]] = planes::<F>(dwords[4 * l + i], scale);
-            }
+    // SAFETY: promised by the caller.
+    unsafe { F::lines(rows, low.first_chunk_mut().expect("64 registers of values")) };
+    let n = F::SUB_LEN / 4;
+    for (sub, (low, high)) in low.chunks_exact_mut(n).zip(high.chunks_exact_mut(n)).enumerate().take(64 / n) {
+        let scale = words_of_byte(scales[sub / 4], sub % 4);
+        for i in 0..n {
+            [low[i], high[i]] = planes::<F>(low[i], scale);
         }
     }
     lines[Lines::<F>::D] = _mm512_castps_si512(d);
