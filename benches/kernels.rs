@@ -9,6 +9,7 @@
 //!
 //! - `dot/FORMAT/ISA/{cache,memory}`: one row of activations. Bytes of weights a second: on one thread with a matrix that stays in
 //!   its cache, and on all threads with one that does not. `limits/read` are the same bytes merely read.
+//! - `few/FORMAT/ISA/{cache,memory}`: the same with eight rows of activations, as of eight sequences.
 //! - `tile/FORMAT/ISA/{1,n}`: 64 rows of activations on one thread and on all. An element is one multiplication or addition, so
 //!   Gelem/s are GOPS. `limits/ops` is what the instruction at the heart of the kernels reaches when it waits for nothing.
 //! - `quantize/KIND/ISA`: bytes of f32 activations a second.
@@ -31,6 +32,8 @@ const K: usize = 4096;
 /// A matrix that stays in a core's second-level cache, and one that few caches hold.
 const CACHE_BYTES: usize = 512 << 10;
 const MEMORY_BYTES: usize = 1 << 30;
+/// A few activation rows.
+const FEW_ROWS: usize = 8;
 /// Activation rows, and weight rows, of a tiled product.
 const TILE_ROWS: usize = 64;
 const TILE_WEIGHT_ROWS: usize = 2048;
@@ -77,8 +80,12 @@ fn main() {
 
     for format in Format::ALL {
         let mut group = criterion.benchmark_group(format!("dot/{format}"));
-        one.dot(&mut group, format, CACHE_BYTES, "cache");
-        all.dot(&mut group, format, MEMORY_BYTES, "memory");
+        one.read(&mut group, format, CACHE_BYTES, 1, "cache");
+        all.read(&mut group, format, MEMORY_BYTES, 1, "memory");
+        group.finish();
+        let mut group = criterion.benchmark_group(format!("few/{format}"));
+        one.read(&mut group, format, CACHE_BYTES, FEW_ROWS, "cache");
+        all.read(&mut group, format, MEMORY_BYTES, FEW_ROWS, "memory");
         group.finish();
         let mut group = criterion.benchmark_group(format!("tile/{format}"));
         one.tile(&mut group, format, "1");
@@ -104,10 +111,18 @@ impl Bench {
         Bench { team, scratch }
     }
 
-    fn dot(&self, group: &mut BenchmarkGroup<'_, WallTime>, format: Format, n_bytes: usize, name: &str) {
+    /// `m` rows of activations, by bytes of weights.
+    fn read(
+        &self,
+        group: &mut BenchmarkGroup<'_, WallTime>,
+        format: Format,
+        n_bytes: usize,
+        m: usize,
+        name: &str,
+    ) {
         let n_rows = n_bytes / row_bytes(format) / 16 * 16;
         group.throughput(Throughput::Bytes((n_rows * row_bytes(format)) as u64));
-        self.product(group, format, n_rows, 1, name);
+        self.product(group, format, n_rows, m, name);
     }
 
     fn tile(&self, group: &mut BenchmarkGroup<'_, WallTime>, format: Format, name: &str) {

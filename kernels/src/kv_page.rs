@@ -17,6 +17,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use half::f16;
+use half::slice::HalfFloatSliceExt;
 
 /// Positions in a page.
 pub const PAGE_LEN: usize = 64;
@@ -215,13 +216,11 @@ fn store_keys(k_type: CacheType, block: &mut [u8], slot: usize, x: &[f32]) -> bo
             x.iter().all(|x| x.is_finite())
         }
         CacheType::F16 => {
-            let mut finite = true;
-            for (x, row) in x.iter().zip(numbers.as_chunks_mut::<2>().0.chunks_exact_mut(PAGE_LEN)) {
-                let x = f16::from_f32(*x);
-                finite &= x.is_finite();
+            let halves = &halves(x)[..x.len()];
+            for (x, row) in halves.iter().zip(numbers.as_chunks_mut::<2>().0.chunks_exact_mut(PAGE_LEN)) {
                 row[slot] = x.to_le_bytes();
             }
-            finite
+            halves.iter().all(|x| x.is_finite())
         }
         CacheType::Q8_0 => {
             let Some((d, q)) = quantize_8(x) else { return false };
@@ -252,13 +251,11 @@ fn store_values(v_type: CacheType, scales: &mut [u8], b: usize, numbers: &mut [u
             x.iter().all(|x| x.is_finite())
         }
         CacheType::F16 => {
-            let mut finite = true;
-            for (i, out) in numbers.as_chunks_mut::<2>().0.iter_mut().enumerate() {
-                let x = f16::from_f32(*x.get(i).unwrap_or(&0.0));
-                finite &= x.is_finite();
+            let halves = halves(x);
+            for (x, out) in halves.iter().zip(numbers.as_chunks_mut::<2>().0) {
                 *out = x.to_le_bytes();
             }
-            finite
+            halves.iter().all(|x| x.is_finite())
         }
         CacheType::Q8_0 => {
             let Some((d, q)) = quantize_8(x) else { return false };
@@ -278,6 +275,13 @@ fn store_values(v_type: CacheType, scales: &mut [u8], b: usize, numbers: &mut [u
             true
         }
     }
+}
+
+/// Up to 32 numbers in f16, then zeros.
+fn halves(x: &[f32]) -> [f16; BLOCK] {
+    let mut halves = [f16::ZERO; BLOCK];
+    halves[..x.len()].convert_from_f32_slice(x);
+    halves
 }
 
 /// A scale and up to 32 quants (then zeros), or `None` where a number is not finite or the scale does not fit f16.

@@ -21,7 +21,8 @@ mod q6_k;
 mod q8_0;
 mod quantize;
 mod rows;
-mod tile;
+mod tile_32;
+mod tile_k;
 mod vnni;
 
 use dot_32::Quant32;
@@ -110,8 +111,8 @@ unsafe fn tile_k<S: Sums, F: KQuant>(
     // SAFETY: promised by the caller.
     unsafe {
         match x.m() {
-            ..=FEW_ROWS => tile::few_k::<S, F>(w, quantized(x), y, scratch),
-            _ => tile::tile_k::<S, F>(w, quantized(x), y, scratch),
+            ..=FEW_ROWS => tile_k::few_k::<S, F>(w, quantized(x), y, scratch),
+            _ => tile_k::tile_k::<S, F>(w, quantized(x), y, scratch),
         }
     }
 }
@@ -126,8 +127,8 @@ unsafe fn tile_32<S: Sums, F: Quant32>(
     // SAFETY: promised by the caller.
     unsafe {
         match x.m() {
-            ..=FEW_ROWS => tile::few_32::<S, F>(w, quantized(x), y, scratch),
-            _ => tile::tile_32::<S, F>(w, quantized(x), y, scratch),
+            ..=FEW_ROWS => tile_32::few_32::<S, F>(w, quantized(x), y, scratch),
+            _ => tile_32::tile_32::<S, F>(w, quantized(x), y, scratch),
         }
     }
 }

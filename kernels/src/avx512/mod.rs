@@ -20,7 +20,8 @@ mod q6_k;
 mod q8_0;
 mod quantize;
 mod rows;
-mod tile;
+mod tile_32;
+mod tile_k;
 
 use dot_32::Quant32;
 use dot_k::KQuant;
@@ -100,8 +101,8 @@ unsafe fn tile_k<F: KQuant>(
     // SAFETY: promised by the caller.
     unsafe {
         match x.m() {
-            ..=FEW_ROWS => tile::few_k::<F>(w, quantized(x), y, scratch),
-            _ => tile::tile_k::<F>(w, quantized(x), y, scratch),
+            ..=FEW_ROWS => tile_k::few_k::<F>(w, quantized(x), y, scratch),
+            _ => tile_k::tile_k::<F>(w, quantized(x), y, scratch),
         }
     }
 }
@@ -116,8 +117,8 @@ unsafe fn tile_32<F: Quant32>(
     // SAFETY: promised by the caller.
     unsafe {
         match x.m() {
-            ..=FEW_ROWS => tile::few_32::<F>(w, quantized(x), y, scratch),
-            _ => tile::tile_32::<F>(w, quantized(x), y, scratch),
+            ..=FEW_ROWS => tile_32::few_32::<F>(w, quantized(x), y, scratch),
+            _ => tile_32::tile_32::<F>(w, quantized(x), y, scratch),
         }
     }
 }

@@ -49,7 +49,7 @@ unsafe fn tile_k<F: KQuant>(
     // SAFETY: promised by the caller.
     unsafe {
         match x.m() {
-            ..=FEW_ROWS => tile::few_k::<F>(w, quantized(x), y, scratch),
+            ..=FEW_ROWS => super::tile_k::few_k::<F>(w, quantized(x), y, scratch),
             _ => tile_k::tile_k::<F>(w, quantized(x), y, scratch),
         }
     }
@@ -65,7 +65,7 @@ unsafe fn tile_32<F: Quant32>(
     // SAFETY: promised by the caller.
     unsafe {
         match x.m() {
-            ..=FEW_ROWS => tile::few_32::<F>(w, quantized(x), y, scratch),
+            ..=FEW_ROWS => super::tile_32::few_32::<F>(w, quantized(x), y, scratch),
             _ => tile_32::tile_32::<F>(w, quantized(x), y, scratch),
         }
     }

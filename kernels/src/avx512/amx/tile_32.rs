@@ -17,7 +17,7 @@ use crate::activation_tile::{Heads32, TILE_CHUNK, TILE_TOKENS, Tile32, carve};
 use crate::activations::QuantizedRows;
 use crate::avx512::dot_32::Quant32;
 use crate::avx512::rows::*;
-use crate::avx512::tile::{LINES_32, unpack_32};
+use crate::avx512::tile_32::{LINES_32, unpack_32};
 use crate::matmul::TILE_STRIP_ROWS;
 use crate::{OutStrip, QuantMatrix, StripScratch};
 
