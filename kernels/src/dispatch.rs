@@ -191,7 +191,7 @@ impl KernelTable {
         check(&w, &x, &y);
         scratch.reserve(scratch_bytes(w.k()));
         let room = if self.by_block && x.m() <= FEW_ROWS { w.n_rows() } else { TILE_STRIP_ROWS };
-        for first in (0..w.n_rows()).step_by(room) {
+        for first in (0..w.n_rows()).step_by(room.max(1)) {
             let n = room.min(w.n_rows() - first);
             // SAFETY: as in `dot`.
             unsafe { self.tile[w.format() as usize](w.rows(first, n), x, y.columns(first, n), scratch) }

@@ -113,7 +113,7 @@ fn dot<F: Quant32, const M: usize>(
     let block_bytes = F::FORMAT.block_bytes();
     let n_blocks = x.k / 32;
     let zero = _mm256_setzero_si256();
-    for (row, apart) in deal(w.n_rows(), ROWS, M) {
+    for (row, apart) in deal(w.n_rows(), ROWS) {
         let mut rows = Rows::new(&w, row, apart);
         let mut acc = [_mm256_setzero_ps(); M];
         let mut heads = Heads32::ZERO;

@@ -170,7 +170,7 @@ fn dot<F: KQuant, const M: usize>(
     let zero = _mm256_setzero_si256();
     // SAFETY: 16 bytes.
     let even_odd = unsafe { _mm_loadu_si128(EVEN_ODD[F::SUB_LEN / 32].as_ptr().cast()) };
-    for (row, apart) in deal(w.n_rows(), ROWS, M) {
+    for (row, apart) in deal(w.n_rows(), ROWS) {
         let mut rows = Rows::new(&w, row, apart);
         let mut acc = [_mm256_setzero_ps(); M];
         for b in 0..n_blocks {

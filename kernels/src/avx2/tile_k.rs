@@ -92,7 +92,7 @@ pub(super) fn few_k<S: Sums, F: KQuant>(
     let mut quants = [[_mm256_setzero_si256(); ROWS]; 8];
     let mut room = scratch.bytes();
     let lines = carve::<__m256i>(&mut room, LinesK::<F>::BLOCK);
-    for (row, apart) in deal(w.n_rows(), ROWS, x.m) {
+    for (row, apart) in deal(w.n_rows(), ROWS) {
         let mut rows = Rows::new(&w, row, apart);
         let mut acc = [_mm256_setzero_ps(); TILE_TOKENS];
         for tile in x.tiles_k() {

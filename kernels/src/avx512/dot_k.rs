@@ -216,7 +216,7 @@ fn dot<F: KQuant, const M: usize>(
     let qs = x.qs.as_chunks::<256>().0;
     let sums = x.sums.as_chunks::<16>().0;
     let n_blocks = x.k / 256;
-    for (row, apart) in deal(w.n_rows(), ROWS, M) {
+    for (row, apart) in deal(w.n_rows(), ROWS) {
         let mut rows = Rows::new(&w, row, apart);
         let mut acc = [_mm512_setzero_ps(); M];
         for b in 0..n_blocks {

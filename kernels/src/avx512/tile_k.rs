@@ -89,7 +89,7 @@ pub(super) fn few_k<F: KQuant>(
 ) {
     let mut room = scratch.bytes();
     let lines = carve::<__m512i>(&mut room, LinesK::<F>::BLOCK);
-    for (row, apart) in deal(w.n_rows(), ROWS, x.m) {
+    for (row, apart) in deal(w.n_rows(), ROWS) {
         let mut rows = Rows::new(&w, row, apart);
         let mut acc = [_mm512_setzero_ps(); TILE_TOKENS];
         for tile in x.tiles_k() {

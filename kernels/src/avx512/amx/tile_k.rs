@@ -125,7 +125,7 @@ unsafe fn unpack<F: KQuant>(rows: &Rows, lines: &mut [__m512i]) {
     // SAFETY: promised by the caller.
     unsafe { F::lines(rows, low.first_chunk_mut().expect("64 registers of values")) };
     let n = F::SUB_LEN / 4;
-    for (sub, (low, high)) in low.chunks_exact_mut(n).zip(high.chunks_exact_mut(n)).enumerate().take(64 / n) {
+    for (sub, (low, high)) in low.chunks_exact_mut(n).zip(high.chunks_exact_mut(n)).enumerate() {
         let scale = words_of_byte(scales[sub / 4], sub % 4);
         for i in 0..n {
             [low[i], high[i]] = planes::<F>(low[i], scale);
