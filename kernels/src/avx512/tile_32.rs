@@ -66,7 +66,7 @@ pub(super) fn few_32<F: Quant32>(
     const CHUNK: usize = 16;
     let n_blocks = x.k / 32;
     let mut room = scratch.bytes();
-    let lines = carve::<__m512i>(&mut room, CHUNK * LINES_32);
+    let lines = carve::<__m512i>(&mut room, CHUNK.min(n_blocks) * LINES_32);
     for (row, apart) in deal(w.n_rows(), ROWS) {
         let mut rows = Rows::new(&w, row, apart);
         let mut acc = [_mm512_setzero_ps(); TILE_TOKENS];

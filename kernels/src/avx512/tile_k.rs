@@ -145,7 +145,7 @@ fn multiply_k<F: KQuant>(lines: &[__m512i], tile: &TileK, n_tokens: usize, acc: 
     }
 }
 
-/// The same for `T` tokens from `first` on.
+/// The same for `T` tokens from `first` on; on its own, as the sums find fewer registers in a caller's loops.
 #[inline(never)]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
 fn multiply_tokens_k<F: KQuant, const T: usize>(
@@ -191,7 +191,7 @@ fn starts_k<F: KQuant, const T: usize>(lines: &[__m512i], tile: &TileK, first: u
     sums
 }
 
-/// `sums + Σ_sub scale · Σ q·x` for sixteen rows and `T` tokens.
+/// `sums + Σ_sub scale · Σ q·x` for sixteen rows and `T` tokens, whose products and sums fill the registers.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
 fn add_subs<F: KQuant, const T: usize>(
