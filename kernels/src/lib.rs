@@ -39,7 +39,7 @@ mod team;
 pub mod unpack;
 
 pub use activations::{ActivationBuffer, ActivationKind, Activations, NotFinite, QuantizedRows};
-pub use attention::{Attention, AttentionScratch, Partials, attention};
+pub use attention::{Attention, AttentionScratch, PageHead, Partials, attention};
 pub use dequantize::dequantize_row;
 pub use dispatch::{CacheLine, KernelTable, OutStrip, StripScratch};
 pub use format::Format;

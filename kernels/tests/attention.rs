@@ -3,7 +3,8 @@
 mod common;
 
 use bise_kernels::{
-    Attention, AttentionScratch, CacheType, Isa, KernelTable, PAGE_LEN, PageLayout, Partials, Team, attention,
+    Attention, AttentionScratch, CacheType, Isa, KernelTable, PAGE_LEN, PageHead, PageLayout, Partials, Team,
+    attention,
 };
 use common::Random;
 use half::f16;
@@ -251,17 +252,11 @@ fn queries_with_different_ranges_travel_together() {
                 (0..n).map(|_| (random.below(65) as u8, random.below(65) as u8)).collect();
             let q = &cache.q[..n * 96];
             let mut together = Partials::new(n, 96);
-            kernels.attend_page(&layout, &cache.pages[0], 0, q, &ranges, &mut together);
+            let head = PageHead { layout: &layout, page: &cache.pages[0], kv_head: 0, next: &cache.pages[0] };
+            kernels.attend_page(head, q, &ranges, &mut together);
             for r in 0..n {
                 let mut alone = Partials::new(1, 96);
-                kernels.attend_page(
-                    &layout,
-                    &cache.pages[0],
-                    0,
-                    &q[r * 96..][..96],
-                    &ranges[r..=r],
-                    &mut alone,
-                );
+                kernels.attend_page(head, &q[r * 96..][..96], &ranges[r..=r], &mut alone);
                 let (mut a, mut b) = ([0.0; 96], [0.0; 96]);
                 kernels.finish(&together, r, &mut a);
                 kernels.finish(&alone, 0, &mut b);

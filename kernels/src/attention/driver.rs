@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::Partials;
+use super::{PageHead, Partials};
 use crate::dispatch::OutStrip;
 use crate::kv_page::{PAGE_LEN, PageLayout};
 use crate::{KernelTable, Team};
@@ -172,6 +172,13 @@ impl Job<'_, '_> {
         (start as u8, end as u8)
     }
 
+    /// A head of a page, before page and head `next`.
+    fn head(&self, page: usize, kv_head: usize, next: Option<(usize, usize)>) -> PageHead<'_> {
+        let (layout, pages) = (self.task.layout, self.task.pages);
+        let next = next.map_or(&[][..], |(page, kv_head)| layout.keys(pages(page), kv_head));
+        PageHead { layout, page: pages(page), kv_head, next }
+    }
+
     /// Scales the queries `first..first + n` of a group of heads into `q`, `[n][n_rep][head_dim]`.
     fn scale_queries(&self, q: &mut [f32], kv_head: usize, first: usize, n: usize) {
         let group = self.n_rep * self.task.layout.head_dim();
@@ -209,13 +216,15 @@ impl Job<'_, '_> {
         let head_dim = self.task.layout.head_dim();
         self.scale_queries(&mut worker.q, kv_head, first, n);
         worker.running.clear();
-        for page in self.first_key(first) / PAGE_LEN..=(self.task.start + first + n - 1) / PAGE_LEN {
+        let last = (self.task.start + first + n - 1) / PAGE_LEN;
+        for page in self.first_key(first) / PAGE_LEN..=last {
             worker.ranges.clear();
             for t in first..first + n {
                 worker.ranges.extend(std::iter::repeat_n(self.range(t, page), self.n_rep));
             }
-            let (bytes, q) = ((self.task.pages)(page), &worker.q[..rows * head_dim]);
-            self.kernels.attend_page(self.task.layout, bytes, kv_head, q, &worker.ranges, &mut worker.page);
+            let head = self.head(page, kv_head, (page < last).then_some((page + 1, kv_head)));
+            let q = &worker.q[..rows * head_dim];
+            self.kernels.attend_page(head, q, &worker.ranges, &mut worker.page);
             self.kernels.merge(&mut worker.running, &worker.page, rows);
         }
         // SAFETY: tasks differ in their queries or in their heads.
@@ -234,21 +243,18 @@ impl Job<'_, '_> {
         while page < end {
             let n = WAVE_PAGES.min(end - page);
             team.run(n * n_kv_heads, |i, worker| {
-                let (page, kv_head) = (page + i / n_kv_heads, i % n_kv_heads);
+                let at = |i| (page + i / n_kv_heads, i % n_kv_heads);
+                let (page, kv_head) = at(i);
+                // Tasks are taken in order: while threads keep step, this one's next.
+                let next = Some(i + team.n_threads()).filter(|i| *i < n * n_kv_heads).map(at);
                 let worker = &mut *lock(&self.scratch.workers[worker]);
                 self.scale_queries(&mut worker.q, kv_head, t, 1);
                 worker.ranges.clear();
                 worker.ranges.resize(self.n_rep, self.range(t, page));
                 let q = &worker.q[..self.n_rep * head_dim];
                 let out = &mut lock(&self.scratch.waves[i]);
-                self.kernels.attend_page(
-                    self.task.layout,
-                    (self.task.pages)(page),
-                    kv_head,
-                    q,
-                    &worker.ranges,
-                    out,
-                );
+                let head = self.head(page, kv_head, next);
+                self.kernels.attend_page(head, q, &worker.ranges, out);
             });
             page += n;
             team.run(n_kv_heads, |kv_head, _| {

@@ -22,6 +22,19 @@ use crate::KernelTable;
 use crate::kv_page::{BLOCK, PAGE_LEN, PageLayout};
 use crate::lanes::{Lanes, exp};
 
+/// One head of a page's keys and values.
+#[derive(Clone, Copy)]
+pub struct PageHead<'a> {
+    /// The shape of the page.
+    pub layout: &'a PageLayout,
+    /// Its bytes.
+    pub page: &'a [u8],
+    /// The head.
+    pub kv_head: usize,
+    /// What is read afterwards, as the keys of another page: asked for meanwhile. May be empty.
+    pub next: &'a [u8],
+}
+
 /// What some queries have gathered from a page, or from all pages so far: maximum, sum and weighted values.
 #[derive(Clone, Debug)]
 pub struct Partials {
@@ -62,23 +75,16 @@ impl KernelTable {
     ///
     /// # Panics
     /// Where shapes do not fit the layout, or a range ends past the page.
-    pub fn attend_page(
-        &self,
-        layout: &PageLayout,
-        page: &[u8],
-        kv_head: usize,
-        q: &[f32],
-        ranges: &[(u8, u8)],
-        out: &mut Partials,
-    ) {
-        assert_eq!(page.len(), layout.page_bytes(), "bytes of a page");
-        assert!(kv_head < layout.n_kv_heads(), "head {kv_head} of {}", layout.n_kv_heads());
+    pub fn attend_page(&self, head: PageHead<'_>, q: &[f32], ranges: &[(u8, u8)], out: &mut Partials) {
+        let layout = head.layout;
+        assert_eq!(head.page.len(), layout.page_bytes(), "bytes of a page");
+        assert!(head.kv_head < layout.n_kv_heads(), "head {} of {}", head.kv_head, layout.n_kv_heads());
         assert_eq!(q.len(), ranges.len() * layout.head_dim(), "queries");
         assert_eq!(out.head_dim, layout.head_dim(), "dimensions of a head");
         assert!(ranges.len() <= out.n_rows(), "room for {} queries, not {}", out.n_rows(), ranges.len());
         assert!(ranges.iter().all(|range| range.1 as usize <= PAGE_LEN), "a range past the page");
         // SAFETY: a table is handed out for an available ISA only.
-        unsafe { (self.floats.attend_page)(layout, page, kv_head, q, ranges, out) }
+        unsafe { (self.floats.attend_page)(head, q, ranges, out) }
     }
 
     /// Adds a page's first `n_rows` rows to what its predecessors gave.

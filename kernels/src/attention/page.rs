@@ -1,7 +1,7 @@
 //! One page, one head of keys and values, some queries.
 
-use super::Partials;
-use crate::kv_page::{BLOCK, CacheType, PAGE_LEN, PageLayout};
+use super::{PageHead, Partials};
+use crate::kv_page::{BLOCK, CacheType, PAGE_LEN};
 use crate::lanes::{LANES, Lanes, exp};
 
 /// Queries that meet a key at a time.
@@ -9,6 +9,9 @@ const GROUP: usize = 4;
 
 /// Vectors of keys in a page.
 const KEY_VECTORS: usize = PAGE_LEN / LANES;
+
+/// Bytes that are fetched at a time.
+const CACHE_LINE: usize = 64;
 
 /// How numbers lie in a page; offsets as [`kv_page`](crate::kv_page) says.
 trait CacheFormat {
@@ -121,6 +124,51 @@ impl CacheFormat for Q4 {
     }
 }
 
+/// What is read soon, asked for in steps while something else is computed; in four streams, as the hardware fetches ahead in one page of
+/// memory at a time and begins slowly.
+struct Ahead<'a> {
+    bytes: &'a [u8],
+    /// Bytes of a stream, and how many of them were asked for.
+    stream: usize,
+    at: usize,
+    /// Bytes of each stream that a step asks for.
+    step: usize,
+}
+
+impl<'a> Ahead<'a> {
+    const STREAMS: usize = 4;
+
+    /// All of `bytes` in `n_steps` steps.
+    #[inline(always)]
+    fn new(bytes: &'a [u8], n_steps: usize) -> Self {
+        let stream = bytes.len() / Self::STREAMS;
+        Ahead { bytes, stream, at: 0, step: stream.div_ceil(n_steps).next_multiple_of(CACHE_LINE) }
+    }
+
+    #[inline(always)]
+    fn step<S: Lanes>(&mut self, s: S) {
+        if self.at >= self.stream {
+            return;
+        }
+        for line in (0..self.step).step_by(CACHE_LINE) {
+            for i in 0..Self::STREAMS {
+                if let Some(x) = self.bytes.get(i * self.stream + self.at + line) {
+                    s.prefetch(x);
+                }
+            }
+        }
+        self.at += self.step;
+    }
+}
+
+/// A head's values, and what comes after them.
+struct Values<'a> {
+    /// `[64][n_blocks]` blocks.
+    rows: &'a [u8],
+    n_blocks: usize,
+    ahead: Ahead<'a>,
+}
+
 /// Scores, then weights, of a group of queries for the keys of a page.
 type Weights = [[f32; PAGE_LEN]; GROUP];
 
@@ -129,18 +177,20 @@ type Weights = [[f32; PAGE_LEN]; GROUP];
 #[inline(always)]
 pub(crate) fn attend_page<S: Lanes, const V: usize, const P: usize>(
     s: S,
-    layout: &PageLayout,
-    page: &[u8],
-    kv_head: usize,
+    head: PageHead<'_>,
     q: &[f32],
     ranges: &[(u8, u8)],
     out: &mut Partials,
 ) {
-    let keys = layout.keys(page, kv_head);
-    let values = layout.values(page, kv_head);
+    let layout = head.layout;
+    let (keys, values) = (layout.keys(head.page, head.kv_head), layout.values(head.page, head.kv_head));
+    // While keys pass, values are asked for, and then the next page's keys.
+    let n_steps = layout.head_dim() / 2;
+    let n_queries = ranges.len();
     let mut weights: Weights = [[0.0; PAGE_LEN]; GROUP];
     for first in (0..ranges.len()).step_by(GROUP) {
         let n = GROUP.min(ranges.len() - first);
+        let mut ahead = Ahead::new(if first == 0 { values } else { &[] }, n_steps);
         // A short group repeats its last query, whose results are then written more than once.
         let rows: [usize; GROUP] = std::array::from_fn(|i| first + i.min(n - 1));
         let ranges = rows.map(|r| (ranges[r].0 as usize, ranges[r].1 as usize));
@@ -155,14 +205,14 @@ pub(crate) fn attend_page<S: Lanes, const V: usize, const P: usize>(
         let d = layout.head_dim();
         let q = rows.map(|r| &q[r * d..][..d]);
         match (layout.k_type(), n) {
-            (CacheType::F32, 1) => scores::<S, F32, V, 1>(s, keys, q, vectors, &mut weights),
-            (CacheType::F32, _) => scores::<S, F32, V, GROUP>(s, keys, q, vectors, &mut weights),
-            (CacheType::F16, 1) => scores::<S, F16, V, 1>(s, keys, q, vectors, &mut weights),
-            (CacheType::F16, _) => scores::<S, F16, V, GROUP>(s, keys, q, vectors, &mut weights),
-            (CacheType::Q8_0, 1) => scores::<S, Q8, V, 1>(s, keys, q, vectors, &mut weights),
-            (CacheType::Q8_0, _) => scores::<S, Q8, V, GROUP>(s, keys, q, vectors, &mut weights),
-            (CacheType::Q4_0, 1) => scores::<S, Q4, V, 1>(s, keys, q, vectors, &mut weights),
-            (CacheType::Q4_0, _) => scores::<S, Q4, V, GROUP>(s, keys, q, vectors, &mut weights),
+            (CacheType::F32, 1) => scores::<S, F32, V, 1>(s, keys, q, vectors, &mut weights, &mut ahead),
+            (CacheType::F32, _) => scores::<S, F32, V, GROUP>(s, keys, q, vectors, &mut weights, &mut ahead),
+            (CacheType::F16, 1) => scores::<S, F16, V, 1>(s, keys, q, vectors, &mut weights, &mut ahead),
+            (CacheType::F16, _) => scores::<S, F16, V, GROUP>(s, keys, q, vectors, &mut weights, &mut ahead),
+            (CacheType::Q8_0, 1) => scores::<S, Q8, V, 1>(s, keys, q, vectors, &mut weights, &mut ahead),
+            (CacheType::Q8_0, _) => scores::<S, Q8, V, GROUP>(s, keys, q, vectors, &mut weights, &mut ahead),
+            (CacheType::Q4_0, 1) => scores::<S, Q4, V, 1>(s, keys, q, vectors, &mut weights, &mut ahead),
+            (CacheType::Q4_0, _) => scores::<S, Q4, V, GROUP>(s, keys, q, vectors, &mut weights, &mut ahead),
         }
         for i in 0..n {
             if ranges[i].0 < ranges[i].1 {
@@ -172,20 +222,14 @@ pub(crate) fn attend_page<S: Lanes, const V: usize, const P: usize>(
         for i in n..GROUP {
             weights[i] = weights[n - 1];
         }
-        let n_blocks = layout.n_blocks();
+        let ahead = Ahead::new(if first + n == n_queries { head.next } else { &[] }, n_steps);
+        let mut values = Values { rows: values, n_blocks: layout.n_blocks(), ahead };
+        let (values, acc) = (&mut values, &mut out.acc);
         match layout.v_type() {
-            CacheType::F32 => {
-                weigh::<S, F32, P>(s, values, n_blocks, &weights, ranges, rows, n, &mut out.acc)
-            }
-            CacheType::F16 => {
-                weigh::<S, F16, P>(s, values, n_blocks, &weights, ranges, rows, n, &mut out.acc)
-            }
-            CacheType::Q8_0 => {
-                weigh::<S, Q8, P>(s, values, n_blocks, &weights, ranges, rows, n, &mut out.acc)
-            }
-            CacheType::Q4_0 => {
-                weigh::<S, Q4, P>(s, values, n_blocks, &weights, ranges, rows, n, &mut out.acc)
-            }
+            CacheType::F32 => weigh::<S, F32, P>(s, values, &weights, ranges, rows, n, acc),
+            CacheType::F16 => weigh::<S, F16, P>(s, values, &weights, ranges, rows, n, acc),
+            CacheType::Q8_0 => weigh::<S, Q8, P>(s, values, &weights, ranges, rows, n, acc),
+            CacheType::Q4_0 => weigh::<S, Q4, P>(s, values, &weights, ranges, rows, n, acc),
         }
     }
 }
@@ -198,15 +242,16 @@ fn scores<S: Lanes, K: CacheFormat, const V: usize, const G: usize>(
     q: [&[f32]; GROUP],
     vectors: (usize, usize),
     out: &mut Weights,
+    ahead: &mut Ahead<'_>,
 ) {
     let (mut v, end) = vectors;
     while v + V <= end {
-        tile_of_scores::<S, K, V, G>(s, keys, q, v, out);
+        tile_of_scores::<S, K, V, G>(s, keys, q, v, out, ahead);
         v += V;
     }
     if V > 1 {
         while v < end {
-            tile_of_scores::<S, K, 1, G>(s, keys, q, v, out);
+            tile_of_scores::<S, K, 1, G>(s, keys, q, v, out, ahead);
             v += 1;
         }
     }
@@ -220,6 +265,7 @@ fn tile_of_scores<S: Lanes, K: CacheFormat, const V: usize, const G: usize>(
     q: [&[f32]; GROUP],
     first: usize,
     out: &mut Weights,
+    ahead: &mut Ahead<'_>,
 ) {
     debug_assert!(first + V <= KEY_VECTORS);
     let head_dim = q[0].len();
@@ -238,6 +284,9 @@ fn tile_of_scores<S: Lanes, K: CacheFormat, const V: usize, const G: usize>(
             queries[g] = &q[g][b * BLOCK..].as_chunks().0[..n_pairs];
         }
         for (i, pair) in block[scale_bytes..].chunks_exact(pair_bytes).enumerate().take(n_pairs) {
+            if i.is_multiple_of(KEY_VECTORS / V) {
+                ahead.step(s);
+            }
             for v in 0..V {
                 let [even, odd] = K::keys(s, pair, (first + v) * LANES, scales[v]);
                 for g in 0..G {
@@ -285,11 +334,9 @@ fn exponentials<S: Lanes>(s: S, scores: &mut [f32; PAGE_LEN], range: (usize, usi
 
 /// Adds to `acc` the values in each row's range by their weights, `P` rows of the group at a time where their ranges overlap.
 #[inline(always)]
-#[allow(clippy::too_many_arguments)]
 fn weigh<S: Lanes, T: CacheFormat, const P: usize>(
     s: S,
-    values: &[u8],
-    n_blocks: usize,
+    values: &mut Values<'_>,
     weights: &Weights,
     ranges: [(usize, usize); GROUP],
     rows: [usize; GROUP],
@@ -310,15 +357,15 @@ fn weigh<S: Lanes, T: CacheFormat, const P: usize>(
         let last = (first + size).min(n);
         for i in first..last {
             let keys = (ranges[i].0, ranges[i].1.min(start));
-            values_times::<S, T, 1>(s, values, n_blocks, [&weights[i]], keys, [rows[i]], acc);
+            values_times::<S, T, 1>(s, values, [&weights[i]], keys, [rows[i]], acc);
         }
         if start < end {
             let w: [&[f32; PAGE_LEN]; P] = std::array::from_fn(|i| &weights[first + i]);
             let r: [usize; P] = std::array::from_fn(|i| rows[first + i]);
-            values_times::<S, T, P>(s, values, n_blocks, w, (start, end), r, acc);
+            values_times::<S, T, P>(s, values, w, (start, end), r, acc);
             for i in first..last {
                 let keys = (end, ranges[i].1);
-                values_times::<S, T, 1>(s, values, n_blocks, [&weights[i]], keys, [rows[i]], acc);
+                values_times::<S, T, 1>(s, values, [&weights[i]], keys, [rows[i]], acc);
             }
         }
         first += size;
@@ -329,8 +376,7 @@ fn weigh<S: Lanes, T: CacheFormat, const P: usize>(
 #[inline(always)]
 fn values_times<S: Lanes, T: CacheFormat, const P: usize>(
     s: S,
-    values: &[u8],
-    n_blocks: usize,
+    values: &mut Values<'_>,
     weights: [&[f32; PAGE_LEN]; P],
     (start, end): (usize, usize),
     rows: [usize; P],
@@ -339,9 +385,10 @@ fn values_times<S: Lanes, T: CacheFormat, const P: usize>(
     if start >= end {
         return;
     }
+    let n_blocks = values.n_blocks;
     let stride = n_blocks * BLOCK;
     let row_bytes = n_blocks * (T::TYPE.scale_bytes() + BLOCK / 2 * T::TYPE.pair_bytes());
-    let rows_of_values = &values[start * row_bytes..end * row_bytes];
+    let rows_of_values = &values.rows[start * row_bytes..end * row_bytes];
     let mut seen: [&[f32]; P] = [&[]; P];
     for i in 0..P {
         seen[i] = &weights[i][start..end];
@@ -353,6 +400,9 @@ fn values_times<S: Lanes, T: CacheFormat, const P: usize>(
             sums[i] = [s.load(&halves[0]), s.load(&halves[1])];
         }
         for (j, row) in rows_of_values.chunks_exact(row_bytes).enumerate() {
+            if j.is_multiple_of(4) {
+                values.ahead.step(s);
+            }
             let v = T::values(s, row, n_blocks, b);
             for i in 0..P {
                 let p = s.splat(seen[i][j]);

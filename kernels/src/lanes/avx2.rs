@@ -27,6 +27,11 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
+    fn prefetch(self, x: &u8) {
+        proven!(_mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(x).cast()))
+    }
+
+    #[inline(always)]
     fn splat(self, x: f32) -> Self::F {
         proven!([_mm256_set1_ps(x); 2])
     }

@@ -30,6 +30,8 @@ pub(crate) trait Lanes: Copy {
     /// The CPU has the features that the type proves.
     unsafe fn new() -> Self;
 
+    /// Asks for the cache line of `x`: a hint.
+    fn prefetch(self, x: &u8);
     /// `x` in every lane.
     fn splat(self, x: f32) -> Self::F;
     /// Lane `i` is `x[i]`.

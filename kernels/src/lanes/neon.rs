@@ -29,6 +29,13 @@ impl Lanes for Neon {
     }
 
     #[inline(always)]
+    fn prefetch(self, x: &u8) {
+        proven!(
+            std::arch::asm!("prfm pldl1keep, [{x}]", x = in(reg) x, options(nostack, readonly, preserves_flags))
+        )
+    }
+
+    #[inline(always)]
     fn splat(self, x: f32) -> Self::F {
         proven!([vdupq_n_f32(x); 4])
     }

@@ -18,6 +18,9 @@ impl Lanes for Scalar {
     }
 
     #[inline(always)]
+    fn prefetch(self, _: &u8) {}
+
+    #[inline(always)]
     fn splat(self, x: f32) -> [f32; 16] {
         [x; 16]
     }

@@ -1,9 +1,8 @@
 //! The float kernels of one instruction set, as a [`KernelTable`](crate::KernelTable) holds them.
 
-use crate::attention::{self, Partials};
+use crate::attention::{self, PageHead, Partials};
 use crate::dispatch::{OutStrip, StripFn, StripScratch};
 use crate::float_dot::{Bf16, F16, F32};
-use crate::kv_page::PageLayout;
 use crate::lanes::Lanes;
 use crate::ops::{self, LeF32};
 use crate::{Activations, QuantMatrix, float_dot, rope};
@@ -20,7 +19,7 @@ pub(crate) struct FloatKernels {
     pub(crate) softmax: unsafe fn(&mut [f32]),
     pub(crate) apply_rope: unsafe fn(&mut [f32], usize, usize, &[f32]),
     #[allow(clippy::type_complexity)]
-    pub(crate) attend_page: unsafe fn(&PageLayout, &[u8], usize, &[f32], &[(u8, u8)], &mut Partials),
+    pub(crate) attend_page: unsafe fn(PageHead<'_>, &[f32], &[(u8, u8)], &mut Partials),
     pub(crate) merge: unsafe fn(&mut Partials, &Partials, usize),
     pub(crate) finish: unsafe fn(&Partials, usize, &mut [f32]),
 }
@@ -81,16 +80,13 @@ macro_rules! float_kernels {
             }
             $(#[$features])?
             unsafe fn attend_page(
-                layout: &PageLayout,
-                page: &[u8],
-                kv_head: usize,
+                head: PageHead<'_>,
                 q: &[f32],
                 ranges: &[(u8, u8)],
                 out: &mut Partials,
             ) {
                 // SAFETY: as above.
-                let s = unsafe { S::new() };
-                attention::attend_page::<S, $v, $p>(s, layout, page, kv_head, q, ranges, out)
+                attention::attend_page::<S, $v, $p>(unsafe { S::new() }, head, q, ranges, out)
             }
             $(#[$features])?
             unsafe fn merge(running: &mut Partials, page: &Partials, n_rows: usize) {
@@ -130,7 +126,7 @@ float_kernels!(
 #[cfg(target_arch = "x86_64")]
 float_kernels!(
     AVX512, super::avx512::Avx512, #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq")],
-    product 4 x 4, scores 2, values 4
+    product 4 x 4, scores 4, values 4
 );
 
 #[cfg(target_arch = "aarch64")]
