@@ -16,6 +16,9 @@ pub const TILE_STRIP_ROWS: usize = 64;
 /// Bytes of weights in a task when there are few activation rows: each of its sixteen lanes reads a stretch of 64 KB.
 const FEW_STRIP_BYTES: usize = 1 << 20;
 
+/// Bytes of a task below which a thread has one and not two: its first rows are waited for, some microseconds of weights.
+const SECOND_STRIP_BYTES: usize = 256 << 10;
+
 /// The groups of `lanes` weight rows that a strip of `n_rows` is taken in where there are few activation rows: the first row of each, and
 /// how far apart its rows lie.
 ///
@@ -100,9 +103,11 @@ impl<'a> Strip<'a> {
         let rows = if m > FEW_ROWS {
             TILE_STRIP_ROWS
         } else {
-            // As many for each thread, so that all are done at the same time, and two at least, as one may be held up. Lanes an odd number
-            // of rows apart do not meet in the same sets of the cache.
-            let n_strips = p.w.bytes().len().div_ceil(FEW_STRIP_BYTES).max(2 * n_threads);
+            // As many for each thread, so that all are done at the same time, and two if they are worth a second start, as one may be
+            // held up. Lanes an odd number of rows apart do not meet in the same sets of the cache.
+            let n_bytes = p.w.bytes().len();
+            let n_strips = (n_bytes / SECOND_STRIP_BYTES).clamp(n_threads, 2 * n_threads);
+            let n_strips = n_strips.max(n_bytes.div_ceil(FEW_STRIP_BYTES));
             16 * (n_rows.div_ceil(16 * n_strips.next_multiple_of(n_threads)) | 1)
         };
         Strip { w: p.w, y: Output(p.y.as_mut_ptr()), rows, n_tasks: n_rows.div_ceil(rows) }

@@ -198,9 +198,9 @@ fn threads_and_chunks_change_nothing() {
     let kernels = KernelTable::detect();
     for (n_heads, n_kv_heads) in [(4, 1), (4, 2), (3, 3)] {
         let layout = PageLayout::new(n_kv_heads, 40, CacheType::F16, CacheType::Q8_0);
-        let cache = Cache::new(4, 200, n_heads, layout);
-        for window in [None, Some(70)] {
-            let expected = bits(&cache.run(kernels, 1, 200, window));
+        let cache = Cache::new(4, 600, n_heads, layout);
+        for window in [None, Some(70), Some(500)] {
+            let expected = bits(&cache.run(kernels, 1, 600, window));
             for threads in [1, 2, 3, 5] {
                 for chunk in [1, 7, 64, 200] {
                     if threads == 5 && chunk == 1 {

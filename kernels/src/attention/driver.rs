@@ -13,6 +13,9 @@ const TASK_ROWS: usize = 64;
 /// Pages that are attended before their results merge, where a task is a page: bounds the scratch.
 const WAVE_PAGES: usize = 64;
 
+/// Pages times query heads up to which sharing them does not pay for the step that merges their results.
+const ONE_TASK: usize = 16;
+
 /// The attention of one layer for consecutive positions of one sequence.
 pub struct Attention<'a> {
     /// The shape of pages.
@@ -126,7 +129,7 @@ pub fn attention(
     let pages = job.first_key(0) / PAGE_LEN..(task.start + m - 1) / PAGE_LEN + 1;
     // One query (or few) of few heads leaves threads idle unless they share its pages.
     let few = m * n_kv_heads < 2 * team.n_threads();
-    if few && pages.len() > 1 && !scratch.waves.is_empty() {
+    if few && pages.len() * job.n_rep > ONE_TASK && !scratch.waves.is_empty() {
         for t in 0..m {
             job.query_by_pages(team, t);
         }

@@ -31,11 +31,9 @@ impl Rows {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
     pub(super) fn new(w: &QuantMatrix<'_>, first: usize, apart: usize) -> Rows {
-        let mut row = [std::ptr::null(); ROWS];
-        for i in 0..ROWS {
-            row[i] = w.row((first + i * apart).min(w.n_rows() - 1)).as_ptr();
-        }
-        let row_bytes = w.row_bytes();
+        let (last, row_bytes) = (w.row(w.n_rows() - 1).as_ptr(), w.row_bytes());
+        let (start, stride) = (w.row(first).as_ptr(), apart * row_bytes);
+        let row: [*const u8; ROWS] = std::array::from_fn(|i| start.wrapping_add(i * stride).min(last));
         let gap = if apart == 1 { (ROWS - 1) * row_bytes } else { 0 };
         if first == 0 && apart > 1 {
             // Those after them are asked for by the rows above; for these nobody has.
