@@ -400,6 +400,7 @@ fn values_times<S: Lanes, T: CacheFormat, const P: usize>(
             sums[i] = [s.load(&halves[0]), s.load(&halves[1])];
         }
         for (j, row) in rows_of_values.chunks_exact(row_bytes).enumerate() {
+            // Blocks of 32 dimensions, and 64 rows: a step for two dimensions.
             if j.is_multiple_of(4) {
                 values.ahead.step(s);
             }
