@@ -9,9 +9,9 @@ use bise::speculation::{SpeculationOptions, Speculator};
 use bise::tokenizer::{EncodeOptions, Tokenizer};
 use bise::{Engine, Session, SessionOptions};
 
-use super::console::Log;
 use super::load::Loaded;
-use super::signals;
+use super::term::console::Log;
+use super::term::signals;
 use super::timings::Timings;
 
 /// What to do when the context is full.

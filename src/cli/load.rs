@@ -7,8 +7,8 @@ use bise::gguf::{GgufFile, Value};
 use bise::{Engine, EngineOptions};
 
 use super::args::model::{LoadMode, ModelArgs, RopeArgs, RopeKind};
-use super::console::Log;
-use super::signals;
+use super::term::console::Log;
+use super::term::signals;
 
 /// An open model, and how long it took to open.
 pub struct Loaded {

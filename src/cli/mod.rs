@@ -1,40 +1,30 @@
-//! The command line: one file a command, and what they share.
+//! The command line: [`command_line`] is what can be typed, [`commands`] what is done about it.
 
 mod args;
-mod bench;
-mod bench_report;
-mod chat;
-mod chat_command;
-mod check_tensors;
-mod completions;
-mod console;
+mod command_line;
+mod commands;
 mod describe;
-mod generate;
 mod generator;
 mod ids;
-mod inspect;
-mod lines;
 mod load;
-mod logits;
-mod memory_table;
 mod npy;
-mod perplexity;
-mod signals;
+mod term;
 mod text;
 mod timings;
-mod tokenize;
 
 use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
 
-use args::Command;
+use command_line::Command;
+use commands::{bench, chat, completions, generate, inspect, logits, perplexity, tokenize};
+use term::{console, signals};
 
 /// Runs one command line, the program's name first.
 ///
 /// Exit codes: 0 for success, 1 for an error (one line on stderr), 2 for wrong usage, 130 after Ctrl-C.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let cli = match args::parse(args) {
+    let cli = match command_line::parse(args) {
         Ok(cli) => cli,
         Err(error) => {
             // Nobody may be reading the help any more; that is no error.
@@ -50,7 +40,9 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some(Command::Bench(args)) => bench::run(*args).map(|()| ExitCode::SUCCESS),
         Some(Command::Perplexity(args)) => perplexity::run(*args).map(|()| ExitCode::SUCCESS),
         Some(Command::Logits(args)) => logits::run(*args).map(|()| ExitCode::SUCCESS),
-        Some(Command::Completions { shell }) => completions::run(shell).map(|()| ExitCode::SUCCESS),
+        Some(Command::Completions { shell }) => {
+            completions::run(shell, &mut command_line::command()).map(|()| ExitCode::SUCCESS)
+        }
     });
     match result {
         Ok(code) => code,

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use bise::speculation::SpeculationStats;
 
-use super::console::Log;
+use super::term::console::Log;
 
 /// Times of one run.
 pub struct Timings {

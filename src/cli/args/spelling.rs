@@ -102,7 +102,7 @@ mod tests {
     use clap::CommandFactory;
 
     fn respelled(line: &[&str]) -> Vec<String> {
-        let root = crate::cli::args::Cli::command();
+        let root = crate::cli::command_line::Cli::command();
         let args = line.iter().map(OsString::from);
         respell(args, &root).into_iter().map(|a| a.into_string().unwrap()).collect()
     }
@@ -141,7 +141,7 @@ mod tests {
 
     #[test]
     fn every_spelling_with_one_dash_belongs_to_a_flag() {
-        let mut root = crate::cli::args::Cli::command();
+        let mut root = crate::cli::command_line::Cli::command();
         root.build();
         for name in SINGLE_DASH {
             let known = find_long(name, &root).is_some()

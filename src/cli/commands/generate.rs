@@ -5,12 +5,14 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use bise::tokenizer::{EncodeOptions, StreamDecoder};
 
-use super::args::GenerateArgs;
-use super::args::prompt::PromptArgs;
-use super::console::{Colour, Log, Screen};
-use super::generator::{Generator, Read, WhenFull};
-use super::lines::{Line, Lines};
-use super::{chat, load, signals, text};
+use super::chat;
+use crate::cli::args::GenerateArgs;
+use crate::cli::args::prompt::PromptArgs;
+use crate::cli::generator::{Generator, Read, WhenFull};
+use crate::cli::term::console::{Colour, Log, Screen};
+use crate::cli::term::lines::{Line, Lines};
+use crate::cli::term::signals;
+use crate::cli::{load, text};
 
 /// Runs the command: a conversation or raw generation.
 ///

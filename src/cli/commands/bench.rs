@@ -1,18 +1,22 @@
 //! `bise bench`: how fast tokens are read and written, with llama-bench's flags, tests and field names.
 
+mod report;
+mod test;
+
 use std::path::PathBuf;
 use std::time::{Instant, SystemTime};
 
 use anyhow::{Result, bail};
 use bise::{CacheType, Engine, Isa, Session, SessionOptions, decode_together};
 
-use super::args::ignored::IgnoredArgs;
-use super::args::model::{LoadMode, ModelArgs, RopeArgs, parse_cache_type};
-use super::bench_report::{Format, Row, Table};
-use super::console::Log;
-use super::describe::Description;
-use super::load;
-use super::logits::positive;
+use self::report::{Format, Row, Table};
+use self::test::Test;
+use crate::cli::args::ignored::IgnoredArgs;
+use crate::cli::args::model::{LoadMode, ModelArgs, RopeArgs, parse_cache_type};
+use crate::cli::args::numbers::positive;
+use crate::cli::describe::Description;
+use crate::cli::load;
+use crate::cli::term::console::Log;
 
 /// What to measure: every combination of what is listed.
 #[derive(clap::Args, Debug)]
@@ -169,14 +173,6 @@ fn parse_numbers(text: &str) -> Result<Numbers, String> {
 fn parse_pair(text: &str) -> Result<(usize, usize), String> {
     let pair = text.split_once(',').and_then(|(pp, tg)| Some((pp.parse().ok()?, tg.parse().ok()?)));
     pair.ok_or_else(|| format!("found '{text}', expected two numbers as in 512,128"))
-}
-
-/// One test.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Test {
-    pub n_prompt: usize,
-    pub n_gen: usize,
-    pub n_depth: usize,
 }
 
 /// Runs the command.

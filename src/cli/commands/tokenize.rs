@@ -9,8 +9,8 @@ use bise::EngineOptions;
 use bise::gguf::GgufFile;
 use bise::tokenizer::{EncodeOptions, Tokenizer};
 
-use super::args::prompt::EscapeArgs;
-use super::{load, text};
+use crate::cli::args::prompt::EscapeArgs;
+use crate::cli::{load, text};
 
 /// Flags of llama-tokenize.
 #[derive(clap::Args, Debug)]

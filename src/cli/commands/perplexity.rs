@@ -8,11 +8,11 @@ use anyhow::{Result, bail, ensure};
 use bise::tokenizer::EncodeOptions;
 use bise::{Engine, Session};
 
-use super::args::ignored::IgnoredArgs;
-use super::args::model::{ContextArgs, ModelArgs};
-use super::args::prompt::EscapeArgs;
-use super::console::Log;
-use super::{ids, load, text};
+use crate::cli::args::ignored::IgnoredArgs;
+use crate::cli::args::model::{ContextArgs, ModelArgs};
+use crate::cli::args::prompt::EscapeArgs;
+use crate::cli::term::console::Log;
+use crate::cli::{ids, load, text};
 
 /// What to score.
 #[derive(clap::Args, Debug)]

@@ -5,13 +5,13 @@ use std::io::Write;
 use anyhow::Result;
 use clap_complete::Shell;
 
-/// Prints the script for a shell.
+/// Prints the script that completes `command` in a shell.
 ///
 /// # Errors
 /// If nobody reads it.
-pub fn run(shell: Shell) -> Result<()> {
+pub fn run(shell: Shell, command: &mut clap::Command) -> Result<()> {
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut super::args::command(), "bise", &mut script);
+    clap_complete::generate(shell, command, "bise", &mut script);
     std::io::stdout().write_all(&script)?;
     Ok(())
 }

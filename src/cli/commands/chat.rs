@@ -7,15 +7,16 @@ use bise::Engine;
 use bise::chat::{ChatTemplate, Message};
 use bise::tokenizer::{TokenType, Tokenizer};
 
-use super::args::ChatArgs;
-use super::args::prompt::ConversationArgs;
 use super::chat_command::{self, Command};
-use super::console::{Colour, Log, Screen};
 use super::generate::prompt_text;
-use super::generator::{Generator, Read};
-use super::lines::{Line, Lines};
-use super::load::{self, Loaded};
-use super::{signals, text};
+use crate::cli::args::ChatArgs;
+use crate::cli::args::prompt::ConversationArgs;
+use crate::cli::generator::{Generator, Read};
+use crate::cli::load::{self, Loaded};
+use crate::cli::term::console::{Colour, Log, Screen};
+use crate::cli::term::lines::{Line, Lines};
+use crate::cli::term::signals;
+use crate::cli::text;
 
 /// Runs the command.
 ///

@@ -7,7 +7,7 @@ use bise_kernels::kv_page::PageLayout;
 use bise_models::{KvCache, Scratch};
 use serde_json::json;
 
-use super::describe;
+use crate::cli::describe;
 
 /// The types of the table, for keys and values alike.
 const TYPES: [CacheType; 4] = [CacheType::F32, CacheType::F16, CacheType::Q8_0, CacheType::Q4_0];

@@ -7,9 +7,9 @@ use anyhow::Result;
 use bise::{Engine, SessionOptions};
 use serde_json::{Map, Value, json};
 
-use super::bench::Test;
-use super::describe::Description;
-use super::timings::mean_and_deviation;
+use super::test::Test;
+use crate::cli::describe::Description;
+use crate::cli::timings::mean_and_deviation;
 
 /// How results are printed.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,24 +34,6 @@ pub struct Row<'a> {
     pub test: Test,
     pub started: SystemTime,
     pub samples_ns: Vec<u64>,
-}
-
-impl Test {
-    /// `pp512`, `tg128 @ d4096`, with `x4` where four sequences write together.
-    pub fn name(&self, n_parallel: usize) -> String {
-        let mut name = match (self.n_prompt, self.n_gen) {
-            (pp, 0) => format!("pp{pp}"),
-            (0, tg) => format!("tg{tg}"),
-            (pp, tg) => format!("pp{pp}+tg{tg}"),
-        };
-        if n_parallel > 1 {
-            name += &format!(" x{n_parallel}");
-        }
-        if self.n_depth > 0 {
-            name += &format!(" @ d{}", self.n_depth);
-        }
-        name
-    }
 }
 
 impl Row<'_> {
@@ -242,13 +224,5 @@ mod tests {
         assert_eq!(at(951_782_399), "2000-02-28T23:59:59Z");
         assert_eq!(at(951_782_400), "2000-02-29T00:00:00Z");
         assert_eq!(at(1_795_442_596), "2026-11-23T14:03:16Z");
-    }
-
-    #[test]
-    fn tests_have_llama_benchs_names() {
-        let name = |n_prompt, n_gen, n_depth, n_parallel| Test { n_prompt, n_gen, n_depth }.name(n_parallel);
-        assert_eq!(name(512, 0, 0, 1), "pp512");
-        assert_eq!(name(0, 128, 4096, 1), "tg128 @ d4096");
-        assert_eq!(name(16, 8, 0, 4), "pp16+tg8 x4");
     }
 }

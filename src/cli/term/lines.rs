@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
 
-use super::text;
+use crate::cli::text;
 
 /// Where lines come from.
 pub struct Lines {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bise::gguf::check::{Check, check_tensor};
 use bise::gguf::{GgufFile, TensorInfo};
 
-use super::console::Log;
+use crate::cli::term::console::Log;
 
 /// A tensor with weights that are no numbers.
 pub struct Defect {

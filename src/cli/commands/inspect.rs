@@ -1,5 +1,8 @@
 //! `bise inspect`: what a file holds, and the memory it will need.
 
+mod check_tensors;
+mod memory_table;
+
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::PathBuf;
@@ -9,11 +12,12 @@ use bise::gguf::{Array, GgufFile, Metadata, Value};
 use bise::{EngineOptions, MistralConfig};
 use serde_json::{Map, json};
 
-use super::check_tensors::{Defect, check_tensors};
-use super::console::Log;
-use super::describe::{self, Description};
-use super::memory_table::MemoryTable;
-use super::{load, signals};
+use self::check_tensors::{Defect, check_tensors};
+use self::memory_table::MemoryTable;
+use crate::cli::describe::{self, Description};
+use crate::cli::load;
+use crate::cli::term::console::Log;
+use crate::cli::term::signals;
 
 /// What to inspect.
 #[derive(clap::Args, Debug)]

@@ -5,12 +5,14 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use bise::tokenizer::EncodeOptions;
 
-use super::args::ignored::IgnoredArgs;
-use super::args::model::{CacheArgs, ModelArgs};
-use super::console::Log;
-use super::ids::{self, IdList};
-use super::npy::RowWriter;
-use super::{load, signals, text};
+use crate::cli::args::ignored::IgnoredArgs;
+use crate::cli::args::model::{CacheArgs, ModelArgs};
+use crate::cli::args::numbers::positive;
+use crate::cli::ids::{self, IdList};
+use crate::cli::npy::RowWriter;
+use crate::cli::term::console::Log;
+use crate::cli::term::signals;
+use crate::cli::{load, text};
 
 /// What to read, and where to write.
 #[derive(clap::Args, Debug)]
@@ -45,17 +47,6 @@ pub struct LogitsArgs {
     /// The file to write
     #[arg(short, long, value_name = "OUT.npy")]
     output: PathBuf,
-}
-
-/// A number above 0.
-///
-/// # Errors
-/// Anything else.
-pub fn positive(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(0) | Err(_) => Err(format!("found '{text}', expected a number above 0")),
-        Ok(n) => Ok(n),
-    }
 }
 
 /// Runs the command.

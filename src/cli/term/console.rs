@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::args::prompt::When;
-use super::signals;
+use crate::cli::args::prompt::When;
+use crate::cli::term::signals;
 
 /// Notes for people, on stderr. What cannot be written there is lost, never an error.
 #[derive(Clone, Copy, Debug, Default)]

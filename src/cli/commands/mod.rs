@@ -1,0 +1,11 @@
+//! One file a command.
+
+pub mod bench;
+pub mod chat;
+mod chat_command;
+pub mod completions;
+pub mod generate;
+pub mod inspect;
+pub mod logits;
+pub mod perplexity;
+pub mod tokenize;

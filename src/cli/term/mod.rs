@@ -1,0 +1,5 @@
+//! The terminal: what is shown, what is typed, and Ctrl-C.
+
+pub mod console;
+pub mod lines;
+pub mod signals;
