@@ -31,9 +31,10 @@ impl Rows {
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     pub(super) fn new(w: &QuantMatrix<'_>, first: usize, apart: usize) -> Rows {
-        let (last, row_bytes) = (w.row(w.n_rows() - 1).as_ptr(), w.row_bytes());
-        let (start, stride) = (w.row(first).as_ptr(), apart * row_bytes);
-        let row: [*const u8; ROWS] = std::array::from_fn(|i| start.wrapping_add(i * stride).min(last));
+        let (matrix, row_bytes, last) = (w.bytes().as_ptr(), w.row_bytes(), w.n_rows() - 1);
+        // From the matrix's bytes, not a row's: a lane goes from row to row.
+        let row: [*const u8; ROWS] =
+            std::array::from_fn(|i| matrix.wrapping_add((first + i * apart).min(last) * row_bytes));
         let gap = if apart == 1 { (ROWS - 1) * row_bytes } else { 0 };
         if first == 0 && apart > 1 {
             // Those after them are asked for by the rows above; for these nobody has.
