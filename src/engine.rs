@@ -1,7 +1,7 @@
 //! A model opened and ready to run: the file, its tokenizer, its weights and a team of threads.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bise_kernels::kv_page::{CacheType, PageLayout};
 use bise_kernels::{Isa, KernelTable, Team};
@@ -87,8 +87,8 @@ struct Inner {
     model: Mistral,
     tokenizer: Tokenizer,
     team: Team,
-    /// One for all sessions: passes take turns.
-    scratch: Mutex<Option<Scratch>>,
+    /// Scratches that no pass is using: one, unless passes were under way at the same time.
+    idle_scratches: Mutex<Vec<Scratch>>,
     warnings: Vec<String>,
 }
 
@@ -162,7 +162,14 @@ impl Engine {
             file.mlock()?;
         }
         let team = Team::new(options.threads.unwrap_or_else(default_threads)).map_err(Error::Threads)?;
-        Ok(Engine(Arc::new(Inner { file, model, tokenizer, team, scratch: Mutex::new(None), warnings })))
+        Ok(Engine(Arc::new(Inner {
+            file,
+            model,
+            tokenizer,
+            team,
+            idle_scratches: Mutex::default(),
+            warnings,
+        })))
     }
 
     /// A new sequence.
@@ -240,22 +247,38 @@ impl Engine {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
-    /// The scratch, with room for `n_rows`; held for one pass.
+    /// A scratch with room for `n_rows`, given back when dropped. No lock is held meanwhile: whoever looks at its logits may start
+    /// passes of other sessions.
     pub(crate) fn scratch(&self, n_rows: usize) -> ScratchGuard<'_> {
-        let mut guard = self.0.scratch.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if guard.as_ref().is_none_or(|scratch| scratch.n_rows() < n_rows) {
-            *guard = None;
-            *guard = Some(Scratch::new(self.config(), &self.0.team, n_rows));
-        }
-        ScratchGuard(guard)
+        let mut scratch = self.idle_scratches().pop();
+        scratch.take_if(|scratch| scratch.n_rows() < n_rows);
+        let scratch = scratch.unwrap_or_else(|| Scratch::new(self.config(), &self.0.team, n_rows));
+        ScratchGuard { engine: self, scratch: Some(scratch) }
+    }
+
+    /// The lock is only ever held to push or pop, which leaves the list whole even if it panics.
+    fn idle_scratches(&self) -> MutexGuard<'_, Vec<Scratch>> {
+        self.0.idle_scratches.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-pub(crate) struct ScratchGuard<'a>(MutexGuard<'a, Option<Scratch>>);
+pub(crate) struct ScratchGuard<'a> {
+    engine: &'a Engine,
+    scratch: Option<Scratch>,
+}
 
 impl ScratchGuard<'_> {
     pub fn get(&mut self) -> &mut Scratch {
-        self.0.as_mut().expect("made by Engine::scratch")
+        self.scratch.as_mut().expect("taken when dropped")
+    }
+}
+
+impl Drop for ScratchGuard<'_> {
+    fn drop(&mut self) {
+        // What a panic has interrupted is not used again.
+        if !std::thread::panicking() {
+            self.engine.idle_scratches().extend(self.scratch.take());
+        }
     }
 }
 

@@ -29,7 +29,7 @@ impl<'a> Pieces<'a> {
             if let Some(token) = self.last.take() {
                 self.speculator.decode(self.session, token, self.n_left)?;
             }
-            let token = self.sampler.sample(self.session.logits())?;
+            let token = self.sampler.sample(self.session.logits().ok_or(Error::NoTokens)?)?;
             if self.session.engine().tokenizer().is_end_of_generation(token) {
                 break;
             }

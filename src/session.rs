@@ -18,7 +18,9 @@ pub struct Session {
     tokens: Vec<u32>,
     n_ctx: usize,
     n_ubatch: usize,
+    /// Logits after the last of `tokens`, `[n_vocab]`, unless `logits_are_stale`.
     logits: Vec<f32>,
+    logits_are_stale: bool,
     ahead: Ahead,
     lineage: u64,
 }
@@ -34,6 +36,7 @@ impl Session {
             n_ctx,
             n_ubatch: options.n_ubatch.max(1),
             logits,
+            logits_are_stale: true,
             ahead: Ahead::default(),
             lineage: new_lineage(),
         }
@@ -79,16 +82,18 @@ impl Session {
         self.lineage
     }
 
-    /// Logits after the last token read, `[n_vocab]`.
-    pub fn logits(&self) -> &[f32] {
-        &self.logits
+    /// Logits after the last token read, `[n_vocab]`. `None` where that token's were not computed: before anything is read, after
+    /// [`Session::rewind`] has forgotten tokens, and after a prefill that failed or was stopped.
+    pub fn logits(&self) -> Option<&[f32]> {
+        (!self.logits_are_stale).then_some(&self.logits[..])
     }
 
     /// Reads tokens after those read before, and returns the logits after the last.
     ///
     /// # Errors
-    /// For no tokens, tokens that do not fit or are not in the vocabulary (then nothing was read), a file that shrank, and activations
-    /// that are not finite (then the session is empty again).
+    /// For no tokens, tokens that do not fit or are not in the vocabulary: nothing is read then. A file that shrank ends the reading at
+    /// the pass that finds out; [`Session::tokens`] tells which tokens were read before. Where activations are not finite, the session
+    /// is left empty.
     pub fn prefill(&mut self, tokens: &[u32]) -> Result<&[f32], Error> {
         self.prefill_with(tokens, &mut |_| ControlFlow::Continue(()))
     }
@@ -106,7 +111,7 @@ impl Session {
         if tokens.is_empty() {
             return Err(Error::NoTokens);
         }
-        self.check_room(tokens)?;
+        self.check(tokens)?;
         self.drop_ahead();
         let mut done = 0;
         for chunk in tokens.chunks(self.n_ubatch) {
@@ -140,12 +145,11 @@ impl Session {
     /// As [`Session::prefill`], also for drafts that are not in the vocabulary. Drafts on which activations are not finite are no error:
     /// `token` is read without them.
     pub fn decode_ahead(&mut self, token: u32, drafts: &[u32]) -> Result<&[f32], Error> {
-        let n_vocab = self.logits.len();
-        if let Some(&token) = std::iter::once(&token).chain(drafts).find(|t| **t as usize >= n_vocab) {
-            return Err(ForwardError::UnknownToken { token, n_vocab }.into());
-        }
+        self.check_vocabulary(&[token])?;
+        self.check_vocabulary(drafts)?;
         if let Some(logits) = self.ahead.take(token) {
             self.logits.copy_from_slice(logits);
+            self.logits_are_stale = false;
             self.tokens.push(token);
             return Ok(&self.logits);
         }
@@ -158,12 +162,12 @@ impl Session {
         Ok(&self.logits)
     }
 
-    /// Reads tokens, and calls `each(i, logits)` with the logits after the `i`-th.
+    /// Reads tokens, and calls `each(i, logits)` with the logits after the `i`-th. `each` may use other sessions of the engine.
     ///
     /// # Errors
     /// As [`Session::prefill`].
     pub fn score(&mut self, tokens: &[u32], each: &mut dyn FnMut(usize, &[f32])) -> Result<(), Error> {
-        self.check_room(tokens)?;
+        self.check(tokens)?;
         self.drop_ahead();
         let mut done = 0;
         for chunk in tokens.chunks(self.n_ubatch) {
@@ -186,6 +190,7 @@ impl Session {
         if self.cache.rewind(position) {
             if position < self.tokens.len() {
                 self.tokens.truncate(position);
+                self.logits_are_stale = true;
                 self.lineage = new_lineage();
             }
             return Ok(());
@@ -201,6 +206,7 @@ impl Session {
         self.ahead.clear();
         self.cache.rewind(0);
         self.tokens.clear();
+        self.logits_are_stale = true;
         self.lineage = new_lineage();
     }
 
@@ -224,6 +230,20 @@ impl Session {
         self.prefill(&prompt)?;
         prompt.iter().for_each(|token| sampler.accept(*token));
         Ok(Pieces::new(self, sampler, max_tokens))
+    }
+
+    /// Errs where `tokens` cannot all be read.
+    fn check(&self, tokens: &[u32]) -> Result<(), Error> {
+        self.check_vocabulary(tokens)?;
+        self.check_room(tokens)
+    }
+
+    fn check_vocabulary(&self, tokens: &[u32]) -> Result<(), Error> {
+        let n_vocab = self.logits.len();
+        match tokens.iter().find(|token| **token as usize >= n_vocab) {
+            Some(&token) => Err(ForwardError::UnknownToken { token, n_vocab }.into()),
+            None => Ok(()),
+        }
     }
 
     fn check_room(&self, tokens: &[u32]) -> Result<(), Error> {
@@ -262,6 +282,7 @@ impl Session {
             Ok(logits) => {
                 let (first, others) = logits.split_at(self.logits.len());
                 self.logits.copy_from_slice(first);
+                self.logits_are_stale = false;
                 self.ahead.set(drafts, others);
                 self.tokens.push(token);
                 Ok(true)
@@ -284,13 +305,14 @@ impl Session {
         let mut batch = [Span { cache: &mut self.cache, tokens, wanted }];
         match engine.model().forward(engine.team(), &mut batch, scratch.get()) {
             Ok(logits) => {
-                for (i, logits) in logits.chunks(self.logits.len()).enumerate() {
-                    each(i, logits);
-                }
-                if let Some(last) = logits.chunks(self.logits.len()).last() {
+                self.tokens.extend_from_slice(tokens);
+                let mut rows = logits.chunks(self.logits.len());
+                self.logits_are_stale = rows.len() == 0;
+                if let Some(last) = rows.clone().next_back() {
                     self.logits.copy_from_slice(last);
                 }
-                self.tokens.extend_from_slice(tokens);
+                // Last, as it may panic.
+                rows.by_ref().enumerate().for_each(|(i, logits)| each(i, logits));
                 Ok(())
             }
             Err(e @ (ForwardError::NotFinite { .. } | ForwardError::LogitsNotFinite)) => {
@@ -308,7 +330,7 @@ fn new_lineage() -> u64 {
 }
 
 /// Reads one more token in each of several sessions of one engine, together, and calls `each(i, logits)` with the logits of the
-/// `i`-th. The results are those of [`Session::decode`] on each alone, bit for bit.
+/// `i`-th. The results are those of [`Session::decode`] on each alone, bit for bit. `each` may use other sessions of the engine.
 ///
 /// # Errors
 /// As [`Session::prefill`], and for sessions of different engines; if it fails for one it fails for all.
@@ -342,11 +364,12 @@ pub fn decode_together(
     match result {
         Ok(logits) => {
             let rows = logits.chunks(engine.config().n_vocab);
-            for (i, ((session, token), logits)) in sessions.iter_mut().zip(tokens).zip(rows).enumerate() {
+            for ((session, token), logits) in sessions.iter_mut().zip(tokens).zip(rows.clone()) {
                 session.tokens.push(*token);
                 session.logits.copy_from_slice(logits);
-                each(i, logits);
+                session.logits_are_stale = false;
             }
+            rows.enumerate().for_each(|(i, logits)| each(i, logits));
             Ok(())
         }
         Err(e) => {

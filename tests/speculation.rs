@@ -59,14 +59,14 @@ fn write(
     prompt.iter().for_each(|&token| sampler.accept(token));
     let mut tokens = Vec::new();
     for i in 1..=n {
-        let token = sampler.sample(session.logits()).unwrap();
+        let token = sampler.sample(session.logits().unwrap()).unwrap();
         sampler.accept(token);
         tokens.push(token);
         decode(session, token, n - i);
         assert_eq!(session.position(), prompt.len() + i);
     }
     assert_eq!(session.tokens()[prompt.len()..], tokens);
-    (tokens, bits(session.logits()))
+    (tokens, bits(session.logits().unwrap()))
 }
 
 fn plainly(session: &mut Session, token: u32, _: usize) {
@@ -109,7 +109,7 @@ fn the_text_is_that_of_plain_decoding_however_tokens_are_chosen() {
             let mut speculator = Speculator::new(&options);
             let text = write(&mut session(&engine), &params, 300, |session, token, n_more| {
                 let logits = bits(speculator.decode(session, token, n_more).unwrap());
-                assert_eq!(logits, bits(session.logits()));
+                assert_eq!(logits, bits(session.logits().unwrap()));
             });
             assert!(text == plain, "{name}, {options:?}");
             let stats = speculator.stats();
@@ -190,7 +190,7 @@ fn wrong_drafts_past_the_window_leave_no_trace() {
             for &token in &rest {
                 ahead.decode_ahead(token, &drafts).unwrap();
             }
-            assert!(bits(ahead.logits()) == want, "token {i}, rewound");
+            assert!(bits(ahead.logits().unwrap()) == want, "token {i}, rewound");
         }
     }
     assert_eq!(ahead.tokens(), tokens);
@@ -294,12 +294,12 @@ fn a_draft_outside_the_vocabulary_is_an_error_and_nothing_is_read() {
     let engine = engine(1);
     let mut session = session(&engine);
     session.decode_ahead(1, &[300, 301]).unwrap();
-    let before = bits(session.logits());
+    let before = bits(session.logits().unwrap());
     for (token, drafts) in [(5, [6, 4096]), (300, [6, 4096]), (4096, [6, 7])] {
         let error = session.decode_ahead(token, &drafts).unwrap_err().to_string();
         assert!(error.contains("token 4096 is not in the vocabulary"), "{error}");
         assert_eq!((session.position(), session.n_ahead()), (1, 2));
-        assert_eq!(bits(session.logits()), before);
+        assert_eq!(bits(session.logits().unwrap()), before);
     }
 }
 
@@ -414,7 +414,7 @@ fn a_speculator_follows_a_session_that_is_cut_back_and_another() {
             plain.prefill(text).unwrap();
             speculator.decode(session, 9, 3).unwrap();
             text.push(9);
-            assert_eq!(bits(session.logits()), bits(plain.decode(9).unwrap()));
+            assert_eq!(bits(session.logits().unwrap()), bits(plain.decode(9).unwrap()));
         }
     }
     assert!(speculator.stats().n_accepted > 0);

@@ -186,7 +186,7 @@ impl Generator {
     /// If no token can be chosen.
     pub fn choose(&mut self) -> Result<u32> {
         let start = Instant::now();
-        let token = self.sampler.sample(self.session.logits())?;
+        let token = self.sampler.sample(self.session.logits().ok_or(bise::Error::NoTokens)?)?;
         self.sampler.accept(token);
         self.timings.sampling += start.elapsed();
         self.timings.n_sampled += 1;

@@ -123,7 +123,7 @@ impl Speculator {
             return Err(error);
         }
         self.passed(session.n_ahead(), start.elapsed().as_secs_f64());
-        Ok(session.logits())
+        session.logits().ok_or(Error::NoTokens)
     }
 
     /// Indexes a session's tokens, and `token` behind them; and learns from it, where it was to be foretold.

@@ -1,0 +1,138 @@
+//! What a session holds after errors, rewinds and panics, and sessions that use one engine at the same time.
+
+#![cfg(feature = "builtin-model")]
+
+use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use bise::{Engine, EngineOptions, Error, Session, SessionOptions, decode_together};
+
+fn engine() -> Engine {
+    Engine::builtin_with(&EngineOptions { threads: Some(2), ..EngineOptions::default() }).unwrap()
+}
+
+fn session(engine: &Engine) -> Session {
+    engine.session(&SessionOptions { n_ubatch: 8, ..SessionOptions::default() }).unwrap()
+}
+
+/// Logits after `tokens`, read by a session of their own.
+fn fresh(engine: &Engine, tokens: &[u32]) -> Vec<f32> {
+    session(engine).prefill(tokens).unwrap().to_vec()
+}
+
+fn tokens(n: u32) -> Vec<u32> {
+    (0..n).map(|i| 300 + 7 * i).collect()
+}
+
+#[test]
+fn nothing_is_read_where_a_later_pass_would_meet_an_unknown_token() {
+    let engine = engine();
+    let mut session = session(&engine);
+    let mut bad = tokens(20);
+    bad[17] = 4096;
+    let error = session.prefill(&bad).unwrap_err().to_string();
+    assert!(error.contains("token 4096 is not in the vocabulary, which has 4096"), "{error}");
+    assert_eq!(session.position(), 0);
+    assert!(session.logits().is_none());
+    assert!(session.score(&bad, &mut |_, _| panic!("nothing is scored")).is_err());
+    assert_eq!(session.position(), 0);
+    assert_eq!(session.prefill(&tokens(20)).unwrap(), fresh(&engine, &tokens(20)));
+}
+
+#[test]
+fn nothing_is_read_of_tokens_that_do_not_all_fit() {
+    let options = EngineOptions { sliding_window: Some(0), ..EngineOptions::default() };
+    let engine = Engine::builtin_with(&options).unwrap();
+    let options = SessionOptions { n_ctx: 19, n_ubatch: 8, ..SessionOptions::default() };
+    let mut session = engine.session(&options).unwrap();
+    let error = session.prefill(&tokens(20)).unwrap_err().to_string();
+    assert!(error.contains("20 tokens at position 0 do not fit"), "{error}");
+    assert_eq!(session.position(), 0);
+    session.prefill(&tokens(19)).unwrap();
+    assert!(session.decode(7).is_err());
+    // An error that read nothing leaves the logits where they were.
+    assert_eq!(session.logits().unwrap(), fresh(&engine, &tokens(19)));
+}
+
+#[test]
+fn logits_that_are_not_the_last_tokens_cannot_be_read() {
+    let engine = engine();
+    let mut session = session(&engine);
+    assert!(session.logits().is_none());
+    session.prefill(&tokens(20)).unwrap();
+    let last = session.logits().unwrap().to_vec();
+    session.rewind(20).unwrap();
+    assert_eq!(session.logits().unwrap(), last, "nothing was forgotten");
+    session.rewind(11).unwrap();
+    assert!(session.logits().is_none());
+    assert_eq!(session.decode(tokens(20)[11]).unwrap(), fresh(&engine, &tokens(12)));
+    assert!(session.logits().is_some());
+
+    session.prefill_with(&tokens(20), &mut |_| ControlFlow::Break(())).unwrap();
+    assert_eq!(session.position(), 12 + 8);
+    assert!(session.logits().is_none(), "the reading was stopped before the last token");
+    session.clear();
+    assert!(session.logits().is_none());
+}
+
+#[test]
+fn callbacks_may_use_other_sessions() {
+    let engine = engine();
+    let (mut scored, mut other) = (session(&engine), session(&engine));
+    let mut rows = Vec::new();
+    let each = &mut |i: usize, logits: &[f32]| {
+        other.decode(tokens(20)[i]).unwrap();
+        rows.push(logits.to_vec());
+    };
+    scored.score(&tokens(20), each).unwrap();
+    assert_eq!(rows.len(), 20);
+    assert_eq!(rows[19], fresh(&engine, &tokens(20)));
+    assert_eq!(other.logits().unwrap(), rows[19]);
+
+    let mut pair = [session(&engine), session(&engine)];
+    let mut rows = Vec::new();
+    decode_together(&mut pair, &[5, 6], &mut |_, logits| {
+        other.decode(9).unwrap();
+        rows.push(logits.to_vec());
+    })
+    .unwrap();
+    assert_eq!(rows, [fresh(&engine, &[5]), fresh(&engine, &[6])]);
+}
+
+#[test]
+fn a_callback_that_panics_leaves_session_and_engine_whole() {
+    let engine = engine();
+    let mut session = session(&engine);
+    let panicked = catch_unwind(AssertUnwindSafe(|| {
+        session.score(&tokens(20), &mut |i, _| assert!(i < 11, "as it was told")).unwrap();
+    }));
+    assert!(panicked.is_err());
+    // The pass that the callback saw was read.
+    assert_eq!(session.tokens(), &tokens(20)[..16]);
+    assert_eq!(session.logits().unwrap(), fresh(&engine, &tokens(16)));
+    assert_eq!(session.prefill(&tokens(20)[16..]).unwrap(), fresh(&engine, &tokens(20)));
+}
+
+#[test]
+fn an_empty_prompt_is_an_error_and_changes_nothing() {
+    let engine = engine();
+    let mut session = session(&engine);
+    session.prefill(&tokens(3)).unwrap();
+    assert!(matches!(session.prefill(&[]), Err(Error::NoTokens)));
+    assert_eq!(session.logits().unwrap(), fresh(&engine, &tokens(3)));
+}
+
+#[test]
+fn sessions_of_many_threads_get_what_they_get_alone() {
+    let engine = engine();
+    let alone = fresh(&engine, &tokens(20));
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..5 {
+                    assert_eq!(fresh(&engine, &tokens(20)), alone);
+                }
+            });
+        }
+    });
+}
