@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use bise::chat::{ChatError, ChatTemplate, Message, detect};
+use bise::chat::{ChatError, ChatNote, ChatTemplate, Message, detect};
 use serde_json::Value;
 
 fn read(name: &str) -> String {
@@ -28,7 +28,15 @@ fn published_templates_render_as_under_jinja2() {
         let add_generation_prompt = case["add_generation_prompt"].as_bool().unwrap();
         let template = template(case["template"].as_str().unwrap());
         let got = template.render(&messages, add_generation_prompt, "<s>", "</s>", &special);
-        match case["text"].as_str() {
+        let merged = case["merged"].as_str();
+        if merged.is_some() {
+            assert_eq!(
+                got.as_ref().map(|prompt| &prompt.notes[..]),
+                Ok(&[ChatNote::SystemMerged][..]),
+                "{case}"
+            );
+        }
+        match case["text"].as_str().or(merged) {
             Some(text) => {
                 assert_eq!(got.as_ref().map(|prompt| prompt.text.as_str()), Ok(text), "{case}");
                 rendered += 1;

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use bise::chat::{ChatTemplate, Message, control_texts};
+use bise::chat::{ChatTemplate, Message, special_texts};
 use bise_models::tokenizer::{Algorithm, Tokenizer, Vocabulary};
 use serde_json::Value;
 
@@ -64,7 +64,7 @@ fn named_templates_give_the_tokens_of_mistral_common() {
                 let mut vocabulary = vocabulary(file);
                 vocabulary.add_space_prefix &= adds_space;
                 let tokenizer = Tokenizer::new(vocabulary).unwrap();
-                let special = control_texts(&tokenizer);
+                let special = special_texts(&tokenizer);
                 (tokenizer, special)
             });
             let template =

@@ -19,7 +19,10 @@ mod guard;
 mod named;
 mod protect;
 mod python;
+mod system_role;
 mod template;
+
+use std::fmt;
 
 use bise_models::tokenizer::{TokenType, Tokenizer};
 
@@ -27,12 +30,32 @@ pub use named::detect;
 pub use protect::RenderedPrompt;
 pub use template::ChatTemplate;
 
-/// The texts of a vocabulary's control tokens, which [`ChatTemplate::render`] keeps out of messages.
-pub fn control_texts(tokenizer: &Tokenizer) -> Vec<String> {
+/// The texts that a tokenizer takes for single tokens wherever they stand, for [`ChatTemplate::render`]: control tokens
+/// such as `[INST]`, and added tokens such as `<tool_call>`.
+pub fn special_texts(tokenizer: &Tokenizer) -> Vec<String> {
+    use TokenType::{Control, Unknown, UserDefined};
     (0..tokenizer.n_vocab() as u32)
-        .filter(|&id| matches!(tokenizer.token_type(id), Some(TokenType::Control | TokenType::Unknown)))
+        .filter(|&id| matches!(tokenizer.token_type(id), Some(Control | Unknown | UserDefined)))
         .map(|id| String::from_utf8_lossy(tokenizer.piece(id)).into_owned())
+        .filter(|text| !text.is_empty())
         .collect()
+}
+
+/// What a caller should pass on to the person who runs a conversation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChatNote {
+    /// The template has no system role, so the system message went before the first user message.
+    SystemMerged,
+}
+
+impl fmt::Display for ChatNote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::SystemMerged => f.write_str(
+                "the chat template has no system role: the system message goes before the first user message",
+            ),
+        }
+    }
 }
 
 /// One message of a conversation.

@@ -12,7 +12,7 @@ use std::ops::Range;
 
 use bise_models::tokenizer::Segment;
 
-use super::ChatError;
+use super::{ChatError, ChatNote};
 
 /// A rendered prompt.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub struct RenderedPrompt {
     /// Byte ranges of `text`, in rising order and apart, that must not overlap a control token: they come from
     /// messages. What lies between them may hold the control tokens of the template.
     pub protected: Vec<Range<usize>>,
+    /// What was done to the conversation so that the template takes it.
+    pub notes: Vec<ChatNote>,
 }
 
 impl RenderedPrompt {
@@ -131,7 +133,7 @@ fn cut(content: &str, stretch: Range<usize>) -> Option<usize> {
 /// Takes the marks out of what was rendered.
 pub(super) fn unmark(rendered: String, mark: char) -> RenderedPrompt {
     if !rendered.contains(mark) {
-        return RenderedPrompt { text: rendered, protected: Vec::new() };
+        return RenderedPrompt { text: rendered, protected: Vec::new(), notes: Vec::new() };
     }
     let mut text = String::with_capacity(rendered.len());
     let mut protected: Vec<Range<usize>> = Vec::new();
@@ -151,7 +153,7 @@ pub(super) fn unmark(rendered: String, mark: char) -> RenderedPrompt {
             _ => protected.push(range),
         }
     }
-    RenderedPrompt { text, protected }
+    RenderedPrompt { text, protected, notes: Vec::new() }
 }
 
 #[cfg(test)]
@@ -213,7 +215,10 @@ mod tests {
         use Segment::{Content, Template};
         let want = [Template("a"), Content("<"), Template("/s> "), Content("éxy"), Template("")];
         assert_eq!(got.segments(), want);
-        assert_eq!(unmark("^^a".to_owned(), '^'), RenderedPrompt { text: "a".to_owned(), protected: vec![] });
+        assert_eq!(
+            unmark("^^a".to_owned(), '^'),
+            RenderedPrompt { text: "a".to_owned(), protected: vec![], notes: vec![] }
+        );
     }
 
     #[test]

@@ -1,12 +1,14 @@
 //! Running a template.
 
+use std::sync::OnceLock;
+
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, ErrorKind, UndefinedBehavior, Value, context};
 
 use super::named::NAMED;
 use super::protect::{Guard, RenderedPrompt, choose_mark, unmark};
 use super::python::{Refusal, install, without_generation_tags};
-use super::{ChatError, Message, guard};
+use super::{ChatError, ChatNote, Message, guard, system_role};
 
 /// The longest template taken, in bytes; those of published models have up to 30 kB.
 const MAX_SOURCE_BYTES: usize = 64 << 10;
@@ -40,6 +42,8 @@ pub struct ChatTemplate {
     /// What stands after the control tokens of named templates for SentencePiece.
     space: &'static str,
     sentence_piece: bool,
+    /// Whether the template has a system role, once that was tried.
+    has_system_role: OnceLock<bool>,
 }
 
 impl ChatTemplate {
@@ -73,7 +77,14 @@ impl ChatTemplate {
                 Err(ChatError::Syntax { line: error.line().unwrap_or(0), message })
             }
         })?;
-        Ok(Self { env, source: source.to_owned(), jinja, space: "", sentence_piece: false })
+        Ok(Self {
+            env,
+            source: source.to_owned(),
+            jinja,
+            space: "",
+            sentence_piece: false,
+            has_system_role: OnceLock::new(),
+        })
     }
 
     /// A template by one of its [`Self::names`], which are llama.cpp's.
@@ -108,7 +119,19 @@ impl ChatTemplate {
         &self.source
     }
 
+    /// A named template that takes a conversation which this one refuses, if there is one: first of all the one that
+    /// looks like it.
+    pub fn alternative(&self, messages: &[Message]) -> Option<&'static str> {
+        super::detect(&self.source).into_iter().chain(Self::names()).find(|name| {
+            let named = Self::by_name(name).expect("the name is from the list");
+            named.render(messages, true, "<s>", "</s>", &[""; 0]).is_ok()
+        })
+    }
+
     /// Renders a conversation.
+    ///
+    /// A template without a system role gets the system message in front of the first user message;
+    /// [`RenderedPrompt::notes`] says so.
     ///
     /// `bos` and `eos` are the texts of those tokens, and `special_texts` the texts of all tokens that the tokenizer
     /// finds in template text: no part of a message will become a part of one. The prompt holds the BOS if the template
@@ -118,6 +141,27 @@ impl ChatTemplate {
     /// [`ChatError::Refused`] if the template does not take the conversation, for example for its order of roles;
     /// [`ChatError::Endless`] for one that runs or writes too long; see [`ChatError`] for the rest.
     pub fn render(
+        &self,
+        messages: &[Message],
+        add_generation_prompt: bool,
+        bos: &str,
+        eos: &str,
+        special_texts: &[impl AsRef<str>],
+    ) -> Result<RenderedPrompt, ChatError> {
+        let starts_with_system = messages.first().is_some_and(|message| message.role == "system");
+        if starts_with_system
+            && !*self.has_system_role.get_or_init(|| system_role::is_supported(self))
+            && let Some(merged) = system_role::merge(messages)
+        {
+            let mut prompt = self.render_as_given(&merged, add_generation_prompt, bos, eos, special_texts)?;
+            prompt.notes.push(ChatNote::SystemMerged);
+            return Ok(prompt);
+        }
+        self.render_as_given(messages, add_generation_prompt, bos, eos, special_texts)
+    }
+
+    /// [`Self::render`] without changes to the conversation.
+    pub(super) fn render_as_given(
         &self,
         messages: &[Message],
         add_generation_prompt: bool,

@@ -41,14 +41,23 @@ def environment():
     return env
 
 
+def merged(messages):
+    """The conversation with a leading system message put before the first user message, as llama.cpp does."""
+    if messages[0]["role"] != "system" or len(messages) < 2:
+        return None
+    system, first, *rest = messages
+    return [{"role": first["role"], "content": system["content"] + "\n" + first["content"]}, *rest]
+
+
 renders = []
 for path in sorted((HERE / "templates").glob("*.jinja")):
     template = environment().from_string(path.read_text())
     for messages in CONVERSATIONS:
         for add_generation_prompt in (True, False):
             case = {"template": path.stem, "messages": messages, "add_generation_prompt": add_generation_prompt}
-            try:
-                case["text"] = template.render(
+
+            def render(messages):
+                return template.render(
                     messages=messages,
                     tools=None,
                     documents=None,
@@ -56,8 +65,14 @@ for path in sorted((HERE / "templates").glob("*.jinja")):
                     bos_token="<s>",
                     eos_token="</s>",
                 )
+
+            try:
+                case["text"] = render(messages)
             except jinja2.exceptions.TemplateError as error:
-                case["refused"] = str(error)
+                if merged(messages):
+                    case["merged"] = render(merged(messages))
+                else:
+                    case["refused"] = str(error)
             # A default system text that holds the date differs every day.
             if "DATE" not in case.get("text", ""):
                 renders.append(case)

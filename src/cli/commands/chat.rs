@@ -4,8 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use bise::Engine;
-use bise::chat::{ChatTemplate, Message};
-use bise::tokenizer::{TokenType, Tokenizer};
+use bise::chat::{ChatError, ChatNote, ChatTemplate, Message, special_texts};
 
 use super::chat_command::{self, Command};
 use super::generate::prompt_text;
@@ -43,12 +42,21 @@ pub fn run_with(args: ChatArgs, loaded: Loaded, log: Log) -> Result<ExitCode> {
     let options = args.context.session_options();
     let n_ctx = if options.n_ctx == 0 { loaded.engine.config().n_ctx_train } else { options.n_ctx };
     let params = args.sampling.params(n_ctx, args.prompt.escapes)?;
-    let controls = control_texts(loaded.engine.tokenizer());
+    let special_texts = special_texts(loaded.engine.tokenizer());
     let generator = Generator::new(loaded, &options, params, &args.speculation.options(), log)?;
     let screen = Screen::new(args.output.color);
     let messages = system.map(|text| Message::new("system", text)).into_iter().collect();
-    let chat =
-        Chat { generator, template, controls, messages, before_next: String::new(), args, screen, log };
+    let chat = Chat {
+        generator,
+        template,
+        special_texts,
+        messages,
+        notes: Vec::new(),
+        before_next: String::new(),
+        args,
+        screen,
+        log,
+    };
     chat.run(first)
 }
 
@@ -92,25 +100,13 @@ fn system_prompt(args: &ConversationArgs) -> Result<Option<String>> {
     args.system_prompt.as_ref().map(|text| text::from_argument("--system-prompt", text)).transpose()
 }
 
-/// The texts that would be taken for control tokens.
-fn control_texts(tokenizer: &Tokenizer) -> Vec<String> {
-    let is_special = |id: &u32| {
-        matches!(
-            tokenizer.token_type(*id),
-            Some(TokenType::Control | TokenType::UserDefined | TokenType::Unknown)
-        )
-    };
-    let ids = (0..tokenizer.n_vocab() as u32).filter(is_special);
-    ids.filter_map(|id| String::from_utf8(tokenizer.piece(id).to_vec()).ok())
-        .filter(|text| !text.is_empty())
-        .collect()
-}
-
 struct Chat {
     generator: Generator,
     template: ChatTemplate,
-    controls: Vec<String>,
+    special_texts: Vec<String>,
     messages: Vec<Message>,
+    /// What was said of the template already.
+    notes: Vec<ChatNote>,
     /// What `/read` read.
     before_next: String,
     args: ChatArgs,
@@ -320,14 +316,26 @@ impl Chat {
         true
     }
 
-    fn tokens(&self) -> Result<Vec<u32>> {
-        let tokenizer = self.generator.engine.tokenizer();
+    fn tokens(&mut self) -> Result<Vec<u32>> {
+        let engine = self.generator.engine.clone();
+        let tokenizer = engine.tokenizer();
         let spelt = |id: Option<u32>| {
             id.map_or(String::new(), |id| String::from_utf8_lossy(tokenizer.piece(id)).into_owned())
         };
-        let controls: Vec<&str> = self.controls.iter().map(String::as_str).collect();
         let (bos, eos) = (spelt(tokenizer.bos()), spelt(tokenizer.eos()));
-        let prompt = self.template.render(&self.messages, true, &bos, &eos, &controls)?;
+        let prompt = match self.template.render(&self.messages, true, &bos, &eos, &self.special_texts) {
+            Err(error @ ChatError::Refused(_)) => match self.template.alternative(&self.messages) {
+                Some(name) => bail!("{error} (--chat-template {name} takes it)"),
+                None => return Err(error.into()),
+            },
+            prompt => prompt?,
+        };
+        for note in &prompt.notes {
+            if !self.notes.contains(note) {
+                self.log.warn(note);
+                self.notes.push(*note);
+            }
+        }
         let tokens = tokenizer.encode_segments(&prompt.segments(), true);
         if tokens.is_empty() {
             bail!("the chat template makes nothing of this conversation: expected some text");
