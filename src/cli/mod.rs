@@ -13,7 +13,6 @@ mod text;
 mod timings;
 
 use std::ffi::OsString;
-use std::io::Write;
 use std::process::ExitCode;
 
 use command_line::Command;
@@ -49,7 +48,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(error) if console::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             let message = format!("{error:#}").replace('\n', " ");
-            let _ = writeln!(std::io::stderr(), "bise: error: {message}");
+            console::write_line(format_args!("bise: error: {message}"));
             ExitCode::FAILURE
         }
     }

@@ -17,6 +17,7 @@ use self::memory_table::MemoryTable;
 use crate::cli::describe::{self, Description};
 use crate::cli::load;
 use crate::cli::term::console::Log;
+use crate::cli::term::printable::{Printable, printable_json};
 use crate::cli::term::signals;
 
 /// What to inspect.
@@ -65,7 +66,7 @@ pub fn run(args: InspectArgs) -> Result<()> {
     let report = Report::of(file, defects);
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     match args.json {
-        true => writeln!(out, "{:#}", report.json(file))?,
+        true => writeln!(out, "{}", printable_json(&format!("{:#}", report.json(file))))?,
         false => report.print(file, &mut out)?,
     }
     out.flush()?;
@@ -111,7 +112,8 @@ impl Report {
         let about = &self.about;
         let order = if file.is_big_endian() { "big-endian" } else { "little-endian" };
         let parts = if file.n_parts() > 1 { format!(", {} files", file.n_parts()) } else { String::new() };
-        let row = |out: &mut dyn Write, name: &str, value: &str| writeln!(out, "{name:<14} {value}");
+        let row =
+            |out: &mut dyn Write, name: &str, value: &str| writeln!(out, "{name:<14} {}", Printable(value));
         row(out, "file", file.name())?;
         row(
             out,
@@ -148,7 +150,7 @@ impl Report {
         }
         writeln!(out, "\nmetadata ({} keys)", file.metadata().len())?;
         for (key, value) in file.metadata().iter() {
-            writeln!(out, "  {key} = {}", shown(value))?;
+            writeln!(out, "  {} = {}", Printable(key), Printable(shown(value)))?;
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! `bise tokenize`: a text as tokens, printed as llama-tokenize prints them.
 
 use std::ffi::OsString;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
@@ -10,6 +10,7 @@ use bise::gguf::GgufFile;
 use bise::tokenizer::{EncodeOptions, Tokenizer};
 
 use crate::cli::args::prompt::EscapeArgs;
+use crate::cli::term::printable::Printable;
 use crate::cli::{load, text};
 
 /// Flags of llama-tokenize.
@@ -84,6 +85,7 @@ pub fn run(args: TokenizeArgs) -> Result<()> {
 }
 
 fn print(tokenizer: &Tokenizer, tokens: &[u32], args: &TokenizeArgs) -> Result<()> {
+    let for_people = std::io::stdout().is_terminal();
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     if args.ids {
         let ids: Vec<String> = tokens.iter().map(u32::to_string).collect();
@@ -91,7 +93,12 @@ fn print(tokenizer: &Tokenizer, tokens: &[u32], args: &TokenizeArgs) -> Result<(
     } else {
         for &token in tokens {
             write!(out, "{token:>6} -> '")?;
-            out.write_all(tokenizer.piece(token))?;
+            let piece = tokenizer.piece(token);
+            // Exact bytes for programs, harmless ones for a terminal.
+            match for_people {
+                true => write!(out, "{}", Printable(String::from_utf8_lossy(piece)))?,
+                false => out.write_all(piece)?,
+            }
             out.write_all(b"'\n")?;
         }
     }

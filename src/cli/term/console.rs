@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::printable::Printable;
+use super::signals;
 use crate::cli::args::prompt::When;
-use crate::cli::term::signals;
 
 /// Notes for people, on stderr. What cannot be written there is lost, never an error.
 #[derive(Clone, Copy, Debug, Default)]
@@ -17,10 +18,10 @@ pub struct Log {
 }
 
 impl Log {
-    /// Writes one line.
+    /// Writes one line, whole: lines of several programs on one terminal or pipe do not mix.
     pub fn note(self, line: impl fmt::Display) {
         if !self.quiet {
-            let _ = writeln!(io::stderr(), "{line}");
+            write_line(line);
         }
     }
 
@@ -38,6 +39,12 @@ impl Log {
         bar.set_style(ProgressStyle::with_template(template).expect("the template is well formed"));
         Progress(bar)
     }
+}
+
+/// Writes a line to stderr in one write. What a file or a template put into it cannot drive the terminal.
+pub fn write_line(line: impl fmt::Display) {
+    // Formatted first: stderr has no buffer and would write each part by itself.
+    let _ = io::stderr().write_all(format!("{}\n", Printable(line)).as_bytes());
 }
 
 /// A progress bar on stderr.

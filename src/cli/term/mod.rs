@@ -2,4 +2,5 @@
 
 pub mod console;
 pub mod lines;
+pub mod printable;
 pub mod signals;

@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::test::Test;
 use crate::cli::describe::Description;
+use crate::cli::term::printable::{Printable, printable_json};
 use crate::cli::timings::mean_and_deviation;
 
 /// How results are printed.
@@ -135,14 +136,17 @@ impl<W: Write> Table<W> {
                     let rules: Vec<String> = cells.iter().map(|(_, width, _)| rule(*width)).collect();
                     writeln!(out, "| {} |", rules.join(" | "))?;
                 }
-                let values: Vec<String> = cells.iter().map(|(_, width, value)| pad(value, *width)).collect();
+                let shown = |value: &String| Printable(value).to_string();
+                let values: Vec<String> =
+                    cells.iter().map(|(_, width, value)| pad(&shown(value), *width)).collect();
                 writeln!(out, "| {} |", values.join(" | "))?;
             }
             Format::Json => {
-                let object = serde_json::to_string_pretty(&row.fields())?.replace('\n', "\n  ");
+                let object = printable_json(&serde_json::to_string_pretty(&row.fields())?);
+                let object = object.replace('\n', "\n  ");
                 write!(out, "{}  {object}", if first { "[\n" } else { ",\n" })?;
             }
-            Format::Jsonl => writeln!(out, "{}", Value::Object(row.fields()))?,
+            Format::Jsonl => writeln!(out, "{}", printable_json(&Value::Object(row.fields()).to_string()))?,
             Format::Csv => {
                 // The samples are lists, which a table has no place for.
                 let fields: Vec<_> =
@@ -152,7 +156,7 @@ impl<W: Write> Table<W> {
                     writeln!(out, "{}", names.join(","))?;
                 }
                 let quoted = |value: &Value| match value {
-                    Value::String(text) => format!("\"{}\"", text.replace('"', "\"\"")),
+                    Value::String(text) => format!("\"{}\"", Printable(text.replace('"', "\"\""))),
                     other => format!("\"{other}\""),
                 };
                 let values: Vec<String> = fields.iter().map(|(_, value)| quoted(value)).collect();
