@@ -1,13 +1,14 @@
 //! Products of f32 activations with weights that are floats themselves.
 //!
 //! Element `i` of a row goes to lane `i % 16`, by fused multiply-add in rising order; the lanes fold in the tree of
-//! [`Lanes::sum`](crate::lanes::Lanes::sum).
+//! [`Lanes::sum`](crate::simd::lanes::Lanes::sum).
 
 use bytemuck::Pod;
 
-use crate::dispatch::OutStrip;
-use crate::lanes::{LANES, Lanes};
-use crate::{Activations, QuantMatrix};
+use crate::activation::rows::Activations;
+use crate::matmul::strip::OutStrip;
+use crate::simd::lanes::{LANES, Lanes};
+use crate::weights::matrix::QuantMatrix;
 
 /// How a weight is stored.
 pub(crate) trait FloatFormat {

@@ -12,41 +12,32 @@
 //! Every [`Isa`] gives the same bits as [`Isa::Scalar`]. Integer products are exact; floats are combined in an order that is a
 //! property of the data, never of the number of lanes, rows, columns or threads a kernel happens to take at a time.
 
-pub mod activation_tile;
-pub mod activations;
+pub mod activation;
+mod aligned;
 pub mod attention;
-#[cfg(target_arch = "x86_64")]
-mod avx2;
-#[cfg(target_arch = "x86_64")]
-mod avx512;
-pub mod block;
-pub mod dequantize;
-mod dispatch;
 mod float_dot;
-mod format;
-mod isa;
-pub mod kv_page;
-mod lanes;
 pub mod matmul;
-#[cfg(target_arch = "aarch64")]
-mod neon;
 pub mod ops;
-mod quant_matrix;
-pub mod quantize;
+mod registry;
 pub mod rope;
-mod scalar;
+mod simd;
+mod table;
 mod team;
-pub mod unpack;
+pub mod weights;
 
-pub use activations::{ActivationBuffer, ActivationKind, Activations, NotFinite, QuantizedRows};
+pub use activation::buffer::{ActivationBuffer, NotFinite};
+pub use activation::kind::ActivationKind;
+pub use activation::rows::{Activations, QuantizedRows};
+pub use aligned::CacheLine;
+pub use attention::layout::{self as kv_page, CacheType, PAGE_LEN, PageLayout};
 pub use attention::{Attention, AttentionScratch, PageHead, Partials, attention};
-pub use dequantize::dequantize_row;
-pub use dispatch::{CacheLine, KernelTable, OutStrip, StripScratch};
-pub use format::Format;
-pub use isa::Isa;
-pub use kv_page::{CacheType, PAGE_LEN, PageLayout};
+pub use matmul::strip::{OutStrip, StripScratch};
 pub use matmul::{Product, matmul};
 pub use ops::LeF32;
-pub use quant_matrix::{QuantMatrix, ShapeError};
 pub use rope::fill_rope;
+pub use simd::isa::Isa;
+pub use table::KernelTable;
 pub use team::Team;
+pub use weights::dequantize::{self, dequantize_row};
+pub use weights::format::Format;
+pub use weights::matrix::{QuantMatrix, ShapeError};

@@ -1,7 +1,7 @@
 //! The small operations between products.
 
-use crate::KernelTable;
-use crate::lanes::{LANES, Lanes, exp};
+use crate::simd::exp::exp;
+use crate::simd::lanes::{LANES, Lanes};
 
 /// Little-endian f32 at any alignment, as a file holds the weights of a norm.
 #[derive(Clone, Copy, Debug)]
@@ -41,62 +41,6 @@ impl<'a> LeF32<'a> {
                 s.f32_le(&chunk)
             }
         }
-    }
-}
-
-impl KernelTable {
-    /// Root mean square norm: `out = (x · 1/√(mean(x²) + eps)) · weight`, in this order of operations (that of `transformers`).
-    ///
-    /// False, with `out` undefined, where the sum of the squares is not finite.
-    ///
-    /// # Panics
-    /// Where lengths differ.
-    #[must_use]
-    pub fn rms_norm(&self, x: &[f32], weight: LeF32<'_>, eps: f32, out: &mut [f32]) -> bool {
-        assert_eq!((x.len(), out.len()), (weight.len(), weight.len()), "lengths of a norm");
-        // SAFETY: a table is handed out for an available ISA only.
-        unsafe { (self.floats.rms_norm)(x, weight, eps, out) }
-    }
-
-    /// `gate = silu(gate) · up`, where `silu(g) = g / (1 + e⁻ᵍ)`.
-    ///
-    /// # Panics
-    /// Where lengths differ.
-    pub fn swiglu(&self, gate: &mut [f32], up: &[f32]) {
-        assert_eq!(gate.len(), up.len(), "lengths of swiglu");
-        // SAFETY: a table is handed out for an available ISA only.
-        unsafe { (self.floats.swiglu)(gate, up) }
-    }
-
-    /// `y += x`
-    ///
-    /// # Panics
-    /// Where lengths differ.
-    pub fn add_assign(&self, y: &mut [f32], x: &[f32]) {
-        // Exact: y + 1·x is rounded once, as y + x is.
-        self.add_scaled(y, x, 1.0);
-    }
-
-    /// `y += factor · x`, fused.
-    ///
-    /// # Panics
-    /// Where lengths differ.
-    pub fn add_scaled(&self, y: &mut [f32], x: &[f32], factor: f32) {
-        assert_eq!(y.len(), x.len(), "lengths of a sum");
-        // SAFETY: a table is handed out for an available ISA only.
-        unsafe { (self.floats.add_scaled)(y, x, factor) }
-    }
-
-    /// `x *= factor`
-    pub fn scale(&self, x: &mut [f32], factor: f32) {
-        // SAFETY: a table is handed out for an available ISA only.
-        unsafe { (self.floats.scale)(x, factor) }
-    }
-
-    /// `x = eˣ / Σ eˣ`, with the largest taken off first.
-    pub fn softmax(&self, x: &mut [f32]) {
-        // SAFETY: a table is handed out for an available ISA only.
-        unsafe { (self.floats.softmax)(x) }
     }
 }
 

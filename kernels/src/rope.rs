@@ -1,7 +1,6 @@
 //! Rotary embedding of adjacent pairs (GGML's NORM layout; converters permute Hugging Face's weights to it).
 
-use crate::KernelTable;
-use crate::lanes::{LANES, Lanes};
+use crate::simd::lanes::{LANES, Lanes};
 
 /// Writes the rotation of position `pos` for heads with `rope_dims = 2 · inv_freq.len()` rotated dimensions: `out [2 · rope_dims]`.
 ///
@@ -21,21 +20,6 @@ pub fn fill_rope(pos: usize, inv_freq: &[f32], mscale: f32, out: &mut [f32]) {
         let (s, c) = (s as f32 * mscale, c as f32 * mscale);
         cos[2 * i..][..2].copy_from_slice(&[c, c]);
         sin[2 * i..][..2].copy_from_slice(&[-s, s]);
-    }
-}
-
-impl KernelTable {
-    /// Turns the first `rope_dims` dimensions of each head of `row` (a whole number of heads) by a rotation of [`fill_rope`]:
-    /// `y[2i] = fma(x[2i], cos, x[2i+1] · −sin)` and `y[2i+1] = fma(x[2i+1], cos, x[2i] · sin)`.
-    ///
-    /// # Panics
-    /// Where `row` is no whole number of heads, `rope_dims` is odd or larger than a head, or `rotation` is not `[2 · rope_dims]`.
-    pub fn apply_rope(&self, row: &mut [f32], head_dim: usize, rope_dims: usize, rotation: &[f32]) {
-        assert!(row.len().is_multiple_of(head_dim), "a row of {} is no whole number of heads", row.len());
-        assert!(rope_dims.is_multiple_of(2) && rope_dims <= head_dim, "{rope_dims} of {head_dim} to rotate");
-        assert_eq!(rotation.len(), 2 * rope_dims, "a rotation of {rope_dims} dimensions");
-        // SAFETY: a table is handed out for an available ISA only.
-        unsafe { (self.floats.apply_rope)(row, head_dim, rope_dims, rotation) }
     }
 }
 

@@ -1,11 +1,14 @@
 //! One sequence's queries over all its pages, shared out to a team.
 
+use std::collections::TryReserveError;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::{PageHead, Partials};
-use crate::dispatch::OutStrip;
-use crate::kv_page::{PAGE_LEN, PageLayout};
-use crate::{KernelTable, Team};
+use super::partials::{PageHead, Partials};
+use crate::aligned::try_filled;
+use crate::attention::layout::{PAGE_LEN, PageLayout};
+use crate::matmul::strip::OutStrip;
+use crate::table::KernelTable;
+use crate::team::Team;
 
 /// Rows (query heads × queries) of a task: its queries, and what they gather, stay in L2 while pages pass by.
 const TASK_ROWS: usize = 64;
@@ -58,29 +61,42 @@ impl AttentionScratch {
     /// Room for a team of `n_threads` and models with `n_heads` query heads.
     ///
     /// # Panics
-    /// Where `n_heads` is no multiple of the layout's heads.
+    /// If `n_heads` is no multiple of the layout's heads, or the memory cannot be had.
     pub fn new(layout: &PageLayout, n_heads: usize, n_threads: usize) -> Self {
+        AttentionScratch::try_new(layout, n_heads, n_threads).expect("memory for attention")
+    }
+
+    /// Room for a team of `n_threads` and models with `n_heads` query heads.
+    ///
+    /// # Errors
+    /// If the memory cannot be had.
+    ///
+    /// # Panics
+    /// If `n_heads` is no multiple of the layout's heads.
+    pub fn try_new(layout: &PageLayout, n_heads: usize, n_threads: usize) -> Result<Self, TryReserveError> {
         let (n_kv_heads, head_dim) = (layout.n_kv_heads(), layout.head_dim());
         assert!(n_heads > 0 && n_heads.is_multiple_of(n_kv_heads), "{n_heads} heads on {n_kv_heads}");
         let n_rep = n_heads / n_kv_heads;
         let rows = TASK_ROWS.max(n_rep);
-        let workers = (0..n_threads.max(1)).map(|_| {
-            Mutex::new(Worker {
-                q: vec![0.0; rows * head_dim],
+        let worker = |_| -> Result<_, TryReserveError> {
+            Ok(Mutex::new(Worker {
+                q: try_filled(0.0, rows.saturating_mul(head_dim))?,
                 ranges: Vec::with_capacity(rows),
-                page: Partials::new(rows, head_dim),
-                running: Partials::new(rows, head_dim),
-            })
-        });
-        let partials = |n: usize| (0..n).map(|_| Mutex::new(Partials::new(n_rep, head_dim))).collect();
+                page: Partials::try_new(rows, head_dim)?,
+                running: Partials::try_new(rows, head_dim)?,
+            }))
+        };
+        let partials = |n: usize| {
+            (0..n).map(|_| Partials::try_new(n_rep, head_dim).map(Mutex::new)).collect::<Result<_, _>>()
+        };
         let split = n_threads > 1;
-        AttentionScratch {
-            workers: workers.collect(),
-            waves: partials(if split { WAVE_PAGES * n_kv_heads } else { 0 }),
-            running: partials(if split { n_kv_heads } else { 0 }),
+        Ok(AttentionScratch {
+            workers: (0..n_threads.max(1)).map(worker).collect::<Result<_, _>>()?,
+            waves: partials(if split { WAVE_PAGES * n_kv_heads } else { 0 })?,
+            running: partials(if split { n_kv_heads } else { 0 })?,
             head_dim,
             n_rep,
-        }
+        })
     }
 
     /// Bytes of [`AttentionScratch::new`]'s buffers.

@@ -1,8 +1,9 @@
 //! One page, one head of keys and values, some queries.
 
-use super::{PageHead, Partials};
-use crate::kv_page::{BLOCK, CacheType, PAGE_LEN};
-use crate::lanes::{LANES, Lanes, exp};
+use super::partials::{PageHead, Partials};
+use crate::attention::layout::{BLOCK, CacheType, PAGE_LEN};
+use crate::simd::exp::exp;
+use crate::simd::lanes::{LANES, Lanes};
 
 /// Queries that meet a key at a time.
 const GROUP: usize = 4;
@@ -13,7 +14,7 @@ const KEY_VECTORS: usize = PAGE_LEN / LANES;
 /// Bytes that are fetched at a time.
 const CACHE_LINE: usize = 64;
 
-/// How numbers lie in a page; offsets as [`kv_page`](crate::kv_page) says.
+/// How numbers lie in a page; offsets as [`kv_page`](crate::attention::layout) says.
 trait CacheFormat {
     const TYPE: CacheType;
     /// What a scale is.

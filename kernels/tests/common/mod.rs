@@ -1,6 +1,7 @@
 //! What the tests share: random bytes, and where a format keeps its halves.
 
-use bise_kernels::activation_tile::{Tiles, tiles_bytes};
+use bise_kernels::activation::pack;
+use bise_kernels::activation::panel::{Tiles, tiles_bytes};
 use bise_kernels::{ActivationKind, Activations, CacheLine, Format, QuantizedRows, Team};
 
 /// SplitMix64: <https://prng.di.unimi.it/splitmix64.c>.
@@ -118,6 +119,6 @@ pub fn with_tiles<R>(x: Activations<'_>, f: impl FnOnce(Activations<'_>) -> R) -
         vec![bytemuck::Zeroable::zeroed(); tiles_bytes(rows.m, rows.k).div_ceil(64)];
     // Whatever was there before must not matter.
     bytemuck::cast_slice_mut::<_, u8>(&mut room).fill(0x7f);
-    rows.tiles = Tiles::pack(&Team::new(1).expect("one thread is no pool"), &rows, &mut room);
+    rows.tiles = pack(&Team::new(1).expect("one thread is no pool"), &rows, &mut room);
     f(Activations::Quantized(rows))
 }

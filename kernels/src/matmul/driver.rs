@@ -1,0 +1,75 @@
+//! Splits products into tasks and hands them to the team.
+
+use std::sync::{Mutex, PoisonError};
+
+use crate::activation::panel::TILE_MIN_ROWS;
+use crate::activation::rows::Activations;
+use crate::matmul::plan::task_rows;
+use crate::matmul::strip::{OutStrip, StripScratch};
+use crate::table::KernelTable;
+use crate::team::Team;
+use crate::weights::matrix::QuantMatrix;
+
+/// One matrix of a [`matmul`], and where its product goes: `y [m, n_rows]`.
+pub struct Product<'a> {
+    /// Weights `[n_rows, k]`.
+    pub w: QuantMatrix<'a>,
+    /// Output `[m, n_rows]`.
+    pub y: &'a mut [f32],
+}
+
+/// Multiplies the activations with several matrices in one parallel step.
+///
+/// `scratch` has one entry for each thread of the team, of at least [`scratch_bytes`](crate::matmul::scratch_bytes).
+///
+/// # Panics
+/// Where shapes do not fit, or activations have not the form that a matrix's format asks for.
+pub fn matmul(
+    team: &Team,
+    kernels: &KernelTable,
+    products: &mut [Product<'_>],
+    x: Activations<'_>,
+    scratch: &[Mutex<StripScratch>],
+) {
+    let m = x.m();
+    let tiled = m >= TILE_MIN_ROWS;
+    let strips: Vec<Strip> = products.iter_mut().map(|p| Strip::new(p, m, team.n_threads())).collect();
+    let n_tasks = strips.iter().map(|s| s.n_tasks).sum();
+    team.run(n_tasks, |mut task, worker| {
+        let mut i = 0;
+        while task >= strips[i].n_tasks {
+            task -= strips[i].n_tasks;
+            i += 1;
+        }
+        let strip = &strips[i];
+        let first = task * strip.rows;
+        let n = strip.rows.min(strip.w.n_rows() - first);
+        let w = strip.w.rows(first, n);
+        // SAFETY: each task has columns of its own of an output that `products` borrows mutably.
+        let y = unsafe { OutStrip::new(strip.y.0.add(first), strip.w.n_rows(), n, m) };
+        // A panic of a task leaves numbers, which the next one overwrites.
+        let scratch = &mut *scratch[worker].lock().unwrap_or_else(PoisonError::into_inner);
+        if tiled { kernels.tile(w, x, y, scratch) } else { kernels.dot(w, x, y, scratch) }
+    });
+}
+
+/// A product cut into tasks of `rows` weight rows.
+struct Strip<'a> {
+    w: QuantMatrix<'a>,
+    y: Output,
+    rows: usize,
+    n_tasks: usize,
+}
+
+struct Output(*mut f32);
+// SAFETY: tasks write disjoint columns.
+unsafe impl Sync for Output {}
+
+impl<'a> Strip<'a> {
+    fn new(p: &mut Product<'a>, m: usize, n_threads: usize) -> Self {
+        let n_rows = p.w.n_rows();
+        assert_eq!(p.y.len(), m * n_rows, "output of a product of {m} x {n_rows}");
+        let rows = task_rows(n_rows, p.w.bytes().len(), m, n_threads);
+        Strip { w: p.w, y: Output(p.y.as_mut_ptr()), rows, n_tasks: n_rows.div_ceil(rows) }
+    }
+}

@@ -1,0 +1,273 @@
+//! Every instruction set and its kernels: the one file that names them all.
+
+use crate::activation::quantize;
+use crate::activation::rows::Activations;
+use crate::attention::page;
+use crate::attention::partials::{self, PageHead, Partials};
+use crate::float_dot::{self, Bf16, F16, F32};
+use crate::matmul::strip::{OutStrip, StripFn, StripScratch};
+use crate::ops::{self, LeF32};
+use crate::rope;
+use crate::simd::isa::Isa;
+use crate::simd::lanes::Lanes;
+use crate::table::{FloatKernels, KernelTable};
+use crate::weights::block::*;
+use crate::weights::format::Format;
+use crate::weights::matrix::QuantMatrix;
+use crate::{matmul, simd};
+
+/// Builds the kernels of one instruction set.
+///
+/// `product R x T`: weight rows and activation rows of a tile of sums. `scores V`: vectors of keys that meet four queries at a time.
+/// `values R`: queries that meet 32 dimensions of a value at a time. Each as many as the registers hold.
+macro_rules! float_kernels {
+    ($name:ident, $lanes:ty, $(#[$features:meta],)? product $r:literal x $t:literal, scores $v:literal, values $p:literal) => {
+        const $name: FloatKernels = {
+            type S = $lanes;
+
+            $(#[$features])?
+            unsafe fn product_f32(w: QuantMatrix<'_>, x: Activations<'_>, y: OutStrip<'_>, _: &mut StripScratch) {
+                // SAFETY: the features are the caller's promise.
+                float_dot::product::<S, F32, $r, $t>(unsafe { S::new() }, w, x, y)
+            }
+            $(#[$features])?
+            unsafe fn product_f16(w: QuantMatrix<'_>, x: Activations<'_>, y: OutStrip<'_>, _: &mut StripScratch) {
+                // SAFETY: as above.
+                float_dot::product::<S, F16, $r, $t>(unsafe { S::new() }, w, x, y)
+            }
+            $(#[$features])?
+            unsafe fn product_bf16(w: QuantMatrix<'_>, x: Activations<'_>, y: OutStrip<'_>, _: &mut StripScratch) {
+                // SAFETY: as above.
+                float_dot::product::<S, Bf16, $r, $t>(unsafe { S::new() }, w, x, y)
+            }
+            $(#[$features])?
+            unsafe fn rms_norm(x: &[f32], weight: LeF32<'_>, eps: f32, out: &mut [f32]) -> bool {
+                // SAFETY: as above.
+                ops::rms_norm(unsafe { S::new() }, x, weight, eps, out)
+            }
+            $(#[$features])?
+            unsafe fn swiglu(gate: &mut [f32], up: &[f32]) {
+                // SAFETY: as above.
+                ops::swiglu(unsafe { S::new() }, gate, up)
+            }
+            $(#[$features])?
+            unsafe fn add_scaled(y: &mut [f32], x: &[f32], factor: f32) {
+                // SAFETY: as above.
+                ops::add_scaled(unsafe { S::new() }, y, x, factor)
+            }
+            $(#[$features])?
+            unsafe fn scale(x: &mut [f32], factor: f32) {
+                // SAFETY: as above.
+                ops::scale(unsafe { S::new() }, x, factor)
+            }
+            $(#[$features])?
+            unsafe fn softmax(x: &mut [f32]) {
+                // SAFETY: as above.
+                ops::softmax(unsafe { S::new() }, x)
+            }
+            $(#[$features])?
+            unsafe fn apply_rope(row: &mut [f32], head_dim: usize, rope_dims: usize, rotation: &[f32]) {
+                // SAFETY: as above.
+                rope::apply_rope(unsafe { S::new() }, row, head_dim, rope_dims, rotation)
+            }
+            $(#[$features])?
+            unsafe fn attend_page(
+                head: PageHead<'_>,
+                q: &[f32],
+                ranges: &[(u8, u8)],
+                out: &mut Partials,
+            ) {
+                // SAFETY: as above.
+                page::attend_page::<S, $v, $p>(unsafe { S::new() }, head, q, ranges, out)
+            }
+            $(#[$features])?
+            unsafe fn merge(running: &mut Partials, page: &Partials, n_rows: usize) {
+                // SAFETY: as above.
+                partials::merge(unsafe { S::new() }, running, page, n_rows)
+            }
+            $(#[$features])?
+            unsafe fn finish(running: &Partials, row: usize, out: &mut [f32]) {
+                // SAFETY: as above.
+                partials::finish(unsafe { S::new() }, running, row, out)
+            }
+
+            FloatKernels {
+                product: [product_f32, product_f16, product_bf16],
+                rms_norm,
+                swiglu,
+                add_scaled,
+                scale,
+                softmax,
+                apply_rope,
+                attend_page,
+                merge,
+                finish,
+            }
+        };
+    };
+}
+
+float_kernels!(SCALAR, simd::scalar::Scalar, product 1 x 1, scores 1, values 1);
+
+#[cfg(target_arch = "x86_64")]
+float_kernels!(
+    AVX2, simd::avx2::Avx2, #[target_feature(enable = "avx2,fma,f16c")],
+    product 2 x 2, scores 1, values 2
+);
+
+#[cfg(target_arch = "x86_64")]
+float_kernels!(
+    AVX512, simd::avx512::Avx512, #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq")],
+    product 4 x 4, scores 4, values 4
+);
+
+#[cfg(target_arch = "aarch64")]
+float_kernels!(
+    NEON, simd::neon::Neon, #[target_feature(enable = "neon")],
+    product 2 x 2, scores 1, values 2
+);
+
+/// Products of every format: those with floats, then those with quantized ones.
+const fn by_format(
+    floats: &FloatKernels,
+    quantized: [StripFn; Format::N_QUANTIZED],
+) -> [StripFn; Format::ALL.len()] {
+    let mut all = [floats.product[0]; Format::ALL.len()];
+    let mut i = 1;
+    while i < all.len() {
+        all[i] = if i < 3 { floats.product[i] } else { quantized[i - 3] };
+        i += 1;
+    }
+    all
+}
+
+static SCALAR_TABLE: KernelTable = {
+    use matmul::scalar::{dot_32, dot_k};
+    let quantized: [StripFn; Format::N_QUANTIZED] = [
+        dot_32::<BlockQ8_0>,
+        dot_32::<BlockQ4_0>,
+        dot_32::<BlockQ4_1>,
+        dot_32::<BlockQ5_0>,
+        dot_32::<BlockQ5_1>,
+        dot_k::<BlockQ2K>,
+        dot_k::<BlockQ3K>,
+        dot_k::<BlockQ4K>,
+        dot_k::<BlockQ5K>,
+        dot_k::<BlockQ6K>,
+        dot_32::<BlockIQ4NL>,
+        dot_k::<BlockIQ4XS>,
+    ];
+    KernelTable {
+        isa: Isa::Scalar,
+        dot: by_format(&SCALAR, quantized),
+        tile: by_format(&SCALAR, quantized),
+        tuned: [false; Format::ALL.len()],
+        takes_tiles: false,
+        by_block: true,
+        quantize_q8_0: quantize::quantize_row_q8_0,
+        quantize_q8k: quantize::quantize_row_q8k,
+        floats: SCALAR,
+    }
+};
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::*;
+    use crate::matmul::avx2::{Evex, Maddubs, Sums, Vex};
+    use crate::matmul::{amx, avx2, avx512};
+
+    /// AVX2, FMA and F16C.
+    pub(super) static AVX2_TABLE: KernelTable = of_avx2::<Maddubs>(Isa::Avx2);
+    /// These and AVX-VNNI.
+    pub(super) static VEX_VNNI_TABLE: KernelTable = of_avx2::<Vex>(Isa::AvxVnni);
+    /// The first three, AVX-512 VL and VNNI.
+    pub(super) static EVEX_VNNI_TABLE: KernelTable = of_avx2::<Evex>(Isa::AvxVnni);
+    pub(super) static AVX512_TABLE: KernelTable = of_avx512(Isa::Avx512Vnni, avx512::PANEL);
+    pub(super) static AMX_TABLE: KernelTable = of_avx512(Isa::Amx, amx::PANEL);
+
+    const fn of_avx2<S: Sums>(isa: Isa) -> KernelTable {
+        KernelTable {
+            isa,
+            dot: by_format(&AVX2, avx2::DOT),
+            tile: by_format(&AVX2, avx2::panel::<S>()),
+            tuned: [true; Format::ALL.len()],
+            takes_tiles: true,
+            by_block: true,
+            quantize_q8_0: quantize::avx2::quantize_q8_0,
+            quantize_q8k: quantize::avx2::quantize_q8k,
+            floats: AVX2,
+        }
+    }
+
+    const fn of_avx512(isa: Isa, tile: [StripFn; Format::N_QUANTIZED]) -> KernelTable {
+        KernelTable {
+            isa,
+            dot: by_format(&AVX512, avx512::DOT),
+            tile: by_format(&AVX512, tile),
+            tuned: [true; Format::ALL.len()],
+            takes_tiles: true,
+            by_block: true,
+            quantize_q8_0: quantize::avx512::quantize_q8_0,
+            quantize_q8k: quantize::avx512::quantize_q8k,
+            floats: AVX512,
+        }
+    }
+}
+
+#[cfg(target_arch = "aarch64")]
+mod arm {
+    use super::*;
+    use crate::matmul::neon::{self, Dot, Dotprod, I8mm, Neon, Tile};
+
+    pub(super) static NEON_TABLE: KernelTable = of_neon::<Neon, Neon>(Isa::Neon);
+    pub(super) static DOTPROD_TABLE: KernelTable = of_neon::<Dotprod, Dotprod>(Isa::NeonDotprod);
+    pub(super) static I8MM_TABLE: KernelTable = of_neon::<Dotprod, I8mm>(Isa::NeonI8mm);
+
+    const fn of_neon<D: Dot, T: Tile>(isa: Isa) -> KernelTable {
+        KernelTable {
+            isa,
+            dot: by_format(&NEON, neon::dot::<D>()),
+            tile: by_format(&NEON, neon::panel::<T>()),
+            tuned: [true; Format::ALL.len()],
+            takes_tiles: false,
+            by_block: false,
+            quantize_q8_0: quantize::neon::quantize_row_q8_0,
+            quantize_q8k: quantize::neon::quantize_row_q8k,
+            floats: NEON,
+        }
+    }
+}
+
+impl KernelTable {
+    /// The kernels for `isa`, or `None` where this machine cannot run it.
+    pub fn for_isa(isa: Isa) -> Option<&'static KernelTable> {
+        if !isa.is_available() {
+            return None;
+        }
+        match isa {
+            Isa::Scalar => Some(&SCALAR_TABLE),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => Some(&x86::AVX2_TABLE),
+            #[cfg(target_arch = "x86_64")]
+            Isa::AvxVnni if is_x86_feature_detected!("avxvnni") => Some(&x86::VEX_VNNI_TABLE),
+            #[cfg(target_arch = "x86_64")]
+            Isa::AvxVnni => Some(&x86::EVEX_VNNI_TABLE),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512Vnni => Some(&x86::AVX512_TABLE),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Amx => Some(&x86::AMX_TABLE),
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => Some(&arm::NEON_TABLE),
+            #[cfg(target_arch = "aarch64")]
+            Isa::NeonDotprod => Some(&arm::DOTPROD_TABLE),
+            #[cfg(target_arch = "aarch64")]
+            Isa::NeonI8mm => Some(&arm::I8MM_TABLE),
+            _ => None,
+        }
+    }
+
+    /// The kernels for the best instruction set of this machine.
+    pub fn detect() -> &'static KernelTable {
+        Isa::ALL.into_iter().rev().find_map(KernelTable::for_isa).unwrap_or(&SCALAR_TABLE)
+    }
+}
