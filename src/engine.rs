@@ -161,7 +161,7 @@ impl Engine {
         if options.mlock {
             file.mlock()?;
         }
-        let team = Team::new(options.threads.unwrap_or_else(default_threads)).map_err(Error::Threads)?;
+        let team = Team::new(options.threads.unwrap_or_else(default_threads))?;
         Ok(Engine(Arc::new(Inner {
             file,
             model,

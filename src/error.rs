@@ -1,4 +1,4 @@
-use bise_kernels::Isa;
+use bise_kernels::{Isa, TeamError};
 use bise_models::ForwardError;
 use bise_models::gguf::GgufError;
 use bise_models::tokenizer::TokenizerError;
@@ -30,9 +30,9 @@ pub enum Error {
         /// What was asked for.
         asked: Isa,
     },
-    /// Threads.
-    #[error("cannot start threads: {0}")]
-    Threads(rayon::ThreadPoolBuildError),
+    /// The engine's threads could not be started.
+    #[error(transparent)]
+    Threads(#[from] TeamError),
     /// Sessions of several engines cannot be decoded together.
     #[error("sessions of different engines cannot be decoded together")]
     ForeignSession,

@@ -7,6 +7,7 @@ mod common;
 mod guarded;
 
 use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 
 use bise_kernels::matmul::{FEW_ROWS, TILE_STRIP_ROWS};
@@ -262,6 +263,27 @@ fn long_rows_and_many_tokens_equal_the_reference() {
                 assert_same_bits(&found, &expected, || format!("{} of {format}, tile {tile}", kernels.isa()));
             }
         }
+    }
+}
+
+#[test]
+fn a_product_that_panics_leaves_the_scratch_usable() {
+    let team = Team::new(2).unwrap();
+    let scratch: Vec<_> = (0..2).map(|_| Mutex::new(StripScratch::new(0))).collect();
+    let case = Case { seed: 3, blocks: 1, n_rows: 200, m: 2, slack: 0, extreme: false };
+    let bytes = case.weights(Format::Q4_K);
+    let w = QuantMatrix::new(&bytes, Format::Q4_K, case.n_rows, 256).unwrap();
+    let multiply = |input: &Input| {
+        let mut y = vec![f32::NAN; case.m * case.n_rows];
+        let mut products = [Product { w, y: &mut y }];
+        team.together(|| matmul(&team, KernelTable::detect(), &mut products, input.view(), &scratch));
+        y
+    };
+    let expected = multiply(&case.input(Format::Q4_K));
+    for _ in 0..3 {
+        let of_another_kind = case.input(Format::F32);
+        assert!(catch_unwind(AssertUnwindSafe(|| multiply(&of_another_kind))).is_err());
+        assert_same_bits(&multiply(&case.input(Format::Q4_K)), &expected, || "after a panic".to_owned());
     }
 }
 
