@@ -21,6 +21,7 @@ mod ahead;
 pub mod chat;
 mod engine;
 mod error;
+pub mod generation;
 mod pieces;
 pub mod sampling;
 mod session;

@@ -101,7 +101,7 @@ mod tests {
         assert_eq!(args.chat.context.ubatch_size, 256);
         assert_eq!(args.chat.sampling.seed, 42);
         assert!(args.generation.no_conversation);
-        assert_eq!(args.generation.reverse_prompt, ["User:"]);
+        assert_eq!(args.chat.prompt.reverse_prompt, ["User:"]);
         assert_eq!(args.chat.sampling.logit_bias, [(15043, 1.0)]);
         assert_eq!(
             args.chat.ignored.warnings,

@@ -58,17 +58,14 @@ impl Generator {
     pub fn new(
         loaded: Loaded,
         options: &SessionOptions,
-        mut params: SamplingParams,
+        params: SamplingParams,
         speculation: &SpeculationOptions,
         log: Log,
     ) -> Result<Self> {
         let Loaded { engine, took } = loaded;
         let start = Instant::now();
         let tokenizer = engine.tokenizer();
-        if params.dry_enabled() {
-            params.dry_breakers = breakers(tokenizer, &params.dry_sequence_breakers);
-        }
-        let sampler = Sampler::new(&params, engine.config().n_vocab, &end_tokens(tokenizer))?;
+        let sampler = sampler(tokenizer, params)?;
         let session = engine.session(options)?;
         let timings = Timings::new(took + start.elapsed());
         let generator = Self {
@@ -83,6 +80,16 @@ impl Generator {
         };
         generator.report(options);
         Ok(generator)
+    }
+
+    /// Chooses tokens by other parameters from now on.
+    ///
+    /// # Errors
+    /// Parameters outside their range.
+    pub fn set_sampling(&mut self, params: SamplingParams) -> Result<()> {
+        self.sampler = sampler(self.engine.tokenizer(), params)?;
+        self.session.tokens().iter().for_each(|&token| self.sampler.accept(token));
+        Ok(())
     }
 
     /// What is going to run, in a few lines.
@@ -225,6 +232,13 @@ impl Generator {
             ));
         }
     }
+}
+
+fn sampler(tokenizer: &Tokenizer, mut params: SamplingParams) -> Result<Sampler> {
+    if params.dry_enabled() {
+        params.dry_breakers = breakers(tokenizer, &params.dry_sequence_breakers);
+    }
+    Ok(Sampler::new(&params, tokenizer.n_vocab(), &end_tokens(tokenizer))?)
 }
 
 /// All tokens at which a text ends.

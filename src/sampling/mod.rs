@@ -19,6 +19,7 @@
 //! # Ok::<(), bise::sampling::SamplingError>(())
 //! ```
 
+mod by_name;
 mod candidates;
 mod chain;
 mod draw;
@@ -58,6 +59,11 @@ pub enum SamplingError {
         /// What it may be.
         expected: &'static str,
     },
+    /// No parameter has this name.
+    #[error(
+        "no sampling parameter is called {0:?}: expected one such as temp, top_k, top_p, min_p, repeat_penalty or seed"
+    )]
+    UnknownParameter(String),
     /// `--samplers` or `--sampling-seq` names a sampler that does not exist.
     #[error(
         "no sampler is called {0:?}: expected some of penalties (e), dry (d), top_n_sigma (s), top_k (k), typ_p (y), top_p (p), min_p (m), xtc (x), temperature (t)"

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::builder::BoolishValueParser;
 
-use crate::cli::text::unescape;
+use crate::cli::text::{self, unescape};
 
 /// The prompt and the length of the answer.
 #[derive(clap::Args, Clone, Debug)]
@@ -40,6 +40,10 @@ pub struct PromptArgs {
     #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
     pub keep: i64,
 
+    /// Stop at this text; in a conversation and with --interactive, return to the user there
+    #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub reverse_prompt: Vec<String>,
+
     /// Print the tokens of the prompt on stderr first
     #[arg(long)]
     pub verbose_prompt: bool,
@@ -58,6 +62,37 @@ pub struct EscapeArgs {
     /// Take backslashes in texts as they are
     #[arg(long, overrides_with = "escape")]
     pub no_escape: bool,
+}
+
+impl PromptArgs {
+    /// The prompt of `--prompt`, `--file` or `--binary-file`, with its escapes processed.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or text that is not UTF-8.
+    pub fn text(&self) -> Result<Option<String>> {
+        if let Some(path) = &self.binary_file {
+            return text::from_file(path).map(Some);
+        }
+        if let Some(path) = &self.file {
+            let mut text = text::from_file(path)?;
+            if text.ends_with('\n') {
+                text.pop();
+            }
+            return self.escapes.meant("--file", text).map(Some);
+        }
+        let Some(prompt) = &self.prompt else { return Ok(None) };
+        self.escapes.meant("--prompt", text::from_argument("--prompt", prompt)?).map(Some)
+    }
+
+    /// The texts of `--reverse-prompt`, with their escapes processed.
+    ///
+    /// # Errors
+    /// Escapes that make bytes which are not UTF-8.
+    pub fn reverse_prompts(&self) -> Result<Vec<String>> {
+        let meant = |text: &String| self.escapes.meant("--reverse-prompt", text.clone());
+        let texts = self.reverse_prompt.iter().map(meant).collect::<Result<Vec<_>>>()?;
+        Ok(texts.into_iter().filter(|text| !text.is_empty()).collect())
+    }
 }
 
 impl EscapeArgs {
@@ -101,6 +136,10 @@ pub struct ConversationArgs {
     /// Read plain lines even from a terminal
     #[arg(long)]
     pub simple_io: bool,
+
+    /// Do not keep what is typed (otherwise in $XDG_STATE_HOME/bise/history, by default ~/.local/state/bise/history)
+    #[arg(long, env = "BISE_NO_HISTORY", value_parser = BoolishValueParser::new())]
+    pub no_history: bool,
 }
 
 /// What is printed, beside the text itself.
@@ -159,10 +198,6 @@ pub struct GenerationArgs {
     #[arg(long, hide = true, overrides_with = "no_display_prompt")]
     pub display_prompt: bool,
 
-    /// Stop at this text (with --interactive: return to the user)
-    #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true)]
-    pub reverse_prompt: Vec<String>,
-
     /// Take lines from the user where the text ends or is interrupted
     #[arg(short, long)]
     pub interactive: bool,
@@ -171,15 +206,15 @@ pub struct GenerationArgs {
     #[arg(long, alias = "if")]
     pub interactive_first: bool,
 
-    /// Put before each line of the user; with --infill, the text before the gap (@FILE: from a file)
+    /// Put before each line of the user, instead of a chat template; with --infill, the text before the gap (@FILE: from a file)
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub in_prefix: Option<OsString>,
 
-    /// Put a BOS before each line of the user
+    /// Put a BOS before each line of the user, instead of a chat template
     #[arg(long)]
     pub in_prefix_bos: bool,
 
-    /// Put after each line of the user; with --infill, the text after the gap (@FILE: from a file)
+    /// Put after each line of the user, instead of a chat template; with --infill, the text after the gap (@FILE: from a file)
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub in_suffix: Option<OsString>,
 

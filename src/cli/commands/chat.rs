@@ -5,15 +5,17 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use bise::Engine;
 use bise::chat::{ChatError, ChatNote, ChatTemplate, Message, special_texts};
+use bise::generation::StopTexts;
+use bise::sampling::SamplingParams;
 
 use super::chat_command::{self, Command};
-use super::generate::prompt_text;
+use super::transcript;
 use crate::cli::args::ChatArgs;
 use crate::cli::args::prompt::ConversationArgs;
-use crate::cli::generator::{Generator, Read};
+use crate::cli::generator::{Generator, Read, WhenFull};
 use crate::cli::load::{self, Loaded};
 use crate::cli::term::console::{Colour, Log, Screen};
-use crate::cli::term::lines::{Line, Lines};
+use crate::cli::term::lines::{Joining, Line, Lines};
 use crate::cli::term::signals;
 use crate::cli::text;
 
@@ -34,7 +36,7 @@ pub fn run(args: ChatArgs) -> Result<ExitCode> {
 /// As [`run`].
 pub fn run_with(args: ChatArgs, loaded: Loaded, log: Log) -> Result<ExitCode> {
     let template = template(&args.conversation, &loaded.engine)?;
-    let first = prompt_text(&args.prompt)?;
+    let first = args.prompt.text()?;
     if first.as_ref().is_some_and(String::is_empty) {
         bail!("the prompt is empty: expected the first message");
     }
@@ -43,7 +45,9 @@ pub fn run_with(args: ChatArgs, loaded: Loaded, log: Log) -> Result<ExitCode> {
     let n_ctx = if options.n_ctx == 0 { loaded.engine.config().n_ctx_train } else { options.n_ctx };
     let params = args.sampling.params(n_ctx, args.prompt.escapes)?;
     let special_texts = special_texts(loaded.engine.tokenizer());
-    let generator = Generator::new(loaded, &options, params, &args.speculation.options(), log)?;
+    let stops = StopTexts::new(args.prompt.reverse_prompts()?);
+    let stop_tokens = stops.control_tokens(loaded.engine.tokenizer());
+    let generator = Generator::new(loaded, &options, params.clone(), &args.speculation.options(), log)?;
     let screen = Screen::new(args.output.color);
     let messages = system.map(|text| Message::new("system", text)).into_iter().collect();
     let chat = Chat {
@@ -52,7 +56,11 @@ pub fn run_with(args: ChatArgs, loaded: Loaded, log: Log) -> Result<ExitCode> {
         special_texts,
         messages,
         notes: Vec::new(),
+        params,
+        stops,
+        stop_tokens,
         before_next: String::new(),
+        n_first: None,
         args,
         screen,
         log,
@@ -107,8 +115,15 @@ struct Chat {
     messages: Vec<Message>,
     /// What was said of the template already.
     notes: Vec<ChatNote>,
+    params: SamplingParams,
+    /// The texts of `--reverse-prompt`.
+    stops: StopTexts,
+    /// Those that are spelt like a control token, which is no text.
+    stop_tokens: Vec<u32>,
     /// What `/read` read.
     before_next: String,
+    /// Tokens of the first prompt, which `--keep -1` keeps.
+    n_first: Option<usize>,
     args: ChatArgs,
     screen: Screen,
     log: Log,
@@ -132,13 +147,15 @@ impl Chat {
                 return self.end(answer);
             }
         }
-        let mut lines = Lines::new(self.args.conversation.simple_io)?;
+        let options = &self.args.conversation;
+        let mut lines = if options.simple_io { Lines::plain() } else { Lines::edited(!options.no_history)? };
+        let joining = Joining { multiline: options.multiline_input, is_command: chat_command::is_command };
         if lines.is_typed() {
             self.log.note(chat_command::WELCOME);
         }
         loop {
             self.screen.set_colour(Colour::Input)?;
-            let line = lines.read("> ", self.args.conversation.multiline_input);
+            let line = lines.read("> ", joining);
             self.screen.set_colour(Colour::Plain)?;
             let line = match line? {
                 Line::Text(line) => line,
@@ -147,24 +164,6 @@ impl Chat {
             };
             let answer = match chat_command::parse(&line) {
                 Command::Exit => return self.end(Answer::Complete),
-                Command::Help => {
-                    self.log.note(chat_command::HELP);
-                    continue;
-                }
-                Command::Clear => {
-                    self.messages.retain(|message| message.role == "system");
-                    self.before_next.clear();
-                    self.generator.session.clear();
-                    continue;
-                }
-                Command::Read(path) => {
-                    self.read_file(path);
-                    continue;
-                }
-                Command::Unknown(word) => {
-                    self.log.note(format_args!("there is no command {word}; /help lists those there are"));
-                    continue;
-                }
                 Command::Regenerate => match self.regenerate()? {
                     Some(answer) => answer,
                     None => continue,
@@ -173,6 +172,10 @@ impl Chat {
                 Command::Say(text) => {
                     let text = std::mem::take(&mut self.before_next) + text;
                     self.say(text)?
+                }
+                command => {
+                    self.obey(command);
+                    continue;
                 }
             };
             if single {
@@ -183,6 +186,71 @@ impl Chat {
                     "the conversation is longer than the context of {} tokens",
                     self.generator.session.n_ctx()
                 );
+            }
+        }
+    }
+
+    /// Carries out a command that asks for no answer. One that fails says why, and changes nothing.
+    fn obey(&mut self, command: Command<'_>) {
+        match command {
+            Command::Help => self.log.note(chat_command::HELP),
+            Command::Clear => {
+                self.messages.retain(|message| message.role == "system");
+                self.before_next.clear();
+                self.generator.session.clear();
+            }
+            Command::Forget => match self.messages.iter().rposition(|message| message.role == "user") {
+                Some(last) => self.messages.truncate(last),
+                None => self.log.note("there is nothing to forget"),
+            },
+            Command::ShowSystem => match self.messages.first().filter(|message| message.role == "system") {
+                Some(message) => self.log.note(&message.content),
+                None => self.log.note("there is no system prompt"),
+            },
+            Command::SetSystem(text) => {
+                self.messages.retain(|message| message.role != "system");
+                if !text.is_empty() {
+                    self.messages.insert(0, Message::new("system", text));
+                }
+            }
+            Command::ShowSampling => {
+                for (name, value) in self.params.values() {
+                    self.log.note(format_args!("{name} {value}"));
+                }
+            }
+            Command::Set { name, value } => {
+                let mut params = self.params.clone();
+                let n_ctx = self.generator.session.n_ctx();
+                let changed = params.set(name, value).map_err(anyhow::Error::from).and_then(|()| {
+                    params = params.with_context(n_ctx);
+                    self.generator.set_sampling(params.clone())?;
+                    Ok(params)
+                });
+                match changed {
+                    Ok(params) => self.params = params,
+                    Err(error) => self.log.note(format_args!("{error:#}")),
+                }
+            }
+            Command::Read(path) => self.read_file(path),
+            Command::Save(path) => match transcript::save(path.as_ref(), &self.messages) {
+                Ok(()) => self.log.note(format_args!("{path}: {} messages", self.messages.len())),
+                Err(error) => self.log.note(format_args!("{error:#}")),
+            },
+            Command::Load(path) => match transcript::load(path.as_ref()) {
+                Ok(messages) => {
+                    self.log.note(format_args!("{path}: {} messages", messages.len()));
+                    self.messages = messages;
+                }
+                Err(error) => self.log.note(format_args!("{error:#}")),
+            },
+            Command::Incomplete { word, expected } => {
+                self.log.note(format_args!("{word}: found nothing after it, expected {expected} (/help)"));
+            }
+            Command::Unknown(word) => {
+                self.log.note(format_args!("there is no command {word}; /help lists those there are"));
+            }
+            Command::Say(_) | Command::Exit | Command::Regenerate => {
+                unreachable!("answered by the caller")
             }
         }
     }
@@ -250,7 +318,7 @@ impl Chat {
         let tokenizer = engine.tokenizer();
         let mut decoder = tokenizer.stream_from_start(!self.args.output.special);
         let mut n_left = usize::try_from(self.args.prompt.n_predict).ok();
-        let mut said = String::new();
+        let (mut said, mut shown) = (String::new(), String::new());
         let mut end = Answer::Complete;
         while n_left != Some(0) {
             if signals::interrupted() {
@@ -262,9 +330,17 @@ impl Chat {
                 break;
             }
             n_left = n_left.map(|n| n - 1);
-            let piece = decoder.push(token);
-            self.screen.print(&piece)?;
-            said.push_str(&piece);
+            shown.clear();
+            let stop = self.stops.push(&decoder.push(token), &mut shown);
+            if let Some(i) = stop {
+                // As in llama.cpp, it is a part of the answer.
+                shown.push_str(&self.stops.texts()[i]);
+            }
+            self.screen.print(&shown)?;
+            said.push_str(&shown);
+            if stop.is_some() || self.stop_tokens.contains(&token) {
+                break;
+            }
             if self.generator.continue_with(token, n_left)? == Read::Full {
                 let n_ctx = self.generator.session.n_ctx();
                 self.log.warn(format_args!("the context of {n_ctx} tokens is full, so the answer ends here"));
@@ -272,10 +348,12 @@ impl Chat {
             }
         }
         drop(writing);
-        let rest = decoder.finish();
-        self.screen.print(&rest)?;
-        self.screen.print("\n")?;
-        said.push_str(&rest);
+        shown.clear();
+        self.stops.finish(&mut shown);
+        shown += &decoder.finish();
+        said.push_str(&shown);
+        shown.push('\n');
+        self.screen.print(&shown)?;
         self.messages.push(Message::new("assistant", said));
         Ok(end)
     }
@@ -297,6 +375,14 @@ impl Chat {
             // The last token is always read, for the logits after it.
             let keep = common.min(tokens.len() - 1);
             session.rewind(keep)?;
+            if self.args.prompt.context_shift && self.args.prompt.n_predict != -2 {
+                // A context that fills up while the answer is written.
+                let n_keep = match usize::try_from(self.args.prompt.keep) {
+                    Ok(n) => n + usize::from(self.generator.engine.tokenizer().adds_bos()),
+                    Err(_) => *self.n_first.get_or_insert(tokens.len()),
+                };
+                self.generator.when_full = WhenFull::Shift { n_keep: n_keep.min(tokens.len()) };
+            }
             if self.args.prompt.verbose_prompt {
                 self.log
                     .note(format_args!("number of tokens in prompt = {} ({keep} read before)", tokens.len()));

@@ -3,14 +3,15 @@
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
+use bise::generation::StopTexts;
 use bise::tokenizer::{EncodeOptions, StreamDecoder};
 
 use super::chat;
 use crate::cli::args::GenerateArgs;
-use crate::cli::args::prompt::PromptArgs;
+use crate::cli::args::prompt::ConversationArgs;
 use crate::cli::generator::{Generator, Read, WhenFull};
 use crate::cli::term::console::{Colour, Log, Screen};
-use crate::cli::term::lines::{Line, Lines};
+use crate::cli::term::lines::{Joining, Line, Lines};
 use crate::cli::term::signals;
 use crate::cli::{load, text};
 
@@ -19,7 +20,9 @@ use crate::cli::{load, text};
 /// # Errors
 /// Whatever is wrong with the model, the flags or the prompt.
 pub fn run(args: GenerateArgs) -> Result<ExitCode> {
-    if wants_conversation(&args) {
+    let asked = wants_conversation(&args);
+    let framed = frames_lines(&args);
+    if asked && !framed {
         return chat::run(args.chat);
     }
     let log = Log { quiet: args.chat.output.log_disable };
@@ -29,9 +32,19 @@ pub fn run(args: GenerateArgs) -> Result<ExitCode> {
     // A model without a template cannot hold a conversation by itself, so it goes on from what is typed.
     let interactive = args.generation.interactive || args.generation.interactive_first;
     let has_template = chat::has_template(&loaded.engine);
-    if given == Given::Nothing && !interactive && has_template && !args.generation.no_conversation {
+    let by_default =
+        given == Given::Nothing && !interactive && has_template && !args.generation.no_conversation;
+    if by_default && !framed {
         return chat::run_with(args.chat, loaded, log);
     }
+    // As in llama.cpp, texts around the user's lines take the place of the template.
+    let conversation = asked || by_default;
+    if conversation {
+        warn_of_template_flags(&args.chat.conversation, log);
+    } else if framed && !interactive {
+        log.warn("--in-prefix, --in-prefix-bos and --in-suffix have no effect: nobody is asked for a line (--interactive)");
+    }
+    let interactive = interactive || conversation;
     let options = args.chat.context.session_options();
     let n_ctx = if options.n_ctx == 0 { loaded.engine.config().n_ctx_train } else { options.n_ctx };
     let params = args.chat.sampling.params(n_ctx, args.chat.prompt.escapes)?;
@@ -40,7 +53,12 @@ pub fn run(args: GenerateArgs) -> Result<ExitCode> {
     if !interactive {
         generator.check_prompt(&tokens)?;
     }
-    let mut writer = Writer::new(generator, args, &tokens, log)?;
+    let turns = Turns {
+        asks: interactive && !(args.chat.conversation.single_turn && given != Given::Nothing),
+        asks_first: args.generation.interactive_first || (conversation && given == Given::Nothing),
+        conversation,
+    };
+    let mut writer = Writer::new(generator, args, turns, &tokens, log)?;
     let interrupted = writer.write(tokens)?;
     writer.finish();
     Ok(if interrupted { ExitCode::from(signals::EXIT_INTERRUPTED) } else { ExitCode::SUCCESS })
@@ -56,6 +74,25 @@ fn wants_conversation(args: &GenerateArgs) -> bool {
         || conversation.chat_template.is_some()
         || conversation.chat_template_file.is_some();
     asked && !args.generation.no_conversation && !args.generation.infill
+}
+
+/// Whether texts stand around each line of the user.
+fn frames_lines(args: &GenerateArgs) -> bool {
+    let generation = &args.generation;
+    let framed = generation.in_prefix.is_some() || generation.in_suffix.is_some() || generation.in_prefix_bos;
+    framed && !generation.infill
+}
+
+/// Names what a conversation without a template leaves out.
+fn warn_of_template_flags(args: &ConversationArgs, log: Log) {
+    log.note("--in-prefix, --in-prefix-bos and --in-suffix take the place of the chat template");
+    let given = [
+        ("--system-prompt", args.system_prompt.is_some() || args.system_prompt_file.is_some()),
+        ("--chat-template", args.chat_template.is_some() || args.chat_template_file.is_some()),
+    ];
+    for (flag, _) in given.into_iter().filter(|(_, given)| *given) {
+        log.warn(format_args!("{flag} has no effect beside --in-prefix, --in-prefix-bos and --in-suffix"));
+    }
 }
 
 /// What there is to go on from.
@@ -83,26 +120,7 @@ fn given_prompt(args: &GenerateArgs) -> Result<Given> {
         }
         return Ok(Given::Gap { prefix, suffix });
     }
-    Ok(prompt_text(prompt)?.map_or(Given::Nothing, Given::Text))
-}
-
-/// The prompt of `--prompt`, `--file` or `--binary-file`, with its escapes processed.
-///
-/// # Errors
-/// A file that cannot be read, or text that is not UTF-8.
-pub fn prompt_text(args: &PromptArgs) -> Result<Option<String>> {
-    if let Some(path) = &args.binary_file {
-        return text::from_file(path).map(Some);
-    }
-    if let Some(path) = &args.file {
-        let mut text = text::from_file(path)?;
-        if text.ends_with('\n') {
-            text.pop();
-        }
-        return args.escapes.meant("--file", text).map(Some);
-    }
-    let Some(prompt) = &args.prompt else { return Ok(None) };
-    args.escapes.meant("--prompt", text::from_argument("--prompt", prompt)?).map(Some)
+    Ok(prompt.text()?.map_or(Given::Nothing, Given::Text))
 }
 
 fn prompt_tokens(given: &Given, engine: &bise::Engine, interactive: bool) -> Result<Vec<u32>> {
@@ -140,20 +158,41 @@ enum Pause {
     Interrupted,
 }
 
+/// Whether and how the user is asked in between.
+#[derive(Clone, Copy, Debug)]
+struct Turns {
+    /// The user is asked where the text pauses.
+    asks: bool,
+    /// Also before it begins.
+    asks_first: bool,
+    /// It looks like a conversation: with a prompt, and without the texts around each line.
+    conversation: bool,
+}
+
 /// Raw generation, and the user's lines in between.
 struct Writer {
     generator: Generator,
     args: GenerateArgs,
+    turns: Turns,
     screen: Screen,
     decoder: StreamDecoder,
-    reverse_prompts: Vec<String>,
-    /// Tokens of the budget that are left; `None` is no end.
+    /// The texts of `--reverse-prompt`.
+    stops: StopTexts,
+    /// Those that are spelt like a control token, which is no text.
+    stop_tokens: Vec<u32>,
+    /// What remains of the tokens asked for; `None` is no limit.
     n_left: Option<usize>,
     log: Log,
 }
 
 impl Writer {
-    fn new(mut generator: Generator, args: GenerateArgs, tokens: &[u32], log: Log) -> Result<Self> {
+    fn new(
+        mut generator: Generator,
+        args: GenerateArgs,
+        turns: Turns,
+        tokens: &[u32],
+        log: Log,
+    ) -> Result<Self> {
         let prompt = &args.chat.prompt;
         let n_keep = match usize::try_from(prompt.keep) {
             // BOS is always kept.
@@ -165,9 +204,6 @@ impl Writer {
         if prompt.context_shift && prompt.n_predict != -2 {
             generator.when_full = WhenFull::Shift { n_keep };
         }
-        let unescape = |text: &String| prompt.escapes.meant("--reverse-prompt", text.clone());
-        let reverse_prompts =
-            args.generation.reverse_prompt.iter().map(unescape).collect::<Result<Vec<_>>>()?;
         if prompt.verbose_prompt {
             log.note(format_args!("number of tokens in prompt = {}", tokens.len()));
             for &token in tokens {
@@ -175,21 +211,21 @@ impl Writer {
                 log.note(format_args!("{token:>6} -> '{piece}'"));
             }
         }
+        let stops = StopTexts::new(prompt.reverse_prompts()?);
+        let stop_tokens = stops.control_tokens(generator.engine.tokenizer());
         let decoder = generator.engine.tokenizer().stream_from_start(!args.chat.output.special);
         let screen = Screen::new(args.chat.output.color);
         let n_left = usize::try_from(prompt.n_predict).ok();
-        let reverse_prompts = reverse_prompts.into_iter().filter(|text| !text.is_empty()).collect();
-        Ok(Self { screen, decoder, reverse_prompts, n_left, generator, args, log })
+        Ok(Self { generator, args, turns, screen, decoder, stops, stop_tokens, n_left, log })
     }
 
     /// Writes until everything is said; returns whether Ctrl-C ended it.
     fn write(&mut self, tokens: Vec<u32>) -> Result<bool> {
-        let interactive = self.args.generation.interactive || self.args.generation.interactive_first;
         self.echo(&tokens)?;
         // An editor would draw over the text that a line goes on from.
-        let mut lines = interactive.then(|| Lines::new(true)).transpose()?;
+        let mut lines = self.turns.asks.then(Lines::plain);
         let mut unread = tokens;
-        if let Some(lines) = lines.as_mut().filter(|_| self.args.generation.interactive_first) {
+        if let Some(lines) = lines.as_mut().filter(|_| self.turns.asks_first) {
             match self.user_line(lines)? {
                 Some(line) => unread.extend(line),
                 None => return Ok(false),
@@ -197,6 +233,9 @@ impl Writer {
         }
         if self.generator.session.position() == 0 && unread.is_empty() {
             bail!("there is nothing to go on from: the vocabulary has no token that begins a text");
+        }
+        if self.args.chat.conversation.single_turn {
+            lines = None;
         }
         loop {
             let pause = self.write_until_pause(&mut unread)?;
@@ -210,7 +249,7 @@ impl Writer {
                 Pause::Full => return Ok(false),
                 Pause::End => {
                     self.screen.print("\n")?;
-                    if let Some(first) = self.reverse_prompts.first() {
+                    if let Some(first) = self.stops.texts().first() {
                         let options = EncodeOptions { add_special: false, parse_special: true };
                         let tokens = self.generator.engine.tokenizer().encode(first, options);
                         self.echo(&tokens)?;
@@ -232,7 +271,7 @@ impl Writer {
         let writing = signals::writing();
         let mut read = self.generator.read(unread)?;
         unread.clear();
-        let mut tail = String::new();
+        let mut shown = String::new();
         let pause = loop {
             match read {
                 Read::Done => {}
@@ -252,13 +291,18 @@ impl Writer {
             }
             let token = self.generator.choose()?;
             self.n_left = self.n_left.map(|n| n - 1);
-            let piece = self.decoder.push(token);
-            self.screen.print(&piece)?;
+            shown.clear();
+            let stop = self.stops.push(&self.decoder.push(token), &mut shown);
+            if let Some(i) = stop {
+                // As in llama.cpp: what follows is the user's answer to it.
+                shown.push_str(&self.stops.texts()[i]);
+            }
+            self.screen.print(&shown)?;
             *unread = vec![token];
             if self.generator.engine.tokenizer().is_end_of_generation(token) {
                 break Pause::End;
             }
-            if self.reached_reverse_prompt(&mut tail, &piece) {
+            if stop.is_some() || self.stop_tokens.contains(&token) {
                 break Pause::ReversePrompt;
             }
             if self.n_left == Some(0) {
@@ -268,28 +312,15 @@ impl Writer {
             read = self.generator.continue_with(token, self.n_left)?;
         };
         drop(writing);
+        shown.clear();
+        self.stops.finish(&mut shown);
+        self.screen.print(&shown)?;
         if pause == Pause::Full {
             let n_ctx = self.generator.session.n_ctx();
             self.log
                 .warn(format_args!("the context of {n_ctx} tokens is full (--ctx-size, --context-shift)"));
         }
         Ok(pause)
-    }
-
-    /// Whether the newest piece completed a reverse prompt. `tail` is the end of what was written.
-    fn reached_reverse_prompt(&self, tail: &mut String, piece: &str) -> bool {
-        let Some(longest) = self.reverse_prompts.iter().map(String::len).max() else { return false };
-        let old = tail.len();
-        tail.push_str(piece);
-        let ends_in_piece =
-            |text: &String| tail.match_indices(text.as_str()).any(|(at, _)| at + text.len() > old);
-        let reached = self.reverse_prompts.iter().any(ends_in_piece);
-        let mut cut = tail.len().saturating_sub(longest);
-        while !tail.is_char_boundary(cut) {
-            cut -= 1;
-        }
-        tail.drain(..cut);
-        reached
     }
 
     /// Shows tokens that somebody gave, unless that is not wanted.
@@ -312,9 +343,13 @@ impl Writer {
         };
         let prefix = around("--in-prefix", &self.args.generation.in_prefix)?;
         let suffix = around("--in-suffix", &self.args.generation.in_suffix)?;
-        self.screen.print(&prefix)?;
+        let conversation = self.turns.conversation;
+        if !conversation {
+            self.screen.print(&prefix)?;
+        }
         self.screen.set_colour(Colour::Input)?;
-        let line = lines.read("", self.args.chat.conversation.multiline_input);
+        let joining = Joining::without_commands(self.args.chat.conversation.multiline_input);
+        let line = lines.read(if conversation { "\n> " } else { "" }, joining);
         self.screen.set_colour(Colour::Plain)?;
         let line = match line? {
             Line::Text(line) => line,
@@ -323,7 +358,9 @@ impl Writer {
         if line.is_empty() {
             return Ok(Some(Vec::new()));
         }
-        self.screen.print(&suffix)?;
+        if !conversation {
+            self.screen.print(&suffix)?;
+        }
         let line = escapes.meant("standard input", line)?;
         let tokenizer = self.generator.engine.tokenizer();
         let encode = |text: &str, parse_special| {
@@ -338,6 +375,13 @@ impl Writer {
         self.n_left = self.n_left.map(|n| n.saturating_sub(line.len()).max(1));
         tokens.extend(line);
         tokens.extend(encode(&suffix, true));
+        if self.args.chat.prompt.verbose_prompt {
+            self.log.note(format_args!("number of tokens in prompt = {}", tokens.len()));
+            for &token in &tokens {
+                let piece = String::from_utf8_lossy(tokenizer.piece(token)).into_owned();
+                self.log.note(format_args!("{token:>6} -> '{piece}'"));
+            }
+        }
         Ok(Some(tokens))
     }
 

@@ -9,3 +9,4 @@ pub mod inspect;
 pub mod logits;
 pub mod perplexity;
 pub mod tokenize;
+mod transcript;

@@ -2,22 +2,29 @@
 
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result};
-use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
+use rustyline::{
+    Cmd, ConditionalEventHandler, DefaultEditor, Event, EventContext, EventHandler, KeyEvent, Movement,
+    RepeatCount,
+};
 
 use crate::cli::text;
 
 /// Where lines come from.
 pub struct Lines {
     editor: Option<Box<Edited>>,
-    /// Plain, but somebody is typing.
+    /// Plain lines, typed on a terminal.
     typed: bool,
 }
 
 struct Edited {
     editor: DefaultEditor,
+    /// Whether Ctrl-C ended the line.
+    interrupted: Arc<AtomicBool>,
     history: Option<PathBuf>,
 }
 
@@ -26,30 +33,54 @@ struct Edited {
 pub enum Line {
     /// A line, or several joined by newlines.
     Text(String),
-    /// Ctrl-C while typing.
+    /// Ctrl-C on an empty line.
     Interrupted,
     /// Ctrl-D, or the end of the pipe.
     End,
 }
 
+/// How lines become one text.
+#[derive(Clone, Copy, Debug)]
+pub struct Joining {
+    /// Every line continues, until one that ends in `\` or `/`. Otherwise only a line that ends in `\` continues.
+    pub multiline: bool,
+    /// Whether a first line is complete as it stands: a command, which `multiline` must not wait for the rest of.
+    pub is_command: fn(&str) -> bool,
+}
+
+impl Joining {
+    /// Lines among which there are no commands.
+    pub fn without_commands(multiline: bool) -> Self {
+        Self { multiline, is_command: |_| false }
+    }
+}
+
 impl Lines {
-    /// Lines of standard input: with editing and a history where it and the output are a terminal, unless `simple`.
+    /// Lines from standard input, with an editor where both it and standard output are terminals.
     ///
     /// # Errors
     /// If the terminal cannot be used.
-    pub fn new(simple: bool) -> Result<Self> {
+    pub fn edited(keep_history: bool) -> Result<Self> {
         let typed = io::stdin().is_terminal();
-        if simple || !typed || !io::stdout().is_terminal() {
-            return Ok(Self { editor: None, typed });
+        if !typed || !io::stdout().is_terminal() {
+            return Ok(Self::plain());
         }
         let config = rustyline::Config::builder().auto_add_history(true).build();
         let mut editor = DefaultEditor::with_config(config).context("the terminal")?;
-        let history = history_file();
+        let interrupted = Arc::new(AtomicBool::new(false));
+        let handler = Box::new(CtrlC { interrupted: interrupted.clone() });
+        editor.bind_sequence(KeyEvent::ctrl('c'), EventHandler::Conditional(handler));
+        let history = if keep_history { history_file() } else { None };
         if let Some(path) = &history {
-            // The first time there is none.
+            // There is none the first time.
             let _ = editor.load_history(path);
         }
-        Ok(Self { editor: Some(Box::new(Edited { editor, history })), typed })
+        Ok(Self { editor: Some(Box::new(Edited { editor, interrupted, history })), typed })
+    }
+
+    /// Lines from standard input as the terminal or the pipe delivers them.
+    pub fn plain() -> Self {
+        Self { editor: None, typed: io::stdin().is_terminal() }
     }
 
     /// Whether somebody is typing.
@@ -57,33 +88,40 @@ impl Lines {
         self.typed
     }
 
-    /// Reads a line; one that ends in `\` goes on in the next. With `multiline` every line does, until one that ends in `\`
-    /// or `/`. The prompt is only shown to who types.
+    /// Reads one text of one or more lines. The prompt is shown only to somebody who types.
     ///
     /// # Errors
     /// Input that cannot be read or is not UTF-8.
-    pub fn read(&mut self, prompt: &str, multiline: bool) -> Result<Line> {
+    pub fn read(&mut self, prompt: &str, joining: Joining) -> Result<Line> {
         let mut text = String::new();
-        let mut prompt = prompt;
+        // Not whether `text` is empty: its first lines may be.
+        let mut continues = false;
         loop {
-            match self.read_one(prompt)? {
-                Line::Text(line) => {
-                    let (line, more) = match (line.strip_suffix('\\'), line.strip_suffix('/')) {
-                        (Some(line), _) => (line, !multiline),
-                        (None, Some(line)) if multiline => (line, false),
-                        _ => (line.as_str(), multiline),
-                    };
-                    text.push_str(line);
-                    if !more {
-                        return Ok(Line::Text(text));
-                    }
-                    text.push('\n');
+            let line = match self.read_one(if continues && !prompt.is_empty() { ". " } else { prompt })? {
+                Line::Text(line) => line,
+                // What was typed before the end counts; Ctrl-C discards it.
+                Line::End if continues => return Ok(Line::Text(text)),
+                Line::Interrupted if continues => {
+                    text.clear();
+                    continues = false;
+                    continue;
                 }
-                // What was typed before the end counts.
-                Line::End if !text.is_empty() => return Ok(Line::Text(text)),
                 other => return Ok(other),
+            };
+            if !continues && (joining.is_command)(&line) {
+                return Ok(Line::Text(line));
             }
-            prompt = if prompt.is_empty() { "" } else { ". " };
+            let (line, more) = match (line.strip_suffix('\\'), line.strip_suffix('/')) {
+                (Some(line), _) => (line, !joining.multiline),
+                (None, Some(line)) if joining.multiline => (line, false),
+                _ => (line.as_str(), joining.multiline),
+            };
+            text.push_str(line);
+            if !more {
+                return Ok(Line::Text(text));
+            }
+            text.push('\n');
+            continues = true;
         }
     }
 
@@ -96,6 +134,7 @@ impl Lines {
             return read_plain(&mut io::stdin().lock());
         };
         match edited.editor.readline(prompt) {
+            Ok(_) if edited.interrupted.swap(false, Ordering::Relaxed) => Ok(Line::Interrupted),
             Ok(line) => {
                 edited.save();
                 Ok(Line::Text(line))
@@ -108,11 +147,27 @@ impl Lines {
 }
 
 impl Edited {
-    /// Keeps the history; losing it is no reason to stop a conversation.
+    /// Keeps the history. A conversation does not stop for want of it.
     fn save(&mut self) {
         if let Some(path) = &self.history {
             let _ = self.editor.append_history(path);
         }
+    }
+}
+
+/// Ctrl-C clears the line where something is typed, as in a shell, and otherwise ends it.
+struct CtrlC {
+    interrupted: Arc<AtomicBool>,
+}
+
+impl ConditionalEventHandler for CtrlC {
+    fn handle(&self, _: &Event, _: RepeatCount, _: bool, context: &EventContext) -> Option<Cmd> {
+        if !context.line().is_empty() {
+            return Some(Cmd::Kill(Movement::WholeBuffer));
+        }
+        // Not `Cmd::Interrupt`, with which the editor would drop what was typed after Ctrl-C.
+        self.interrupted.store(true, Ordering::Relaxed);
+        Some(Cmd::AcceptLine)
     }
 }
 
@@ -130,7 +185,7 @@ fn read_plain(input: &mut impl BufRead) -> Result<Line> {
     text::from_bytes("standard input", bytes).map(Line::Text)
 }
 
-/// `$XDG_STATE_HOME/bise/history`, in `~/.local/state` by default, its folder made.
+/// `$XDG_STATE_HOME/bise/history`, by default in `~/.local/state`; creates its folder.
 fn history_file() -> Option<PathBuf> {
     let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let state = absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")))?;

@@ -1,0 +1,5 @@
+//! From logits to a text.
+
+mod stop;
+
+pub use stop::StopTexts;
