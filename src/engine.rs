@@ -63,7 +63,7 @@ impl Default for SessionOptions {
 /// What a model and one sequence will take of memory, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryPlan {
-    /// The file's tensors, resident once read; mapped, not copied.
+    /// The tensors that the model uses, resident once read; mapped, not copied.
     pub weights_bytes: usize,
     /// Keys and values when the context, or the window, is full.
     pub cache_bytes: usize,
@@ -151,6 +151,7 @@ impl Engine {
         };
         let tokenizer = Tokenizer::from_metadata(file.metadata())?;
         let model = Mistral::load(&file, config, kernels)?;
+        warnings.extend(model.weights().left_out());
         let slow = model.weights().matrices().map(|m| m.format()).find(|f| !kernels.is_tuned(*f));
         if let Some(format) = slow {
             warnings.push(format!(
@@ -215,7 +216,7 @@ impl Engine {
         let config = self.config();
         let layout = page_layout(config, options);
         MemoryPlan {
-            weights_bytes: self.file().tensors().map(|t| t.n_bytes).sum(),
+            weights_bytes: self.0.model.weights().n_bytes(),
             cache_bytes: KvCache::bytes(&layout, config.n_layers, self.n_ctx(options), config.sliding_window),
             scratch_bytes: Scratch::bytes(config, self.n_threads(), options.n_ubatch),
         }

@@ -126,7 +126,7 @@ fn the_model_that_the_tests_spoil_runs_when_it_is_written_again() {
 fn what_is_no_gguf_is_refused_by_every_command_that_opens_one() {
     let folder = Folder::new();
     let other = folder.write("other.gguf", b"PK\x03\x04 and so on, and so on, and so on");
-    assert_refused(&run(&folder, &other), &["other.gguf", "GGUF", "PK"]);
+    assert_refused(&run(&folder, &other), &["other.gguf", "GGUF", "zip archive", "unpack"]);
     for command in ["inspect", "chat", "bench", "perplexity", "tokenize", "logits"] {
         let file = other.as_os_str();
         let ran = match command {
@@ -255,4 +255,165 @@ fn a_vocabulary_that_does_not_match_is_refused() {
     refused(|model| model.set("tokenizer.ggml.scores", scores), &["'tokenizer.ggml.scores'", "4095", "4096"]);
     refused(|model| model.set("tokenizer.ggml.bos_token_id", 4096_u32), &["bos_token_id", "4096"]);
     refused(|model| model.set("tokenizer.ggml.model", "wordpiece"), &["'tokenizer.ggml.model'", "wordpiece"]);
+}
+
+/// The built-in model with a `change` writes what it wrote without, and says `words` in one warning.
+#[track_caller]
+fn runs_with_a_warning(change: impl FnOnce(&mut Model), words: &[&str]) {
+    let folder = Folder::new();
+    let whole = folder.bise(["-p", "Once", "-n", "4", "--temp", "0"]).ok();
+    let path = spoiled(&folder, change);
+    let ran = run(&folder, &path).ok();
+    assert_eq!(ran.text(), whole.text());
+    let warnings: Vec<&str> = ran.stderr.lines().filter(|line| line.starts_with("bise: warning: ")).collect();
+    match words {
+        [] => assert_eq!(warnings, [""; 0]),
+        _ => {
+            assert_eq!(warnings.len(), 1, "{}", ran.stderr);
+            assert!(words.iter().all(|word| warnings[0].contains(word)), "{}", warnings[0]);
+        }
+    }
+}
+
+/// The same model under the other name of the architecture.
+fn as_mistral3(model: &mut Model) {
+    for (key, _) in &mut model.keys {
+        if let Some(rest) = key.strip_prefix("llama.") {
+            *key = format!("mistral3.{rest}");
+        }
+    }
+    model.set("general.architecture", "mistral3");
+}
+
+#[test]
+fn a_vision_encoder_in_the_file_is_left_out_with_a_line() {
+    let with_vision = |model: &mut Model| {
+        as_mistral3(model);
+        for (key, value) in [
+            ("vision.block_count", Value::U32(1)),
+            ("vision.rope.freq_base", Value::F32(1e4)),
+            ("image_token_index", Value::U32(10)),
+            ("spatial_merge_size", Value::U32(2)),
+            ("mm.projector_bias", Value::Bool(false)),
+            ("mm.projector_hidden_act", Value::from("gelu")),
+            // As Ollama writes a model without a rotary scaling.
+            ("rope.scaling.type", Value::from("")),
+            ("rope.scaling.factor", Value::F32(0.0)),
+            ("rope.scaling.beta_fast", Value::F32(0.0)),
+            ("rope.scaling.beta_slow", Value::F32(0.0)),
+        ] {
+            model.set(&format!("mistral3.{key}"), value);
+        }
+        model.add("v.blk.0.attn_q.weight", 64);
+        model.add("v.patch_conv.weight", 64);
+        model.add("mm.linear_1.weight", 64);
+    };
+    runs_with_a_warning(with_vision, &["a vision encoder (3 tensors, 0.8 kB)", "left out"]);
+}
+
+#[test]
+fn other_parts_beside_the_language_model_are_left_out_with_a_line() {
+    let with_audio = |model: &mut Model| {
+        model.set("llama.audio.block_count", 1_u32);
+        model.add("a.blk.0.attn_q.weight", 64);
+        model.add("mm.a.mlp.1.weight", 64);
+    };
+    runs_with_a_warning(with_audio, &["an audio encoder (2 tensors, 0.5 kB)", "left out"]);
+    let with_prediction = |model: &mut Model| {
+        model.set("llama.block_count", 9_u32);
+        model.set("llama.nextn_predict_layers", 1_u32);
+        model.add("blk.8.attn_norm.weight", 256);
+        model.add("blk.8.nextn.eh_proj.weight", 256);
+    };
+    runs_with_a_warning(with_prediction, &["layers for multi-token prediction (2 tensors", "left out"]);
+    let with_head = |model: &mut Model| model.add("cls.output.weight", 64);
+    runs_with_a_warning(with_head, &["a classification head (1 tensor,", "left out"]);
+}
+
+#[test]
+fn a_layer_of_the_model_is_never_left_out() {
+    // All eight layers are the model's own, whatever the key says.
+    refused(|model| model.set("llama.nextn_predict_layers", 1_u32), &["blk.7.nextn", "nextn_predict_layers"]);
+    refused(
+        |model| model.set("llama.nextn_predict_layers", 8_u32),
+        &["llama.nextn_predict_layers", "block_count"],
+    );
+    refused(|model| model.add("blk.8.attn_q.weight", 64), &["'blk.8.attn_q.weight'", "not supported"]);
+    refused(|model| model.add("vocoder.weight", 64), &["'vocoder.weight'", "not supported"]);
+}
+
+#[test]
+fn keys_that_cannot_touch_the_logits_are_no_reason_to_refuse() {
+    let with_keys = |model: &mut Model| {
+        model.set("general.type", "model");
+        model.set("general.quantized_by", "Unsloth");
+        model.set("general.base_model.0.repo_url", "https://huggingface.co/x/y");
+        model.set("quantize.imatrix.file", "imatrix_unsloth.dat");
+        model.set("quantize.imatrix.entries_count", 224_u32);
+        model.set("tokenizer.ggml.padding_token_id", 0_u32);
+        model.set("tokenizer.ggml.some_new_key", true);
+        model.set("split.count", 0_u16);
+        model.set("llama.pooling_type", 3_u32);
+        model.set("llama.vocab_size", 4096_u32);
+        model.set("llama.attention.sliding_window_pattern", 1_u32);
+        model.set("llama.expert_feed_forward_length", 64_u32);
+        model.set("llama.rope.freq_base_swa", 10_000.0_f32);
+        model.set("general.newer.key", Value::Array(Array::Array(vec![Array::U8(vec![1])])));
+    };
+    // The base is in the file, so that the key that repeats it has something to repeat.
+    runs_with_a_warning(
+        |model| {
+            model.set("llama.rope.freq_base", 10_000.0_f32);
+            with_keys(model);
+        },
+        &[],
+    );
+    // The window is in all layers, or in none.
+    let key = "llama.attention.sliding_window_pattern";
+    refused(|model| model.set(key, 4_u32), &[key, "4", "some layers"]);
+    refused(|model| model.set("llama.some_new_key", 1_u32), &["'llama.some_new_key'", "arithmetic"]);
+    refused(
+        |model| model.set("llama.rope.freq_base_swa", 5.0_f32),
+        &["'llama.rope.freq_base_swa'", "5", "llama.rope.freq_base"],
+    );
+}
+
+#[test]
+fn files_of_another_kind_are_named_with_the_way_out() {
+    let lora = |model: &mut Model| {
+        model.set("general.type", "adapter");
+        model.set("adapter.type", "lora");
+    };
+    refused(lora, &["a LoRA adapter", "base model"]);
+    refused(|model| model.set("general.type", "imatrix"), &["an importance matrix", "give the model"]);
+    refused(|model| model.set("general.architecture", "clip"), &["a vision encoder", "language model"]);
+    refused(|model| model.tensors.clear(), &["a vocabulary without weights", "whole model"]);
+    let folder = Folder::new();
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 4368439584\n";
+    for (content, words) in [
+        (pointer, ["a git-lfs pointer", "git lfs pull"]),
+        ("<!DOCTYPE html><html>", ["an HTML page", "/resolve/"]),
+        ("{\"error\": \"Invalid credentials\"}", ["Invalid credentials", "/resolve/"]),
+        ("Entry not found", ["\"Entry not found\"", "/resolve/"]),
+    ] {
+        let path = folder.write("model.gguf", content);
+        assert_refused(&run(&folder, &path), &["model.gguf", words[0], words[1]]);
+    }
+}
+
+#[test]
+fn text_of_a_file_cannot_drive_the_terminal() {
+    let folder = Folder::new();
+    for change in [
+        (|model: &mut Model| model.set("general.architecture", "\x1b]0;owned\x07mamba")) as fn(&mut Model),
+        |model| model.set("llama.rope.scaling.type", "\x1b[2Jlongrope"),
+        |model| model.set("llama.\x1b[2J", 1_u32),
+        |model| model.set("tokenizer.ggml.model", "\x1b[2J"),
+        |model| model.add("blk.0.\x1b[2J.weight", 4),
+    ] {
+        let path = spoiled(&folder, change);
+        let ran = run(&folder, &path);
+        assert!(ran.error().contains("\\u{1b}"), "{}", ran.stderr);
+        assert!(!ran.stderr.contains(|c: char| c.is_control() && c != '\n'), "{:?}", ran.stderr);
+    }
 }

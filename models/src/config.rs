@@ -1,10 +1,23 @@
 //! The hyper-parameters of a model, read from a GGUF's metadata and validated once.
 
-use crate::gguf::{GgufError, Metadata, Value};
+mod keys;
+
+use keys::Keys;
+
+use crate::gguf::{GgufError, Metadata};
 use crate::rope_scaling::{RopeConfig, RopeScaling};
 
 /// The architectures this crate runs.
 pub const ARCHITECTURES: [&str; 2] = ["llama", "mistral3"];
+
+/// Positions are squeezed, by factors above 1; by one below, rotations get faster, and soon meaningless.
+const MIN_FACTOR: f32 = 1e-6;
+/// Cosines and sines are scaled by no less than this, and by no more than its inverse.
+const MIN_MSCALE: f32 = 1e-3;
+/// The largest growth of an attention temperature; Ministral 3 has 0.1.
+const MAX_TEMPERATURE: f32 = 1e3;
+/// The most experts a layer may have. The largest public models have some hundreds.
+const MAX_EXPERTS: usize = 1 << 12;
 
 /// Mixtral's feed-forward: a router picks a few of many experts for each token (<https://arxiv.org/abs/2401.04088>).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,12 +28,12 @@ pub struct ExpertsConfig {
     pub n_used: usize,
 }
 
-/// Ministral's attention temperature: queries grow by `1 + beta·ln(1 + ⌊pos / original_ctx⌋)`.
+/// Ministral's attention temperature: queries are multiplied by `1 + beta·ln(1 + ⌊pos / original_ctx⌋)`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AttentionTemperature {
-    /// The growth.
+    /// How fast the factor grows, 0 to 1000.
     pub beta: f32,
-    /// The context after which it begins.
+    /// The position at which it begins to grow.
     pub original_ctx: usize,
 }
 
@@ -31,13 +44,15 @@ impl AttentionTemperature {
     }
 }
 
-/// What a file says about the shape of its model.
+/// The hyper-parameters of a model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MistralConfig {
     /// `llama` or `mistral3`.
     pub arch: String,
-    /// Layers.
+    /// Transformer layers.
     pub n_layers: usize,
+    /// Layers behind them for multi-token prediction, which are not run.
+    pub n_predict_layers: usize,
     /// The context the model was trained for, in tokens.
     pub n_ctx_train: usize,
     /// Width of the residual stream.
@@ -52,89 +67,29 @@ pub struct MistralConfig {
     pub head_dim: usize,
     /// Tokens of the vocabulary.
     pub n_vocab: usize,
-    /// Added to the mean square before its root.
+    /// The epsilon of RMSNorm, added to the mean square before the root is taken.
     pub rms_eps: f32,
     /// Rotary embedding.
     pub rope: RopeConfig,
-    /// A query at `i` sees keys `j` with `i − window < j ≤ i`.
+    /// The sliding window: a query at `i` attends to keys `j` with `i − window < j ≤ i`.
     pub sliding_window: Option<usize>,
-    /// Whether the window was not in the file, but known to belong to it (Mistral 7B v0.1).
+    /// Whether the file lacks the window and is known to need it (Mistral 7B v0.1).
     pub window_assumed: bool,
-    /// Attention temperature.
+    /// Attention temperature, where the model has one.
     pub temperature: Option<AttentionTemperature>,
     /// Experts, where the feed-forward is sparse.
     pub experts: Option<ExpertsConfig>,
 }
 
-/// Keys of an architecture that are read below.
-const READ: [&str; 26] = [
-    "block_count",
-    "context_length",
-    "embedding_length",
-    "feed_forward_length",
-    "vocab_size",
-    "expert_count",
-    "expert_used_count",
-    "attention.head_count",
-    "attention.head_count_kv",
-    "attention.key_length",
-    "attention.value_length",
-    "attention.layer_norm_rms_epsilon",
-    "attention.sliding_window",
-    "attention.temperature_scale",
-    "rope.dimension_count",
-    "rope.freq_base",
-    "rope.scale_linear",
-    "rope.scaling.type",
-    "rope.scaling.factor",
-    "rope.scaling.attn_factor",
-    "rope.scaling.original_context_length",
-    "rope.scaling.yarn_beta_fast",
-    "rope.scaling.yarn_beta_slow",
-    "rope.scaling.yarn_log_multiplier",
-    "attention.scale",
-    "attention.causal",
-];
-
-/// Keys that say something about the file, not about its arithmetic.
-const HARMLESS: [&str; 4] = [
-    "tensor_data_layout",
-    "rope.scaling.finetuned",
-    // The epsilon of a LayerNorm, which no Mistral has; some converters write it beside the one of the RMSNorm.
-    "attention.layer_norm_epsilon",
-    "decoder_start_token_id",
-];
-
-/// Keys that change nothing at the value given.
-const NEUTRAL: [(&str, f64); 19] = [
-    ("attention.clamp_kqv", 0.0),
-    ("attention.max_alibi_bias", 0.0),
-    ("attn_logit_softcapping", 0.0),
-    ("final_logit_softcapping", 0.0),
-    ("router_logit_softcapping", 0.0),
-    ("expert_shared_count", 0.0),
-    ("expert_group_count", 0.0),
-    ("expert_group_used_count", 0.0),
-    ("expert_shared_feed_forward_length", 0.0),
-    ("leading_dense_block_count", 0.0),
-    ("nextn_predict_layers", 0.0),
-    ("use_parallel_residual", 0.0),
-    ("logit_scale", 1.0),
-    ("residual_scale", 1.0),
-    ("embedding_scale", 1.0),
-    ("expert_weights_scale", 1.0),
-    ("expert_weights_norm", 1.0),
-    ("rope.scaling.yarn_attn_factor", 1.0),
-    ("rope.scaling.yarn_ext_factor", 1.0),
-];
-
 impl MistralConfig {
     /// Reads and checks the hyper-parameters.
     ///
     /// # Errors
-    /// For an architecture that is not in [`ARCHITECTURES`], a key that is missing, of the wrong type or out of range, and for every key
-    /// of the architecture that would change the arithmetic and is not supported.
+    /// For a file that is no language model (an adapter, an importance matrix, a vision encoder), an architecture that is not in
+    /// [`ARCHITECTURES`], a key that is missing, of the wrong type or out of range, and a key of the architecture that would change the
+    /// arithmetic and is not supported.
     pub fn from_metadata(meta: &Metadata) -> Result<MistralConfig, GgufError> {
+        meta.require_model()?;
         let arch: String = meta.require::<&str>("general.architecture")?.to_owned();
         if !ARCHITECTURES.contains(&arch.as_str()) {
             let expected = format!("one of {}", ARCHITECTURES.join(", "));
@@ -143,7 +98,13 @@ impl MistralConfig {
         let keys = Keys { meta, arch: &arch };
         keys.refuse_unknown()?;
 
-        let n_layers = keys.count("block_count")?;
+        let n_blocks = keys.count("block_count")?;
+        let n_predict_layers = keys.optional_zero("nextn_predict_layers")?;
+        let Some(n_layers) = n_blocks.checked_sub(n_predict_layers).filter(|n| *n > 0) else {
+            let expected =
+                format!("fewer than the {n_blocks} of '{}', which counts them", keys.name("block_count"));
+            return Err(keys.wrong("nextn_predict_layers", n_predict_layers, expected));
+        };
         let n_embd = keys.count("embedding_length")?;
         let n_heads = keys.count("attention.head_count")?;
         let n_kv_heads = keys.optional_count("attention.head_count_kv")?.unwrap_or(n_heads);
@@ -173,20 +134,36 @@ impl MistralConfig {
         }
         let n_ctx_train = keys.count("context_length")?;
         let rope = keys.rope(head_dim, n_ctx_train)?;
-        let temperature = match keys.float("attention.temperature_scale")?.filter(|beta| *beta != 0.0) {
+        let temperature_key = keys.present(["attention.temperature_scale", "rope.scaling_beta"]);
+        let temperature = match keys.float(temperature_key)?.filter(|beta| *beta != 0.0) {
             None => None,
+            Some(beta) if !(0.0..=MAX_TEMPERATURE).contains(&beta) => {
+                return Err(keys.wrong(
+                    temperature_key,
+                    beta,
+                    format!("a number from 0 to {MAX_TEMPERATURE}"),
+                ));
+            }
             Some(beta) => {
                 let original_ctx = keys.count("rope.scaling.original_context_length")?;
                 Some(AttentionTemperature { beta, original_ctx })
             }
         };
+        let n_ff = keys.count("feed_forward_length")?;
         let experts = match keys.optional_zero("expert_count")? {
             0 => None,
+            n if n > MAX_EXPERTS => {
+                return Err(keys.wrong("expert_count", n, format!("at most {MAX_EXPERTS} experts")));
+            }
             n_experts => {
                 let n_used = keys.count("expert_used_count")?;
                 if n_used > n_experts {
                     let expected = format!("at most {n_experts} experts");
                     return Err(keys.wrong("expert_used_count", n_used, expected));
+                }
+                if let Some(n) = keys.optional_count("expert_feed_forward_length")?.filter(|n| *n != n_ff) {
+                    let expected = format!("{n_ff}, as in '{}'", keys.name("feed_forward_length"));
+                    return Err(keys.wrong("expert_feed_forward_length", n, expected));
                 }
                 Some(ExpertsConfig { n_experts, n_used })
             }
@@ -214,9 +191,10 @@ impl MistralConfig {
         }
         let mut config = MistralConfig {
             n_layers,
+            n_predict_layers,
             n_ctx_train,
             n_embd,
-            n_ff: keys.count("feed_forward_length")?,
+            n_ff,
             n_heads,
             n_kv_heads,
             head_dim,
@@ -237,12 +215,12 @@ impl MistralConfig {
         Ok(config)
     }
 
-    /// Width of all query heads together.
+    /// Width of all query heads together: `n_heads · head_dim`.
     pub fn q_dim(&self) -> usize {
         self.n_heads * self.head_dim
     }
 
-    /// Width of all key heads together; that of the values too.
+    /// Width of all key heads together, and of all value heads: `n_kv_heads · head_dim`.
     pub fn kv_dim(&self) -> usize {
         self.n_kv_heads * self.head_dim
     }
@@ -259,101 +237,46 @@ impl MistralConfig {
     }
 }
 
-/// Typed access to the keys of one architecture.
-struct Keys<'a> {
-    meta: &'a Metadata,
-    arch: &'a str,
-}
-
 impl Keys<'_> {
-    fn name(&self, key: &str) -> String {
-        format!("{}.{key}", self.arch)
-    }
-
-    fn wrong(&self, key: &str, found: impl ToString, expected: impl Into<String>) -> GgufError {
-        self.meta.error(&self.name(key), found.to_string(), expected)
-    }
-
-    fn float(&self, key: &str) -> Result<Option<f32>, GgufError> {
-        match self.meta.f32(&self.name(key))? {
-            Some(v) if !v.is_finite() => Err(self.wrong(key, v, "a finite number")),
-            v => Ok(v),
-        }
-    }
-
-    fn positive(&self, key: &str) -> Result<Option<f32>, GgufError> {
-        match self.float(key)? {
-            Some(v) if v <= 0.0 => Err(self.wrong(key, v, "a positive number")),
-            v => Ok(v),
-        }
-    }
-
-    /// A count that may be given once, or once for each layer if all agree; at most 2³¹, so that products fit.
-    fn optional(&self, key: &str) -> Result<Option<usize>, GgufError> {
-        let name = self.name(key);
-        let count = match self.meta.get(&name) {
-            Some(Value::Array(_)) => {
-                let each = self.meta.i32_array(&name)?.unwrap_or_default();
-                let Some(first) = each.first().copied().filter(|first| each.iter().all(|n| n == first))
-                else {
-                    return Err(self.wrong(key, "values that differ by layer", "one value for all layers"));
-                };
-                u64::try_from(first).map_err(|_| self.wrong(key, first, "a count"))?
-            }
-            _ => match self.meta.u64(&name)? {
-                Some(count) => count,
-                None => return Ok(None),
-            },
-        };
-        match usize::try_from(count) {
-            Ok(n) if n <= 1 << 31 => Ok(Some(n)),
-            _ => Err(self.wrong(key, count, "a count below 2^31")),
-        }
-    }
-
-    fn optional_count(&self, key: &str) -> Result<Option<usize>, GgufError> {
-        match self.optional(key)? {
-            Some(0) => Err(self.wrong(key, 0, "a positive count")),
-            n => Ok(n),
-        }
-    }
-
-    fn optional_zero(&self, key: &str) -> Result<usize, GgufError> {
-        Ok(self.optional(key)?.unwrap_or(0))
-    }
-
-    fn count(&self, key: &str) -> Result<usize, GgufError> {
-        match self.optional_count(key)? {
-            Some(n) => Ok(n),
-            None => Err(self.wrong(key, "no such key", "a positive count")),
-        }
-    }
-
     fn rope(&self, head_dim: usize, n_ctx_train: usize) -> Result<RopeConfig, GgufError> {
         let n_dims = self.optional_count("rope.dimension_count")?.unwrap_or(head_dim);
         if n_dims > head_dim || !n_dims.is_multiple_of(2) {
             let expected = format!("an even number up to {head_dim}, the length of a head");
             return Err(self.wrong("rope.dimension_count", n_dims, expected));
         }
-        let factor = match self.positive("rope.scaling.factor")? {
-            Some(factor) => Some(factor),
-            None => self.positive("rope.scale_linear")?,
-        };
         let kind = self.meta.str(&self.name("rope.scaling.type"))?;
-        let scaling = match (kind, factor) {
-            (Some("none"), _) | (None, None) | (Some("linear"), None) => RopeScaling::None,
-            (Some("linear") | None, Some(1.0)) => RopeScaling::None,
-            (Some("linear") | None, Some(factor)) => RopeScaling::Linear { factor },
-            (Some("yarn"), factor) => RopeScaling::Yarn {
-                factor: factor.unwrap_or(1.0),
-                original_ctx: self
-                    .optional_count("rope.scaling.original_context_length")?
-                    .unwrap_or(n_ctx_train),
-                beta_fast: self.positive("rope.scaling.yarn_beta_fast")?.unwrap_or(32.0),
-                beta_slow: self.positive("rope.scaling.yarn_beta_slow")?.unwrap_or(1.0),
-                log_multiplier: self.float("rope.scaling.yarn_log_multiplier")?.unwrap_or(0.0),
+        // Ollama's converter writes an empty type, and zeros for all that belongs to it, where there is no scaling.
+        let factor = || {
+            let key = self.present(["rope.scaling.factor", "rope.scale_linear"]);
+            match self.positive(key)? {
+                Some(factor) if factor < MIN_FACTOR => {
+                    Err(self.wrong(key, factor, format!("a factor of {MIN_FACTOR} or more")))
+                }
+                factor => Ok(factor.unwrap_or(1.0)),
+            }
+        };
+        let scaling = match kind {
+            Some("none" | "default" | "") => RopeScaling::None,
+            Some("linear") | None => match factor()? {
+                1.0 => RopeScaling::None,
+                factor => RopeScaling::Linear { factor },
             },
-            (Some(other), _) => {
+            Some("yarn") => {
+                let beta = |keys, default: f32| {
+                    Ok::<_, GgufError>(self.positive(self.present(keys))?.unwrap_or(default))
+                };
+                let multiplier = ["rope.scaling.yarn_log_multiplier", "rope.scaling.mscale_all_dim"];
+                RopeScaling::Yarn {
+                    factor: factor()?,
+                    original_ctx: self
+                        .optional_count("rope.scaling.original_context_length")?
+                        .unwrap_or(n_ctx_train),
+                    beta_fast: beta(["rope.scaling.yarn_beta_fast", "rope.scaling.beta_fast"], 32.0)?,
+                    beta_slow: beta(["rope.scaling.yarn_beta_slow", "rope.scaling.beta_slow"], 1.0)?,
+                    log_multiplier: self.float(self.present(multiplier))?.unwrap_or(0.0),
+                }
+            }
+            Some(other) => {
                 return Err(self.wrong("rope.scaling.type", format!("'{other}'"), "none, linear or yarn"));
             }
         };
@@ -362,50 +285,16 @@ impl Keys<'_> {
             return Err(self.wrong("rope.freq_base", base, "a number above 1"));
         }
         let attn_factor = self.positive("rope.scaling.attn_factor")?.unwrap_or(1.0);
-        Ok(RopeConfig { n_dims, base, scaling, attn_factor })
-    }
-
-    fn refuse_unknown(&self) -> Result<(), GgufError> {
-        for (name, value) in self.meta.iter() {
-            let Some(key) = name.strip_prefix(self.arch).and_then(|rest| rest.strip_prefix('.')) else {
-                continue;
+        let rope = RopeConfig { n_dims, base, scaling, attn_factor };
+        let mscale = rope.mscale();
+        if !(MIN_MSCALE..=1.0 / MIN_MSCALE).contains(&mscale) {
+            let key = match attn_factor {
+                1.0 => self.present(["rope.scaling.yarn_log_multiplier", "rope.scaling.mscale_all_dim"]),
+                _ => "rope.scaling.attn_factor",
             };
-            if READ.contains(&key) || HARMLESS.contains(&key) {
-                continue;
-            }
-            match NEUTRAL.iter().find(|(neutral, _)| *neutral == key) {
-                Some((_, neutral)) if number(value) == Some(*neutral) => {}
-                Some((_, neutral)) => {
-                    return Err(self.wrong(
-                        key,
-                        value.describe(),
-                        format!("{neutral}: other values are not supported"),
-                    ));
-                }
-                None => {
-                    let expected =
-                        "a key this program knows: it may change the arithmetic, and is not supported";
-                    return Err(self.wrong(key, value.describe(), expected));
-                }
-            }
+            let expected = format!("a factor between {MIN_MSCALE} and {}", 1.0 / MIN_MSCALE);
+            return Err(self.wrong(key, format!("a value that scales rotations by {mscale}"), expected));
         }
-        Ok(())
-    }
-}
-
-fn number(value: &Value) -> Option<f64> {
-    match *value {
-        Value::U8(v) => Some(v.into()),
-        Value::I8(v) => Some(v.into()),
-        Value::U16(v) => Some(v.into()),
-        Value::I16(v) => Some(v.into()),
-        Value::U32(v) => Some(v.into()),
-        Value::I32(v) => Some(v.into()),
-        Value::U64(v) => Some(v as f64),
-        Value::I64(v) => Some(v as f64),
-        Value::F32(v) => Some(v.into()),
-        Value::F64(v) => Some(v),
-        Value::Bool(v) => Some(v.into()),
-        _ => None,
+        Ok(rope)
     }
 }

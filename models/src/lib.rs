@@ -3,6 +3,7 @@
 mod attend;
 mod config;
 mod error;
+mod extras;
 pub mod gguf;
 mod kv_cache;
 mod linear;

@@ -2,12 +2,12 @@
 
 use libm::{ceil, floor, log, pow};
 
-/// How positions past the original context are squeezed.
+/// How positions are fitted to the context the model was first trained with.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum RopeScaling {
     /// As trained.
     None,
-    /// Every frequency divided by `factor`.
+    /// Every frequency is divided by `factor`.
     Linear {
         /// Context over original context.
         factor: f32,
@@ -18,9 +18,9 @@ pub enum RopeScaling {
         factor: f32,
         /// Context the model was first trained with.
         original_ctx: usize,
-        /// Rotations over the original context above which a frequency is kept.
+        /// A frequency that makes more rotations than this over the original context is kept.
         beta_fast: f32,
-        /// Rotations below which it is divided.
+        /// A frequency that makes fewer rotations than this is divided.
         beta_slow: f32,
         /// `mscale_all_dim` of DeepSeek's variant; 0 for the paper's.
         log_multiplier: f32,
@@ -30,19 +30,19 @@ pub enum RopeScaling {
 /// The rotary embedding of a model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RopeConfig {
-    /// Dimensions of a head that rotate, an even number; the rest stay.
+    /// How many dimensions of a head rotate, an even number. The rest are left as they are.
     pub n_dims: usize,
     /// The base of the frequencies, 10000 in the paper.
     pub base: f32,
-    /// Scaling.
+    /// How frequencies are scaled.
     pub scaling: RopeScaling,
-    /// A further factor on cosines and sines.
+    /// A factor on cosines and sines, beside YaRN's own.
     pub attn_factor: f32,
 }
 
 impl RopeConfig {
-    /// One frequency for each pair of dimensions, `[n_dims / 2]`, in radians a position; divided by `factors` where given
-    /// (`rope_freqs.weight`). Rounded to f32 where `transformers` rounds.
+    /// One frequency for each pair of dimensions, `[n_dims / 2]`, in radians per position, divided by `factors` if given
+    /// (`rope_freqs.weight`, of the same length). Rounded to f32 where `transformers` rounds.
     pub fn inv_freqs(&self, factors: Option<&[f32]>) -> Vec<f32> {
         let n_pairs = self.n_dims / 2;
         let mut freqs: Vec<f32> = (0..n_pairs)

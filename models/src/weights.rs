@@ -1,12 +1,13 @@
-//! Tensor names → matrices that borrow the file. Nothing is copied but a norm stored in 16 bits.
+//! From tensor names to matrices that borrow the file. Nothing is copied but norms stored in 16 bits.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use bise_kernels::ops::LeF32;
 use bise_kernels::{Format, QuantMatrix};
 use half::{bf16, f16};
 
 use crate::config::MistralConfig;
+use crate::extras::{Extra, LeftOut};
 use crate::gguf::{GgufError, GgufFile, TensorBytes, TensorInfo, TensorType};
 
 /// A weight matrix `[n_rows, k]` of the file.
@@ -107,15 +108,25 @@ pub struct Weights {
     pub output: Matrix,
     /// Llama 3's divisors of the rotary frequencies, `[rope dims / 2]`.
     pub rope_freqs: Option<Vec<f32>>,
+    n_bytes: usize,
+    left_out: LeftOut,
 }
 
 impl Weights {
     /// Finds every tensor that `config` calls for, and checks its shape and type.
     ///
     /// # Errors
-    /// For a tensor that is missing, of another shape, or of a type without kernels, and for any tensor that would be left unused: a bias,
-    /// a further norm or an adapter changes the arithmetic.
+    /// For a file without tensors, a tensor that is missing, of another shape, or of a type without kernels, and for a tensor that would
+    /// change the arithmetic and is not supported, such as a bias or one norm more. Whole parts beside the language model (a vision
+    /// encoder, say) are left out: see [`Weights::left_out`].
     pub fn load(file: &GgufFile, config: &MistralConfig) -> Result<Weights, GgufError> {
+        if file.tensors().len() == 0 {
+            return Err(GgufError::NotAModel {
+                file: file.name().into(),
+                found: "a vocabulary without weights".into(),
+                advice: "it serves `bise tokenize` only: give the whole model".into(),
+            });
+        }
         let mut loader = Loader { file, used: HashSet::new() };
         let (d, q, kv) = (config.n_embd, config.q_dim(), config.kv_dim());
         let token_embd = loader.matrix("token_embd.weight", config.n_vocab, d)?;
@@ -138,11 +149,23 @@ impl Weights {
             None => token_embd.clone(),
         };
         let rope_freqs = match file.tensor("rope_freqs.weight") {
-            Some(_) => Some(loader.positive_floats("rope_freqs.weight", config.rope.n_dims / 2)?),
+            Some(_) => Some(loader.rope_freqs("rope_freqs.weight", config.rope.n_dims / 2)?),
             None => None,
         };
-        loader.refuse_unused()?;
-        Ok(Weights { token_embd, layers, output_norm, output, rope_freqs })
+        let left_out = loader.left_out(config)?;
+        let n_bytes = file.tensors().filter(|t| loader.used.contains(&t.name)).map(|t| t.n_bytes).sum();
+        Ok(Weights { token_embd, layers, output_norm, output, rope_freqs, n_bytes, left_out })
+    }
+
+    /// Bytes of the file's tensors that the model uses.
+    pub fn n_bytes(&self) -> usize {
+        self.n_bytes
+    }
+
+    /// A line that says which parts of the file are left out, if there are any: encoders of images and sound, heads that
+    /// the logits do not depend on.
+    pub fn left_out(&self) -> Option<String> {
+        self.left_out.line()
     }
 
     /// Every matrix of the model (a tied output once).
@@ -271,32 +294,50 @@ impl Loader<'_> {
         }
     }
 
-    fn positive_floats(&mut self, name: &str, n: usize) -> Result<Vec<f32>, GgufError> {
+    /// Divisors of the rotary frequencies. They slow rotations down; nothing real is far from 1 to 100.
+    fn rope_freqs(&mut self, name: &str, n: usize) -> Result<Vec<f32>, GgufError> {
         let values = self.floats(name, n)?;
-        match values.iter().find(|v| !(v.is_finite() && **v > 0.0)) {
-            Some(v) => Err(self.wrong(name, v.to_string(), "positive numbers")),
+        match values.iter().find(|v| !(v.is_finite() && **v >= 1e-3)) {
+            Some(v) => Err(self.wrong(name, v.to_string(), "numbers of 0.001 or more")),
             None => Ok(values),
         }
     }
 
-    fn refuse_unused(&self) -> Result<(), GgufError> {
+    /// The parts of the file that are not used. Errs on a tensor that belongs to none: it would change the arithmetic.
+    fn left_out(&self, config: &MistralConfig) -> Result<LeftOut, GgufError> {
         // Rotary frequencies that early converters wrote beside the base they follow from.
         let implied = |name: &str| name.ends_with(".attn_rot_embd.weight");
-        match self.file.tensors().find(|t| !self.used.contains(&t.name) && !implied(&t.name)) {
-            Some(t) => {
+        let mut left_out = LeftOut::default();
+        // Blocks for multi-token prediction, and whether they have a tensor that only such blocks have.
+        let mut predicting = BTreeMap::new();
+        for tensor in self.file.tensors().filter(|t| !self.used.contains(&t.name) && !implied(&t.name)) {
+            let Some(extra) = Extra::of_tensor(&tensor.name, config.n_layers, config.n_predict_layers) else {
                 let expected = "no such tensor: it would change the arithmetic, and is not supported";
-                Err(self.wrong(&t.name, format!("shape {:?}", t.shape), expected))
+                return Err(self.file.tensor_error(tensor, format!("shape {:?}", tensor.shape), expected));
+            };
+            if extra == Extra::Prediction {
+                let block = tensor.name.split('.').nth(1).unwrap_or_default();
+                *predicting.entry(block).or_insert(false) |= tensor.name.contains(".nextn.");
             }
-            None => Ok(()),
+            left_out.add(extra, tensor);
         }
+        // A layer of the model itself must not be taken for one of these.
+        if let Some((block, _)) = predicting.iter().find(|(_, is_one)| !**is_one) {
+            let expected = "one in each block that 'nextn_predict_layers' counts";
+            return Err(self.wrong(&format!("blk.{block}.nextn.*"), "no such tensor", expected));
+        }
+        Ok(left_out)
     }
 
     fn wrong(&self, tensor: &str, found: impl Into<String>, expected: impl Into<String>) -> GgufError {
-        GgufError::Tensor {
-            file: self.file.name().into(),
-            tensor: tensor.into(),
-            found: found.into(),
-            expected: expected.into(),
+        match self.file.tensor(tensor) {
+            Some(info) => self.file.tensor_error(info, found, expected),
+            None => GgufError::Tensor {
+                file: self.file.name().into(),
+                tensor: tensor.into(),
+                found: found.into(),
+                expected: expected.into(),
+            },
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use bise_models::gguf::{GgufFile, GgufWriter, TensorType};
+use bise_models::gguf::{GgufFile, GgufWriter, OpenOptions, TensorType};
 
 /// The parts of a file, each of which a test can spoil.
 #[derive(Clone)]
@@ -122,8 +122,19 @@ fn the_sound_files_that_the_tests_spoil_open() {
 
 #[test]
 fn another_kind_of_file_is_told_by_its_magic() {
+    Raw { magic: *b"\xffG\x1bF", ..Raw::new() }
+        .fails("magic: found \"\u{fffd}G\\u{1b}F\", expected \"GGUF\": this is not a GGUF file");
     Raw { magic: *b"PK\x03\x04", ..Raw::new() }
-        .fails(r#"magic: found "PK\u{3}\u{4}", expected "GGUF": this is not a GGUF file"#);
+        .fails("found a zip archive, expected a GGUF model: unpack it first");
+    Raw { magic: *b"tjgg", ..Raw::new() }.fails(
+        "found a GGJT file, from before GGUF, expected a GGUF model: \
+         the format was given up in August 2023: download the model as GGUF",
+    );
+    refused(
+        b"Entry not found".to_vec(),
+        "found a text that begins \"Entry not found\", expected a GGUF model: \
+         download the file again, from its /resolve/ (not /blob/) address",
+    );
     refused(
         b"GG".to_vec(),
         "magic: found the end of the file after 2 bytes, expected 4 bytes of the magic at byte 0",
@@ -145,24 +156,40 @@ fn counts_beyond_the_file_are_refused_before_anything_is_allocated() {
     let n = 1_u64 << 63;
     Raw { n_tensors: n, ..Raw::new() }.fails(
         "number of tensors: found 9223372036854775808 tensors, \
-         expected at most 0 in the 16 bytes that remain (is the file truncated?)",
+         expected at most 0 in the 16 bytes that remain (is the download complete?)",
     );
     Raw { n_entries: u64::MAX, ..Raw::new() }.fails(
         "number of metadata entries: found 18446744073709551615 entries, \
-         expected at most 0 in the 8 bytes that remain (is the file truncated?)",
+         expected at most 0 in the 8 bytes that remain (is the download complete?)",
     );
     Raw::new().key(b"k", ARRAY, &array(U32, n)).fails(
         "key 'k': found 9223372036854775808 array elements, \
-         expected at most 3 in the 15 bytes that remain (is the file truncated?)",
+         expected at most 3 in the 15 bytes that remain (is the download complete?)",
     );
     Raw::new().key(b"k", STR, &n.to_le_bytes()).fails(
         "key 'k': found 9223372036854775808 bytes of text, \
-         expected at most 19 in the 19 bytes that remain (is the file truncated?)",
+         expected at most 19 in the 19 bytes that remain (is the download complete?)",
     );
     Raw { n_entries: 1, entries: n.to_le_bytes().into(), ..Raw::new() }.fails(
         "number of metadata entries: found 1 entries, \
-         expected at most 0 in the 8 bytes that remain (is the file truncated?)",
+         expected at most 0 in the 8 bytes that remain (is the download complete?)",
     );
+}
+
+#[test]
+fn small_things_are_limited_in_number_since_they_take_more_memory_than_file() {
+    let many = |n: u64, each: &[u8]| each.repeat(n as usize);
+    let n = (1 << 16) + 1;
+    Raw { n_entries: n, entries: many(n, &[0; 13]), ..Raw::new() }
+        .fails("number of metadata entries: found 65537 entries, expected at most 65536");
+    let n = (1 << 20) + 1;
+    Raw { n_tensors: n, descriptions: many(n, &[0; 32]), ..Raw::new() }
+        .fails("number of tensors: found 1048577 tensors, expected at most 1048576");
+    let mut value = array(ARRAY, n);
+    value.extend(many(n, &array(U8, 0)));
+    Raw::new()
+        .key(b"k", ARRAY, &value)
+        .fails("key 'k': found 1048577 arrays in arrays, expected at most 1048576");
 }
 
 #[test]
@@ -218,7 +245,8 @@ fn the_alignment_is_a_power_of_two() {
     // The largest that can be said moves the data beyond any file.
     aligned(1 << 31).tensor("t", &[4], F32, 0).data(64).fails(
         "tensor 't': found 16 bytes of data at offset 0, \
-         expected data inside the 0 bytes that the file has for it (is it truncated?)",
+         expected data inside the 0 bytes that there are for it; \
+         the file has 160 bytes of 2147483664: is the download complete?",
     );
 }
 
@@ -270,17 +298,17 @@ fn data_lie_inside_the_file() {
     let at = |offset| Raw::new().tensor("t", &[4], F32, offset).data(64);
     at(32).opens();
     at(64).fails(
-        "tensor 't': found 16 bytes of data at offset 64, \
-         expected data inside the 64 bytes that the file has for it (is it truncated?)",
+        "tensor 't': found 16 bytes of data at offset 64, expected data inside the 64 bytes that there are for it; \
+         the file has 128 bytes of 144: is the download complete?",
     );
     at(u64::MAX - 31).fails(
         "tensor 't': found 16 bytes of data at offset 18446744073709551584, \
-         expected data inside the 64 bytes that the file has for it (is it truncated?)",
+         expected data inside the 64 bytes that there are for it",
     );
     // One byte short.
     at(32).data(47).fails(
-        "tensor 't': found 16 bytes of data at offset 32, \
-         expected data inside the 47 bytes that the file has for it (is it truncated?)",
+        "tensor 't': found 16 bytes of data at offset 32, expected data inside the 47 bytes that there are for it; \
+         the file has 111 bytes of 112: is the download complete?",
     );
     at(32).data(48).opens();
 }
@@ -346,13 +374,27 @@ mod paths {
     #[test]
     fn what_is_not_a_file_is_refused_by_name() {
         let dir = tempfile::tempdir().unwrap();
-        refused(dir.path(), "file: found a directory, expected a GGUF file");
+        refused(dir.path(), "found a directory, expected a GGUF model: give the path of a .gguf file");
         refused(&dir.path().join("none.gguf"), "cannot open: No such file or directory (os error 2)");
         let empty = dir.path().join("empty.gguf");
         fs::write(&empty, []).unwrap();
-        refused(&empty, "file: found an empty file, expected a GGUF file");
+        refused(&empty, "found an empty file, expected a GGUF model: download the file again");
+        let advice = format!("give the file in it, as in {}", empty.display());
+        refused(dir.path(), &format!("found a directory, expected a GGUF model: {advice}"));
         #[cfg(unix)]
-        refused(Path::new("/dev/zero"), "file: found a pipe or device, expected a GGUF file");
+        {
+            refused(
+                Path::new("/dev/zero"),
+                "found a pipe or device, expected a GGUF model: write it to a file first",
+            );
+            let link = dir.path().join("link.gguf");
+            std::os::unix::fs::symlink("../blobs/4d7a", &link).unwrap();
+            refused(
+                &link,
+                "found a symbolic link to ../blobs/4d7a, which does not exist, expected a GGUF model: \
+                 download the file that it stands for",
+            );
+        }
     }
 
     #[cfg(unix)]
@@ -361,25 +403,68 @@ mod paths {
         let dir = tempfile::tempdir().unwrap();
         let pipe = dir.path().join("pipe.gguf");
         assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-        refused(&pipe, "file: found a pipe or device, expected a GGUF file");
+        refused(&pipe, "found a pipe or device, expected a GGUF model: write it to a file first");
+    }
+
+    /// A sound file in a directory of its own, opened.
+    fn opened(mmap: bool) -> (tempfile::TempDir, std::path::PathBuf, GgufFile) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("m.gguf");
+        fs::write(&path, Raw::new().tensor("t", &[4], F32, 0).data(16).bytes()).unwrap();
+        let file = GgufFile::open_with(&path, OpenOptions { mmap }).unwrap();
+        file.check_unchanged().unwrap();
+        (dir, path, file)
+    }
+
+    fn edit(path: &Path) -> fs::File {
+        fs::OpenOptions::new().write(true).open(path).unwrap()
     }
 
     #[test]
-    fn a_file_that_shrank_is_noticed_before_it_is_read() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("m.gguf");
-        let bytes = Raw::new().tensor("t", &[4], F32, 0).data(16).bytes();
-        fs::write(&path, &bytes).unwrap();
-        let file = GgufFile::open(&path).unwrap();
-        file.check_unchanged().unwrap();
-        fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(10).unwrap();
+    fn a_mapped_file_of_another_size_is_noticed_before_it_is_read() {
+        for size in [10, 81] {
+            let (_dir, path, file) = opened(true);
+            edit(&path).set_len(size).unwrap();
+            let error = file.check_unchanged().unwrap_err().to_string();
+            let expected = format!(
+                "{}: the file changed while in use: found {size} bytes, expected 80 as when it was opened",
+                path.display()
+            );
+            assert_eq!(error, expected);
+        }
+    }
+
+    #[test]
+    fn a_mapped_file_that_was_written_to_is_noticed_at_the_same_size() {
+        let (_dir, path, file) = opened(true);
+        let before = edit(&path).metadata().unwrap().modified().unwrap();
+        edit(&path).set_modified(before + std::time::Duration::from_nanos(1_500_000_000)).unwrap();
         let error = file.check_unchanged().unwrap_err().to_string();
-        let expected = format!(
-            "{}: the file shrank while in use: found 10 bytes, expected the {} it had when opened",
-            path.display(),
-            bytes.len()
-        );
-        assert_eq!(error, expected);
+        assert!(error.contains("changed while in use: found modification time "), "{error}");
+        // Reading is none.
+        let (_dir, path, file) = opened(true);
+        fs::read(&path).unwrap();
+        file.check_unchanged().unwrap();
+    }
+
+    #[test]
+    fn another_file_under_the_name_is_no_change_to_one_in_use() {
+        let (dir, path, file) = opened(true);
+        let other = dir.path().join("other");
+        fs::write(&other, "x").unwrap();
+        fs::rename(&other, &path).unwrap();
+        file.check_unchanged().unwrap();
+        assert_eq!(file.bytes(file.tensor("t").unwrap()).len(), 16);
+    }
+
+    #[test]
+    fn a_file_in_memory_does_not_depend_on_the_one_on_disk() {
+        let (_dir, path, file) = opened(false);
+        edit(&path).set_len(0).unwrap();
+        file.check_unchanged().unwrap();
+        assert_eq!(*file.bytes(file.tensor("t").unwrap()), [0; 16]);
+        #[cfg(unix)]
+        file.mlock().unwrap();
     }
 }
 
@@ -429,8 +514,65 @@ mod splits {
         refused(
             &dir,
             "split-00001-of-00003.gguf",
-            "DIR/split-00003-of-00003.gguf: cannot open: No such file or directory (os error 2)",
+            "DIR/split-00003-of-00003.gguf: split model: found no such file, \
+             expected part 3 of 3, beside DIR/split-00001-of-00003.gguf: download all parts",
         );
+    }
+
+    #[test]
+    fn parts_joined_with_cat_are_named() {
+        for name in ["model.gguf", "split-00001-of-00003.gguf"] {
+            let dir = parts(|_, _| ());
+            let part = |i: usize| fs::read(dir.path().join(format!("split-0000{i}-of-00003.gguf"))).unwrap();
+            fs::write(dir.path().join(name), [part(1), part(2), part(3)].concat()).unwrap();
+            refused(
+                &dir,
+                name,
+                &format!(
+                    "DIR/{name}: found the 3 parts of a split model joined into one file, expected a GGUF model: \
+                     parts are not joined with cat: give the first part with the others beside it, or join them \
+                     with `llama-gguf-split --merge FIRST OUT`"
+                ),
+            );
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_to_the_first_part_is_as_good_as_its_name() {
+        use std::os::unix::fs::symlink;
+
+        let dir = parts(|_, _| ());
+        let other = tempfile::tempdir().unwrap();
+        let first = dir.path().join("split-00001-of-00003.gguf");
+        symlink(&first, other.path().join("model.gguf")).unwrap();
+        // A link to the link, relative; and one that is named like a part where there are no others.
+        symlink("model.gguf", other.path().join("again.gguf")).unwrap();
+        symlink(&first, other.path().join("mine-00001-of-00003.gguf")).unwrap();
+        for name in ["model.gguf", "again.gguf", "mine-00001-of-00003.gguf"] {
+            assert_eq!(GgufFile::open(other.path().join(name)).unwrap().tensors().len(), 15, "{name}");
+        }
+        // As the cache of Hugging Face has it: links with names, to files that have none.
+        let cache = tempfile::tempdir().unwrap();
+        for i in 1..=3 {
+            let name = format!("split-0000{i}-of-00003.gguf");
+            fs::copy(dir.path().join(&name), cache.path().join(format!("blob{i}"))).unwrap();
+            symlink(format!("blob{i}"), cache.path().join(&name)).unwrap();
+        }
+        let file = GgufFile::open(cache.path().join("split-00001-of-00003.gguf")).unwrap();
+        assert_eq!(file.tensors().len(), 15);
+        // A circle is an error like any other.
+        symlink("b.gguf", other.path().join("a.gguf")).unwrap();
+        symlink("a.gguf", other.path().join("b.gguf")).unwrap();
+        GgufFile::open(other.path().join("a.gguf")).unwrap_err();
+    }
+
+    #[test]
+    fn a_model_has_no_more_parts_than_the_format_can_count() {
+        let count = |n: u32| Raw::new().key(b"split.count", U32, &n.to_le_bytes());
+        count(u32::MAX).fails("key 'split.count': found 4294967295, expected at most 65535 parts");
+        count(65535)
+            .fails("split model: found one of 65535 parts, expected a whole model, since it is in memory");
     }
 
     #[test]

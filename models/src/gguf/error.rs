@@ -20,7 +20,17 @@ pub enum GgufError {
         /// The system's own words. Not a `source`: it is part of the message already.
         error: io::Error,
     },
-    /// The file as a whole, or its header, is not what a GGUF file has.
+    /// The file is something other than a model: another format, or a GGUF that holds something else.
+    #[error("{file}: found {found}, expected a GGUF model: {advice}")]
+    NotAModel {
+        /// The file concerned.
+        file: Arc<str>,
+        /// What the file is.
+        found: String,
+        /// What to do about it.
+        advice: String,
+    },
+    /// The header is malformed.
     #[error("{file}: {what}: found {found}, expected {expected}")]
     Header {
         /// The file concerned.
@@ -74,25 +84,40 @@ pub enum GgufError {
         /// The tensor's name.
         tensor: String,
     },
-    /// The file became smaller while it was mapped: reading on would end the process with a bus error.
+    /// The file was changed in place while it was mapped. If it shrank, reading on would end the process with a
+    /// bus error; otherwise the weights are no longer those that were opened.
     #[error(
-        "{file}: the file shrank while in use: found {now_bytes} bytes, expected the {opened_bytes} it had when opened"
+        "{file}: the file changed while in use: found {found}, expected {expected} as when it was opened"
     )]
-    Shrank {
+    Changed {
         /// The file concerned.
         file: Arc<str>,
-        /// Its size when it was opened, in bytes.
-        opened_bytes: u64,
-        /// Its size now, in bytes.
-        now_bytes: u64,
+        /// Its size or time of modification now.
+        found: String,
+        /// The same when it was opened.
+        expected: String,
+    },
+    /// The machine has no room for something whose size the file gives.
+    #[error("{file}: {what}: found {n_bytes} bytes, expected less than this machine has memory for")]
+    OutOfMemory {
+        /// The file concerned.
+        file: Arc<str>,
+        /// What the memory is for: a key, a tensor, or the file.
+        what: String,
+        /// How much was asked for.
+        n_bytes: u64,
     },
 }
 
 /// How much of a name from a file goes into a message, in characters.
 const MAX_NAME_CHARS: usize = 96;
 
-/// `bytes` as one printable line: control characters and invalid UTF-8 escaped, long names cut.
-pub(super) fn printable(bytes: &[u8]) -> String {
+/// `bytes` from a file as one printable line: control characters and invalid UTF-8 escaped, long text cut short.
+///
+/// Use it for any name or text of a file that goes to a terminal or into a log: raw, it could move the cursor, set
+/// the window title or forge lines.
+#[must_use]
+pub fn printable(bytes: &[u8]) -> String {
     // A name may be as long as the file: look at the start alone. A character has at most 4 bytes.
     let cut = &bytes[..bytes.len().min(4 * MAX_NAME_CHARS)];
     let text = String::from_utf8_lossy(cut);
@@ -104,7 +129,7 @@ pub(super) fn printable(bytes: &[u8]) -> String {
     line
 }
 
-/// `text` with its control and other invisible characters escaped; quotes and backslashes stay.
+/// `text` with its control and other invisible characters escaped. Quotes and backslashes stay as they are.
 pub(super) fn on_one_line(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
     for c in text.chars() {

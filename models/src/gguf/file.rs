@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use super::error::{GgufError, printable};
+use super::error::{GgufError, on_one_line, printable};
 use super::layout;
 use super::metadata::Metadata;
 use super::mmap::{Part, Storage, TensorBytes};
@@ -15,6 +15,21 @@ use super::tensor::TensorInfo;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OpenOptions {
     /// Map the file (the default), or read all of it into memory.
+    ///
+    /// A mapped file costs no memory of its own and opens at once, but it must stay as it is while it is in use.
+    /// [`GgufFile::check_unchanged`] notices a file that was changed in place (replacing it by renaming another
+    /// over it is no change). What it cannot notice:
+    ///
+    /// - A file cut short after the check, in the middle of a forward pass. Touching the pages that are gone raises
+    ///   SIGBUS on Unix, which ends the process unless it has a handler; so does a disk or network that fails while a
+    ///   page is read.
+    /// - Bytes changed without a new modification time: through another process's mapping, which updates the time
+    ///   late, within the clock tick of the check (some milliseconds), with the time set back, or on a network file
+    ///   system that caches it.
+    ///
+    /// A process that cannot accept this reads the file: `mmap: false` takes memory of the file's size and time to
+    /// read it all, and then nothing that happens to the file matters. Reading fails with an error if the memory is
+    /// not there or the file changes meanwhile.
     pub mmap: bool,
 }
 
@@ -57,7 +72,8 @@ pub struct GgufFile {
 }
 
 impl GgufFile {
-    /// Opens and maps `path`; of a split model, the first part, and the other parts beside it.
+    /// Opens and maps `path`. For a split model that is the first part; the others are found beside it, or beside the
+    /// file that `path` is a symbolic link to.
     ///
     /// # Errors
     /// If a file cannot be read, or is not a sound GGUF; see [`GgufError`].
@@ -111,6 +127,7 @@ impl GgufFile {
     fn from_first(mut part: Part) -> Result<(GgufFile, Split), GgufError> {
         let header = read_header(&part.storage, &part.name, 0)?;
         let split = Split::from_metadata(&header.metadata)?;
+        split.check_not_joined(&part.storage, header.end, &part.name)?;
         let mut warnings = Vec::new();
         to_little_endian(&mut part, &header, &mut warnings)?;
         let mut file = GgufFile {
@@ -134,7 +151,12 @@ impl GgufFile {
         split: &Split,
         options: OpenOptions,
     ) -> Result<(), GgufError> {
-        let mut part = Part::open(path, options.mmap)?;
+        let mut part = Part::open(path, options.mmap).map_err(|error| match error {
+            GgufError::Io { file, error, .. } if error.kind() == std::io::ErrorKind::NotFound => {
+                split.missing(no, file, &self.parts[0].name)
+            }
+            error => error,
+        })?;
         let header = read_header(&part.storage, &part.name, no)?;
         split.check_part(no, &header.metadata)?;
         to_little_endian(&mut part, &header, &mut self.warnings)?;
@@ -142,7 +164,7 @@ impl GgufFile {
         self.add_tensors(header.tensors)
     }
 
-    /// Takes in the tensors of the part that was added last.
+    /// Adds the tensors of the last part.
     fn add_tensors(&mut self, tensors: Vec<TensorInfo>) -> Result<(), GgufError> {
         for info in tensors {
             if let Some(first) = self.index.insert(info.name.clone(), self.tensors.len()) {
@@ -194,13 +216,13 @@ impl GgufFile {
         self.parts.iter().map(|part| part.storage.len() as u64).sum()
     }
 
-    /// What the user should know: one line each, for the caller to show.
+    /// What the user should know about the file, one line each, for the caller to show.
     #[must_use]
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
 
-    /// The metadata, of a split model those of the first part.
+    /// The metadata; of a split model, those of the first part.
     #[must_use]
     pub fn metadata(&self) -> &Metadata {
         &self.metadata
@@ -252,15 +274,17 @@ impl GgufFile {
         GgufError::Tensor {
             file: self.parts[info.part].name.clone(),
             tensor: printable(info.name.as_bytes()),
-            found: found.into(),
-            expected: expected.into(),
+            found: on_one_line(&found.into()),
+            expected: on_one_line(&expected.into()),
         }
     }
 
-    /// Checks that no mapped file has shrunk. One system call a file: cheap enough before each forward pass.
+    /// Checks that no mapped file was changed in place, by size and modification time. One system call a file: cheap
+    /// enough for every forward pass. Before a pass it prevents a bus error; after it, it tells whether the pass
+    /// computed with the weights that were opened. What it cannot tell is in [`OpenOptions::mmap`].
     ///
     /// # Errors
-    /// If one has, since touching the lost pages would kill the process.
+    /// If one was changed. The file has to be opened again.
     pub fn check_unchanged(&self) -> Result<(), GgufError> {
         self.parts.iter().try_for_each(Part::check_unchanged)
     }
@@ -270,7 +294,8 @@ impl GgufFile {
         self.parts.iter().for_each(Part::prefetch);
     }
 
-    /// Locks the mapped files in memory, so that they are never paged out.
+    /// Locks the files, mapped or read, in memory, so that they are never paged out. A model that was opened from the
+    /// caller's bytes is left alone.
     ///
     /// # Errors
     /// If the system refuses, most often for want of a higher `ulimit -l`.

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
-use super::error::{GgufError, printable};
+use super::error::{GgufError, on_one_line, printable};
 use super::value::{FromValue, StrArray, Value};
 
 /// Keys and values in the order of the file.
@@ -20,7 +20,7 @@ pub struct Metadata {
 }
 
 impl Metadata {
-    /// Empty metadata; `file` is the name that errors carry.
+    /// No keys. `file` is the name that errors carry.
     #[must_use]
     pub fn new(file: &str) -> Metadata {
         Metadata { file: file.into(), entries: Vec::new(), index: HashMap::new() }
@@ -49,7 +49,7 @@ impl Metadata {
         self.index.get(key).map(|&i| &self.entries[i].1)
     }
 
-    /// Sets `key`, in its place if it is there and else at the end: `--override-kv`, or building a file.
+    /// Sets `key`: in place if it is there, otherwise at the end.
     pub fn set(&mut self, key: &str, value: impl Into<Value>) {
         let value = value.into();
         match self.index.entry(key.to_owned()) {
@@ -94,14 +94,20 @@ impl Metadata {
         })
     }
 
-    /// An error about the value of `key`, for those who find more wrong with it than its type.
+    /// An error about the value of `key`, for a reader that finds more wrong with it than its type. What was found and
+    /// expected may hold text from the file: control characters are escaped.
     pub fn error(&self, key: &str, found: impl Into<String>, expected: impl Into<String>) -> GgufError {
         GgufError::Key {
             file: self.file.clone(),
             key: printable(key.as_bytes()),
-            found: found.into(),
-            expected: expected.into(),
+            found: on_one_line(&found.into()),
+            expected: on_one_line(&expected.into()),
         }
+    }
+
+    /// The name that errors carry.
+    pub(super) fn file(&self) -> &Arc<str> {
+        &self.file
     }
 
     /// An integer of any width that fits `u32`. Errors as in [`get_as`](Self::get_as), here and below.

@@ -1,20 +1,22 @@
 //! The bytes of a file: mapped, read into memory, or built in; shared by reference count.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::ops::{Deref, Range};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use memmap2::Mmap;
+use memmap2::{Mmap, MmapMut};
 
 use super::error::{GgufError, on_one_line};
 
 /// Where the bytes of one part live.
 pub(super) enum Storage {
-    /// A read-only mapping of the file.
+    /// A read-only mapping: of the file, or of anonymous memory that holds a copy of it (`mmap: false`, and
+    /// big-endian files after swapping).
     Mapped(Mmap),
-    /// A copy in memory: `--no-mmap`, or a big-endian file after swapping.
+    /// Bytes that the caller had in memory.
     Owned(Vec<u8>),
     /// Part of the program.
     Static(&'static [u8]),
@@ -32,7 +34,7 @@ impl Deref for Storage {
     }
 }
 
-/// The data of a tensor: a range of the file, which stays mapped for as long as this lives.
+/// The data of a tensor: a range of the file, which stays mapped while this lives.
 ///
 /// Cloning costs a reference count. The bytes have no alignment beyond that of a byte.
 #[derive(Clone)]
@@ -77,95 +79,114 @@ impl std::fmt::Debug for TensorBytes {
     }
 }
 
-/// One opened file: its bytes, and the handle that tells whether it shrank.
+/// What tells whether a file was changed in place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    n_bytes: u64,
+    /// `None` where the file system has no such time.
+    modified: Option<SystemTime>,
+}
+
+impl Stamp {
+    fn of(file: &File) -> io::Result<Stamp> {
+        let metadata = file.metadata()?;
+        Ok(Stamp { n_bytes: metadata.len(), modified: metadata.modified().ok() })
+    }
+}
+
+/// One opened file: its bytes, and what tells whether the file was changed since.
 pub(super) struct Part {
     /// The file's name, for messages.
     pub name: Arc<str>,
     /// Its bytes.
     pub storage: Arc<Storage>,
-    /// The open file behind a mapping; `None` where the bytes do not depend on it.
-    mapped_file: Option<File>,
+    /// The open file behind a mapping, and what it was like before it was mapped. `None` where the bytes no longer
+    /// depend on the file.
+    mapped_file: Option<(File, Stamp)>,
 }
 
 impl Part {
     /// Opens `path` and maps it, or reads it into memory if `mmap` is false.
     ///
     /// # Errors
-    /// If it is missing, unreadable, empty, or anything but a regular file (opening a pipe could wait for ever).
+    /// If it is missing, unreadable, empty, does not fit in memory, or is anything but a regular file (opening a
+    /// pipe could wait forever).
     pub fn open(path: &Path, mmap: bool) -> Result<Part, GgufError> {
         let name = name_of(path);
         let io = |action| {
             let file = name.clone();
             move |error| GgufError::Io { file, action, error }
         };
-        let kind = std::fs::metadata(path).map_err(io("open"))?;
-        let not_a_model = |found: &str| GgufError::Header {
-            file: name.clone(),
-            what: "file".into(),
-            found: found.into(),
-            expected: "a GGUF file".into(),
-        };
+        let not_a_model =
+            |found: String, advice: String| GgufError::NotAModel { file: name.clone(), found, advice };
+        let kind = fs::metadata(path).map_err(|error| match dangling_link(path) {
+            Some(target) => not_a_model(
+                format!("a symbolic link to {target}, which does not exist"),
+                "download the file that it stands for".into(),
+            ),
+            None => io("open")(error),
+        })?;
         if kind.is_dir() {
-            return Err(not_a_model("a directory"));
+            return Err(not_a_model("a directory".into(), advice_for_directory(path)));
         }
         if !kind.is_file() {
-            return Err(not_a_model("a pipe or device"));
+            return Err(not_a_model("a pipe or device".into(), "write it to a file first".into()));
         }
         let mut file = File::open(path).map_err(io("open"))?;
-        let n_bytes = file.metadata().map_err(io("read the size of the file"))?.len();
-        if n_bytes == 0 {
-            return Err(not_a_model("an empty file"));
+        let stamp = Stamp::of(&file).map_err(io("read the size of the file"))?;
+        if stamp.n_bytes == 0 {
+            return Err(not_a_model("an empty file".into(), "download the file again".into()));
         }
         if mmap {
-            // SAFETY: the mapping is private to this process and read-only. Another process may still change the
-            // file: the numbers read then change too, which every reader of weights can bear (any bytes are valid
-            // blocks, and the header is read once). A file that shrinks would raise SIGBUS; `check_unchanged`
-            // looks for that before each pass.
+            // SAFETY: the mapping is read-only and private, so this process cannot write through it. Another process
+            // may still change the file. Changed bytes are harmless as such: the header is read once and checked, and
+            // any bytes are valid blocks of weights. Pages that are gone raise SIGBUS instead of giving bytes, which
+            // ends the process but reads nothing it should not; `check_unchanged` looks for that before each pass.
             let map = unsafe { Mmap::map(&file) }.map_err(io("map the file"))?;
-            return Ok(Part { name, storage: Arc::new(Storage::Mapped(map)), mapped_file: Some(file) });
+            return Ok(Part {
+                name,
+                storage: Arc::new(Storage::Mapped(map)),
+                mapped_file: Some((file, stamp)),
+            });
         }
-        let mut bytes = Vec::new();
-        reserve(&mut bytes, n_bytes).map_err(io("hold the file in memory"))?;
-        file.by_ref().take(n_bytes).read_to_end(&mut bytes).map_err(io("read the file"))?;
-        Ok(Part { name, storage: Arc::new(Storage::Owned(bytes)), mapped_file: None })
+        let mut copy = anonymous(&name, stamp.n_bytes)?;
+        file.read_exact(&mut copy).map_err(io("read the file"))?;
+        let changed = Stamp::of(&file).map_err(io("read the size of the file"))?;
+        unchanged(&name, stamp, changed)?;
+        let map = copy.make_read_only().map_err(io("protect the copy of the file"))?;
+        Ok(Part { name, storage: Arc::new(Storage::Mapped(map)), mapped_file: None })
     }
 
-    /// A part that no file is behind; `name` stands for the file in messages.
+    /// A part without a file; `name` stands for the file in messages.
     pub fn in_memory(storage: Storage, name: &str) -> Part {
         Part { name: name.into(), storage: Arc::new(storage), mapped_file: None }
     }
 
     /// Replaces the bytes by a copy that `change` was applied to, and lets go of the file.
     pub fn rewrite(&mut self, change: impl FnOnce(&mut [u8])) -> Result<(), GgufError> {
-        let mut bytes = Vec::new();
-        reserve(&mut bytes, self.storage.len() as u64).map_err(|error| GgufError::Io {
+        let mut copy = anonymous(&self.name, self.storage.len() as u64)?;
+        copy.copy_from_slice(&self.storage);
+        change(&mut copy);
+        let map = copy.make_read_only().map_err(|error| GgufError::Io {
             file: self.name.clone(),
-            action: "hold the file in memory",
+            action: "protect the copy of the file",
             error,
         })?;
-        bytes.extend_from_slice(&self.storage);
-        change(&mut bytes);
-        self.storage = Arc::new(Storage::Owned(bytes));
+        self.storage = Arc::new(Storage::Mapped(map));
         self.mapped_file = None;
         Ok(())
     }
 
-    /// Errs if the file behind a mapping is now shorter than the mapping. One system call.
+    /// Errs if the file behind a mapping has another size or time of modification than when it was opened. One
+    /// system call.
     pub fn check_unchanged(&self) -> Result<(), GgufError> {
-        let Some(file) = &self.mapped_file else { return Ok(()) };
-        let now_bytes = file
-            .metadata()
-            .map_err(|error| GgufError::Io {
-                file: self.name.clone(),
-                action: "read the size of the file",
-                error,
-            })?
-            .len();
-        let opened_bytes = self.storage.len() as u64;
-        if now_bytes < opened_bytes {
-            return Err(GgufError::Shrank { file: self.name.clone(), opened_bytes, now_bytes });
-        }
-        Ok(())
+        let Some((file, opened)) = &self.mapped_file else { return Ok(()) };
+        let now = Stamp::of(file).map_err(|error| GgufError::Io {
+            file: self.name.clone(),
+            action: "read the size of the file",
+            error,
+        })?;
+        unchanged(&self.name, *opened, now)
     }
 
     /// Asks the system to start reading a mapped file. Advice only: a refusal changes nothing but speed.
@@ -176,7 +197,7 @@ impl Part {
         }
     }
 
-    /// Keeps a mapped file in memory. Bytes that are not mapped are left to the system.
+    /// Keeps the file in memory, mapped or read. Bytes that the caller gave are left to the system.
     pub fn mlock(&self) -> Result<(), GgufError> {
         #[cfg(unix)]
         if let Storage::Mapped(map) = &*self.storage {
@@ -190,13 +211,53 @@ impl Part {
     }
 }
 
-/// The name of `path` in messages: on one line, whatever the path holds.
+/// The name of `path` in messages, on one line whatever the path holds.
 pub(super) fn name_of(path: &Path) -> Arc<str> {
     on_one_line(&path.to_string_lossy()).into()
 }
 
-/// Room for `n_bytes`, or an error where the machine does not have it.
-fn reserve(bytes: &mut Vec<u8>, n_bytes: u64) -> io::Result<()> {
-    let n = usize::try_from(n_bytes).map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
-    bytes.try_reserve_exact(n).map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))
+/// Memory for `n_bytes`, or an error where the machine does not have it.
+fn anonymous(name: &Arc<str>, n_bytes: u64) -> Result<MmapMut, GgufError> {
+    let map = usize::try_from(n_bytes).ok().and_then(|n| MmapMut::map_anon(n).ok());
+    map.ok_or_else(|| GgufError::OutOfMemory {
+        file: name.clone(),
+        what: "reading the file into memory".into(),
+        n_bytes,
+    })
+}
+
+fn unchanged(name: &Arc<str>, opened: Stamp, now: Stamp) -> Result<(), GgufError> {
+    if now == opened {
+        return Ok(());
+    }
+    let (found, expected) = if now.n_bytes != opened.n_bytes {
+        (format!("{} bytes", now.n_bytes), opened.n_bytes.to_string())
+    } else {
+        (format!("modification time {}", seconds(now.modified)), seconds(opened.modified))
+    };
+    Err(GgufError::Changed { file: name.clone(), found, expected })
+}
+
+/// Seconds since 1970, to the nanosecond: what `stat` prints.
+fn seconds(time: Option<SystemTime>) -> String {
+    let since = time.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    since.map_or("unknown".into(), |t| format!("{}.{:09}", t.as_secs(), t.subsec_nanos()))
+}
+
+/// Where a symbolic link leads, if `path` is one.
+fn dangling_link(path: &Path) -> Option<String> {
+    fs::read_link(path).ok().map(|target| on_one_line(&target.to_string_lossy()))
+}
+
+/// What to give instead of the directory at `path`.
+fn advice_for_directory(path: &Path) -> String {
+    let entries = fs::read_dir(path).into_iter().flatten().flatten();
+    let mut names: Vec<String> = entries.map(|e| e.file_name().to_string_lossy().into_owned()).collect();
+    names.sort_unstable();
+    let with = |end: &str| names.iter().find(|name| name.to_ascii_lowercase().ends_with(end));
+    match (with(".gguf"), with(".safetensors").or_else(|| with("config.json"))) {
+        (Some(model), _) => format!("give the file in it, as in {}", name_of(&path.join(model))),
+        (None, Some(_)) => "convert the model in it with llama.cpp's convert_hf_to_gguf.py".into(),
+        (None, None) => "give the path of a .gguf file".into(),
+    }
 }

@@ -1,23 +1,25 @@
 //! GGUF: the files that models come in.
 //!
-//! [`GgufFile`] maps a file and checks all of it that is not weights; [`Metadata`] answers by type; [`TensorInfo`]
-//! and [`TensorBytes`] lead to the weights without copying them. [`GgufWriter`] is the other way round.
+//! [`GgufFile`] maps a file and checks everything in it but the weights. [`Metadata`] has the keys, by type;
+//! [`TensorInfo`] and [`TensorBytes`] give the weights without copying them. [`GgufWriter`] writes files.
 //!
 //! Format: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>, read as gguf-py 0.19 and llama.cpp read it.
 
 pub mod check;
 mod error;
 mod file;
+mod foreign;
 mod layout;
 mod metadata;
 mod mmap;
+mod purpose;
 mod reader;
 mod split;
 mod tensor;
 mod value;
 mod writer;
 
-pub use error::GgufError;
+pub use error::{GgufError, printable};
 pub use file::{GgufFile, OpenOptions};
 pub use metadata::Metadata;
 pub use mmap::TensorBytes;

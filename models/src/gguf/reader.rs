@@ -1,16 +1,19 @@
 //! From the bytes of a file to metadata and tensor descriptions, by a cursor that checks every step.
 //!
 //! Format: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>. Nothing here trusts the file: a count is
-//! compared with what the remaining bytes can hold before anything is allocated for it, sums and products are
-//! checked, and recursion has a floor.
+//! compared with what the remaining bytes can hold before anything is allocated for it, small things that take
+//! more memory than file are limited in number, allocations may fail, sums and products are checked, and recursion
+//! has a limit.
 
 use std::collections::HashSet;
 use std::marker::PhantomData;
+use std::path::Path;
 use std::sync::Arc;
 
 use byteorder::{BigEndian, ByteOrder, LittleEndian};
 
 use super::error::{GgufError, printable};
+use super::foreign;
 use super::metadata::Metadata;
 use super::tensor::{TensorInfo, TensorType};
 use super::value::{Array, StrArray, Value, ValueType};
@@ -26,6 +29,13 @@ pub(super) const MAX_DIMS: usize = 4;
 /// How deep arrays may nest. Nothing in use goes beyond 2.
 pub(super) const MAX_ARRAY_DEPTH: usize = 8;
 
+/// How many keys a file may have. Models have some tens; each takes ten times its size in the file.
+const MAX_ENTRIES: u64 = 1 << 16;
+/// How many tensors a file may have. The largest models have some thousands.
+const MAX_TENSORS: u64 = 1 << 20;
+/// How many arrays there may be inside arrays.
+const MAX_NESTED_ARRAYS: usize = 1 << 20;
+
 /// The fewest bytes of a metadata entry: an empty key, a type and one byte.
 const MIN_ENTRY_BYTES: usize = 8 + 4 + 1;
 /// The fewest bytes of a tensor description: an empty name, one dimension, a type and an offset.
@@ -40,10 +50,21 @@ pub(super) struct Header {
     pub metadata: Metadata,
     /// In the order of the file.
     pub tensors: Vec<TensorInfo>,
+    /// Where the last tensor ends; where the header does if there are no tensors.
+    pub end: usize,
 }
 
 /// Reads the header of `bytes`, which are those of `file`, part `part` of a model.
 pub(super) fn read_header(bytes: &[u8], file: &Arc<str>, part: usize) -> Result<Header, GgufError> {
+    if !MAGIC.starts_with(&bytes[..bytes.len().min(MAGIC.len())])
+        && let Some(foreign) = foreign::identify(bytes, Path::new(&**file))
+    {
+        return Err(GgufError::NotAModel {
+            file: file.clone(),
+            found: foreign.found,
+            advice: foreign.advice,
+        });
+    }
     let mut cursor = Cursor::<LittleEndian>::new(bytes, file);
     cursor.subject = Subject::Header("magic");
     let magic = cursor.take(MAGIC.len(), "the magic")?;
@@ -77,6 +98,8 @@ struct Cursor<'a, B> {
     pos: usize,
     file: &'a Arc<str>,
     subject: Subject<'a>,
+    /// Arrays inside arrays read so far.
+    n_nested: usize,
     order: PhantomData<B>,
 }
 
@@ -86,7 +109,7 @@ impl<'a, B: ByteOrder> Cursor<'a, B> {
     }
 
     fn at(bytes: &'a [u8], file: &'a Arc<str>, pos: usize) -> Self {
-        Cursor { bytes, pos, file, subject: Subject::Header("header"), order: PhantomData }
+        Cursor { bytes, pos, file, subject: Subject::Header("header"), n_nested: 0, order: PhantomData }
     }
 
     fn error(&self, found: impl Into<String>, expected: impl Into<String>) -> GgufError {
@@ -102,6 +125,21 @@ impl<'a, B: ByteOrder> Cursor<'a, B> {
             Subject::Key(key) => GgufError::Key { file, key: printable(key.as_bytes()), found, expected },
             Subject::Tensor(name) => self.tensor_error(name, found, expected),
         }
+    }
+
+    /// Room for `n` more elements, or an error that names what is being read.
+    fn reserve<T>(&self, elements: &mut Vec<T>, n: usize) -> Result<(), GgufError> {
+        elements.try_reserve_exact(n).map_err(|_| GgufError::OutOfMemory {
+            file: self.file.clone(),
+            what: match self.subject {
+                Subject::Header(what) => what.to_owned(),
+                Subject::Entry(i) => format!("metadata entry {i}"),
+                Subject::Description(i) => format!("tensor description {i}"),
+                Subject::Key(key) => format!("key '{}'", printable(key.as_bytes())),
+                Subject::Tensor(name) => format!("tensor '{}'", printable(name.as_bytes())),
+            },
+            n_bytes: (n as u64).saturating_mul(size_of::<T>() as u64),
+        })
     }
 
     fn remaining(&self) -> usize {
@@ -136,7 +174,7 @@ impl<'a, B: ByteOrder> Cursor<'a, B> {
             _ => Err(self.error(
                 format!("{n} {things}"),
                 format!(
-                    "at most {most} in the {} bytes that remain (is the file truncated?)",
+                    "at most {most} in the {} bytes that remain (is the download complete?)",
                     self.remaining()
                 ),
             )),
@@ -146,6 +184,31 @@ impl<'a, B: ByteOrder> Cursor<'a, B> {
     fn str_bytes(&mut self) -> Result<&'a [u8], GgufError> {
         let n = self.count("bytes of text", 1)?;
         self.take(n, "text")
+    }
+
+    fn owned(&self, bytes: &[u8]) -> Result<Vec<u8>, GgufError> {
+        let mut owned = Vec::new();
+        self.reserve(&mut owned, bytes.len())?;
+        owned.extend_from_slice(bytes);
+        Ok(owned)
+    }
+
+    /// `n` strings. They are measured before anything is allocated for them.
+    fn strs(&mut self, n: usize) -> Result<StrArray, GgufError> {
+        let start = self.pos;
+        let mut n_bytes = 0;
+        for _ in 0..n {
+            n_bytes += self.str_bytes()?.len();
+        }
+        self.pos = start;
+        let (mut bytes, mut ends) = (Vec::new(), Vec::new());
+        self.reserve(&mut bytes, n_bytes)?;
+        self.reserve(&mut ends, n)?;
+        for _ in 0..n {
+            bytes.extend_from_slice(self.str_bytes()?);
+            ends.push(bytes.len());
+        }
+        Ok(StrArray::from_parts(bytes, ends))
     }
 
     /// A key or a name: UTF-8.
@@ -171,7 +234,11 @@ impl<'a, B: ByteOrder> Cursor<'a, B> {
     fn value(&mut self) -> Result<Value, GgufError> {
         let kind = self.value_type()?;
         let fixed = match kind {
-            ValueType::Str => return Ok(Value::Str(self.str_bytes()?.into())),
+            ValueType::Str => {
+                return Ok(Value::Str(
+                    self.str_bytes().and_then(|text| self.owned(text))?.into_boxed_slice(),
+                ));
+            }
             ValueType::Array => return Ok(Value::Array(self.array(1)?)),
             ValueType::Bool => return Ok(Value::Bool(self.bools(1)?[0] == 1)),
             _ => self.take(kind.min_bytes(), kind.name())?,
@@ -204,15 +271,27 @@ impl<'a, B: ByteOrder> Cursor<'a, B> {
         // `count` made sure that n times the element size does not exceed the file.
         macro_rules! numbers {
             ($variant:ident, $zero:expr, $read_into:path) => {{
-                let mut numbers = vec![$zero; n];
+                let mut numbers = Vec::new();
+                self.reserve(&mut numbers, n)?;
+                numbers.resize(n, $zero);
                 $read_into(self.take(n * kind.min_bytes(), kind.name())?, &mut numbers);
                 Array::$variant(numbers)
             }};
         }
         Ok(match kind {
-            ValueType::U8 => Array::U8(self.take(n, "u8")?.to_vec()),
-            ValueType::I8 => Array::I8(self.take(n, "i8")?.iter().map(|b| b.cast_signed()).collect()),
-            ValueType::Bool => Array::Bool(self.bools(n)?.iter().map(|&b| b == 1).collect()),
+            ValueType::U8 => Array::U8(self.take(n, "u8").and_then(|bytes| self.owned(bytes))?),
+            ValueType::I8 => {
+                let mut numbers = Vec::new();
+                self.reserve(&mut numbers, n)?;
+                numbers.extend(self.take(n, "i8")?.iter().map(|b| b.cast_signed()));
+                Array::I8(numbers)
+            }
+            ValueType::Bool => {
+                let mut bools = Vec::new();
+                self.reserve(&mut bools, n)?;
+                bools.extend(self.bools(n)?.iter().map(|&b| b == 1));
+                Array::Bool(bools)
+            }
             ValueType::U16 => numbers!(U16, 0, B::read_u16_into),
             ValueType::I16 => numbers!(I16, 0, B::read_i16_into),
             ValueType::U32 => numbers!(U32, 0, B::read_u32_into),
@@ -221,16 +300,16 @@ impl<'a, B: ByteOrder> Cursor<'a, B> {
             ValueType::I64 => numbers!(I64, 0, B::read_i64_into),
             ValueType::F32 => numbers!(F32, 0.0, B::read_f32_into),
             ValueType::F64 => numbers!(F64, 0.0, B::read_f64_into),
-            ValueType::Str => {
-                let mut texts = StrArray::with_capacity(n);
-                for _ in 0..n {
-                    texts.push(self.str_bytes()?);
-                }
-                Array::Str(texts)
-            }
+            ValueType::Str => Array::Str(self.strs(n)?),
             ValueType::Array => {
-                // No capacity ahead: an array in memory is larger than the 12 bytes of an empty one in the file.
+                // An array in memory is larger than the 12 bytes of an empty one in the file.
+                self.n_nested += n;
+                if self.n_nested > MAX_NESTED_ARRAYS {
+                    let found = format!("{} arrays in arrays", self.n_nested);
+                    return Err(self.error(found, format!("at most {MAX_NESTED_ARRAYS}")));
+                }
                 let mut arrays = Vec::new();
+                self.reserve(&mut arrays, n)?;
                 for _ in 0..n {
                     arrays.push(self.array(depth + 1)?);
                 }
@@ -253,13 +332,24 @@ impl<'a, B: ByteOrder> Cursor<'a, B> {
         }
         self.subject = Subject::Header("number of tensors");
         let n_tensors = self.count("tensors", MIN_TENSOR_BYTES)?;
+        self.at_most(n_tensors, "tensors", MAX_TENSORS)?;
         self.subject = Subject::Header("number of metadata entries");
         let n_entries = self.count("entries", MIN_ENTRY_BYTES)?;
+        self.at_most(n_entries, "entries", MAX_ENTRIES)?;
         let metadata = self.metadata(n_entries)?;
         let alignment = self.alignment(&metadata)?;
         let mut tensors = self.descriptions(n_tensors, alignment, part)?;
+        let header_end = self.pos;
         self.place(&mut tensors, alignment)?;
-        Ok(Header { version, big_endian, alignment, metadata, tensors })
+        let end = tensors.iter().map(|info| info.offset + info.n_bytes).max().unwrap_or(header_end);
+        Ok(Header { version, big_endian, alignment, metadata, tensors, end })
+    }
+
+    fn at_most(&self, n: usize, things: &str, most: u64) -> Result<(), GgufError> {
+        match n as u64 <= most {
+            true => Ok(()),
+            false => Err(self.error(format!("{n} {things}"), format!("at most {most}"))),
+        }
     }
 
     fn metadata(&mut self, n: usize) -> Result<Metadata, GgufError> {
@@ -292,6 +382,7 @@ impl<'a, B: ByteOrder> Cursor<'a, B> {
         part: usize,
     ) -> Result<Vec<TensorInfo>, GgufError> {
         let mut tensors = Vec::new();
+        self.reserve(&mut tensors, n)?;
         let mut names = HashSet::new();
         for i in 0..n {
             self.subject = Subject::Description(i as u64);
@@ -357,6 +448,8 @@ impl<'a, B: ByteOrder> Cursor<'a, B> {
     /// and checks that every tensor lies inside the file, on bytes of its own.
     fn place(&mut self, tensors: &mut [TensorInfo], alignment: usize) -> Result<(), GgufError> {
         let data_start = self.pos.checked_next_multiple_of(alignment);
+        let needed =
+            tensors.iter().filter_map(|t| data_start?.checked_add(t.offset)?.checked_add(t.n_bytes)).max();
         for info in &mut *tensors {
             let start = data_start.and_then(|d| d.checked_add(info.offset));
             let end = start.and_then(|s| s.checked_add(info.n_bytes));
@@ -365,8 +458,10 @@ impl<'a, B: ByteOrder> Cursor<'a, B> {
                 _ => {
                     let found = format!("{} bytes of data at offset {}", info.n_bytes, info.offset);
                     let room = data_start.map_or(0, |d| self.bytes.len().saturating_sub(d));
-                    let expected =
-                        format!("data inside the {room} bytes that the file has for it (is it truncated?)");
+                    let whole = needed.map_or(String::new(), |n| {
+                        format!("; the file has {} bytes of {n}: is the download complete?", self.bytes.len())
+                    });
+                    let expected = format!("data inside the {room} bytes that there are for it{whole}");
                     return Err(self.tensor_error(&info.name, found, expected));
                 }
             }

@@ -1,16 +1,20 @@
 //! Models in several files: `NAME-00001-of-00003.gguf` and so on, as llama.cpp's gguf-split writes them.
 //!
-//! The metadata are in the first part; each part has its own tensors and says which part it is, of how many.
+//! The first part has the metadata. Each part has tensors of its own and says which part it is, of how many.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::error::GgufError;
 use super::metadata::Metadata;
+use super::reader::MAGIC;
 
 const NO_KEY: &str = "split.no";
 const COUNT_KEY: &str = "split.count";
 const TENSORS_KEY: &str = "split.tensors.count";
+
+/// The format counts parts in 16 bits.
+const MAX_PARTS: usize = 0xffff;
 
 /// What a file says about its place in a split model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +31,9 @@ impl Split {
     /// Reads the `split.*` keys; a file without them is whole.
     pub fn from_metadata(metadata: &Metadata) -> Result<Split, GgufError> {
         let count = metadata.get_as::<u32>(COUNT_KEY)?.unwrap_or(1).max(1) as usize;
+        if count > MAX_PARTS {
+            return Err(metadata.error(COUNT_KEY, count.to_string(), format!("at most {MAX_PARTS} parts")));
+        }
         let no = metadata.get_as::<u32>(NO_KEY)?.unwrap_or(0) as usize;
         let n_tensors = metadata.get_as::<usize>(TENSORS_KEY)?;
         if no >= count {
@@ -50,25 +57,59 @@ impl Split {
         if self.count == 1 {
             return Ok(Vec::new());
         }
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
         let suffix = suffix(self.no, self.count);
-        let prefix = name.strip_suffix(&suffix);
         if self.no != 0 {
-            let first = match prefix {
+            let first = match prefix_of(path, &suffix) {
                 Some(prefix) => format!("the first part, {prefix}{}", self::suffix(0, self.count)),
                 None => "the first part".to_owned(),
             };
             return wrong(format!("part {} of {}", self.no + 1, self.count), first);
         }
-        let Some(prefix) = prefix else {
+        let mut named = links(path).into_iter().filter_map(|path| {
+            let prefix = prefix_of(&path, &suffix)?;
+            let name = |no| format!("{prefix}{}", self::suffix(no, self.count));
+            Some((1..self.count).map(|no| path.with_file_name(name(no))).collect::<Vec<_>>())
+        });
+        // The name that was given counts; where no part is beside it, that of the file it is a link to.
+        let Some(given) = named.next() else {
             return wrong(
                 format!("the first of {} parts under another name", self.count),
                 format!("a name that ends in {suffix}, by which the other parts are found"),
             );
         };
-        Ok((1..self.count)
-            .map(|no| path.with_file_name(format!("{prefix}{}", self::suffix(no, self.count))))
-            .collect())
+        if given.iter().any(|path| path.exists()) {
+            return Ok(given);
+        }
+        Ok(named.find(|paths| paths.iter().any(|path| path.exists())).unwrap_or(given))
+    }
+
+    /// The error for part `no` (from 0), which is not there; `first` is the name of the first part.
+    pub fn missing(&self, no: usize, file: Arc<str>, first: &str) -> GgufError {
+        GgufError::Header {
+            file,
+            what: "split model".into(),
+            found: "no such file".into(),
+            expected: format!("part {} of {}, beside {first}: download all parts", no + 1, self.count),
+        }
+    }
+
+    /// Refuses a first part that has the second one behind it, as `cat` joins them. `end` is where the first ends.
+    pub fn check_not_joined(&self, bytes: &[u8], end: usize, file: &Arc<str>) -> Result<(), GgufError> {
+        /// Parts begin at a multiple of their alignment; nobody uses more than this.
+        const MAX_PADDING: usize = 4096;
+        let after = bytes.get(end..).unwrap_or_default();
+        let window = &after[..after.len().min(MAX_PADDING + MAGIC.len())];
+        if self.count == 1 || !window.windows(MAGIC.len()).any(|w| w == MAGIC) {
+            return Ok(());
+        }
+        Err(GgufError::NotAModel {
+            file: file.clone(),
+            found: format!("the {} parts of a split model joined into one file", self.count),
+            advice:
+                "parts are not joined with cat: give the first part with the others beside it, or join them \
+                     with `llama-gguf-split --merge FIRST OUT`"
+                    .into(),
+        })
     }
 
     /// Checks that `part`, the metadata of the file found as part `no`, belongs to this model at that place.
@@ -102,6 +143,27 @@ impl Split {
             _ => Ok(()),
         }
     }
+}
+
+/// The name of `path` without `suffix`, if it ends so.
+fn prefix_of(path: &Path, suffix: &str) -> Option<String> {
+    let name = path.file_name()?.to_string_lossy();
+    name.strip_suffix(suffix).map(str::to_owned)
+}
+
+/// `path` and, where it is a symbolic link, the paths it leads to, one by one.
+fn links(path: &Path) -> Vec<PathBuf> {
+    /// What Linux follows.
+    const MAX_LINKS: usize = 40;
+    let mut paths = vec![path.to_owned()];
+    while let Some(last) = paths.last()
+        && paths.len() <= MAX_LINKS
+        && let Ok(target) = std::fs::read_link(last)
+    {
+        let next = last.parent().unwrap_or(Path::new("")).join(target);
+        paths.push(next);
+    }
+    paths
 }
 
 /// How the name of part `no` (from 0) of `count` ends.

@@ -129,6 +129,12 @@ impl StrArray {
         StrArray { bytes: Vec::new(), ends: Vec::with_capacity(n) }
     }
 
+    /// The strings of `bytes`, one behind the other; string `i` ends at `ends[i]`.
+    pub(super) fn from_parts(bytes: Vec<u8>, ends: Vec<usize>) -> StrArray {
+        debug_assert!(ends.is_sorted() && ends.last().is_none_or(|end| *end == bytes.len()));
+        StrArray { bytes, ends }
+    }
+
     /// Adds a string at the end.
     pub fn push(&mut self, text: &[u8]) {
         self.bytes.extend_from_slice(text);
@@ -233,8 +239,8 @@ impl Value {
             Value::I32(v) => format!("i32 {v}"),
             Value::U64(v) => format!("u64 {v}"),
             Value::I64(v) => format!("i64 {v}"),
-            Value::F32(v) => format!("f32 {v}"),
-            Value::F64(v) => format!("f64 {v}"),
+            Value::F32(v) => format!("f32 {}", short((*v).into(), v)),
+            Value::F64(v) => format!("f64 {}", short(*v, v)),
             Value::Bool(v) => format!("bool {v}"),
         }
     }
@@ -324,6 +330,14 @@ impl Array {
             Array::I64(v) => all(v),
             _ => None,
         }
+    }
+}
+
+/// A float in digits, or in powers of ten where those would be very many.
+fn short(v: f64, shown: &(impl fmt::Display + fmt::LowerExp)) -> String {
+    match v == 0.0 || !v.is_finite() || (1e-6..1e15).contains(&v.abs()) {
+        true => shown.to_string(),
+        false => format!("{shown:e}"),
     }
 }
 
