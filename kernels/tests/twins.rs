@@ -266,6 +266,31 @@ fn long_rows_and_many_tokens_equal_the_reference() {
     }
 }
 
+/// Large enough for tasks of every size, and two products a step.
+#[test]
+fn large_products_equal_the_reference_on_any_team() {
+    for m in [1, FEW_ROWS, FEW_ROWS + 4] {
+        let case = Case { seed: 5, blocks: 64, n_rows: 1500, m, slack: 0, extreme: false };
+        let (format, k) = (Format::Q8_0, case.k(Format::Q8_0));
+        let bytes = case.weights(format);
+        let w = QuantMatrix::new(&bytes, format, case.n_rows, k).unwrap();
+        let input = case.input(format);
+        let x = input.view();
+        let expected = product(scalar(), false, w, x);
+        for n_threads in [1, 2, 3] {
+            let team = Team::new(n_threads).unwrap();
+            let scratch: Vec<_> = (0..n_threads).map(|_| Mutex::new(StripScratch::new(0))).collect();
+            let (mut a, mut b) = (vec![f32::NAN; expected.len()], vec![f32::NAN; expected.len()]);
+            let mut products = [Product { w, y: &mut a }, Product { w, y: &mut b }];
+            team.together(|| {
+                with_tiles(x, |x| matmul(&team, KernelTable::detect(), &mut products, x, &scratch))
+            });
+            assert_same_bits(&a, &expected, || format!("{m} tokens on {n_threads} threads"));
+            assert_same_bits(&b, &expected, || format!("{m} tokens on {n_threads} threads, second"));
+        }
+    }
+}
+
 #[test]
 fn a_product_that_panics_leaves_the_scratch_usable() {
     let team = Team::new(2).unwrap();

@@ -4,7 +4,7 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::activation::panel::TILE_MIN_ROWS;
 use crate::activation::rows::Activations;
-use crate::matmul::plan::task_rows;
+use crate::matmul::plan::Tasks;
 use crate::matmul::strip::{OutStrip, StripScratch};
 use crate::table::KernelTable;
 use crate::team::Team;
@@ -33,7 +33,10 @@ pub fn matmul(
 ) {
     let m = x.m();
     let tiled = m >= TILE_MIN_ROWS;
-    let strips: Vec<Strip> = products.iter_mut().map(|p| Strip::new(p, m, team.n_threads())).collect();
+    let n_products = products.len();
+    let strips =
+        products.iter_mut().enumerate().map(|(i, p)| Strip::new(p, m, team.n_threads(), i + 1 == n_products));
+    let strips: Vec<Strip> = strips.collect();
     let n_tasks = strips.iter().map(|s| s.n_tasks).sum();
     team.run(n_tasks, |mut task, worker| {
         let mut i = 0;
@@ -42,22 +45,21 @@ pub fn matmul(
             i += 1;
         }
         let strip = &strips[i];
-        let first = task * strip.rows;
-        let n = strip.rows.min(strip.w.n_rows() - first);
-        let w = strip.w.rows(first, n);
+        let rows = strip.tasks.rows(task);
+        let w = strip.w.rows(rows.start, rows.len());
         // SAFETY: each task has columns of its own of an output that `products` borrows mutably.
-        let y = unsafe { OutStrip::new(strip.y.0.add(first), strip.w.n_rows(), n, m) };
+        let y = unsafe { OutStrip::new(strip.y.0.add(rows.start), strip.w.n_rows(), rows.len(), m) };
         // A panic of a task leaves numbers, which the next one overwrites.
         let scratch = &mut *scratch[worker].lock().unwrap_or_else(PoisonError::into_inner);
         if tiled { kernels.tile(w, x, y, scratch) } else { kernels.dot(w, x, y, scratch) }
     });
 }
 
-/// A product cut into tasks of `rows` weight rows.
+/// A product cut into tasks.
 struct Strip<'a> {
     w: QuantMatrix<'a>,
     y: Output,
-    rows: usize,
+    tasks: Tasks,
     n_tasks: usize,
 }
 
@@ -66,10 +68,10 @@ struct Output(*mut f32);
 unsafe impl Sync for Output {}
 
 impl<'a> Strip<'a> {
-    fn new(p: &mut Product<'a>, m: usize, n_threads: usize) -> Self {
+    fn new(p: &mut Product<'a>, m: usize, n_threads: usize, last: bool) -> Self {
         let n_rows = p.w.n_rows();
         assert_eq!(p.y.len(), m * n_rows, "output of a product of {m} x {n_rows}");
-        let rows = task_rows(n_rows, p.w.bytes().len(), m, n_threads);
-        Strip { w: p.w, y: Output(p.y.as_mut_ptr()), rows, n_tasks: n_rows.div_ceil(rows) }
+        let tasks = Tasks::new(n_rows, p.w.bytes().len(), m, n_threads, last);
+        Strip { w: p.w, y: Output(p.y.as_mut_ptr()), n_tasks: tasks.len(), tasks }
     }
 }
