@@ -150,6 +150,7 @@ impl Engine {
             None => KernelTable::detect(),
         };
         let tokenizer = Tokenizer::from_metadata(file.metadata())?;
+        warnings.extend_from_slice(tokenizer.warnings());
         let model = Mistral::load(&file, config, kernels)?;
         warnings.extend(model.weights().left_out());
         let slow = model.weights().matrices().map(|m| m.format()).find(|f| !kernels.is_tuned(*f));

@@ -1,22 +1,23 @@
 //! Byte-level BPE: a list of merges over bytes (GPT-2, Llama 3, tekken).
 
-use super::Vocabulary;
 use super::error::{TokenizerError, keys, quoted};
 use super::lexicon::Lexicon;
-use super::merge::{Merge, Symbol, merge_all};
-use super::split::SplitRule;
-use super::vocabulary::TokenType;
+use super::merge::{Merge, Merger, NONE, Symbol};
+use super::split::{SplitRule, Splitter};
+use super::token_type::TokenType;
+use super::vocabulary::Vocabulary;
 use crate::gguf::StrArray;
-use std::ops::Range;
+use std::collections::HashMap;
 
 /// The tokens and merges of a byte-level vocabulary, decoded to plain bytes.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct ByteLevel {
+    splitter: Splitter,
     /// The bytes of every token; those that text can become are indexed.
     tokens: Lexicon,
-    cuts: Cuts,
-    /// The token of each byte.
-    bytes: Box<[Option<u32>; 256]>,
+    merges: Merges,
+    /// The token of each byte, or [`NONE`].
+    bytes: Box<[u32; 256]>,
     ignore_merges: bool,
 }
 
@@ -28,20 +29,23 @@ impl ByteLevel {
     ) -> Result<Self, TokenizerError> {
         let alphabet = Alphabet::new();
         let mut tokens = Lexicon::with_capacity(vocabulary.tokens.len());
+        // The last of the tokens that share their bytes is the one that text becomes.
+        let mut spelt = vec![false; vocabulary.tokens.len()];
         let mut decoded = Vec::new();
         for (id, (token, &kind)) in (0..).zip(vocabulary.tokens.iter().zip(types)) {
             let is_text = matches!(kind, TokenType::Normal | TokenType::Undefined | TokenType::Byte);
             decoded.clear();
             // Special tokens are spelt plainly, and so is a token that strays from the alphabet.
-            let spelt = is_text && alphabet.decode(token, &mut decoded);
-            tokens.push(if spelt { &decoded } else { token })?;
-            if is_text {
-                tokens.index(id);
+            spelt[id as usize] = is_text && alphabet.decode(token, &mut decoded);
+            tokens.push(if spelt[id as usize] { &decoded } else { token })?;
+            if is_text && let Some(other) = tokens.index(id) {
+                spelt[other as usize] = false;
             }
         }
-        let bytes = Box::new(std::array::from_fn(|byte| tokens.get(&[byte as u8])));
-        let cuts = Cuts::read(&vocabulary.merges, &tokens, &alphabet)?;
-        Ok(Self { tokens, cuts, bytes, ignore_merges: rule.ignore_merges })
+        tokens.shrink_to_fit();
+        let bytes = Box::new(std::array::from_fn(|byte| tokens.get(&[byte as u8]).unwrap_or(NONE)));
+        let merges = Merges::read(vocabulary, &spelt, &tokens, &alphabet)?;
+        Ok(Self { splitter: rule.splitter(), tokens, merges, bytes, ignore_merges: rule.ignore_merges })
     }
 
     /// The bytes of every token.
@@ -49,58 +53,87 @@ impl ByteLevel {
         &self.tokens
     }
 
-    /// The token of these bytes, among those that text can become.
-    pub(super) fn id(&self, bytes: &[u8]) -> Option<u32> {
-        self.tokens.get(bytes)
+    /// Appends the tokens of a text.
+    pub(super) fn encode(&self, text: &str, tokens: &mut Vec<u32>) {
+        let mut merger = Merger::default();
+        self.splitter.split(text, |word| {
+            let word = word.as_bytes();
+            match self.tokens.get(word).filter(|_| self.ignore_merges) {
+                Some(id) => tokens.push(id),
+                None => {
+                    self.merge(word, &mut merger);
+                    // A byte that has no token is left out: vocabularies learned without some rare byte have nothing to
+                    // say it. (Their unknown token is an end of text, which must not come out of plain text.)
+                    tokens.extend(merger.symbols.iter().map(|symbol| symbol.id).filter(|&id| id != NONE));
+                }
+            }
+        });
     }
 
-    /// The tokens of one word, with the bytes each one covers.
-    pub(super) fn tokenize(&self, word: &[u8]) -> Vec<(u32, Range<usize>)> {
-        if let Some(id) = self.tokens.get(word).filter(|_| self.ignore_merges) {
-            return vec![(id, 0..word.len())];
-        }
-        let symbol = |(start, &byte): (usize, &u8)| Symbol {
+    /// Leaves the symbols of a word in `merger`.
+    fn merge(&self, word: &[u8], merger: &mut Merger) {
+        merger.symbols.clear();
+        merger.symbols.extend((0..).zip(word).map(|(start, &byte)| Symbol {
             start,
             len: 1,
             id: self.bytes[byte as usize],
-            frozen: false,
-        };
-        let mut symbols: Vec<Symbol> = word.iter().enumerate().map(symbol).collect();
-        merge_all(&mut symbols, |left, right| {
-            let id = self.tokens.get(&word[left.start..right.start + right.len])?;
-            let priority = self.cuts.priority(id, left.len)?;
-            Some(Merge { priority, id })
+        }));
+        merger.merge(|left, right| {
+            let id = self.tokens.get(Symbol { len: left.len + right.len, ..*left }.of(word))?;
+            Some(Merge { priority: self.merges.priority(id, left.len)?, id })
         });
-        // A byte that has no token is left out: vocabularies learned without some rare byte have nothing to say it.
-        // (Their unknown token is an end of text, which must not come out of plain text.)
-        let token = |symbol: Symbol| Some((symbol.id?, symbol.start..symbol.start + symbol.len));
-        symbols.into_iter().filter_map(token).collect()
     }
 }
 
-/// The merges, by what they make: a merge is a token and the place where it is cut in two.
+/// The list of merges, by what they make: a merge is a token and the place where it is cut in two.
 ///
-/// This takes one search per token to read (a list has several merges per token, next to each other), where a map from
-/// pairs of tokens takes three per merge.
-#[derive(Debug, Clone)]
-struct Cuts {
-    /// The cuts of token `id` are those from `first[id]` to `first[id + 1]`.
+/// Merges that stand together in the list and make the same token are a group, and share the priority of the first of
+/// them, so that the leftmost goes first. In a list that was learned no token is made twice in a row. In one derived
+/// from ranks (tekken, Llama 3: every way to cut a token in two, token after token) this is the rule of the rank-based
+/// original.
+#[derive(Debug)]
+struct Merges {
+    /// For each token, where in the list its first group begins, or [`NONE`].
     first: Vec<u32>,
-    /// Length of the left half in bytes, and priority.
-    cuts: Vec<(u32, u32)>,
+    /// Where the other groups of a token begin, if it has several.
+    others: HashMap<u32, Vec<u32>>,
+    /// For each merge of the list, the length of the left half in bytes, and whether it begins a group.
+    cuts: Vec<u8>,
+    /// The lengths that do not fit.
+    long: HashMap<u32, u32>,
 }
 
-impl Cuts {
-    /// Reads a list of merges in order of priority.
-    ///
-    /// Merges that stand together and make the same token share a priority, so that the leftmost of them goes first.
-    /// In a list that was learned no token is made twice in a row. In one derived from ranks (tekken, Llama 3: every
-    /// way to cut a token in two, token after token) this is the rule of the rank-based original.
-    fn read(list: &StrArray, tokens: &Lexicon, alphabet: &Alphabet) -> Result<Self, TokenizerError> {
-        let mut merges = Vec::with_capacity(list.len());
-        let (mut both, mut previous) = (Vec::new(), Vec::new());
+/// In [`Merges::cuts`]: the merge begins a group.
+const BEGINS: u8 = 0x80;
+/// In [`Merges::cuts`]: the length is in [`Merges::long`].
+const LONG: u8 = 0x7f;
+
+impl Merges {
+    /// Reads the list, which is in order of priority. `spelt` says of which tokens the spelling in the file is known to
+    /// be that of the token with these bytes.
+    fn read(
+        vocabulary: &Vocabulary,
+        spelt: &[bool],
+        tokens: &Lexicon,
+        alphabet: &Alphabet,
+    ) -> Result<Self, TokenizerError> {
+        let list: &StrArray = &vocabulary.merges;
+        if list.len() >= NONE as usize {
+            return Err(TokenizerError::key(
+                keys::MERGES,
+                format!("{} merges", list.len()),
+                "fewer than 2^32 - 1",
+            ));
+        }
+        let mut merges = Self {
+            first: vec![NONE; tokens.len()],
+            others: HashMap::new(),
+            cuts: Vec::with_capacity(list.len()),
+            long: HashMap::new(),
+        };
+        let mut bytes = Vec::new();
         let mut made = None;
-        for (index, text) in list.iter().enumerate() {
+        for (index, text) in (0u32..).zip(list.iter()) {
             let bad = |expected: &str| {
                 let found = format!("{} at index {index}", quoted(text));
                 TokenizerError::key(keys::MERGES, found, expected)
@@ -108,44 +141,71 @@ impl Cuts {
             let space =
                 text.iter().position(|&byte| byte == b' ').filter(|&at| at > 0 && at + 1 < text.len());
             let space = space.ok_or_else(|| bad("two tokens and a space between them"))?;
-            both.clear();
-            let left = alphabet.decode(&text[..space], &mut both).then_some(both.len());
-            let right = alphabet.decode(&text[space + 1..], &mut both).then_some(both.len());
-            let (Some(left), Some(_)) = (left, right) else {
-                return Err(bad("two tokens in GPT-2's alphabet of bytes"));
+            let (left, right) = (&text[..space], &text[space + 1..]);
+            // Nearly always a merge makes the token of the merge before, or the one after that.
+            let makes = |id: u32| {
+                spelt.get(id as usize).copied().unwrap_or(false)
+                    && vocabulary.tokens.get(id as usize).is_some_and(|token| {
+                        token.len() == left.len() + right.len()
+                            && token.starts_with(left)
+                            && token.ends_with(right)
+                    })
             };
-            let (id, priority) = match made.filter(|_| both == previous) {
-                Some(merge) => merge,
+            let expected =
+                made.and_then(|id: u32| [id, id.wrapping_add(1)].into_iter().find(|&id| makes(id)));
+            let id = match expected {
+                Some(id) => id,
                 None => {
-                    let id = tokens.get(&both).ok_or_else(|| bad("two tokens that make a third one"))?;
-                    (id, u32::try_from(index).unwrap_or(u32::MAX))
+                    bytes.clear();
+                    if !alphabet.decode(left, &mut bytes) || !alphabet.decode(right, &mut bytes) {
+                        return Err(bad("two tokens in GPT-2's alphabet of bytes"));
+                    }
+                    tokens.get(&bytes).ok_or_else(|| bad("two tokens that make a third one"))?
                 }
             };
-            made = Some((id, priority));
-            std::mem::swap(&mut both, &mut previous);
-            merges.push((id, left as u32, priority));
+            // Each character of the alphabet is a byte.
+            let left = left.iter().filter(|&&byte| byte & 0xc0 != 0x80).count() as u32;
+            let begins = if made == Some(id) { 0 } else { BEGINS };
+            match u8::try_from(left) {
+                Ok(left) if left < LONG => merges.cuts.push(begins | left),
+                _ => {
+                    merges.cuts.push(begins | LONG);
+                    merges.long.insert(index, left);
+                }
+            }
+            if begins != 0 {
+                match &mut merges.first[id as usize] {
+                    first if *first == NONE => *first = index,
+                    _ => merges.others.entry(id).or_default().push(index),
+                }
+            }
+            made = Some(id);
         }
-        // Sorted by token, in the order of the list for each.
-        let mut first = vec![0u32; tokens.len() + 1];
-        for &(id, ..) in &merges {
-            first[id as usize + 1] += 1;
-        }
-        for id in 0..tokens.len() {
-            first[id + 1] += first[id];
-        }
-        let mut next = first.clone();
-        let mut cuts = vec![(0, 0); merges.len()];
-        for (id, left, priority) in merges {
-            cuts[next[id as usize] as usize] = (left, priority);
-            next[id as usize] += 1;
-        }
-        Ok(Self { first, cuts })
+        Ok(merges)
     }
 
     /// The priority of making token `id` from a left half of `left` bytes and the rest, if the list has it.
-    fn priority(&self, id: u32, left: usize) -> Option<u32> {
-        let cuts = &self.cuts[self.first[id as usize] as usize..self.first[id as usize + 1] as usize];
-        cuts.iter().find(|cut| cut.0 as usize == left).map(|cut| cut.1)
+    fn priority(&self, id: u32, left: u32) -> Option<u32> {
+        let first = Some(self.first[id as usize]).filter(|&first| first != NONE)?;
+        let others = self.others.get(&id).into_iter().flatten().copied();
+        [first].into_iter().chain(others).find(|&group| self.group_has(group, left))
+    }
+
+    /// Whether one of the merges in the group that begins at `group` has a left half of `left` bytes.
+    fn group_has(&self, group: u32, left: u32) -> bool {
+        for (index, &cut) in (group..).zip(&self.cuts[group as usize..]) {
+            if index > group && cut & BEGINS != 0 {
+                break;
+            }
+            let len = match cut & !BEGINS {
+                LONG => self.long[&index],
+                len => len.into(),
+            };
+            if len == left {
+                return true;
+            }
+        }
+        false
     }
 }
 

@@ -1,11 +1,11 @@
-//! Byte strings numbered from 0, in one allocation, found by content.
+//! Byte strings numbered from 0, in one allocation, looked up by content.
 
 use super::error::{TokenizerError, keys};
 use hashbrown::{DefaultHashBuilder, HashTable};
 use std::hash::BuildHasher;
 
 /// Strings with consecutive ids; those that were indexed can be looked up.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Lexicon {
     bytes: Vec<u8>,
     /// Where each string ends in `bytes`.
@@ -16,6 +16,7 @@ pub(super) struct Lexicon {
 }
 
 impl Lexicon {
+    /// An empty lexicon with room for `n` strings.
     pub(super) fn with_capacity(n: usize) -> Self {
         Self {
             bytes: Vec::with_capacity(8 * n),
@@ -23,6 +24,11 @@ impl Lexicon {
             index: HashTable::with_capacity(n),
             ..Self::default()
         }
+    }
+
+    /// Gives back the memory that was reserved for more strings.
+    pub(super) fn shrink_to_fit(&mut self) {
+        self.bytes.shrink_to_fit();
     }
 
     /// Appends a string; its id is the number of strings before it.
@@ -34,16 +40,17 @@ impl Lexicon {
         Ok(())
     }
 
-    /// Makes string `id` findable. Of equal strings the one indexed last is found.
-    pub(super) fn index(&mut self, id: u32) {
+    /// Makes string `id` findable. Of equal strings the one indexed last is found; returns the one it replaces.
+    pub(super) fn index(&mut self, id: u32) -> Option<u32> {
         let Self { bytes, ends, index, hasher, longest } = self;
         let string = slice(bytes, ends, id);
         *longest = string.len().max(*longest);
         let hash = hasher.hash_one(string);
         match index.find_mut(hash, |&other| slice(bytes, ends, other) == string) {
-            Some(other) => *other = id,
+            Some(other) => Some(std::mem::replace(other, id)),
             None => {
                 index.insert_unique(hash, id, |&other| hasher.hash_one(slice(bytes, ends, other)));
+                None
             }
         }
     }
@@ -83,9 +90,7 @@ mod tests {
         for string in ["a", "", "bc", "a"] {
             lexicon.push(string.as_bytes()).unwrap();
         }
-        for id in [0, 1, 3] {
-            lexicon.index(id);
-        }
+        assert_eq!([0, 1, 3].map(|id| lexicon.index(id)), [None, None, Some(0)]);
         assert_eq!(lexicon.get(b"a"), Some(3));
         assert_eq!(lexicon.get(b""), Some(1));
         assert_eq!(lexicon.get(b"bc"), None, "not indexed");

@@ -2,18 +2,23 @@
 //!
 //! Two families exist. **SentencePiece** BPE (`tokenizer.ggml.model` = `llama`; Mistral v1 to v7) merges characters
 //! whose concatenation has the best score, and spells what it does not know in bytes. **Byte-level** BPE (`gpt2`;
-//! tekken, Llama 3, SmolLM) splits text into words by an expression and merges bytes by a list. Both run inside the
-//! [`tokenizers`] crate, as a model of our own: see `bpe.rs` for why. Ids equal those of `sentencepiece` and
-//! `mistral_common` (`tests/golden_tokens`).
+//! tekken, Llama 3, SmolLM) splits text into words by an expression and merges bytes by a list. Ids equal those of
+//! `sentencepiece`, `mistral_common` and Hugging Face's `tokenizers` (`tests/golden_tokens`).
 //!
-//! Around them stands what belongs to a file and not to an algorithm: control tokens, which are found in text only
-//! where the caller allows it, beginning and end of text, and the space that SentencePiece puts before text. That space
-//! goes in at the start and after every control token, as in llama.cpp. User-defined tokens are part of the text around
-//! them, as in SentencePiece (llama.cpp puts a space after those too).
+//! Around them stands what belongs to a file and not to an algorithm. Text is cut at **control** tokens, where the
+//! caller allows it, and at **user-defined** ones, which are tokens that a fine-tune added; at each place the leftmost
+//! and longest counts, as in `tokenizers`. SentencePiece's space goes before the text, and again after every cut, as in
+//! `tokenizers` (`legacy`) and llama.cpp; only the user-defined tokens of Mistral's own models (`[REFERENCE_DOC_1]`) stand
+//! in the middle of a text, as in `mistral_common`. GGUF does not carry the `lstrip` and `rstrip` of `tokenizers`.
+//!
+//! Whatever the vocabulary, building a tokenizer takes time and memory in proportion to it, and encoding takes
+//! `O(n log n)`.
 
 mod bpe;
 mod byte_level;
+mod corrections;
 mod decode;
+mod encode;
 mod error;
 mod infill;
 mod lexicon;
@@ -22,26 +27,23 @@ mod names;
 mod sentence_piece;
 mod special;
 mod split;
+mod token_type;
 mod vocabulary;
 
 pub use decode::StreamDecoder;
+pub use encode::{EncodeOptions, Segment};
 pub use error::TokenizerError;
-pub use vocabulary::{Algorithm, TokenType, Vocabulary};
+pub use token_type::TokenType;
+pub use vocabulary::{Algorithm, Vocabulary};
 
 use crate::gguf::Metadata;
 use bpe::Bpe;
 use byte_level::ByteLevel;
 use names::Named;
 use sentence_piece::SentencePiece;
-use special::Matcher;
+use special::SpecialTokens;
 use split::SplitRule;
-use std::borrow::Cow;
-use std::collections::HashMap;
-use std::ops::Range;
 use std::sync::Arc;
-use tokenizers::normalizers::replace::Replace;
-use tokenizers::pre_tokenizers::sequence::Sequence;
-use tokenizers::{DecoderWrapper, Model as _, PostProcessorWrapper, TokenizerImpl};
 
 /// A vocabulary, ready to use. Cheap to clone: clones share everything.
 #[derive(Debug, Clone)]
@@ -51,19 +53,20 @@ pub struct Tokenizer {
 
 #[derive(Debug)]
 struct Inner {
-    pipeline: TokenizerImpl<Bpe, Replace, Sequence, PostProcessorWrapper, DecoderWrapper>,
+    bpe: Bpe,
     types: Vec<TokenType>,
-    /// Tokens at which generation stops.
-    ends: Vec<bool>,
-    /// Control tokens, and for byte-level vocabularies user-defined ones. (SentencePiece finds its own.)
-    special: Option<Matcher>,
-    /// The same tokens by their text.
-    special_ids: HashMap<Vec<u8>, u32>,
+    /// Control, unknown and user-defined tokens.
+    special: SpecialTokens,
+    /// User-defined tokens of SentencePiece that no space goes behind, in order.
+    inline: Vec<u32>,
+    /// Tokens at which generation stops, in order.
+    ends: Vec<u32>,
     ids: Ids,
     add_bos: bool,
     add_eos: bool,
     add_space_prefix: bool,
     remove_extra_whitespaces: bool,
+    warnings: Vec<String>,
 }
 
 /// The tokens with a role.
@@ -77,26 +80,6 @@ struct Ids {
     infill_prefix: Option<u32>,
     infill_suffix: Option<u32>,
     infill_middle: Option<u32>,
-}
-
-/// How to treat the control tokens of a text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct EncodeOptions {
-    /// Begin with BOS and end with EOS where the file says so. A BOS that the text itself starts with (and that is
-    /// parsed) is not doubled.
-    pub add_special: bool,
-    /// Text like `[INST]` becomes the control token; otherwise it is text like any other. User-defined tokens are
-    /// found in both cases.
-    pub parse_special: bool,
-}
-
-/// A part of a prompt, by who wrote it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Segment<'a> {
-    /// Written by the template: control tokens are parsed.
-    Template(&'a str),
-    /// Written by somebody else: never becomes a control token, whatever it holds.
-    Content(&'a str),
 }
 
 impl Tokenizer {
@@ -118,15 +101,10 @@ impl Tokenizer {
     ///
     /// If the vocabulary is empty, contradicts itself, or asks for a splitting rule that we do not know.
     pub fn new(mut vocabulary: Vocabulary) -> Result<Self, TokenizerError> {
-        let mut types = vocabulary.validate()?;
+        let mut warnings = Vec::new();
+        let roles = vocabulary.validate()?;
         let named = Named::find(&vocabulary.tokens);
-        for id in named.ids() {
-            let kind = &mut types[id as usize];
-            // Files often call these user-defined, but text must not be able to end a turn.
-            if vocabulary.types.is_empty() || matches!(kind, TokenType::UserDefined | TokenType::Undefined) {
-                *kind = TokenType::Control;
-            }
-        }
+        let types = corrections::types(&vocabulary, &roles, &named, &mut warnings)?;
         let ids = Ids {
             bos: vocabulary.bos,
             eos: vocabulary.eos,
@@ -137,120 +115,63 @@ impl Tokenizer {
             infill_suffix: vocabulary.infill_suffix.or_else(|| named.first(names::INFILL_SUFFIX)),
             infill_middle: vocabulary.infill_middle.or_else(|| named.first(names::INFILL_MIDDLE)),
         };
-        let mut ends = vec![false; types.len()];
-        let roles = [ids.eos, ids.eot, ids.eom].into_iter().flatten();
-        named.all(names::END).chain(roles).for_each(|id| ends[id as usize] = true);
+        let mut ends: Vec<u32> = named.all(names::END).collect();
+        ends.extend([ids.eos, ids.eot, ids.eom].into_iter().flatten());
+        ends.sort_unstable();
+        ends.dedup();
 
         let sentence_piece = vocabulary.algorithm == Algorithm::SentencePiece;
-        let is_special = |kind| match kind {
-            TokenType::Control | TokenType::Unknown => true,
-            TokenType::UserDefined => !sentence_piece,
-            _ => false,
-        };
-        let special: Vec<(u32, Vec<u8>)> = (0..)
-            .zip(vocabulary.tokens.iter().zip(&types))
-            .filter(|(_, (_, kind))| is_special(**kind))
-            .map(|(id, (token, _))| (id, token.to_vec()))
-            .collect();
-
-        let pipeline = match &vocabulary.algorithm {
+        let bpe = match &vocabulary.algorithm {
             Algorithm::SentencePiece => {
-                let mut pipeline =
-                    TokenizerImpl::new(Bpe::SentencePiece(SentencePiece::new(&vocabulary, &types)?));
-                let spaces = Replace::new(" ", sentence_piece::SPACE).expect("a space is a valid pattern");
-                pipeline.with_normalizer(Some(spaces)).expect("there are no added tokens to normalize again");
-                pipeline
+                Bpe::SentencePiece(SentencePiece::new(&vocabulary, &types, &mut warnings)?)
             }
             Algorithm::ByteLevel { pre } => {
-                let rule = SplitRule::require(pre)?;
-                let mut pipeline =
-                    TokenizerImpl::new(Bpe::ByteLevel(ByteLevel::new(&vocabulary, &types, rule)?));
-                pipeline.with_pre_tokenizer(Some(rule.pre_tokenizer()));
-                pipeline
+                Bpe::ByteLevel(ByteLevel::new(&vocabulary, &types, SplitRule::require(pre)?)?)
             }
         };
+        let is_special =
+            |kind| matches!(kind, TokenType::Control | TokenType::Unknown | TokenType::UserDefined);
+        let special = (0..).zip(&types).filter(|(_, kind)| is_special(**kind)).map(|(id, _)| id);
+        let texts = bpe.lexicon();
+        let is_inline = |id: &u32| {
+            sentence_piece
+                && types[*id as usize] == TokenType::UserDefined
+                && names::is_inline(texts.string(*id))
+        };
+        let inline = special.clone().filter(is_inline).collect();
+        let n_long = special.clone().filter(|&id| texts.string(id).len() > special::MAX_BYTES).count();
+        if n_long > 0 {
+            warnings.push(format!(
+                "{n_long} control or added tokens have more than {} bytes: they are not looked for in text",
+                special::MAX_BYTES
+            ));
+        }
         let inner = Inner {
-            pipeline,
+            special: SpecialTokens::new(special, texts),
+            bpe,
             types,
+            inline,
             ends,
-            special_ids: special.iter().map(|(id, text)| (text.clone(), *id)).collect(),
-            special: Matcher::new(special)?,
             ids,
             add_bos: vocabulary.add_bos,
             add_eos: vocabulary.add_eos,
             add_space_prefix: vocabulary.add_space_prefix && sentence_piece,
             remove_extra_whitespaces: vocabulary.remove_extra_whitespaces && sentence_piece,
+            warnings,
         };
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// The tokens of `text`.
-    pub fn encode(&self, text: &str, options: EncodeOptions) -> Vec<u32> {
-        let whole = 0..text.len();
-        let opaque = if options.parse_special { &[] } else { std::slice::from_ref(&whole) };
-        self.encode_around(text, opaque, options.add_special)
+    /// What a user should know about the vocabulary, a line each: mistakes in the file that were corrected.
+    pub fn warnings(&self) -> &[String] {
+        &self.inner.warnings
     }
 
-    /// The tokens of a prompt made of parts: one continuous text, in which no control token begins, ends or lies in a
-    /// [`Segment::Content`]. With `add_special`, BOS and EOS as in [`EncodeOptions::add_special`].
-    pub fn encode_segments(&self, segments: &[Segment<'_>], add_special: bool) -> Vec<u32> {
-        let mut text = String::new();
-        let mut opaque = Vec::new();
-        for segment in segments {
-            match segment {
-                Segment::Template(part) => text.push_str(part),
-                Segment::Content(part) => {
-                    opaque.push(text.len()..text.len() + part.len());
-                    text.push_str(part);
-                }
-            }
-        }
-        opaque.retain(|range| !range.is_empty());
-        self.encode_around(&text, &opaque, add_special)
-    }
-
-    /// Encodes a text in which no control token touches the `opaque` ranges (in order, none empty or overlapping).
-    fn encode_around(&self, text: &str, opaque: &[Range<usize>], add_special: bool) -> Vec<u32> {
-        let Inner { types, special, ids, .. } = &*self.inner;
-        let allowed = |id: u32, range: &Range<usize>| {
-            types[id as usize] == TokenType::UserDefined || !special::overlaps(opaque, range)
-        };
-        let found = special.as_ref().map(|special| special.longest_first(text, allowed)).unwrap_or_default();
-
-        let mut tokens = Vec::with_capacity(text.len() / 3 + 2);
-        let starts_with_bos =
-            found.first().is_some_and(|(range, id)| range.start == 0 && Some(*id) == ids.bos);
-        if add_special && self.inner.add_bos && !starts_with_bos {
-            tokens.extend(ids.bos);
-        }
-        let mut done = 0;
-        for (range, id) in found {
-            self.encode_text(&text[done..range.start], &mut tokens);
-            tokens.push(id);
-            done = range.end;
-        }
-        self.encode_text(&text[done..], &mut tokens);
-        if add_special && self.inner.add_eos {
-            tokens.extend(ids.eos);
-        }
-        tokens
-    }
-
-    /// Encodes text between control tokens, or between them and an end.
-    fn encode_text(&self, text: &str, tokens: &mut Vec<u32>) {
-        let mut text = Cow::Borrowed(text);
-        if self.inner.remove_extra_whitespaces {
-            let words: Vec<&str> = text.split(' ').filter(|word| !word.is_empty()).collect();
-            text = Cow::Owned(words.join(" "));
-        }
-        if text.is_empty() {
-            return;
-        }
-        if self.inner.add_space_prefix {
-            text = Cow::Owned(format!(" {text}"));
-        }
-        let encoding = self.inner.pipeline.encode_fast(text, false);
-        tokens.extend(encoding.expect("neither our model nor the steps around it can fail").get_ids());
+    /// The texts that a message must not turn into tokens: those of control, unknown and user-defined tokens, but for
+    /// [user-defined white space](Segment::Content).
+    pub fn protected_texts(&self) -> impl Iterator<Item = &str> {
+        let protected = self.inner.special.ids().filter(|&id| !self.is_white_space(id));
+        protected.filter_map(|id| std::str::from_utf8(self.piece(id)).ok())
     }
 
     /// The number of tokens.
@@ -258,17 +179,17 @@ impl Tokenizer {
         self.inner.types.len()
     }
 
-    /// The bytes that a token stands for: text, possibly a part of a character. A control token is spelt out. Empty
-    /// for an id outside of the vocabulary.
+    /// The bytes that a token stands for: text, possibly part of a character. A control token is spelled out. Empty for
+    /// an id outside of the vocabulary.
     pub fn piece(&self, id: u32) -> &[u8] {
-        self.inner.pipeline.get_model().piece(id)
+        self.inner.bpe.lexicon().string(id)
     }
 
-    /// The token with this text: a control token, or the one token that these bytes are (in SentencePiece
-    /// vocabularies with U+2581 for a space).
+    /// The token with this text: a control or user-defined token, or a token that text can become. In SentencePiece
+    /// vocabularies, U+2581 may be written for a space.
     pub fn id(&self, text: &str) -> Option<u32> {
-        let special = self.inner.special_ids.get(text.as_bytes()).copied();
-        special.or_else(|| self.inner.pipeline.get_model().token_to_id(text))
+        let Inner { special, bpe, .. } = &*self.inner;
+        special.id(text.as_bytes(), bpe.lexicon()).or_else(|| bpe.id(text.as_bytes()))
     }
 
     /// Beginning of text.
@@ -281,7 +202,7 @@ impl Tokenizer {
         self.inner.ids.eos
     }
 
-    /// What stands for the unsayable.
+    /// The token for text that the vocabulary cannot represent.
     pub fn unk(&self) -> Option<u32> {
         self.inner.ids.unk
     }
@@ -316,14 +237,15 @@ impl Tokenizer {
         self.inner.add_bos
     }
 
-    /// Whether text ends with EOS.
+    /// Whether the model was trained on texts that end with EOS. [`encode`](Self::encode) does not add it: what is
+    /// generated would begin a new text.
     pub fn adds_eos(&self) -> bool {
         self.inner.add_eos
     }
 
     /// Whether generation stops at this token: end of text, of a turn, of a message.
     pub fn is_end_of_generation(&self, id: u32) -> bool {
-        self.inner.ends.get(id as usize).copied().unwrap_or(false)
+        self.inner.ends.binary_search(&id).is_ok()
     }
 
     /// Whether this is a control token: structure, not text.
@@ -341,9 +263,15 @@ impl Tokenizer {
         matches!(self.token_type(id), Some(TokenType::Control | TokenType::Unknown))
     }
 
-    /// Whether this stands for one byte that is not a piece of its own.
+    /// Whether this is a byte piece, `<0x0A>`.
     fn is_byte(&self, id: u32) -> bool {
         self.token_type(id) == Some(TokenType::Byte)
+    }
+
+    /// Whether this is user-defined and nothing but white space.
+    fn is_white_space(&self, id: u32) -> bool {
+        self.token_type(id) == Some(TokenType::UserDefined)
+            && std::str::from_utf8(self.piece(id)).is_ok_and(|text| text.trim().is_empty())
     }
 
     /// Whether decoded text starts with a space that was not in the original.

@@ -1,4 +1,5 @@
-//! Tokens known by their text, for files that do not give their ids. Facts from llama.cpp's `llama-vocab.cpp`.
+//! Tokens known by their text, for files that do not give their ids or types. Facts from llama.cpp's
+//! `llama-vocab.cpp` and the tokenizers of Mistral.
 
 use crate::gguf::StrArray;
 use std::collections::HashMap;
@@ -12,6 +13,8 @@ pub(super) const END: &[&str] = &[
     "<|end|>",
     "<|return|>",
     "<|call|>",
+    "<|calls|>",
+    "<|flush|>",
     "<|endoftext|>",
     "<|end_of_text|>",
     "<end_of_turn>",
@@ -21,6 +24,7 @@ pub(super) const END: &[&str] = &[
     "[EOT]",
     "[EOS]",
     "<eos>",
+    "<｜end▁of▁sentence｜>",
     "<|fim_pad|>",
     "<fim_pad>",
     "<fim-pad>",
@@ -45,6 +49,7 @@ pub(super) const END_OF_TURN: &[&str] = &[
     "<EOT>",
     "_<EOT>",
     "[EOT]",
+    "<｜end▁of▁sentence｜>",
 ];
 
 /// End a message that awaits a tool.
@@ -89,6 +94,65 @@ pub(super) const INFILL_MIDDLE: &[&str] = &[
     "<|middle|>",
 ];
 
+/// Structure that is known by its text alone, apart from `<|…|>`.
+const STRUCTURE: &[&str] = &[
+    "<s>",
+    "<unk>",
+    "<pad>",
+    "<bos>",
+    "<start_of_turn>",
+    "[INST]",
+    "[/INST]",
+    "[SYSTEM_PROMPT]",
+    "[/SYSTEM_PROMPT]",
+    "[AVAILABLE_TOOLS]",
+    "[/AVAILABLE_TOOLS]",
+    "[TOOL_CALLS]",
+    "[TOOL_RESULTS]",
+    "[/TOOL_RESULTS]",
+    "[TOOL_CONTENT]",
+    "[CALL_ID]",
+    "[ARGS]",
+    "[THINK]",
+    "[/THINK]",
+    "[IMG]",
+    "[IMG_BREAK]",
+    "[IMG_END]",
+];
+
+/// Added tokens that are part of what a model says.
+const SHOWN: &[&str] =
+    &["<think>", "</think>", "<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>"];
+
+/// Whether a token with this text was added to a vocabulary rather than learned, whatever its type says.
+pub(super) fn looks_added(token: &[u8]) -> bool {
+    let piped = || {
+        let name = token.strip_prefix(b"<|").and_then(|rest| rest.strip_suffix(b"|>"));
+        name.is_some_and(|name| !name.is_empty() && !name.iter().any(u8::is_ascii_whitespace))
+    };
+    is_bracketed(token) && (piped() || has(STRUCTURE, token) || is_shown(token))
+}
+
+/// Whether a token that was added is part of what a model says.
+pub(super) fn is_shown(token: &[u8]) -> bool {
+    has(SHOWN, token)
+}
+
+/// Whether a user-defined token is one that Mistral's SentencePiece models were trained with, rather than an added one:
+/// to them it is a part of the text around it, and no space goes behind it.
+pub(super) fn is_inline(token: &[u8]) -> bool {
+    token.starts_with(b"[REFERENCE_DOC_") || has(&["[REF]", "[/REF]"], token)
+}
+
+/// Whether a token is `<…>` or `[…]`.
+pub(super) fn is_bracketed(token: &[u8]) -> bool {
+    matches!(token, [b'<', _, .., b'>'] | [b'[', _, .., b']'])
+}
+
+fn has(names: &[&str], token: &[u8]) -> bool {
+    names.iter().any(|name| name.as_bytes() == token)
+}
+
 /// The tokens of a vocabulary that have one of the names above.
 #[derive(Debug)]
 pub(super) struct Named {
@@ -96,6 +160,7 @@ pub(super) struct Named {
 }
 
 impl Named {
+    /// Looks for the names in a vocabulary.
     pub(super) fn find(tokens: &StrArray) -> Self {
         let names =
             || [END, END_OF_TURN, END_OF_MESSAGE, INFILL_PREFIX, INFILL_SUFFIX, INFILL_MIDDLE].concat();
@@ -110,7 +175,7 @@ impl Named {
         Self { ids: (0..).zip(tokens.iter()).filter_map(named).collect() }
     }
 
-    /// The token with the first of these names that exists.
+    /// The token with the first of these names that the vocabulary has.
     pub(super) fn first(&self, names: &[&str]) -> Option<u32> {
         names.iter().find_map(|name| self.ids.get(name).copied())
     }
@@ -120,7 +185,7 @@ impl Named {
         names.iter().filter_map(|name| self.ids.get(name).copied())
     }
 
-    /// All of them.
+    /// Every token that was found.
     pub(super) fn ids(&self) -> impl Iterator<Item = u32> {
         self.ids.values().copied()
     }

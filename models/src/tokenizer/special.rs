@@ -1,72 +1,98 @@
-//! Finding special tokens in text, and keeping them out of text that must stay text.
+//! Finding control and added tokens in text.
 
-use super::error::{TokenizerError, keys};
-use aho_corasick::{AhoCorasick, MatchKind};
+use super::lexicon::Lexicon;
 use std::ops::Range;
 
-/// Finds a fixed set of strings.
-#[derive(Debug, Clone)]
-pub(super) struct Matcher {
-    /// Reports every occurrence.
-    all: AhoCorasick,
-    /// Reports the leftmost, and of those the longest.
-    leftmost: AhoCorasick,
-    ids: Vec<u32>,
+/// Longer tokens are never found in text. Those in use have less than 50 bytes; a bound keeps the search linear whatever
+/// a file holds.
+pub(super) const MAX_BYTES: usize = 512;
+
+/// "No such token" among the places of [`SpecialTokens::sorted`].
+const NONE: u32 = u32::MAX;
+
+/// A set of strings, found in text: the leftmost first, and of those that start at one place the longest.
+///
+/// A sorted list rather than an automaton, which would take tens of bytes for every byte of a hostile vocabulary.
+#[derive(Debug)]
+pub(super) struct SpecialTokens {
+    /// The ids of the tokens, in the order of their texts.
+    sorted: Vec<u32>,
+    /// For each of them, the place of the longest other one that it starts with.
+    prefixes: Vec<u32>,
+    /// Where in `sorted` the texts with each first byte begin; the last entry is the length.
+    by_first: Box<[u32; 257]>,
 }
 
-impl Matcher {
-    /// A matcher for these tokens; `None` if there is nothing to find. Empty texts are never found.
+impl SpecialTokens {
+    /// A set of tokens, whose texts are those in `texts`. Of equal texts, the first in `ids` counts.
     ///
-    /// # Errors
-    ///
-    /// If the texts are more than an automaton with 32-bit states can hold.
-    pub(super) fn new(mut tokens: Vec<(u32, Vec<u8>)>) -> Result<Option<Self>, TokenizerError> {
-        tokens.retain(|(_, text)| !text.is_empty());
-        if tokens.is_empty() {
-            return Ok(None);
+    /// Left out are the texts that can never be found: empty ones, those that are not UTF-8 (text is, so what they
+    /// match would be part of a character), and those above [`MAX_BYTES`].
+    pub fn new(ids: impl Iterator<Item = u32>, texts: &Lexicon) -> Self {
+        let text = |id: &u32| texts.string(*id);
+        let can_be_found =
+            |text: &[u8]| (1..=MAX_BYTES).contains(&text.len()) && std::str::from_utf8(text).is_ok();
+        let mut sorted: Vec<u32> = ids.filter(|id| can_be_found(text(id))).collect();
+        sorted.sort_by(|a, b| text(a).cmp(text(b)));
+        sorted.dedup_by(|a, b| text(a) == text(b));
+        sorted.shrink_to_fit();
+
+        // What a text starts with stands before it, so the candidates form a stack.
+        let mut prefixes = Vec::with_capacity(sorted.len());
+        let mut open: Vec<u32> = Vec::new();
+        for (place, id) in (0u32..).zip(&sorted) {
+            while open.pop_if(|top| !text(id).starts_with(text(&sorted[*top as usize]))).is_some() {}
+            prefixes.push(open.last().copied().unwrap_or(NONE));
+            open.push(place);
         }
-        let build = |kind| {
-            let texts = tokens.iter().map(|(_, text)| text);
-            AhoCorasick::builder().match_kind(kind).build(texts).map_err(|_| {
-                let found = format!("{} special tokens", tokens.len());
-                TokenizerError::key(keys::TYPES, found, "fewer")
-            })
-        };
-        let (all, leftmost) = (build(MatchKind::Standard)?, build(MatchKind::LeftmostLongest)?);
-        Ok(Some(Self { all, leftmost, ids: tokens.into_iter().map(|(id, _)| id).collect() }))
+        let first = |id: &u32| usize::from(text(id)[0]);
+        let by_first =
+            Box::new(std::array::from_fn(|byte| sorted.partition_point(|id| first(id) < byte) as u32));
+        Self { sorted, prefixes, by_first }
     }
 
-    /// Occurrences from left to right, the longest at each place, none overlapping.
-    pub(super) fn leftmost_longest<'a>(
-        &'a self,
-        text: &'a str,
-    ) -> impl Iterator<Item = (Range<usize>, u32)> + 'a {
-        self.leftmost.find_iter(text).map(|found| (found.range(), self.ids[found.pattern().as_usize()]))
+    /// The ids, in the order of their texts.
+    pub fn ids(&self) -> impl Iterator<Item = u32> {
+        self.sorted.iter().copied()
     }
 
-    /// Occurrences that `allowed` lets through, none overlapping, in order: longer tokens take their places first, and
-    /// among equal lengths the leftmost. (The order in which llama.cpp looks for them.)
-    pub(super) fn longest_first(
+    /// The token with this text.
+    pub fn id(&self, text: &[u8], texts: &Lexicon) -> Option<u32> {
+        self.sorted.binary_search_by(|&id| texts.string(id).cmp(text)).ok().map(|place| self.sorted[place])
+    }
+
+    /// The first token at or after `start` that `allowed` lets through, and its place in `text`.
+    pub fn find(
         &self,
         text: &str,
+        start: usize,
+        texts: &Lexicon,
         allowed: impl Fn(u32, &Range<usize>) -> bool,
-    ) -> Vec<(Range<usize>, u32)> {
-        let mut found: Vec<(Range<usize>, u32)> = self
-            .all
-            .find_overlapping_iter(text)
-            .map(|found| (found.range(), self.ids[found.pattern().as_usize()]))
-            .filter(|(range, id)| allowed(*id, range))
-            .collect();
-        found.sort_by_key(|(range, id)| (std::cmp::Reverse(range.len()), *id, range.start));
-        let mut taken = std::collections::BTreeMap::<usize, (Range<usize>, u32)>::new();
-        for (range, id) in found {
-            // Taken places do not overlap, so only the last one that starts before our end can be in the way.
-            let before = taken.range(..range.end).next_back();
-            if before.is_none_or(|(_, (other, _))| other.end <= range.start) {
-                taken.insert(range.start, (range, id));
-            }
-        }
-        taken.into_values().collect()
+    ) -> Option<(Range<usize>, u32)> {
+        (start..text.len()).find_map(|at| {
+            self.at(&text.as_bytes()[at..], texts)
+                .map(|(len, id)| (at..at + len, id))
+                .find(|(range, id)| allowed(*id, range))
+        })
+    }
+
+    /// The tokens that `rest` starts with, the longest first: their lengths and ids.
+    fn at<'a>(&'a self, rest: &'a [u8], texts: &'a Lexicon) -> impl Iterator<Item = (usize, u32)> + 'a {
+        let rest = &rest[..rest.len().min(MAX_BYTES)];
+        let text = |place: u32| texts.string(self.sorted[place as usize]);
+        let range = rest.first().map_or(0..0, |&first| {
+            let first = usize::from(first);
+            self.by_first[first] as usize..self.by_first[first + 1] as usize
+        });
+        // Every token that `rest` starts with is the last one that is not above `rest`, or a prefix of it.
+        let before = self.sorted[range.clone()].partition_point(|&id| texts.string(id) <= rest);
+        let last = before.checked_sub(1).map(|before| (range.start + before) as u32);
+        let n_common = last.map_or(0, |last| text(last).iter().zip(rest).take_while(|(a, b)| a == b).count());
+        std::iter::successors(last, |&place| {
+            Some(self.prefixes[place as usize]).filter(|&place| place != NONE)
+        })
+        .map(move |place| (text(place).len(), self.sorted[place as usize]))
+        .filter(move |&(len, _)| len <= n_common)
     }
 }
 
@@ -79,14 +105,66 @@ pub(super) fn overlaps(ranges: &[Range<usize>], range: &Range<usize>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    fn set(tokens: &[impl AsRef<[u8]>]) -> (SpecialTokens, Lexicon) {
+        let mut texts = Lexicon::with_capacity(tokens.len());
+        tokens.iter().for_each(|token| texts.push(token.as_ref()).unwrap());
+        (SpecialTokens::new(0..tokens.len() as u32, &texts), texts)
+    }
+
+    fn all(
+        (special, texts): &(SpecialTokens, Lexicon),
+        text: &str,
+        allowed: impl Fn(u32, &Range<usize>) -> bool,
+    ) -> Vec<(Range<usize>, u32)> {
+        let mut at = 0;
+        std::iter::from_fn(|| {
+            let found = special.find(text, at, texts, &allowed)?;
+            at = found.0.end;
+            Some(found)
+        })
+        .collect()
+    }
 
     #[test]
-    fn longer_tokens_take_their_place_first() {
-        let tokens = [(1, "<s>"), (2, "ab<s"), (3, "b")].map(|(id, text)| (id, text.as_bytes().to_vec()));
-        let matcher = Matcher::new(tokens.to_vec()).unwrap().unwrap();
-        assert_eq!(matcher.longest_first("ab<s>b", |_, _| true), [(0..4, 2), (5..6, 3)]);
-        assert_eq!(matcher.longest_first("ab<s>b", |id, _| id != 2), [(1..2, 3), (2..5, 1), (5..6, 3)]);
-        assert_eq!(matcher.leftmost_longest("ab<s>b").collect::<Vec<_>>(), [(0..4, 2), (5..6, 3)]);
+    fn the_leftmost_is_found_and_the_longest_there() {
+        let set = set(&["<s>", "ab<s", "b", "ab", "<s>>"]);
+        assert_eq!(all(&set, "ab<s>b", |_, _| true), [(0..4, 1), (5..6, 2)]);
+        assert_eq!(all(&set, "ab<s>b", |id, _| id != 1), [(0..2, 3), (2..5, 0), (5..6, 2)]);
+        assert_eq!(all(&set, "a<s>>b", |_, range| range.start > 1), [(5..6, 2)]);
+        assert_eq!(all(&set, "a<s>>b", |_, range| range.end < 5), [(1..4, 0)]);
+    }
+
+    #[test]
+    fn what_cannot_be_found_is_left_out() {
+        let long = [b'a'; MAX_BYTES + 1];
+        let set = set(&[&b""[..], b"\xc3", b"\xa9", &long, b"<s>", b"<s>", &long[1..]]);
+        assert_eq!(set.0.ids().collect::<Vec<_>>(), [4, 6]);
+        assert_eq!(all(&set, "é<s>", |_, _| true), [(2..5, 4)]);
+        assert_eq!(all(&set, str::from_utf8(&long).unwrap(), |_, _| true), [(0..MAX_BYTES, 6)]);
+        assert_eq!((set.0.id(b"<s>", &set.1), set.0.id(b"", &set.1)), (Some(4), None));
+    }
+
+    proptest! {
+        #[test]
+        fn the_search_is_the_plain_one(tokens in prop::collection::vec("[ab<é]{1,5}", 0..12), text in "[ab<é]{0,30}") {
+            let set = set(&tokens);
+            let mut expected = Vec::new();
+            let mut at = 0;
+            while at < text.len() {
+                let here = tokens.iter().zip(0u32..).filter(|(token, _)| text.as_bytes()[at..].starts_with(token.as_bytes()));
+                // `max_by_key` prefers the last of equals, and equal tokens count once, as the first.
+                match here.max_by_key(|(token, id)| (token.len(), std::cmp::Reverse(*id))) {
+                    Some((token, id)) => {
+                        expected.push((at..at + token.len(), id));
+                        at += token.len();
+                    }
+                    None => at += 1,
+                }
+            }
+            prop_assert_eq!(all(&set, &text, |_, _| true), expected);
+        }
     }
 
     #[test]

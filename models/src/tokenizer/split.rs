@@ -1,33 +1,36 @@
 //! How byte-level vocabularies split text into words before merging: one rule per `tokenizer.ggml.pre`.
 
 use super::error::{TokenizerError, keys, quoted};
-use tokenizers::pre_tokenizers::PreTokenizerWrapper;
-use tokenizers::pre_tokenizers::sequence::Sequence;
-use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
-use tokenizers::tokenizer::SplitDelimiterBehavior;
+use regex_automata::hybrid::dfa::{Cache, DFA};
+use regex_automata::nfa::thompson;
+use regex_automata::util::pool::Pool;
+use regex_automata::{Anchored, Input};
 
-/// GPT-2's own expression (its last branch, `|\s+`, is left to what no branch matches, which is the same words).
-const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)";
+// The expressions below end in `|\s+(?!\S)|\s+` in the original. An automaton cannot look ahead, so they end in `|\s+`
+// here, and `Pattern::next` gives back the last character of such a match where more text follows.
+
+/// GPT-2's own expression.
+const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+";
 
 /// Mistral's tekken, as `tekken.json` gives it: words change at a capital, digits stand alone.
 const TEKKEN: &str = concat!(
     r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+",
     r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*",
-    r"|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+    r"|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+",
 );
 
 /// Llama 3, as its `tokenizer.json` gives it: digits in groups of three.
 const LLAMA3: &str = concat!(
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}",
-    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+",
 );
 
 /// What a value of `tokenizer.ggml.pre` implies.
 #[derive(Debug)]
 pub(super) struct SplitRule {
-    /// The names that mean this rule.
+    /// The values of `tokenizer.ggml.pre` that mean this rule.
     names: &'static [&'static str],
-    /// Expressions, applied one after the other to the pieces of the one before; what lies between matches is a piece.
+    /// Expressions, each applied to the pieces of the one before; what lies between matches is a piece too.
     patterns: &'static [&'static str],
     /// A word that is itself a token is that token, whatever the merges say.
     pub ignore_merges: bool,
@@ -69,26 +72,106 @@ impl SplitRule {
     }
 
     /// The splitter.
-    pub(super) fn pre_tokenizer(&self) -> Sequence {
-        let split = |pattern: &&str| {
-            let pattern = SplitPattern::Regex((*pattern).to_owned());
-            let split = Split::new(pattern, SplitDelimiterBehavior::Isolated, false);
-            PreTokenizerWrapper::Split(split.expect("the patterns above are constants, and each is tested"))
+    pub(super) fn splitter(&self) -> Splitter {
+        Splitter { patterns: self.patterns.iter().map(|pattern| Pattern::new(pattern)).collect() }
+    }
+}
+
+/// Splits text into words.
+#[derive(Debug)]
+pub(super) struct Splitter {
+    patterns: Vec<Pattern>,
+}
+
+impl Splitter {
+    /// Calls `word` with each word of `text`, in order.
+    pub(super) fn split<'t>(&self, text: &'t str, mut word: impl FnMut(&'t str)) {
+        split(&self.patterns, text, &mut word);
+    }
+}
+
+fn split<'t>(patterns: &[Pattern], text: &'t str, word: &mut dyn FnMut(&'t str)) {
+    let Some((pattern, rest)) = patterns.split_first() else { return word(text) };
+    let mut cache = pattern.caches.get();
+    let mut done = 0;
+    let mut at = 0;
+    while at < text.len() {
+        let Some(end) = pattern.next(&mut cache, text, at) else {
+            at = text.ceil_char_boundary(at + 1);
+            continue;
         };
-        Sequence::new(self.patterns.iter().map(split).collect())
+        if done < at {
+            split(rest, &text[done..at], word);
+        }
+        split(rest, &text[at..end], word);
+        (done, at) = (end, end);
+    }
+    if done < text.len() {
+        split(rest, &text[done..], word);
+    }
+}
+
+type MakeCache = Box<dyn Fn() -> Cache + Send + Sync + std::panic::UnwindSafe + std::panic::RefUnwindSafe>;
+
+/// An expression, as an automaton that is built while it runs: the whole of it would be large, and building it slow.
+struct Pattern {
+    dfa: std::sync::Arc<DFA>,
+    caches: Pool<Cache, MakeCache>,
+    /// The expression ends in `|\s+`; for the original `|\s+(?!\S)|\s+`.
+    ends_in_spaces: bool,
+    /// Line breaks have a branch of their own, before that one.
+    has_line_breaks: bool,
+}
+
+impl Pattern {
+    /// # Panics
+    ///
+    /// If `pattern` is not one of the constants above, each of which is tested.
+    fn new(pattern: &str) -> Self {
+        let nfa = thompson::Config::new().which_captures(thompson::WhichCaptures::None);
+        let dfa = DFA::builder().thompson(nfa).build(pattern).expect("the patterns are constants");
+        let dfa = std::sync::Arc::new(dfa);
+        let make = {
+            let dfa = dfa.clone();
+            move || dfa.create_cache()
+        };
+        Self {
+            dfa,
+            caches: Pool::new(Box::new(make)),
+            ends_in_spaces: pattern.ends_with(r"|\s+"),
+            has_line_breaks: pattern.contains(r"|\s*[\r\n]+"),
+        }
+    }
+
+    /// Where the match that begins at `at` ends; `None` if there is none, or it is empty.
+    fn next(&self, cache: &mut Cache, text: &str, at: usize) -> Option<usize> {
+        let input = Input::new(text).range(at..).anchored(Anchored::Yes);
+        let found = self.dfa.try_search_fwd(cache, &input);
+        let end = found.expect("the automaton has no bytes at which it gives up")?.offset();
+        let last = text[at..end].chars().next_back()?;
+        // No other branch ends in white space, but for that of line breaks.
+        let spaces = self.ends_in_spaces
+            && last.is_whitespace()
+            && !(self.has_line_breaks && matches!(last, '\r' | '\n'));
+        let shorter = end - last.len_utf8();
+        Some(if spaces && end < text.len() && shorter > at { shorter } else { end })
+    }
+}
+
+impl std::fmt::Debug for Pattern {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pattern").field("memory_usage", &self.dfa.memory_usage()).finish_non_exhaustive()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokenizers::{OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer};
 
-    fn words(rule: &str, text: &str) -> Vec<String> {
-        let mut split = PreTokenizedString::from(text);
-        SplitRule::require(rule).unwrap().pre_tokenizer().pre_tokenize(&mut split).unwrap();
-        let words = split.get_splits(OffsetReferential::Original, OffsetType::Byte);
-        words.into_iter().map(|(word, _, _)| word.to_owned()).collect()
+    fn words<'t>(rule: &str, text: &'t str) -> Vec<&'t str> {
+        let mut words = Vec::new();
+        SplitRule::require(rule).unwrap().splitter().split(text, |word| words.push(word));
+        words
     }
 
     #[test]

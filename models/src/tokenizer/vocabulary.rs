@@ -1,8 +1,8 @@
 //! The plain content of a GGUF vocabulary, before anything is built from it.
 
 use super::error::{TokenizerError, keys, quoted};
-use super::sentence_piece::parse_byte;
 use super::split::SplitRule;
+use super::token_type::TokenType;
 
 use crate::gguf::{Metadata, StrArray, Value};
 
@@ -18,63 +18,28 @@ pub enum Algorithm {
     },
 }
 
-/// The kind of a token, as GGUF numbers them (`tokenizer.ggml.token_type`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub enum TokenType {
-    /// 0: an old file that does not say; taken as text.
-    Undefined = 0,
-    /// 1: text.
-    Normal = 1,
-    /// 2: stands for what the vocabulary cannot say.
-    Unknown = 2,
-    /// 3: structure, such as `<s>` or `[INST]`; never made from plain text.
-    Control = 3,
-    /// 4: text that is always one token, whatever surrounds it.
-    UserDefined = 4,
-    /// 5: a place that is not used.
-    Unused = 5,
-    /// 6: one byte, written `<0x0A>`.
-    Byte = 6,
-}
-
-impl TokenType {
-    /// The type with this number in a GGUF file.
-    pub fn from_gguf(number: i32) -> Option<Self> {
-        Some(match number {
-            0 => Self::Undefined,
-            1 => Self::Normal,
-            2 => Self::Unknown,
-            3 => Self::Control,
-            4 => Self::UserDefined,
-            5 => Self::Unused,
-            6 => Self::Byte,
-            _ => return None,
-        })
-    }
-}
-
 /// A vocabulary as a file describes it; [`Tokenizer::new`](super::Tokenizer::new) checks it.
 ///
-/// Ids are positions in `tokens`. Absent ids are `None`; absent arrays are empty.
+/// A token's id is its position in `tokens`. Absent ids are `None`, absent arrays are empty.
 #[derive(Debug, Clone)]
 pub struct Vocabulary {
     /// SentencePiece or byte-level.
     pub algorithm: Algorithm,
     /// The text of each token as the file spells it (`▁the`, `Ġthe`, `<0x0A>`, `[INST]`).
     pub tokens: StrArray,
-    /// SentencePiece: the score of each token, higher merges first. Not used by byte-level vocabularies.
+    /// SentencePiece: the score of each token, higher merges first; when empty, lower ids merge first. Byte-level
+    /// vocabularies do not use scores.
     pub scores: Vec<f32>,
-    /// The GGUF number of each token's [`TokenType`]. When empty, bytes and the ids below tell their own type, and
-    /// everything else is normal.
+    /// The GGUF number of each token's [`TokenType`]. When empty, types follow from the tokens' texts and from the ids
+    /// below.
     pub types: Vec<i32>,
-    /// Byte-level: pairs in order of priority, `Ġt he`. Not used by SentencePiece.
+    /// Byte-level: pairs in order of priority, `Ġt he`. SentencePiece does not use merges.
     pub merges: StrArray,
     /// Beginning of text.
     pub bos: Option<u32>,
     /// End of text.
     pub eos: Option<u32>,
-    /// Stands for what cannot be said.
+    /// Stands for text that the vocabulary cannot represent.
     pub unk: Option<u32>,
     /// End of a turn.
     pub eot: Option<u32>,
@@ -88,11 +53,11 @@ pub struct Vocabulary {
     pub infill_middle: Option<u32>,
     /// Whether text starts with `bos`.
     pub add_bos: bool,
-    /// Whether text ends with `eos`.
+    /// Whether the model was trained on texts that end with `eos`.
     pub add_eos: bool,
-    /// SentencePiece: whether a space is put before text, and again after every control token.
+    /// SentencePiece: whether a space is put before text, and again after every control or user-defined token.
     pub add_space_prefix: bool,
-    /// SentencePiece: whether runs of spaces become one, and those at both ends none.
+    /// SentencePiece: whether runs of spaces are collapsed into one, and those at either end dropped.
     pub remove_extra_whitespaces: bool,
 }
 
@@ -165,8 +130,8 @@ impl Vocabulary {
         vocabulary.types = metadata.i32_array(keys::TYPES)?.unwrap_or_default();
         match vocabulary.algorithm {
             Algorithm::SentencePiece => {
-                vocabulary.scores =
-                    metadata.require::<std::borrow::Cow<'_, [f32]>>(keys::SCORES)?.into_owned();
+                let scores = metadata.f32_array(keys::SCORES)?;
+                vocabulary.scores = scores.map(std::borrow::Cow::into_owned).unwrap_or_default();
             }
             Algorithm::ByteLevel { .. } => {
                 vocabulary.merges = metadata.require::<&StrArray>(keys::MERGES)?.clone();
@@ -206,8 +171,8 @@ impl Vocabulary {
         ]
     }
 
-    /// Checks lengths, types, scores and ids; returns the type of each token.
-    pub(super) fn validate(&mut self) -> Result<Vec<TokenType>, TokenizerError> {
+    /// Checks lengths, scores and ids; returns the ids that have a role, with the types that go with them.
+    pub(super) fn validate(&mut self) -> Result<Vec<(u32, TokenType)>, TokenizerError> {
         let n_vocab = self.tokens.len();
         if n_vocab == 0 {
             return Err(TokenizerError::key(keys::TOKENS, "an empty array", "at least one token"));
@@ -215,7 +180,7 @@ impl Vocabulary {
         if u32::try_from(n_vocab).is_err() {
             return Err(TokenizerError::key(keys::TOKENS, format!("{n_vocab} tokens"), "fewer than 2^32"));
         }
-        let same_length = |key, found: usize| match found == n_vocab {
+        let same_length = |key, found: usize| match found == 0 || found == n_vocab {
             true => Ok(()),
             false => Err(TokenizerError::key(
                 key,
@@ -223,6 +188,7 @@ impl Vocabulary {
                 format!("{n_vocab}, one for each of 'tokenizer.ggml.tokens'"),
             )),
         };
+        same_length(keys::TYPES, self.types.len())?;
         if self.algorithm == Algorithm::SentencePiece {
             same_length(keys::SCORES, self.scores.len())?;
             if let Some(index) = self.scores.iter().position(|score| !score.is_finite()) {
@@ -239,20 +205,6 @@ impl Vocabulary {
             }
             by_role.push((id, kind));
         }
-        if self.types.is_empty() {
-            let spelt = |token| if parse_byte(token).is_some() { TokenType::Byte } else { TokenType::Normal };
-            let sentence_piece = self.algorithm == Algorithm::SentencePiece;
-            let kind = |token| if sentence_piece { spelt(token) } else { TokenType::Normal };
-            let mut types: Vec<TokenType> = self.tokens.iter().map(kind).collect();
-            by_role.into_iter().for_each(|(id, kind)| types[id as usize] = kind);
-            return Ok(types);
-        }
-        same_length(keys::TYPES, self.types.len())?;
-        let typed = |(index, &number): (usize, &i32)| {
-            TokenType::from_gguf(number).ok_or_else(|| {
-                TokenizerError::key(keys::TYPES, format!("{number} at index {index}"), "a type from 0 to 6")
-            })
-        };
-        self.types.iter().enumerate().map(typed).collect()
+        Ok(by_role)
     }
 }

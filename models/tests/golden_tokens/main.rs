@@ -1,9 +1,12 @@
 //! Token for token what `sentencepiece` and `mistral_common` say, over Mistral's own vocabularies (`golden/make.py`
 //! wrote both), and what llama.cpp says over SmolLM2's under each splitting rule (`golden/make_smollm.py`).
 
+mod added;
 mod fixtures;
+mod hostile;
 mod laws;
 mod metadata;
+mod mistakes;
 
 use bise_models::tokenizer::{Algorithm, EncodeOptions, Segment, Tokenizer, TokenizerError, Vocabulary};
 use fixtures::{Golden, read_gz, read_json, tokenizer, vocabulary};

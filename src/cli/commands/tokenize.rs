@@ -10,10 +10,14 @@ use bise::gguf::GgufFile;
 use bise::tokenizer::{EncodeOptions, Tokenizer};
 
 use crate::cli::args::prompt::EscapeArgs;
+use crate::cli::term::console::Log;
 use crate::cli::term::printable::Printable;
 use crate::cli::{load, text};
 
-/// Flags of llama-tokenize.
+/// Flags of llama-tokenize
+///
+/// Prints the tokens of a text, as llama-tokenize does: with BOS in front and EOS at the end where the file asks for
+/// them. (Prompts that text is generated from never get an EOS.)
 #[derive(clap::Args, Debug)]
 pub struct TokenizeArgs {
     /// GGUF file with the vocabulary; the built-in model where none is given
@@ -36,7 +40,7 @@ pub struct TokenizeArgs {
     #[arg(long)]
     ids: bool,
 
-    /// No BOS, even where the vocabulary wants one
+    /// No BOS in front and no EOS at the end, even where the file asks for them
     #[arg(long)]
     no_bos: bool,
 
@@ -52,7 +56,7 @@ pub struct TokenizeArgs {
     #[arg(long)]
     show_count: bool,
 
-    /// Say nothing on stderr (there is nothing to say)
+    /// Say nothing on stderr
     #[arg(long, hide = true)]
     log_disable: bool,
 
@@ -80,8 +84,13 @@ pub fn run(args: TokenizeArgs) -> Result<()> {
     // Standard input comes last, so that a model that cannot be opened is known before anything is typed.
     let text = text.map_or_else(text::from_stdin, Ok)?;
     let text = args.escapes.meant(source, text)?;
+    if !args.log_disable {
+        tokenizer.warnings().iter().for_each(|warning| Log::default().warn(warning));
+    }
     let options = EncodeOptions { add_special: !args.no_bos, parse_special: !args.no_parse_special };
-    print(&tokenizer, &tokenizer.encode(&text, options), &args)
+    let mut tokens = tokenizer.encode(&text, options);
+    tokens.extend(tokenizer.eos().filter(|_| options.add_special && tokenizer.adds_eos()));
+    print(&tokenizer, &tokens, &args)
 }
 
 fn print(tokenizer: &Tokenizer, tokens: &[u32], args: &TokenizeArgs) -> Result<()> {
