@@ -34,6 +34,35 @@ fn control_tokens_are_parsed_unless_that_is_not_wanted() {
 }
 
 #[test]
+fn an_end_of_text_that_the_file_asks_for_is_shown_but_never_answered() {
+    let folder = Folder::new();
+    let model = bise::gguf::GgufFile::open(folder.model()).unwrap();
+    let mut writer = bise::gguf::GgufWriter::new();
+    *writer.metadata_mut() = model.metadata().clone();
+    writer.metadata_mut().set("tokenizer.ggml.add_eos_token", true);
+    let mut bytes = Vec::new();
+    writer.write_all(&mut bytes, &[]).unwrap();
+    let file = folder.write("vocabulary.gguf", bytes);
+    let ids = |more: &[&str]| {
+        let args = ["tokenize", "--ids", "-p", "Hello", "-m", file.to_str().unwrap()];
+        let args = args.iter().chain(more);
+        folder.bise(args).ok().text().to_owned()
+    };
+    assert_eq!(ids(&[]), "[1, 2721, 2]\n", "as llama-tokenize prints it");
+    assert_eq!(ids(&["--no-bos"]), "[2721]\n");
+
+    let asks = ["--override-kv", "tokenizer.ggml.add_eos_token=bool:true"];
+    for command in [
+        &["chat", "-st", "--temp", "0", "-p", "What is the opposite of hot?"][..],
+        &["-no-cnv", "--temp", "0", "-n", "8", "-p", "Once upon a time"],
+    ] {
+        let plain = folder.bise(command).ok();
+        let asked = folder.bise(command.iter().chain(&asks)).ok();
+        assert_eq!(asked.text(), plain.text(), "{command:?}");
+    }
+}
+
+#[test]
 fn a_text_is_the_same_from_everywhere() {
     let folder = Folder::new();
     let text = "Ein Stück Kuchen\n🍰 und\ttee";

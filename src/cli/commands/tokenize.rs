@@ -14,10 +14,7 @@ use crate::cli::term::console::Log;
 use crate::cli::term::printable::Printable;
 use crate::cli::{load, text};
 
-/// Flags of llama-tokenize
-///
-/// Prints the tokens of a text, as llama-tokenize does: with BOS in front and EOS at the end where the file asks for
-/// them. (Prompts that text is generated from never get an EOS.)
+/// Flags of llama-tokenize.
 #[derive(clap::Args, Debug)]
 pub struct TokenizeArgs {
     /// GGUF file with the vocabulary; the built-in model where none is given
@@ -40,7 +37,8 @@ pub struct TokenizeArgs {
     #[arg(long)]
     ids: bool,
 
-    /// No BOS in front and no EOS at the end, even where the file asks for them
+    /// Neither BOS nor EOS, even where the file asks for them (this command alone adds the EOS of add_eos_token;
+    /// prompts never end in one)
     #[arg(long)]
     no_bos: bool,
 
