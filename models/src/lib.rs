@@ -1,5 +1,6 @@
 //! From a GGUF file to logits: the model files, tokenizers and forward pass of bise.
 
+pub mod atomic_file;
 mod attend;
 mod config;
 mod error;

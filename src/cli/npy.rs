@@ -1,19 +1,22 @@
 //! NumPy's `.npy` files: token ids in, rows of floats out.
 //!
 //! Format: <https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>, versions 1.0, 2.0 and 3.0.
+//! (npyz 0.9.1 multiplies the sizes of a shape unchecked, which panics or wraps, and brings a parser generator and a C
+//! compiler for the hundred lines below.)
 
 use std::fs::File;
 use std::io::{BufWriter, Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
+use bise_models::atomic_file::AtomicFile;
 
 const MAGIC: &[u8] = b"\x93NUMPY";
 
-/// Reads token ids: an array of one dimension (or several, of which all but one are 1) of 16-, 32- or 64-bit integers.
+/// Reads token ids: an array of 16-, 32- or 64-bit integers with one dimension, or with others of size 1 beside it.
 ///
 /// # Errors
-/// A file that cannot be read, is no `.npy` file, has another type or shape, is cut short, or holds a number that is no
+/// If the file cannot be read, is no `.npy` file, has another type or shape, is cut short, or holds a number that is no
 /// token id.
 pub fn read_ids(path: &Path) -> Result<Vec<u32>> {
     let name = path.display().to_string();
@@ -63,7 +66,7 @@ fn parse_ids(bytes: &[u8]) -> Result<Vec<u32>> {
     data.chunks_exact(width).enumerate().map(id).collect()
 }
 
-/// The header's text and what follows it.
+/// The text of the header, and the data behind it.
 fn split_header(bytes: &[u8]) -> Result<(&str, &[u8])> {
     let rest = bytes.strip_prefix(MAGIC).context("not a .npy file: its first bytes are not \\x93NUMPY")?;
     let cut_short = "the header is cut short";
@@ -83,7 +86,7 @@ fn split_header(bytes: &[u8]) -> Result<(&str, &[u8])> {
     Ok((std::str::from_utf8(header).context("the header is not text")?, data))
 }
 
-/// What stands behind `'name':` in the header, a Python dictionary.
+/// What follows `'name':` in the header, which is a Python dictionary.
 fn field<'a>(header: &'a str, name: &str) -> Result<&'a str> {
     let found = ['\'', '"'].into_iter().find_map(|quote| {
         let (_, rest) = header.split_once(&format!("{quote}{name}{quote}"))?;
@@ -106,40 +109,28 @@ fn parse_shape(text: &str) -> Result<Vec<usize>> {
         .collect()
 }
 
-/// A `.npy` file of float32 `[n_rows, n_cols]`, written row by row.
-///
-/// The rows go to a file beside the final one, which takes its name only when it is whole and on disk.
+/// A `.npy` file of float32 `[n_rows, n_cols]`, written row by row; whole or not there at all (see [`AtomicFile`]).
 pub struct RowWriter {
-    out: BufWriter<File>,
-    aside: PathBuf,
-    path: PathBuf,
+    out: BufWriter<AtomicFile>,
+    /// The file's name, for messages.
+    name: String,
     n_cols: usize,
     rows_left: usize,
 }
 
 impl RowWriter {
-    /// Begins the file.
+    /// Begins the file at `path`.
     ///
     /// # Errors
-    /// If the file beside it cannot be made or written.
+    /// If it cannot be made or written.
     pub fn create(path: &Path, n_rows: usize, n_cols: usize) -> Result<Self> {
-        let name = path.file_name().with_context(|| format!("{}: not the name of a file", path.display()))?;
-        ensure!(!path.is_dir(), "{}: found a directory, expected the name of a file", path.display());
-        let mut aside_name = std::ffi::OsString::from(".");
-        aside_name.push(name);
-        aside_name.push(format!(".{}.part", std::process::id()));
-        let aside = path.with_file_name(aside_name);
-        let file = File::create(&aside).with_context(|| aside.display().to_string())?;
-        let mut writer = Self {
-            out: BufWriter::with_capacity(1 << 20, file),
-            aside,
-            path: path.to_path_buf(),
-            n_cols,
-            rows_left: n_rows,
-        };
+        let name = path.display().to_string();
+        let file = AtomicFile::create(path).with_context(|| name.clone())?;
+        let mut writer =
+            Self { out: BufWriter::with_capacity(1 << 20, file), name, n_cols, rows_left: n_rows };
         let dictionary =
             format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({n_rows}, {n_cols}), }}");
-        writer.write_header(&dictionary).with_context(|| writer.aside.display().to_string())?;
+        writer.write_header(&dictionary).with_context(|| writer.name.clone())?;
         Ok(writer)
     }
 
@@ -159,13 +150,13 @@ impl RowWriter {
     /// If the disk does not take it.
     ///
     /// # Panics
-    /// If the row has another length than the file's, or there was no row left to write.
+    /// If the row has another length than the file's, or all rows are written.
     pub fn push(&mut self, row: &[f32]) -> Result<()> {
         assert_eq!(row.len(), self.n_cols, "a row of the file");
         self.rows_left = self.rows_left.checked_sub(1).expect("a row is left to write");
         let out = &mut self.out;
         let written = row.iter().try_for_each(|value| out.write_all(&value.to_le_bytes()));
-        written.with_context(|| self.aside.display().to_string())
+        written.with_context(|| self.name.clone())
     }
 
     /// Ends the file: on disk, under its name.
@@ -175,18 +166,10 @@ impl RowWriter {
     ///
     /// # Panics
     /// If rows are missing.
-    pub fn finish(mut self) -> Result<()> {
+    pub fn finish(self) -> Result<()> {
         assert_eq!(self.rows_left, 0, "rows left to write");
-        let done = self.out.flush().and_then(|()| self.out.get_ref().sync_all());
-        done.with_context(|| self.aside.display().to_string())?;
-        std::fs::rename(&self.aside, &self.path).with_context(|| self.path.display().to_string())
-    }
-}
-
-impl Drop for RowWriter {
-    fn drop(&mut self) {
-        // After `finish` there is nothing of this name any more.
-        let _ = std::fs::remove_file(&self.aside);
+        let file = self.out.into_inner().map_err(|e| e.into_error());
+        file.and_then(AtomicFile::commit).context(self.name)
     }
 }
 

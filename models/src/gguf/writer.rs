@@ -1,18 +1,18 @@
 //! Writing GGUF version 3, in either byte order.
 
 use std::borrow::Cow;
-use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use byteorder::{BigEndian, ByteOrder, LittleEndian, WriteBytesExt};
 
-use super::error::printable;
+use super::error::{on_one_line, printable};
 use super::layout;
 use super::metadata::Metadata;
 use super::reader::{ALIGNMENT_KEY, DEFAULT_ALIGNMENT, MAGIC, MAX_ARRAY_DEPTH, MAX_DIMS};
 use super::tensor::TensorType;
 use super::value::{Array, Value};
+use crate::atomic_file::AtomicFile;
 
 /// The version that is written.
 const VERSION: u32 = 3;
@@ -25,7 +25,7 @@ pub enum WriteError {
     #[error("cannot write the model: {0}")]
     Io(io::Error),
     /// A file could not be created, filled or put in place.
-    #[error("{}: cannot {action}: {error}", path.display())]
+    #[error("{}: cannot {action}: {error}", on_one_line(&path.to_string_lossy()))]
     File {
         /// The file concerned.
         path: PathBuf,
@@ -194,42 +194,23 @@ impl GgufWriter {
 
     /// Writes the file at `path`, whose data `fill` gives to the writer it is handed.
     ///
-    /// The file is written aside, flushed to the disk, and then renamed, so that `path` is never half a model.
+    /// The file is written aside, flushed to the disk, and then renamed, so that `path` is never half a model; see
+    /// [`AtomicFile`].
     ///
     /// # Errors
     /// If the file system refuses, or as [`start`](Self::start), [`write`](GgufDataWriter::write) and
-    /// [`finish`](GgufDataWriter::finish). Nothing is left behind then.
+    /// [`finish`](GgufDataWriter::finish). Nothing is left behind then, and what was at `path` stays.
     pub fn save<E: From<WriteError>>(
         self,
         path: &Path,
-        fill: impl FnOnce(&mut GgufDataWriter<BufWriter<File>>) -> Result<(), E>,
+        fill: impl FnOnce(&mut GgufDataWriter<BufWriter<AtomicFile>>) -> Result<(), E>,
     ) -> Result<(), E> {
-        let mut name = path.file_name().unwrap_or_default().to_owned();
-        name.push(format!(".{}.part", std::process::id()));
-        let aside = path.with_file_name(name);
-        let result = self.save_aside(&aside, fill).and_then(|()| {
-            let failed =
-                |error| WriteError::File { path: path.to_owned(), action: "put the file in place", error };
-            Ok(fs::rename(&aside, path).map_err(failed)?)
-        });
-        if result.is_err() {
-            // The error that matters is on its way already; there may be nothing to remove.
-            let _ = fs::remove_file(&aside);
-        }
-        result
-    }
-
-    fn save_aside<E: From<WriteError>>(
-        self,
-        aside: &Path,
-        fill: impl FnOnce(&mut GgufDataWriter<BufWriter<File>>) -> Result<(), E>,
-    ) -> Result<(), E> {
-        let failed = |action| move |error| WriteError::File { path: aside.to_owned(), action, error };
-        let file = File::create(aside).map_err(failed("create the file"))?;
+        let failed = |action| move |error| WriteError::File { path: path.to_owned(), action, error };
+        let file = AtomicFile::create(path).map_err(failed("create the file"))?;
         let mut writer = self.start(BufWriter::with_capacity(1 << 20, file))?;
         fill(&mut writer)?;
         let file = writer.finish()?.into_inner().map_err(|e| failed("write the file")(e.into_error()))?;
-        Ok(file.sync_all().map_err(failed("flush the file to the disk"))?)
+        Ok(file.commit().map_err(failed("put the file in place"))?)
     }
 
     fn header<B: ByteOrder>(&self, alignment: usize) -> Result<Vec<u8>, WriteError> {

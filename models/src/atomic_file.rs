@@ -1,0 +1,287 @@
+//! Files that are written aside and renamed when they are whole, so that nobody ever sees half of one.
+
+use std::ffi::OsString;
+use std::fs::{self, File, Metadata};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use tempfile::NamedTempFile;
+
+/// A file that appears under its name only when it is whole and on disk.
+///
+/// The bytes go to a file beside it. [`commit`](AtomicFile::commit) flushes them to the disk and renames the file;
+/// dropping it instead, after an error or a panic, removes it, and what was under the name before is left as it was. (A
+/// process that is killed leaves the file aside, under a name that begins with a dot and ends in `.part`.)
+///
+/// A file that is replaced passes on its permissions, and must be writable. Where the name is a symbolic link, the file
+/// it leads to is replaced and the link stays. What is no regular file (a pipe, a device, `/dev/stdout`) cannot be
+/// replaced by one: it is written to as the bytes come.
+#[derive(Debug)]
+pub struct AtomicFile(Target);
+
+#[derive(Debug)]
+enum Target {
+    Aside { file: NamedTempFile, path: PathBuf },
+    Through(File),
+}
+
+impl AtomicFile {
+    /// Begins the file that is to be at `path`.
+    ///
+    /// # Errors
+    /// If there is a directory or a file that may not be written at `path`, or no file can be made beside it.
+    pub fn create(path: &Path) -> io::Result<AtomicFile> {
+        let existing = match fs::metadata(path) {
+            Ok(metadata) => Some(metadata),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        if existing.as_ref().is_some_and(Metadata::is_dir) || path.file_name().is_none() {
+            return Err(io::Error::from(io::ErrorKind::IsADirectory));
+        }
+        let is_regular = existing.as_ref().is_none_or(Metadata::is_file);
+        let links = links(path)?;
+        if !is_regular || links.iter().any(|path| is_open_file(path)) {
+            // Appending, because a regular file behind `/dev/stdout` may have something in it.
+            let file = File::options().write(true).append(is_regular).open(path)?;
+            return Ok(AtomicFile(Target::Through(file)));
+        }
+        let path = links.into_iter().next_back().expect("the path itself is one");
+        if existing.is_some() {
+            // A rename asks the directory alone; a file that is protected stays.
+            File::options().write(true).open(&path)?;
+        }
+        let file = beside(&path)?;
+        if let Some(existing) = existing {
+            file.as_file().set_permissions(existing.permissions())?;
+        }
+        Ok(AtomicFile(Target::Aside { file, path }))
+    }
+
+    /// Ends the file: flushed to the disk and under its name, the directory included.
+    ///
+    /// # Errors
+    /// If the disk does not take it, or the file cannot be renamed. What was under the name before is left as it was
+    /// then, unless it is the directory that cannot be flushed.
+    pub fn commit(self) -> io::Result<()> {
+        match self.0 {
+            Target::Through(mut file) => file.flush(),
+            Target::Aside { file, path } => {
+                file.as_file().sync_all()?;
+                file.persist(&path).map_err(|e| e.error)?;
+                sync_directory(&path)
+            }
+        }
+    }
+}
+
+impl Write for AtomicFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match &mut self.0 {
+            Target::Aside { file, .. } => file.write(bytes),
+            Target::Through(file) => file.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match &mut self.0 {
+            Target::Aside { file, .. } => file.flush(),
+            Target::Through(file) => file.flush(),
+        }
+    }
+}
+
+/// Whether the name stands for a file that is open already. It may be a regular one, which is not ours to replace.
+fn is_open_file(path: &Path) -> bool {
+    cfg!(unix)
+        && (["/dev/stdout", "/dev/stderr"].iter().any(|name| path == *name)
+            || ["/dev/fd", "/proc"].iter().any(|folder| path.starts_with(folder)))
+}
+
+/// `path` and, where it is a symbolic link, what it leads to, one by one; the last may not exist.
+fn links(path: &Path) -> io::Result<Vec<PathBuf>> {
+    /// What Linux follows.
+    const MAX_LINKS: usize = 40;
+    let mut links = vec![path.to_owned()];
+    while let Ok(target) = fs::read_link(&links[links.len() - 1]) {
+        if links.len() > MAX_LINKS {
+            return Err(io::Error::other("too many levels of symbolic links"));
+        }
+        let folder = links[links.len() - 1].parent().unwrap_or(Path::new(""));
+        links.push(folder.join(target));
+    }
+    Ok(links)
+}
+
+/// A new file in the directory of `path`, with the permissions that any new file would have.
+fn beside(path: &Path) -> io::Result<NamedTempFile> {
+    let mut prefix = OsString::from(".");
+    prefix.push(path.file_name().unwrap_or_default());
+    prefix.push(".");
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(&prefix).suffix(".part");
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666)); // less the umask
+    builder.tempfile_in(directory(path))
+}
+
+fn directory(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// Flushes the directory that `path` is in, so that the rename outlives a power cut.
+fn sync_directory(path: &Path) -> io::Result<()> {
+    if !cfg!(unix) {
+        return Ok(());
+    }
+    match File::open(directory(path)).and_then(|directory| directory.sync_all()) {
+        // Some network file systems cannot, and some directories may be written but not read.
+        Err(e) if matches!(e.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => Ok(()),
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        result => result,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(path: &Path, text: &str) -> io::Result<()> {
+        let mut file = AtomicFile::create(path)?;
+        file.write_all(text.as_bytes())?;
+        file.commit()
+    }
+
+    fn names(folder: &Path) -> Vec<OsString> {
+        let mut names: Vec<_> = fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_file_appears_when_it_is_whole_and_not_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("f");
+        let mut file = AtomicFile::create(&path).unwrap();
+        file.write_all(b"half").unwrap();
+        assert!(!path.exists());
+        file.commit().unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"half");
+        drop(AtomicFile::create(&path).unwrap());
+        assert_eq!(names(folder.path()), ["f"]);
+        assert_eq!(fs::read(&path).unwrap(), b"half");
+    }
+
+    #[test]
+    fn a_name_without_a_directory_is_in_the_current_one() {
+        assert_eq!(directory(Path::new("f")), Path::new("."));
+        assert_eq!(directory(Path::new("a/f")), Path::new("a"));
+        for path in ["", "/", "..", "."] {
+            assert!(AtomicFile::create(Path::new(path)).is_err(), "{path:?}");
+        }
+    }
+
+    #[test]
+    fn a_directory_is_refused_and_so_is_one_that_is_missing() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = AtomicFile::create(folder.path()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::IsADirectory);
+        let error = AtomicFile::create(&folder.path().join("none").join("f")).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+    }
+
+    #[cfg(unix)]
+    mod unix {
+        use std::io::Read;
+        use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
+
+        use super::*;
+
+        fn mode(path: &Path) -> u32 {
+            fs::metadata(path).unwrap().permissions().mode() & 0o777
+        }
+
+        #[test]
+        fn permissions_are_those_of_the_file_replaced_or_of_any_new_file() {
+            let folder = tempfile::tempdir().unwrap();
+            let (new, plain, private) =
+                (folder.path().join("new"), folder.path().join("plain"), folder.path().join("private"));
+            write(&new, "x").unwrap();
+            fs::write(&plain, "x").unwrap();
+            assert_eq!(mode(&new), mode(&plain));
+            fs::write(&private, "x").unwrap();
+            fs::set_permissions(&private, PermissionsExt::from_mode(0o640)).unwrap();
+            write(&private, "y").unwrap();
+            assert_eq!((mode(&private), fs::read_to_string(&private).unwrap().as_str()), (0o640, "y"));
+        }
+
+        #[test]
+        fn a_link_stays_and_what_it_leads_to_is_replaced() {
+            let folder = tempfile::tempdir().unwrap();
+            let at = |name: &str| folder.path().join(name);
+            fs::create_dir(at("there")).unwrap();
+            fs::write(at("there/f"), "old").unwrap();
+            symlink("there/f", at("link")).unwrap();
+            symlink("link", at("again")).unwrap();
+            symlink("there/none", at("dangling")).unwrap();
+            write(&at("again"), "new").unwrap();
+            write(&at("dangling"), "new").unwrap();
+            assert_eq!(fs::read_to_string(at("there/f")).unwrap(), "new");
+            assert_eq!(fs::read_to_string(at("there/none")).unwrap(), "new");
+            assert!(["link", "again", "dangling"].iter().all(|name| at(name).is_symlink()));
+            assert_eq!(names(&at("there")), ["f", "none"]);
+            symlink("b", at("a")).unwrap();
+            symlink("a", at("b")).unwrap();
+            assert!(write(&at("a"), "x").is_err());
+        }
+
+        #[test]
+        fn pipes_and_devices_are_written_to_and_stay_what_they_are() {
+            let null = Path::new("/dev/null");
+            write(null, "nothing").unwrap();
+            assert!(fs::metadata(null).unwrap().file_type().is_char_device());
+            let folder = tempfile::tempdir().unwrap();
+            let pipe = folder.path().join("pipe");
+            assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+            let reader = {
+                let pipe = pipe.clone();
+                std::thread::spawn(move || {
+                    let mut text = String::new();
+                    File::open(pipe).unwrap().read_to_string(&mut text).unwrap();
+                    text
+                })
+            };
+            write(&pipe, "through").unwrap();
+            assert_eq!(reader.join().unwrap(), "through");
+            assert!(fs::metadata(&pipe).unwrap().file_type().is_fifo());
+            assert_eq!(names(folder.path()), ["pipe"]);
+        }
+
+        #[cfg(target_os = "linux")]
+        #[test]
+        fn what_is_open_already_is_written_to_behind_what_it_holds() {
+            use std::os::fd::AsRawFd;
+
+            let mut open = tempfile::tempfile().unwrap();
+            open.write_all(b"before, ").unwrap();
+            write(Path::new(&format!("/proc/self/fd/{}", open.as_raw_fd())), "after").unwrap();
+            let mut text = String::new();
+            io::Seek::rewind(&mut open).unwrap();
+            open.read_to_string(&mut text).unwrap();
+            assert_eq!(text, "before, after");
+            // Not everything there is a device.
+            let shm = Path::new("/dev/shm");
+            if shm.is_dir() {
+                let folder = tempfile::tempdir_in(shm).unwrap();
+                write(&folder.path().join("f"), "one").unwrap();
+                write(&folder.path().join("f"), "two").unwrap();
+                assert_eq!(fs::read_to_string(folder.path().join("f")).unwrap(), "two");
+            }
+            let error = write(Path::new("/dev/full"), "x").unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+        }
+    }
+}
