@@ -12,7 +12,9 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 target=aarch64-unknown-linux-gnu
+# Each CPU, and the instruction set whose kernels must be tested on it.
 cpus=(cortex-a72 cortex-a76 max)
+declare -A isas=([cortex-a72]=neon [cortex-a76]=neon-dotprod [max]=neon-i8mm)
 
 install() {
     if [[ -x /usr/bin/rustc && -d /usr/lib/rustlib/$target ]] && type -P qemu-aarch64 aarch64-linux-gnu-gcc >/dev/null; then
@@ -29,7 +31,7 @@ install() {
 }
 
 run_cargo() {
-    BISE_EMULATED=1 RUSTC=/usr/bin/rustc RUSTDOC=/usr/bin/rustdoc CARGO_BUILD_TARGET=$target CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target/arm} \
+    BISE_EMULATED=1 BISE_TEST_ISAS=${isas[${ARM_CPU:-max}]:-neon} RUSTC=/usr/bin/rustc RUSTDOC=/usr/bin/rustdoc CARGO_BUILD_TARGET=$target CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target/arm} \
     CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc \
     CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="qemu-aarch64 -cpu ${ARM_CPU:-max}" \
     CC_aarch64_unknown_linux_gnu=aarch64-linux-gnu-gcc CXX_aarch64_unknown_linux_gnu=aarch64-linux-gnu-g++ \

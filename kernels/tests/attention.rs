@@ -1,12 +1,15 @@
 //! Attention: against the definition in f64, and the same bits whatever the instruction set, the threads and the cut of the positions.
 
 mod common;
+#[path = "common/fenced.rs"]
+mod fenced;
 
 use bise_kernels::{
     Attention, AttentionScratch, CacheType, Isa, KernelTable, PAGE_LEN, PageHead, PageLayout, Partials, Team,
     attention,
 };
 use common::Random;
+use fenced::Fenced;
 use half::f16;
 
 /// A sequence's cache, and what went into it.
@@ -49,11 +52,13 @@ impl Cache {
         let mut rows = |n: usize| -> Vec<f32> { (0..n).map(|_| random.unit() * 3.0).collect() };
         let (k, v, q) = (rows(n * width), rows(n * width), rows(n * n_heads * d));
         // What a page held before must not matter: all ones is NaN in every float type.
-        let mut pages = vec![vec![0xff; layout.page_bytes()]; n.div_ceil(PAGE_LEN)];
+        let page = |_| Fenced::new(&vec![0xff; layout.page_bytes()]);
+        let mut pages: Vec<_> = (0..n.div_ceil(PAGE_LEN)).map(page).collect();
         for i in 0..n {
             let (k, v) = (&k[i * width..][..width], &v[i * width..][..width]);
-            assert!(layout.store(&mut pages[i / PAGE_LEN], i % PAGE_LEN, k, v));
+            assert!(layout.store(pages[i / PAGE_LEN].inner(), i % PAGE_LEN, k, v));
         }
+        let pages = pages.into_iter().map(Fenced::check).collect();
         let read = |t, x: &[f32]| x.chunks(d).flat_map(|x| stored(t, x)).collect();
         let scales = (0..n).map(|i| (1.0 + i as f32 / 1000.0) / (d as f32).sqrt()).collect();
         Cache {
@@ -76,9 +81,9 @@ impl Cache {
         let team = Team::new(threads).unwrap();
         let scratch = AttentionScratch::new(&self.layout, self.n_heads, threads);
         let width = self.n_heads * self.layout.head_dim();
-        let mut out = vec![f32::NAN; self.n() * width];
+        let mut out = Fenced::new(&vec![f32::NAN; self.n() * width]);
         team.together(|| {
-            for (i, out) in out.chunks_mut(chunk * width).enumerate() {
+            for (i, out) in out.inner().chunks_mut(chunk * width).enumerate() {
                 let (start, m) = (i * chunk, out.len() / width);
                 let first = window.map_or(0, |w| (start + 1).saturating_sub(w)) / PAGE_LEN;
                 let pages = |page: usize| {
@@ -97,7 +102,7 @@ impl Cache {
                 attention(&team, kernels, &scratch, &task, out);
             }
         });
-        out
+        out.check()
     }
 
     /// Compares with `softmax(q·Kᵀ)·V` in f64. With `u = 2⁻²⁴`, a score is off by at most `(head_dim + 2)·u·Σ|q·k|`, which moves a

@@ -1,11 +1,14 @@
 //! Norms, activations, softmax, rope and float products: against their definitions, and the same bits on every instruction set.
 
 mod common;
+#[path = "common/fenced.rs"]
+mod fenced;
 
 use bise_kernels::{
     Activations, Format, Isa, KernelTable, LeF32, OutStrip, QuantMatrix, StripScratch, fill_rope,
 };
 use common::Random;
+use fenced::Fenced;
 
 const LENGTHS: [usize; 9] = [1, 2, 15, 16, 17, 33, 100, 256, 1000];
 
@@ -17,13 +20,17 @@ fn scalar() -> &'static KernelTable {
     KernelTable::for_isa(Isa::Scalar).unwrap()
 }
 
-/// Runs `f` on every table, compares with the reference, and returns that.
+/// What `f` makes of `x` on every table, compared with the reference, which is returned; writing beside `x` is noticed.
 #[track_caller]
-fn on_all(f: impl Fn(&KernelTable) -> Vec<f32>) -> Vec<f32> {
-    let expected = f(scalar());
+fn on_all(x: &[f32], f: impl Fn(&KernelTable, &mut [f32])) -> Vec<f32> {
+    let run = |kernels| {
+        let mut x = Fenced::new(x);
+        f(kernels, x.inner());
+        x.check()
+    };
+    let expected = run(scalar());
     for kernels in Isa::ALL.into_iter().filter_map(KernelTable::for_isa) {
-        let found = f(kernels);
-        for (i, (a, b)) in found.iter().zip(&expected).enumerate() {
+        for (i, (a, b)) in run(kernels).iter().zip(&expected).enumerate() {
             let same = a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan();
             assert!(same, "{}: {i} is {a:e}, the reference says {b:e}", kernels.isa());
         }
@@ -48,10 +55,8 @@ fn rms_norm_is_its_definition() {
         for (bytes, w) in bytes[1..].chunks_exact_mut(4).zip(&w) {
             bytes.copy_from_slice(&w.to_le_bytes());
         }
-        let out = on_all(|kernels| {
-            let mut out = vec![f32::NAN; n];
-            assert!(kernels.rms_norm(&x, LeF32::new(&bytes[1..]).unwrap(), 1e-5, &mut out));
-            out
+        let out = on_all(&vec![f32::NAN; n], |kernels, out| {
+            assert!(kernels.rms_norm(&x, LeF32::new(&bytes[1..]).unwrap(), 1e-5, out));
         });
         let mean = x.iter().map(|x| (*x as f64).powi(2)).sum::<f64>() / n as f64;
         for i in 0..n {
@@ -90,11 +95,7 @@ fn swiglu_is_its_definition() {
         for (gate, x) in gate.iter_mut().skip(n / 2).zip(extremes) {
             *gate = x;
         }
-        let out = on_all(|kernels| {
-            let mut out = gate.clone();
-            kernels.swiglu(&mut out, &up);
-            out
-        });
+        let out = on_all(&gate, |kernels, gate| kernels.swiglu(gate, &up));
         for i in 0..n {
             // Above 88, e^−g is taken for infinite.
             let g = if gate[i] < -88.0 { f64::NEG_INFINITY } else { gate[i] as f64 };
@@ -109,17 +110,10 @@ fn sums_scales_and_softmax_are_their_definitions() {
     let mut random = Random(3);
     for n in LENGTHS {
         let (x, y) = (numbers(&mut random, n, 9.0), numbers(&mut random, n, 9.0));
-        let change = |f: &dyn Fn(&KernelTable, &mut [f32])| {
-            on_all(|kernels| {
-                let mut x = x.clone();
-                f(kernels, &mut x);
-                x
-            })
-        };
-        let sum = change(&|kernels, x| kernels.add_assign(x, &y));
-        let fused = change(&|kernels, x| kernels.add_scaled(x, &y, 0.3));
-        let scaled = change(&|kernels, x| kernels.scale(x, 0.3));
-        let softmax = change(&|kernels, x| kernels.softmax(x));
+        let sum = on_all(&x, |kernels, x| kernels.add_assign(x, &y));
+        let fused = on_all(&x, |kernels, x| kernels.add_scaled(x, &y, 0.3));
+        let scaled = on_all(&x, |kernels, x| kernels.scale(x, 0.3));
+        let softmax = on_all(&x, |kernels, x| kernels.softmax(x));
         let largest = x.iter().fold(f32::MIN, |m, x| m.max(*x));
         let total: f64 = x.iter().map(|x| ((*x - largest) as f64).exp()).sum();
         for i in 0..n {
@@ -144,11 +138,7 @@ fn rope_turns_adjacent_pairs() {
         for pos in [0, 1, 77, 32767, 1_000_000] {
             let mut rotation = vec![f32::NAN; 2 * rope_dims];
             fill_rope(pos, &inv_freq, 1.5, &mut rotation);
-            let out = on_all(|kernels| {
-                let mut row = row.clone();
-                kernels.apply_rope(&mut row, head_dim, rope_dims, &rotation);
-                row
-            });
+            let out = on_all(&row, |kernels, row| kernels.apply_rope(row, head_dim, rope_dims, &rotation));
             for (i, out) in out.iter().enumerate() {
                 let d = i % head_dim;
                 if d >= rope_dims {
@@ -193,16 +183,14 @@ fn float_products_follow_the_lanes() {
             }
             let w = QuantMatrix::new(&bytes[1..], format, n_rows, k).unwrap();
             for tile in [false, true] {
-                let y = on_all(|kernels| {
-                    let mut y = vec![f32::NAN; m * n_rows];
-                    let (x, out) = (Activations::F32 { m, k, x: &x }, OutStrip::whole(&mut y, m, n_rows));
+                let y = on_all(&vec![f32::NAN; m * n_rows], |kernels, y| {
+                    let (x, out) = (Activations::F32 { m, k, x: &x }, OutStrip::whole(y, m, n_rows));
                     let mut scratch = StripScratch::new(0);
                     if tile {
                         kernels.tile(w, x, out, &mut scratch)
                     } else {
                         kernels.dot(w, x, out, &mut scratch)
                     }
-                    y
                 });
                 for t in 0..m {
                     for r in 0..n_rows {

@@ -3,6 +3,8 @@
 #![cfg(unix)]
 
 mod common;
+#[path = "common/fenced.rs"]
+mod fenced;
 #[path = "common/guarded.rs"]
 mod guarded;
 
@@ -16,6 +18,7 @@ use bise_kernels::{
     Team, matmul,
 };
 use common::{Quantized, Random, map_halves, with_tiles};
+use fenced::{Fenced, fenced_columns};
 use guarded::Guarded;
 use proptest::prelude::*;
 
@@ -119,17 +122,19 @@ impl Input {
     }
 }
 
-/// A product by a table's `dot` or `tile`; what it does not write stays NaN.
+/// A product by a table's `dot` or `tile`, in columns of a wider matrix; what it does not write stays NaN.
 fn product(kernels: &KernelTable, tile: bool, w: QuantMatrix<'_>, x: Activations<'_>) -> Vec<f32> {
-    let mut y = vec![f32::NAN; x.m() * w.n_rows()];
-    let out = OutStrip::whole(&mut y, x.m(), w.n_rows());
-    let mut scratch = StripScratch::new(0);
-    if tile {
-        with_tiles(x, |x| kernels.tile(w, x, out, &mut scratch))
-    } else {
-        kernels.dot(w, x, out, &mut scratch)
-    }
-    y
+    let (m, n_rows) = (x.m(), w.n_rows());
+    fenced_columns(m, n_rows, f32::NAN, |y, width, first| {
+        let mut whole = OutStrip::whole(y, m, width);
+        let out = whole.columns(first, n_rows);
+        let mut scratch = StripScratch::new(0);
+        if tile {
+            with_tiles(x, |x| kernels.tile(w, x, out, &mut scratch))
+        } else {
+            kernels.dot(w, x, out, &mut scratch)
+        }
+    })
 }
 
 #[track_caller]
@@ -141,6 +146,7 @@ fn assert_same_bits(found: &[f32], expected: &[f32], what: impl FnOnce() -> Stri
     assert_eq!(found.len(), expected.len());
 }
 
+/// `BISE_TEST_ISAS=avx2,avxvnni` makes it a failure if one of these is missing, as CI does where it knows the machine.
 #[test]
 fn says_which_instruction_sets_are_skipped() {
     let names = |available: bool| {
@@ -150,6 +156,14 @@ fn says_which_instruction_sets_are_skipped() {
     // Past the harness, which would keep it to itself.
     let line = format!("twins: tested {}; skipped on this machine: {}\n", names(true), names(false));
     std::io::stderr().write_all(line.as_bytes()).unwrap();
+    let expected = std::env::var("BISE_TEST_ISAS").unwrap_or_default();
+    for isa in expected.split(',').filter(|name| !name.is_empty()) {
+        let isa: Isa = isa.parse().expect("BISE_TEST_ISAS lists instruction sets");
+        assert!(
+            KernelTable::for_isa(isa).is_some(),
+            "{isa} is to be tested (BISE_TEST_ISAS) and is not available"
+        );
+    }
     assert!(KernelTable::for_isa(Isa::Scalar).is_some());
 }
 
@@ -200,9 +214,12 @@ proptest! {
             }
             let quantize = |kernels: &KernelTable| {
                 let mut q = Quantized::zeros(kind, 1, n, shift);
-                let (qs, scales, sums) =
-                    (&mut q.qs[shift..], &mut q.scales[shift..], &mut q.sums[shift..]);
-                (kernels.quantize(kind, &x[shift..], qs, scales, sums), q)
+                let (mut qs, mut scales, mut sums) =
+                    (Fenced::new(&q.qs), Fenced::new(&q.scales), Fenced::new(&q.sums));
+                let (qs_out, scales_out) = (&mut qs.inner()[shift..], &mut scales.inner()[shift..]);
+                let finite = kernels.quantize(kind, &x[shift..], qs_out, scales_out, &mut sums.inner()[shift..]);
+                (q.qs, q.scales, q.sums) = (qs.check(), scales.check(), sums.check());
+                (finite, q)
             };
             let (finite, expected) = quantize(scalar());
             assert_eq!(finite, !spoiled);
