@@ -6,7 +6,8 @@ use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use super::error::{GgufError, on_one_line, printable};
-use super::value::{FromValue, StrArray, Value};
+use super::str_array::StrArray;
+use super::value::{FromValue, Value};
 
 /// Keys and values in the order of the file.
 ///

@@ -15,8 +15,10 @@ use byteorder::{BigEndian, ByteOrder, LittleEndian};
 use super::error::{GgufError, printable};
 use super::foreign;
 use super::metadata::Metadata;
+use super::mmap::{Storage, TensorBytes};
+use super::str_array::StrArray;
 use super::tensor::{TensorInfo, TensorType};
-use super::value::{Array, StrArray, Value, ValueType};
+use super::value::{Array, Value, ValueType};
 
 /// The first four bytes of a file, in either byte order.
 pub(super) const MAGIC: [u8; 4] = *b"GGUF";
@@ -54,8 +56,9 @@ pub(super) struct Header {
     pub end: usize,
 }
 
-/// Reads the header of `bytes`, which are those of `file`, part `part` of a model.
-pub(super) fn read_header(bytes: &[u8], file: &Arc<str>, part: usize) -> Result<Header, GgufError> {
+/// Reads the header of the file behind `storage`, part `part` of a model.
+pub(super) fn read_header(storage: &Arc<Storage>, file: &Arc<str>, part: usize) -> Result<Header, GgufError> {
+    let bytes: &[u8] = storage;
     if !MAGIC.starts_with(&bytes[..bytes.len().min(MAGIC.len())])
         && let Some(foreign) = foreign::identify(bytes, Path::new(&**file))
     {
@@ -77,7 +80,8 @@ pub(super) fn read_header(bytes: &[u8], file: &Arc<str>, part: usize) -> Result<
     if version != 0 && version & 0xffff == 0 {
         return Cursor::<BigEndian>::at(bytes, file, MAGIC.len()).header(true, part);
     }
-    Cursor::<LittleEndian>::at(bytes, file, MAGIC.len()).header(false, part)
+    let cursor = Cursor::<LittleEndian>::at(bytes, file, MAGIC.len());
+    Cursor { storage: Some(storage), ..cursor }.header(false, part)
 }
 
 /// What is being read, for error messages.
@@ -97,6 +101,8 @@ struct Cursor<'a, B> {
     bytes: &'a [u8],
     pos: usize,
     file: &'a Arc<str>,
+    /// What arrays of strings are borrowed from; `None` where their lengths must be swapped.
+    storage: Option<&'a Arc<Storage>>,
     subject: Subject<'a>,
     /// Arrays inside arrays read so far.
     n_nested: usize,
@@ -109,7 +115,8 @@ impl<'a, B: ByteOrder> Cursor<'a, B> {
     }
 
     fn at(bytes: &'a [u8], file: &'a Arc<str>, pos: usize) -> Self {
-        Cursor { bytes, pos, file, subject: Subject::Header("header"), n_nested: 0, order: PhantomData }
+        let subject = Subject::Header("header");
+        Cursor { bytes, pos, file, storage: None, subject, n_nested: 0, order: PhantomData }
     }
 
     fn error(&self, found: impl Into<String>, expected: impl Into<String>) -> GgufError {
@@ -129,7 +136,13 @@ impl<'a, B: ByteOrder> Cursor<'a, B> {
 
     /// Room for `n` more elements, or an error that names what is being read.
     fn reserve<T>(&self, elements: &mut Vec<T>, n: usize) -> Result<(), GgufError> {
-        elements.try_reserve_exact(n).map_err(|_| GgufError::OutOfMemory {
+        let n_bytes = (n as u64).saturating_mul(size_of::<T>() as u64);
+        elements.try_reserve_exact(n).map_err(|_| self.out_of_memory(n_bytes))
+    }
+
+    /// There is no room for `n_bytes` of what is being read.
+    fn out_of_memory(&self, n_bytes: u64) -> GgufError {
+        GgufError::OutOfMemory {
             file: self.file.clone(),
             what: match self.subject {
                 Subject::Header(what) => what.to_owned(),
@@ -138,8 +151,8 @@ impl<'a, B: ByteOrder> Cursor<'a, B> {
                 Subject::Key(key) => format!("key '{}'", printable(key.as_bytes())),
                 Subject::Tensor(name) => format!("tensor '{}'", printable(name.as_bytes())),
             },
-            n_bytes: (n as u64).saturating_mul(size_of::<T>() as u64),
-        })
+            n_bytes,
+        }
     }
 
     fn remaining(&self) -> usize {
@@ -193,22 +206,29 @@ impl<'a, B: ByteOrder> Cursor<'a, B> {
         Ok(owned)
     }
 
-    /// `n` strings. They are measured before anything is allocated for them.
+    /// `n` strings: borrowed from a little-endian file, else measured and copied.
     fn strs(&mut self, n: usize) -> Result<StrArray, GgufError> {
         let start = self.pos;
-        let mut n_bytes = 0;
-        for _ in 0..n {
-            n_bytes += self.str_bytes()?.len();
+        let mut marks = Vec::new();
+        self.reserve(&mut marks, StrArray::n_marks(n))?;
+        for i in 0..n {
+            if StrArray::is_marked(i) {
+                marks.push(self.pos - start);
+            }
+            self.str_bytes()?;
         }
+        if let Some(storage) = self.storage {
+            let bytes = TensorBytes::new(storage.clone(), start..self.pos);
+            return Ok(StrArray::borrowed(bytes, n, marks));
+        }
+        let n_bytes = self.pos - start;
         self.pos = start;
-        let (mut bytes, mut ends) = (Vec::new(), Vec::new());
-        self.reserve(&mut bytes, n_bytes)?;
-        self.reserve(&mut ends, n)?;
+        let texts = StrArray::try_with_capacity(n, n_bytes);
+        let mut texts = texts.map_err(|_| self.out_of_memory(n_bytes as u64))?;
         for _ in 0..n {
-            bytes.extend_from_slice(self.str_bytes()?);
-            ends.push(bytes.len());
+            texts.push(self.str_bytes()?);
         }
-        Ok(StrArray::from_parts(bytes, ends))
+        Ok(texts)
     }
 
     /// A key or a name: UTF-8.

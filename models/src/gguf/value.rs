@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use super::error::printable;
+use super::str_array::StrArray;
 
 /// The type of a metadata value, by its id in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,75 +111,6 @@ pub enum Array {
     Str(StrArray),
     /// Arrays in an array; each has a type of its own.
     Array(Vec<Array>),
-}
-
-/// Many strings in one buffer: a vocabulary of 131,072 tokens is two allocations.
-///
-/// Strings are bytes, since token strings need not be UTF-8.
-#[derive(Clone, PartialEq, Eq, Default)]
-pub struct StrArray {
-    bytes: Vec<u8>,
-    /// Where each string ends; it starts where the one before it ends.
-    ends: Vec<usize>,
-}
-
-impl StrArray {
-    /// An empty array with room for `n` strings.
-    #[must_use]
-    pub fn with_capacity(n: usize) -> StrArray {
-        StrArray { bytes: Vec::new(), ends: Vec::with_capacity(n) }
-    }
-
-    /// The strings of `bytes`, one behind the other; string `i` ends at `ends[i]`.
-    pub(super) fn from_parts(bytes: Vec<u8>, ends: Vec<usize>) -> StrArray {
-        debug_assert!(ends.is_sorted() && ends.last().is_none_or(|end| *end == bytes.len()));
-        StrArray { bytes, ends }
-    }
-
-    /// Adds a string at the end.
-    pub fn push(&mut self, text: &[u8]) {
-        self.bytes.extend_from_slice(text);
-        self.ends.push(self.bytes.len());
-    }
-
-    /// Number of strings.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.ends.len()
-    }
-
-    /// Whether there are no strings.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.ends.is_empty()
-    }
-
-    /// The bytes of string `i`, if there are that many.
-    #[must_use]
-    pub fn get(&self, i: usize) -> Option<&[u8]> {
-        let end = *self.ends.get(i)?;
-        let start = if i == 0 { 0 } else { self.ends[i - 1] };
-        Some(&self.bytes[start..end])
-    }
-
-    /// The strings in order.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = &[u8]> + Clone {
-        (0..self.len()).map(|i| self.get(i).expect("i is below len"))
-    }
-}
-
-impl<T: AsRef<[u8]>> FromIterator<T> for StrArray {
-    fn from_iter<I: IntoIterator<Item = T>>(texts: I) -> StrArray {
-        let mut array = StrArray::default();
-        texts.into_iter().for_each(|text| array.push(text.as_ref()));
-        array
-    }
-}
-
-impl fmt::Debug for StrArray {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.iter().map(String::from_utf8_lossy)).finish()
-    }
 }
 
 impl Value {

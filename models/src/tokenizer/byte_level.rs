@@ -132,7 +132,12 @@ impl Merges {
             long: HashMap::new(),
         };
         let mut bytes = Vec::new();
+        let spelling = |id: u32| {
+            let spelt = spelt.get(id as usize).copied().unwrap_or(false);
+            vocabulary.tokens.get(id as usize).filter(|_| spelt).map(|token| (id, token))
+        };
         let mut made = None;
+        let mut likely = [None, None];
         for (index, text) in (0u32..).zip(list.iter()) {
             let bad = |expected: &str| {
                 let found = format!("{} at index {index}", quoted(text));
@@ -143,16 +148,10 @@ impl Merges {
             let space = space.ok_or_else(|| bad("two tokens and a space between them"))?;
             let (left, right) = (&text[..space], &text[space + 1..]);
             // Nearly always a merge makes the token of the merge before, or the one after that.
-            let makes = |id: u32| {
-                spelt.get(id as usize).copied().unwrap_or(false)
-                    && vocabulary.tokens.get(id as usize).is_some_and(|token| {
-                        token.len() == left.len() + right.len()
-                            && token.starts_with(left)
-                            && token.ends_with(right)
-                    })
+            let makes = |&(_, token): &(u32, &[u8])| {
+                token.len() == left.len() + right.len() && token.starts_with(left) && token.ends_with(right)
             };
-            let expected =
-                made.and_then(|id: u32| [id, id.wrapping_add(1)].into_iter().find(|&id| makes(id)));
+            let expected = likely.iter().flatten().find(|likely| makes(likely)).map(|&(id, _)| id);
             let id = match expected {
                 Some(id) => id,
                 None => {
@@ -179,7 +178,12 @@ impl Merges {
                     _ => merges.others.entry(id).or_default().push(index),
                 }
             }
-            made = Some(id);
+            if made != Some(id) {
+                made = Some(id);
+                let next = id.wrapping_add(1);
+                likely =
+                    [likely[1].filter(|&(likely, _)| likely == id).or_else(|| spelling(id)), spelling(next)];
+            }
         }
         Ok(merges)
     }

@@ -182,7 +182,7 @@ fn word_len(text: &str) -> usize {
 
 /// A piece with U+2581 turned back into spaces. (Pieces need not be UTF-8 in a broken file.)
 fn with_spaces(mut piece: &[u8]) -> Cow<'_, [u8]> {
-    if !piece.windows(SPACE.len()).any(|window| window == SPACE.as_bytes()) {
+    if !piece.contains(&SPACE.as_bytes()[0]) {
         return Cow::Borrowed(piece);
     }
     let mut text = Vec::with_capacity(piece.len());

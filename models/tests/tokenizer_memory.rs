@@ -1,0 +1,96 @@
+//! What a vocabulary takes of memory and time, from the file to the first tokens.
+//!
+//! A test of its own, since it counts what the whole process allocates; one test function, since others would be counted.
+
+#[path = "golden_tokens/fixtures.rs"]
+#[allow(dead_code)]
+mod fixtures;
+
+use bise_models::gguf::{Array, GgufFile, GgufWriter};
+use bise_models::tokenizer::{Algorithm, EncodeOptions, Tokenizer, Vocabulary};
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Instant;
+
+struct Counting;
+
+static LIVE: AtomicUsize = AtomicUsize::new(0);
+static PEAK: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: both functions hand their arguments to the system's allocator as they are and return what it returns.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let live = LIVE.fetch_add(layout.size(), Relaxed) + layout.size();
+        PEAK.fetch_max(live, Relaxed);
+        // SAFETY: the caller keeps the rules of `GlobalAlloc`, which are those of `System`.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        LIVE.fetch_sub(layout.size(), Relaxed);
+        // SAFETY: as above; `pointer` is from `System`, since `alloc` is.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Writes a file with no more than this vocabulary.
+fn write(path: &Path, vocabulary: Vocabulary) {
+    let mut writer = GgufWriter::new();
+    let metadata = writer.metadata_mut();
+    match vocabulary.algorithm {
+        Algorithm::SentencePiece => metadata.set("tokenizer.ggml.model", "llama"),
+        Algorithm::ByteLevel { pre } => {
+            metadata.set("tokenizer.ggml.model", "gpt2");
+            metadata.set("tokenizer.ggml.pre", pre.as_str());
+            metadata.set("tokenizer.ggml.merges", Array::Str(vocabulary.merges));
+        }
+    }
+    metadata.set("tokenizer.ggml.tokens", Array::Str(vocabulary.tokens));
+    metadata.set("tokenizer.ggml.token_type", Array::I32(vocabulary.types));
+    if !vocabulary.scores.is_empty() {
+        metadata.set("tokenizer.ggml.scores", Array::F32(vocabulary.scores));
+    }
+    metadata.set("tokenizer.ggml.bos_token_id", vocabulary.bos.unwrap());
+    metadata.set("tokenizer.ggml.eos_token_id", vocabulary.eos.unwrap());
+    writer.write_all(std::io::BufWriter::new(std::fs::File::create(path).unwrap()), &[]).unwrap();
+}
+
+const TEXT: &str =
+    "The quick brown fox jumps over the lazy dog. Çà et là, 12345 voix… 視野無限廣 xyzzyqq\n\n  fn main() {}";
+
+#[test]
+fn a_vocabulary_takes_little_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    const MB: usize = 1_000_000;
+    for (name, heap_limit) in [("v3", MB), ("tekken", 6 * MB)] {
+        let path = folder.path().join(name);
+        write(&path, fixtures::vocabulary(name));
+        let options = EncodeOptions { add_special: true, parse_special: true };
+
+        let before = LIVE.load(Relaxed);
+        PEAK.store(before, Relaxed);
+        let start = Instant::now();
+        let file = GgufFile::open(&path).unwrap();
+        let (opened, metadata) = (start.elapsed(), LIVE.load(Relaxed) - before);
+        let tokenizer = Tokenizer::from_metadata(file.metadata()).unwrap();
+        let built = start.elapsed();
+        let tokens = tokenizer.encode(TEXT, options);
+        let encoded = start.elapsed();
+        let heap = LIVE.load(Relaxed) - before - metadata;
+        let peak = PEAK.load(Relaxed) - before;
+        eprintln!(
+            "{name}: file {opened:?}, tokenizer {built:?}, first tokens {encoded:?}; heap: metadata {metadata}, \
+             tokenizer {heap}, at most {peak}"
+        );
+        assert!(tokens.len() > 10);
+        assert!(heap < heap_limit, "{name}: the tokenizer takes {heap} bytes");
+        // Numbers are kept as the file has them, 4 bytes each; strings stay in the file.
+        assert!(metadata < heap_limit / 2, "{name}: the metadata take {metadata} bytes");
+        drop((tokenizer, tokens, file));
+        assert!(LIVE.load(Relaxed) <= before, "{name}: {} bytes are left", LIVE.load(Relaxed) - before);
+    }
+}
