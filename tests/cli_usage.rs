@@ -62,7 +62,7 @@ fn flags_for_an_accelerator_are_accepted_with_one_line_each() {
         .ok();
     let warnings: Vec<&str> = ran.stderr.lines().filter(|line| line.contains("has no effect")).collect();
     assert_eq!(warnings.len(), 4, "{}", ran.stderr);
-    assert_eq!(warnings[0], "bise: warning: --gpu-layers 99 has no effect: bise computes on the CPU alone");
+    assert_eq!(warnings[0], "bise: warning: -ngl 99 has no effect: bise computes on the CPU alone");
 }
 
 #[test]

@@ -3,9 +3,11 @@
 use std::ffi::OsString;
 
 use clap::builder::styling::{AnsiColor, Styles};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use super::args::{ChatArgs, GenerateArgs, spelling};
+use super::args::log::LogArgs;
+use super::args::{ChatArgs, GenerateArgs, environment, words};
 use super::commands::{bench, inspect, logits, perplexity, tokenize};
 
 const EXAMPLES: &str = "\
@@ -61,20 +63,91 @@ pub enum Command {
     },
 }
 
-/// Reads a command line, the program's name first.
+impl Cli {
+    /// The notes that its flags ask for.
+    pub fn log_args(&self) -> Option<LogArgs> {
+        Some(match &self.command {
+            None => self.generate.chat.output.log,
+            Some(Command::Chat(args)) => args.output.log,
+            Some(Command::Inspect(args)) => args.log,
+            Some(Command::Tokenize(args)) => args.log,
+            Some(Command::Bench(args)) => args.log,
+            Some(Command::Perplexity(args)) => args.log,
+            Some(Command::Logits(args)) => args.log,
+            Some(Command::Completions { .. }) => return None,
+        })
+    }
+}
+
+/// A command line that was understood.
+#[derive(Debug)]
+pub struct CommandLine {
+    pub cli: Cli,
+    /// What had no effect or was not understood, a line each.
+    pub warnings: Vec<String>,
+}
+
+/// Reads a command line, the program's name first, and the environment variables that stand for flags.
 ///
 /// # Errors
-/// What clap has to say: wrong usage, but also the help or version asked for.
-pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
-    let args = spelling::respell(args, &Cli::command());
-    let mut command = command();
-    let mut matches = command.try_get_matches_from_mut(args)?;
-    Cli::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
+/// Wrong usage, but also the help or version asked for.
+pub fn parse(
+    args: impl IntoIterator<Item = OsString>,
+    variables: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Result<CommandLine, clap::Error> {
+    let mut definition = Cli::command();
+    definition.build();
+    let mut words = words::read(args, &definition).map_err(|refusal| refuse(&refusal))?;
+    let name = words.command.get(1).and_then(|name| name.to_str()).map(str::to_string);
+    let command = name.as_ref().and_then(|name| definition.find_subcommand(name)).unwrap_or(&definition);
+    // Completions are printed each time a shell starts, which is not the time to talk about variables.
+    if !matches!(name.as_deref(), Some("completions" | "help")) {
+        environment::read(&mut words, variables, command, &definition)
+            .map_err(|message| refuse(&words::Refusal { command: name.clone(), message }))?;
+    }
+    let line = words.command.iter().chain(&words.args);
+    let mut command = self::command();
+    let cli = command
+        .try_get_matches_from_mut(line)
+        .and_then(|mut matches| Cli::from_arg_matches_mut(&mut matches).map_err(|e| e.format(&mut command)))
+        .map_err(|error| name_as_typed(error, &words.typed))?;
+    let mut warnings = words.warnings;
+    if let Some(log) = cli.log_args().filter(|log| log.verbosity > LogArgs::MOST) {
+        let typed = words.typed.iter().rev().find(|(long, _)| long == "verbosity");
+        let typed = typed.map_or("--verbosity", |(_, typed)| typed);
+        warnings.push(format!("{typed} {} says no more than {typed} {}", log.verbosity, LogArgs::MOST));
+    }
+    Ok(CommandLine { cli, warnings })
 }
 
 /// The definition of the whole command line.
 pub fn command() -> clap::Command {
-    spelling::describe_spellings(Cli::command())
+    let describe = |arg| environment::describe_variable(words::describe_spellings(arg));
+    Cli::command().mut_args(describe).mut_subcommands(move |sub| sub.mut_args(describe))
+}
+
+/// An error of usage as clap writes it.
+fn refuse(refusal: &words::Refusal) -> clap::Error {
+    let mut root = command();
+    root.build();
+    let command = match &refusal.command {
+        Some(name) => root.find_subcommand_mut(name).expect("the command was found before"),
+        None => &mut root,
+    };
+    command.error(ErrorKind::UnknownArgument, &refusal.message)
+}
+
+/// An error that names a flag by the word the user wrote.
+fn name_as_typed(mut error: clap::Error, typed: &[(String, String)]) -> clap::Error {
+    let Some(ContextValue::String(named)) = error.get(ContextKind::InvalidArg) else { return error };
+    let (long, placeholder) = named.split_once(' ').unwrap_or((named, ""));
+    let word = typed.iter().rev().find(|(given, _)| long.strip_prefix("--") == Some(given));
+    if let Some((_, word)) = word {
+        let placeholder = if word.starts_with('-') { placeholder } else { "" };
+        let named = format!("{word} {placeholder}").trim_end().to_string();
+        error.insert(ContextKind::InvalidArg, ContextValue::String(named));
+    }
+    error
 }
 
 #[cfg(test)]
@@ -82,8 +155,12 @@ mod tests {
     use super::*;
     use crate::cli::args::prompt::When;
 
+    fn read(line: &str) -> Result<CommandLine, clap::Error> {
+        parse(std::iter::once("bise").chain(line.split_whitespace()).map(OsString::from), [])
+    }
+
     fn typed(line: &str) -> Result<Cli, clap::Error> {
-        parse(std::iter::once("bise").chain(line.split_whitespace()).map(OsString::from))
+        read(line).map(|line| line.cli)
     }
 
     #[test]
@@ -103,10 +180,7 @@ mod tests {
         assert!(args.generation.no_conversation);
         assert_eq!(args.chat.prompt.reverse_prompt, ["User:"]);
         assert_eq!(args.chat.sampling.logit_bias, [(15043, 1.0)]);
-        assert_eq!(
-            args.chat.ignored.warnings,
-            ["--gpu-layers 99 has no effect: bise computes on the CPU alone"]
-        );
+        assert_eq!(read(line).unwrap().warnings, ["-ngl 99 has no effect: bise computes on the CPU alone"]);
         assert_eq!(args.chat.output.color, When::On);
         assert!(args.chat.model.no_mmap);
     }
@@ -123,7 +197,8 @@ mod tests {
         let args = typed("chat --spec-type none --draft-min 2").unwrap();
         let Some(Command::Chat(chat)) = args.command else { panic!("a chat") };
         assert_eq!(chat.speculation.options().n_max, 0);
-        assert_eq!(chat.ignored.warnings, ["--draft-min 2 has no effect: bise decides that itself"]);
+        let line = read("chat --spec-type none --draft-min 2").unwrap();
+        assert_eq!(line.warnings, ["--draft-min 2 has no effect: bise decides that itself"]);
     }
 
     #[test]

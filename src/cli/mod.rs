@@ -15,41 +15,69 @@ mod timings;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use command_line::Command;
+use anyhow::{Context, Result};
+use args::log::LogArgs;
+use command_line::{Cli, Command, CommandLine};
 use commands::{bench, chat, completions, generate, inspect, logits, perplexity, tokenize};
-use term::{console, signals};
+use term::{console, signals, stdout};
 
 /// Runs one command line, the program's name first.
 ///
 /// Exit codes: 0 for success, 1 for an error (one line on stderr), 2 for wrong usage, 130 after Ctrl-C.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let cli = match command_line::parse(args) {
-        Ok(cli) => cli,
-        Err(error) => {
-            // Nobody may be reading the help any more; that is no error.
-            let _ = error.print();
-            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
-        }
+    let CommandLine { cli, warnings } = match command_line::parse(args, std::env::vars_os()) {
+        Ok(line) => line,
+        Err(error) => return print_usage(&error),
     };
-    let result = signals::listen().and_then(|()| match cli.command {
-        None => generate::run(cli.generate),
-        Some(Command::Chat(args)) => chat::run(*args),
-        Some(Command::Inspect(args)) => inspect::run(args).map(|()| ExitCode::SUCCESS),
-        Some(Command::Tokenize(args)) => tokenize::run(args).map(|()| ExitCode::SUCCESS),
-        Some(Command::Bench(args)) => bench::run(*args).map(|()| ExitCode::SUCCESS),
-        Some(Command::Perplexity(args)) => perplexity::run(*args).map(|()| ExitCode::SUCCESS),
-        Some(Command::Logits(args)) => logits::run(*args).map(|()| ExitCode::SUCCESS),
-        Some(Command::Completions { shell }) => {
-            completions::run(shell, &mut command_line::command()).map(|()| ExitCode::SUCCESS)
-        }
-    });
-    match result {
-        Ok(code) => code,
-        Err(error) if console::is_broken_pipe(&error) => ExitCode::SUCCESS,
-        Err(error) => {
-            let message = format!("{error:#}").replace('\n', " ");
-            console::write_line(format_args!("bise: error: {message}"));
-            ExitCode::FAILURE
-        }
+    if let Some(log) = cli.log_args().map(LogArgs::log) {
+        warnings.iter().for_each(|warning| log.warn(warning));
     }
+    match execute(cli).and_then(|code| stdout::flush().map(|()| code)) {
+        Ok(code) => code,
+        Err(error) => report(&error),
+    }
+}
+
+fn execute(cli: Cli) -> Result<ExitCode> {
+    signals::listen()?;
+    // `logits` writes to a file.
+    if !matches!(cli.command, Some(Command::Logits(_))) {
+        stdout::require_open()?;
+    }
+    match cli.command {
+        None => return generate::run(cli.generate),
+        Some(Command::Chat(args)) => return chat::run(*args),
+        Some(Command::Inspect(args)) => inspect::run(args),
+        Some(Command::Tokenize(args)) => tokenize::run(args),
+        Some(Command::Bench(args)) => bench::run(*args),
+        Some(Command::Perplexity(args)) => perplexity::run(*args),
+        Some(Command::Logits(args)) => logits::run(*args),
+        Some(Command::Completions { shell }) => completions::run(shell, &mut command_line::command()),
+    }?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints what clap has to say: the help or version on stdout, wrong usage on stderr.
+fn print_usage(error: &clap::Error) -> ExitCode {
+    if error.use_stderr() {
+        let _ = error.print();
+        return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+    }
+    let printed = stdout::require_open()
+        .and_then(|()| error.print().context("standard output"))
+        .and_then(|()| stdout::flush());
+    match printed {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => report(&error),
+    }
+}
+
+/// Writes an error in one line. That nobody reads standard output any more (`| head`) is none.
+fn report(error: &anyhow::Error) -> ExitCode {
+    if console::is_broken_pipe(error) {
+        return ExitCode::SUCCESS;
+    }
+    let message = format!("{error:#}").replace('\n', " ");
+    console::write_line(format_args!("bise: error: {message}"));
+    ExitCode::FAILURE
 }

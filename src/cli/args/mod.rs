@@ -1,14 +1,16 @@
 //! Flags as typed. What they mean is worked out beside each group, and by the commands.
 
-pub mod ignored;
+pub mod environment;
+pub mod llama_cpp;
+pub mod log;
 pub mod model;
 pub mod numbers;
 pub mod prompt;
 pub mod sampling;
 pub mod speculation;
-pub mod spelling;
+mod stray;
+pub mod words;
 
-use self::ignored::IgnoredArgs;
 use self::model::{ContextArgs, ModelArgs};
 use self::prompt::{ConversationArgs, GenerationArgs, OutputArgs, PromptArgs};
 use self::sampling::SamplingArgs;
@@ -40,6 +42,4 @@ pub struct ChatArgs {
     pub speculation: SpeculationArgs,
     #[command(flatten)]
     pub output: OutputArgs,
-    #[command(flatten)]
-    pub ignored: IgnoredArgs,
 }

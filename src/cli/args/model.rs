@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use bise::gguf::Value;
 use bise::{CacheType, Isa, SessionOptions};
-use clap::builder::BoolishValueParser;
 
 /// The model and the machine.
 #[derive(clap::Args, Clone, Debug)]
@@ -27,15 +26,15 @@ pub struct ModelArgs {
     pub load_mode: LoadMode,
 
     /// Keep the weights in memory (--load-mode mmap+mlock)
-    #[arg(long, env = "LLAMA_ARG_MLOCK", value_parser = BoolishValueParser::new())]
+    #[arg(long, env = "LLAMA_ARG_MLOCK")]
     pub mlock: bool,
 
     /// Read the file instead of mapping it (--load-mode none)
-    #[arg(long, env = "LLAMA_ARG_NO_MMAP", value_parser = BoolishValueParser::new())]
+    #[arg(long, overrides_with = "mmap")]
     pub no_mmap: bool,
 
     /// Map the file, as is the default
-    #[arg(long, hide = true, overrides_with = "no_mmap")]
+    #[arg(long, hide = true, overrides_with = "no_mmap", env = "LLAMA_ARG_MMAP")]
     pub mmap: bool,
 
     /// Attend to the last N positions only; 0: to all; as the file says where not given

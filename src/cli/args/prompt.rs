@@ -4,8 +4,8 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use anyhow::Result;
-use clap::builder::BoolishValueParser;
 
+use super::log::LogArgs;
 use crate::cli::text::{self, unescape};
 
 /// The prompt and the length of the answer.
@@ -29,7 +29,7 @@ pub struct PromptArgs {
     pub n_predict: i64,
 
     /// Forget the older half of a full context and go on (with a sliding window there is no need to)
-    #[arg(long, overrides_with = "no_context_shift", env = "LLAMA_ARG_CONTEXT_SHIFT", value_parser = BoolishValueParser::new())]
+    #[arg(long, overrides_with = "no_context_shift", env = "LLAMA_ARG_CONTEXT_SHIFT")]
     pub context_shift: bool,
 
     /// Stop when the context is full, as is the default
@@ -138,7 +138,7 @@ pub struct ConversationArgs {
     pub simple_io: bool,
 
     /// Do not keep what is typed (otherwise in $XDG_STATE_HOME/bise/history, by default ~/.local/state/bise/history)
-    #[arg(long, env = "BISE_NO_HISTORY", value_parser = BoolishValueParser::new())]
+    #[arg(long, env = "BISE_NO_HISTORY")]
     pub no_history: bool,
 }
 
@@ -155,16 +155,15 @@ pub struct OutputArgs {
     pub special: bool,
 
     /// No timings at the end
-    #[arg(long, overrides_with = "perf")]
+    #[arg(long, alias = "no-show-timings", overrides_with = "perf")]
     pub no_perf: bool,
 
     /// Timings at the end, as is the default
-    #[arg(long, hide = true, overrides_with = "no_perf")]
+    #[arg(long, alias = "show-timings", hide = true, overrides_with = "no_perf", env = "LLAMA_ARG_PERF")]
     pub perf: bool,
 
-    /// Nothing on stderr but errors
-    #[arg(long)]
-    pub log_disable: bool,
+    #[command(flatten)]
+    pub log: LogArgs,
 }
 
 /// `--color`.

@@ -37,7 +37,7 @@ pub struct SamplingArgs {
         value_name = "N",
         default_value_t = 0.8,
         allow_negative_numbers = true,
-        env = "LLAMA_ARG_TEMP"
+        env = "LLAMA_ARG_TEMPERATURE"
     )]
     pub temp: f32,
 

@@ -11,12 +11,11 @@ use bise::{CacheType, Engine, Isa, Session, SessionOptions, decode_together};
 
 use self::report::{Format, Row, Table};
 use self::test::Test;
-use crate::cli::args::ignored::IgnoredArgs;
+use crate::cli::args::log::LogArgs;
 use crate::cli::args::model::{LoadMode, ModelArgs, RopeArgs, parse_cache_type};
 use crate::cli::args::numbers::positive;
 use crate::cli::describe::Description;
 use crate::cli::load;
-use crate::cli::term::console::Log;
 
 /// What to measure: every combination of what is listed.
 #[derive(clap::Args, Debug)]
@@ -102,43 +101,7 @@ pub struct BenchArgs {
     mmap: Option<u8>,
 
     #[command(flatten)]
-    unused: UnusedArgs,
-
-    #[command(flatten)]
-    ignored: IgnoredArgs,
-}
-
-/// Flags that are switches elsewhere and take values in llama-bench; none has an effect here.
-#[derive(clap::Args, Debug)]
-struct UnusedArgs {
-    #[arg(long, alias = "embd", hide = true, value_name = "0|1")]
-    embeddings: Option<String>,
-    #[arg(long, alias = "nkvo", hide = true, value_name = "0|1")]
-    no_kv_offload: Option<String>,
-    #[arg(long, alias = "nopo", hide = true, value_name = "0|1")]
-    no_op_offload: Option<String>,
-    #[arg(long, hide = true, value_name = "0|1")]
-    no_host: Option<String>,
-    #[arg(long, hide = true, value_name = "0|1")]
-    repack: Option<String>,
-}
-
-impl UnusedArgs {
-    /// The flags that were given and say something else than what is so.
-    fn warnings(&self) -> impl Iterator<Item = String> {
-        let given = [
-            ("embeddings", &self.embeddings, "0"),
-            ("no-kv-offload", &self.no_kv_offload, "0"),
-            ("no-op-offload", &self.no_op_offload, "0"),
-            ("no-host", &self.no_host, "0"),
-            ("repack", &self.repack, "0"),
-        ];
-        let differs = |(name, value, usual): (&str, &Option<String>, &str)| {
-            let value = value.as_deref().filter(|value| *value != usual)?;
-            Some(format!("--{name} {value} has no effect"))
-        };
-        given.into_iter().filter_map(differs)
-    }
+    pub log: LogArgs,
 }
 
 /// The numbers of one list.
@@ -180,8 +143,7 @@ fn parse_pair(text: &str) -> Result<(usize, usize), String> {
 /// # Errors
 /// A model that cannot be opened or fails.
 pub fn run(args: BenchArgs) -> Result<()> {
-    let log = Log::default();
-    args.ignored.warnings.iter().cloned().chain(args.unused.warnings()).for_each(|warning| log.warn(warning));
+    let log = args.log.log();
     let tests = tests(&args);
     if tests.is_empty() {
         bail!("there is nothing to measure: expected --n-prompt, --n-gen or --pg above 0");

@@ -24,8 +24,7 @@ use crate::cli::text;
 /// # Errors
 /// Whatever is wrong with the model, the flags or the template.
 pub fn run(args: ChatArgs) -> Result<ExitCode> {
-    let log = Log { quiet: args.output.log_disable };
-    args.ignored.warnings.iter().for_each(|warning| log.warn(warning));
+    let log = args.output.log.log();
     let loaded = load::load(&args.model, log)?;
     run_with(args, loaded, log)
 }

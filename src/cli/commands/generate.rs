@@ -25,8 +25,7 @@ pub fn run(args: GenerateArgs) -> Result<ExitCode> {
     if asked && !framed {
         return chat::run(args.chat);
     }
-    let log = Log { quiet: args.chat.output.log_disable };
-    args.chat.ignored.warnings.iter().for_each(|warning| log.warn(warning));
+    let log = args.chat.output.log.log();
     let given = given_prompt(&args)?;
     let loaded = load::load(&args.chat.model, log)?;
     // A model without a template cannot hold a conversation by itself, so it goes on from what is typed.

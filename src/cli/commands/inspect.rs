@@ -14,9 +14,9 @@ use serde_json::{Map, json};
 
 use self::check_tensors::{Defect, check_tensors};
 use self::memory_table::MemoryTable;
+use crate::cli::args::log::LogArgs;
 use crate::cli::describe::{self, Description};
 use crate::cli::load;
-use crate::cli::term::console::Log;
 use crate::cli::term::printable::{Printable, printable_json};
 use crate::cli::term::signals;
 
@@ -28,7 +28,7 @@ pub struct InspectArgs {
     file: Option<PathBuf>,
 
     /// The same, as a flag
-    #[arg(short, long, value_name = "FILE", conflicts_with = "file", hide = true)]
+    #[arg(short, long, value_name = "FILE", conflicts_with = "file", hide = true, env = "LLAMA_ARG_MODEL")]
     model: Option<PathBuf>,
 
     /// Read every tensor and look for scales and weights that are NaN or infinite
@@ -38,6 +38,9 @@ pub struct InspectArgs {
     /// Print everything as JSON
     #[arg(long)]
     json: bool,
+
+    #[command(flatten)]
+    pub log: LogArgs,
 }
 
 /// Runs the command.
@@ -45,7 +48,7 @@ pub struct InspectArgs {
 /// # Errors
 /// A file that is no sound GGUF, or, with `--check-tensors`, one with bad tensors.
 pub fn run(args: InspectArgs) -> Result<()> {
-    let path = args.model.as_ref().or(args.file.as_ref());
+    let path = args.file.as_ref().or(args.model.as_ref());
     let (opened, engine);
     let file = match path {
         Some(path) => {
@@ -58,7 +61,7 @@ pub fn run(args: InspectArgs) -> Result<()> {
             engine.file()
         }
     };
-    let log = Log::default();
+    let log = args.log.log();
     for warning in file.warnings() {
         log.warn(warning);
     }

@@ -5,12 +5,11 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use bise::tokenizer::EncodeOptions;
 
-use crate::cli::args::ignored::IgnoredArgs;
+use crate::cli::args::log::LogArgs;
 use crate::cli::args::model::{CacheArgs, ModelArgs};
 use crate::cli::args::numbers::positive;
 use crate::cli::ids::{self, IdList};
 use crate::cli::npy::RowWriter;
-use crate::cli::term::console::Log;
 use crate::cli::term::signals;
 use crate::cli::{load, text};
 
@@ -22,7 +21,7 @@ pub struct LogitsArgs {
     #[command(flatten)]
     cache: CacheArgs,
     #[command(flatten)]
-    ignored: IgnoredArgs,
+    pub log: LogArgs,
 
     /// File with token ids, as they are (int16, int32 or int64, signed or not)
     #[arg(long, value_name = "IDS.npy", conflicts_with_all = ["tokens", "file"])]
@@ -54,8 +53,7 @@ pub struct LogitsArgs {
 /// # Errors
 /// No tokens, tokens outside the vocabulary, more than the context holds, or a file that cannot be written.
 pub fn run(args: LogitsArgs) -> Result<()> {
-    let log = Log::default();
-    args.ignored.warnings.iter().for_each(|warning| log.warn(warning));
+    let log = args.log.log();
     let engine = load::load(&args.model, log)?.engine;
     let tokenizer = engine.tokenizer();
     let tokens = match (&args.ids, &args.tokens, &args.file) {

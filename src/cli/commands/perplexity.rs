@@ -8,10 +8,9 @@ use anyhow::{Result, bail, ensure};
 use bise::tokenizer::EncodeOptions;
 use bise::{Engine, Session};
 
-use crate::cli::args::ignored::IgnoredArgs;
+use crate::cli::args::log::LogArgs;
 use crate::cli::args::model::{ContextArgs, ModelArgs};
 use crate::cli::args::prompt::EscapeArgs;
-use crate::cli::term::console::Log;
 use crate::cli::{ids, load, text};
 
 /// What to score.
@@ -22,7 +21,7 @@ pub struct PerplexityArgs {
     #[command(flatten)]
     context: ContextArgs,
     #[command(flatten)]
-    ignored: IgnoredArgs,
+    pub log: LogArgs,
 
     /// File with the text (a newline at its end is left out)
     #[arg(short, long, value_name = "FILE", conflicts_with = "ids")]
@@ -52,8 +51,7 @@ const DEFAULT_N_CTX: usize = 512;
 /// # Errors
 /// A text that is too short, or a model that fails.
 pub fn run(args: PerplexityArgs) -> Result<()> {
-    let log = Log::default();
-    args.ignored.warnings.iter().for_each(|warning| log.warn(warning));
+    let log = args.log.log();
     let engine = load::load(&args.model, log)?.engine;
     let start = Instant::now();
     let tokens = tokens(&args, &engine)?;

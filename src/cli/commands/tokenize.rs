@@ -9,8 +9,8 @@ use bise::EngineOptions;
 use bise::gguf::GgufFile;
 use bise::tokenizer::{EncodeOptions, Tokenizer};
 
+use crate::cli::args::log::LogArgs;
 use crate::cli::args::prompt::EscapeArgs;
-use crate::cli::term::console::Log;
 use crate::cli::term::printable::Printable;
 use crate::cli::{load, text};
 
@@ -54,9 +54,8 @@ pub struct TokenizeArgs {
     #[arg(long)]
     show_count: bool,
 
-    /// Say nothing on stderr
-    #[arg(long, hide = true)]
-    log_disable: bool,
+    #[command(flatten)]
+    pub log: LogArgs,
 
     #[command(flatten)]
     escapes: EscapeArgs,
@@ -82,9 +81,8 @@ pub fn run(args: TokenizeArgs) -> Result<()> {
     // Standard input comes last, so that a model that cannot be opened is known before anything is typed.
     let text = text.map_or_else(text::from_stdin, Ok)?;
     let text = args.escapes.meant(source, text)?;
-    if !args.log_disable {
-        tokenizer.warnings().iter().for_each(|warning| Log::default().warn(warning));
-    }
+    let log = args.log.log();
+    tokenizer.warnings().iter().for_each(|warning| log.warn(warning));
     let options = EncodeOptions { add_special: !args.no_bos, parse_special: !args.no_parse_special };
     let mut tokens = tokenizer.encode(&text, options);
     tokens.extend(tokenizer.eos().filter(|_| options.add_special && tokenizer.adds_eos()));

@@ -11,28 +11,37 @@ use super::signals;
 use crate::cli::args::prompt::When;
 
 /// Notes for people, on stderr. What cannot be written there is lost, never an error.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct Log {
-    /// Nothing but errors.
-    pub quiet: bool,
+    pub level: Level,
+}
+
+/// What is written. Errors always are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    Errors,
+    Warnings,
+    Notes,
 }
 
 impl Log {
     /// Writes one line, whole: lines of several programs on one terminal or pipe do not mix.
     pub fn note(self, line: impl fmt::Display) {
-        if !self.quiet {
+        if self.level >= Level::Notes {
             write_line(line);
         }
     }
 
     /// Warns in one line.
     pub fn warn(self, line: impl fmt::Display) {
-        self.note(format_args!("bise: warning: {line}"));
+        if self.level >= Level::Warnings {
+            write_line(format_args!("bise: warning: {line}"));
+        }
     }
 
     /// A bar of `len` steps on a terminal; nothing elsewhere. It goes away when it is dropped.
     pub fn progress(self, what: &'static str, len: usize) -> Progress {
-        let shown = !self.quiet && io::stderr().is_terminal();
+        let shown = self.level >= Level::Notes && io::stderr().is_terminal();
         let target = if shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(Some(len as u64), target).with_message(what);
         let template = "{msg} {bar:30} {pos}/{len} {eta}";

@@ -4,3 +4,4 @@ pub mod console;
 pub mod lines;
 pub mod printable;
 pub mod signals;
+pub mod stdout;

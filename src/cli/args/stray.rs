@@ -1,0 +1,115 @@
+//! Words that belong to no flag: what to type instead.
+
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
+
+/// What to say of `word`, which stands where no word belongs; `after` follows it, and `first` says that nothing came before.
+pub fn advice(
+    word: &OsStr,
+    after: Vec<OsString>,
+    first: bool,
+    command: &clap::Command,
+    root: &clap::Command,
+) -> String {
+    let word = word.to_string_lossy();
+    let quoted = quote(&word);
+    if !std::ptr::eq(command, root) {
+        let name = command.get_name();
+        let flag = match (is_model(&word), name) {
+            (true, _) => "-m",
+            (false, "perplexity" | "logits") => "-f",
+            (false, "bench") => return format!("unexpected argument '{word}' found"),
+            (false, _) => "-p",
+        };
+        return match find_flag(flag, command) {
+            true => format!("found '{word}' without a flag: type `bise {name} {flag} {quoted}`"),
+            false => format!("unexpected argument '{word}' found"),
+        };
+    }
+    if root.find_subcommand(word.as_ref()).is_some() {
+        let after: String = after.iter().map(|word| format!(" {}", quote(&word.to_string_lossy()))).collect();
+        return format!("'{word}' is a command and comes first: type `bise {word} …{after}`");
+    }
+    if is_model(&word) {
+        return format!("found '{word}' without a flag: type `bise -m {quoted}`");
+    }
+    if first && let Some(advice) = other_programs_command(&word) {
+        return format!("bise has no command '{word}': {advice}");
+    }
+    let near = root
+        .get_subcommands()
+        .map(|sub| (strsim::jaro_winkler(&word, sub.get_name()), sub.get_name()))
+        .max_by(|a, b| a.0.total_cmp(&b.0));
+    match near {
+        Some((likeness, name)) if first && likeness > 0.85 => {
+            format!("bise has no command '{word}': did you mean `bise {name}`?")
+        }
+        _ => format!(
+            "found '{word}' without a flag: for a prompt type `bise -p {quoted}`, for a model `bise -m FILE.gguf`"
+        ),
+    }
+}
+
+/// How to get a model that `-hf REPO` or the like asks for.
+pub fn download(repository: Option<&str>) -> String {
+    // The part after a colon names a quantization.
+    let repository = repository.map(|name| name.split_once(':').map_or(name, |(name, _)| name));
+    let repository = repository.filter(|name| {
+        name.split('/').count() == 2 && name.chars().all(|c| c.is_ascii_alphanumeric() || "/-_.".contains(c))
+    });
+    let repository = repository.unwrap_or("USER/REPOSITORY");
+    format!(
+        "bise downloads no models yet; `curl -LO https://huggingface.co/{repository}/resolve/main/FILE.gguf` does, and \
+         `bise -m FILE.gguf` runs it"
+    )
+}
+
+/// Commands of ollama, llama.cpp and the like.
+fn other_programs_command(word: &str) -> Option<String> {
+    let advice = match word {
+        "run" => "a model is a GGUF file, and `bise -m FILE.gguf` runs it",
+        "generate" | "complete" | "completion" | "cli" | "main" | "prompt" => {
+            "`bise -m FILE.gguf -p TEXT` goes on from a text"
+        }
+        "serve" | "server" | "start" => {
+            "a server is planned but not there yet; `bise -m FILE.gguf` runs a model in this terminal"
+        }
+        "pull" | "download" | "get" => return Some(download(None)),
+        "list" | "ls" | "ps" | "rm" | "cp" | "push" | "create" | "stop" => {
+            "models are files, wherever you keep them; `bise -m FILE.gguf` runs one"
+        }
+        "show" | "info" => "`bise inspect FILE.gguf` shows what is in a model",
+        "version" => "type `bise --version`",
+        "quantize" | "convert" | "embed" | "embedding" | "imatrix" | "train" | "finetune" | "export-lora" => {
+            "it is planned but not there yet"
+        }
+        _ => return None,
+    };
+    Some(advice.to_string())
+}
+
+/// Whether a word is the name of a model: a file, or what ends like one.
+fn is_model(word: &str) -> bool {
+    let path = Path::new(word);
+    let endings = ["gguf", "ggml", "bin", "safetensors", "onnx", "pt", "pth"];
+    let extension = path.extension().and_then(OsStr::to_str).map(str::to_ascii_lowercase);
+    match extension {
+        Some(extension) if endings.contains(&extension.as_str()) => true,
+        Some(extension) if ["txt", "md", "npy", "json"].contains(&extension.as_str()) => false,
+        _ => path.is_file(),
+    }
+}
+
+fn find_flag(flag: &str, command: &clap::Command) -> bool {
+    command.get_arguments().any(|arg| arg.get_short() == flag.chars().nth(1))
+}
+
+/// A word as a shell wants it.
+fn quote(word: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "-_./:=,+@%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_string()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}

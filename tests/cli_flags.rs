@@ -1,0 +1,406 @@
+//! Every flag and variable of llama.cpp is obeyed, named in a warning, or refused by its whole word; none is dropped
+//! silently, taken apart into other flags, or answered with the help.
+
+#![cfg(all(feature = "cli", feature = "builtin-model"))]
+
+mod cli_support;
+
+use cli_support::{Folder, Ran};
+
+/// A line of `golden/llama_cpp_flags.txt`.
+struct Flag {
+    spellings: Vec<&'static str>,
+    n_values: usize,
+    variable: Option<&'static str>,
+}
+
+fn flags(section: &str) -> Vec<Flag> {
+    let file = include_str!("golden/llama_cpp_flags.txt");
+    let start = file.find(&format!("[{section}]")).expect("the section is there");
+    let lines = file[start..].lines().skip(1).take_while(|line| !line.starts_with('['));
+    lines
+        .filter(|line| !line.is_empty())
+        .map(|line| {
+            let (rest, variable) = line.rsplit_once(' ').unwrap();
+            let (spellings, n_values) = rest.rsplit_once(' ').unwrap();
+            Flag {
+                spellings: spellings.split(' ').collect(),
+                n_values: n_values.parse().unwrap(),
+                variable: Some(variable).filter(|v| *v != "-"),
+            }
+        })
+        .collect()
+}
+
+/// What is as bise does anyway, and switches that undo others: they say nothing, and the help leaves them out.
+const SILENT: &[&str] = &[
+    "--display-prompt",
+    "--flash-attn",
+    "--jinja",
+    "--log-colors",
+    "--no-context-shift",
+    "--no-log-jsonl",
+    "--no-log-prefix",
+    "--no-log-timestamps",
+    "--no-mmproj",
+    "--no-mmproj-auto",
+    "--no-show-timings",
+    "--no-warmup",
+    "--offline",
+    "--perf",
+    "--show-timings",
+    "--skip-chat-parsing",
+    "--spec-default",
+    "-fa",
+];
+
+/// A value that the flag takes.
+fn value(spelling: &str) -> &'static str {
+    match spelling {
+        "-m" | "--model" => "none.gguf",
+        "-ctk" | "-ctv" | "--cache-type-k" | "--cache-type-v" => "f16",
+        "-lm" | "--load-mode" => "mmap",
+        "-co" | "--color" => "on",
+        "-fa" | "--flash-attn" => "on",
+        "--log-colors" => "off",
+        "--rope-scaling" => "linear",
+        "--spec-type" => "none",
+        "--samplers" => "top_k",
+        "--sampler-seq" | "--sampling-seq" => "k",
+        "--override-kv" => "a=int:1",
+        "-l" | "--logit-bias" => "1+1",
+        "--chat-template" => "mistral-v1",
+        _ => "1",
+    }
+}
+
+fn run(folder: &Folder, spelling: &str, values: &[&str]) -> Ran {
+    let line = ["-m", "none.gguf", "-p", "Once", "-n", "1", spelling];
+    folder.bise(line.iter().chain(values))
+}
+
+/// Fails the test unless a refusal names the whole word.
+fn assert_refused(ran: &Ran, spelling: &str) {
+    let quoted = ["'", " <", " [<"].map(|end| format!("'{spelling}{end}"));
+    assert!(quoted.iter().any(|word| ran.stderr.contains(word)), "{spelling}: {}", ran.stderr);
+    assert!(ran.stderr.starts_with("error: ") && ran.stdout.is_empty(), "{spelling}: {}", ran.stderr);
+}
+
+#[test]
+fn every_flag_is_obeyed_or_named() {
+    let folder = Folder::new();
+    let help = folder.bise(["--help"]).ok();
+    let documented = |word: &str| {
+        help.text().split(|c: char| c.is_whitespace() || ",[]".contains(c)).any(|token| token == word)
+    };
+    let mut n = 0;
+    for flag in flags("all programs but llama-bench") {
+        for spelling in flag.spellings {
+            n += 1;
+            let values = vec![value(spelling); flag.n_values];
+            let ran = run(&folder, spelling, &values);
+            match ran.code {
+                // There is no such model, so this is as far as an accepted line gets.
+                1 => {
+                    let warned = ran
+                        .stderr
+                        .lines()
+                        .filter_map(|line| line.strip_prefix("bise: warning: "))
+                        .any(|line| line.split(' ').next() == Some(spelling));
+                    let silent = SILENT.contains(&spelling) || documented(spelling);
+                    assert!(warned != silent, "{spelling}: {}", ran.stderr);
+                }
+                2 => assert_refused(&ran, spelling),
+                code => {
+                    let asked = ["-h", "--help", "--usage", "--version"].contains(&spelling);
+                    assert!(code == 0 && asked, "{spelling}: {code} {}", ran.stderr);
+                }
+            }
+        }
+    }
+    assert_eq!(n, 549);
+}
+
+#[test]
+fn a_value_that_makes_no_sense_is_refused_by_the_word_that_was_typed() {
+    let folder = Folder::new();
+    for spelling in [
+        "-c",
+        "--ctx-size",
+        "--ctx_size",
+        "-n",
+        "-t",
+        "-tb",
+        "-b",
+        "-ub",
+        "-s",
+        "-ctk",
+        "--cache-type-v",
+        "-lm",
+        "-lv",
+        "-co",
+        "-fa",
+        "--temp",
+        "--top_k",
+        "-l",
+        "--rope-scaling",
+        "--spec-type",
+        "--mirostat",
+    ] {
+        let ran = run(&folder, spelling, &["zzz"]);
+        assert_eq!(ran.code, 2, "{spelling}: {}", ran.stderr);
+        assert!(ran.stderr.contains("'zzz'"), "{spelling}: {}", ran.stderr);
+        assert_refused(&ran, spelling);
+    }
+}
+
+#[test]
+fn a_flag_without_its_value_is_refused() {
+    let folder = Folder::new();
+    for spelling in ["-m", "-n", "-ub", "-ngl", "--temp", "-p", "--numa"] {
+        let ran = folder.bise([spelling]);
+        assert_eq!(ran.code, 2, "{spelling}: {}", ran.stderr);
+        assert_refused(&ran, spelling);
+    }
+    // The next flag is not taken for the name of a model.
+    let ran = folder.bise(["-m", "-p", "Once"]);
+    assert_eq!(ran.code, 2);
+    assert_refused(&ran, "-m");
+}
+
+#[test]
+fn words_with_one_dash_are_never_taken_apart() {
+    let folder = Folder::new();
+    for (word, hint) in [
+        ("-temp", "'--temp'"),
+        ("-predict", "'--predict'"),
+        ("-ctx-size", "'--ctx-size'"),
+        ("-nglx", ""),
+        ("-ei", ""),
+        ("-hi", ""),
+        ("-h1", ""),
+        ("-mmodel.gguf", "'-m model.gguf'"),
+        ("-pOnce", "'-p Once'"),
+    ] {
+        let ran = run(&folder, word, &["1"]);
+        assert_eq!(ran.code, 2, "{word}: {}", ran.stderr);
+        assert_refused(&ran, word);
+        assert!(ran.stderr.contains(hint), "{word}: {}", ran.stderr);
+    }
+    // What can only be one flag and its number is.
+    assert!(run(&folder, "-t1", &[]).error().contains("none.gguf"));
+    assert!(run(&folder, "-n=1", &[]).error().contains("none.gguf"));
+}
+
+#[test]
+fn what_is_planned_or_needs_something_else_says_so() {
+    let folder = Folder::new();
+    for (line, words) in [
+        (&["-hf", "user/repo"][..], "curl -LO https://huggingface.co/user/repo/resolve/main/FILE.gguf"),
+        (&["-hf", "user/repo:Q4_K_M"], "huggingface.co/user/repo/resolve"),
+        (&["-md", "draft.gguf"], "--spec-type ngram"),
+        (&["-cl"], "downloads no models"),
+        (&["-jf", "schema.json"], "planned but not there yet"),
+        (&["--lora", "a.gguf"], "planned but not there yet"),
+        (&["--port", "8080"], "server"),
+        (&["--mmproj", "v.gguf"], "images"),
+        (&["--chunks", "2"], "`bise perplexity`"),
+        (&["bench", "-st"], "`bise` without a command"),
+    ] {
+        let ran = folder.bise(line);
+        assert_eq!(ran.code, 2, "{line:?}: {}", ran.stderr);
+        assert!(ran.stderr.contains(words), "{line:?}: {}", ran.stderr);
+        assert!(ran.stdout.is_empty());
+    }
+}
+
+#[test]
+fn flags_that_ask_for_what_is_not_so_are_named() {
+    let folder = Folder::new();
+    let warnings = |line: &[&str]| {
+        let ran = folder.bise(["-p", "Once", "-n", "1"].iter().chain(line)).ok();
+        ran.stderr
+            .lines()
+            .filter_map(|l| l.strip_prefix("bise: warning: ").map(str::to_string))
+            .collect::<Vec<_>>()
+    };
+    for line in
+        ["-fa off", "-fa 0", "--log-file x.log", "--log-prefix", "--log-timestamps", "-v", "--no-jinja"]
+    {
+        let line: Vec<&str> = line.split(' ').collect();
+        let warned = warnings(&line);
+        assert_eq!(warned.len(), 1, "{line:?}: {warned:?}");
+        assert!(warned[0].starts_with(&format!("{} has no effect: ", line.join(" "))), "{warned:?}");
+    }
+    assert_eq!(warnings(&["-lv", "5"]), ["-lv 5 says no more than -lv 3"]);
+    for line in [
+        &["-fa"][..],
+        &["-fa", "on"],
+        &["-fa", "auto"],
+        &["--jinja"],
+        &["--log-colors", "off"],
+        &["-lv", "3"],
+    ] {
+        assert_eq!(warnings(line), [""; 0], "{line:?}");
+    }
+}
+
+#[test]
+fn verbosity_is_obeyed() {
+    let folder = Folder::new();
+    let stderr =
+        |line: &[&str]| folder.bise(["-p", "Once", "-n", "1", "-ngl", "1"].iter().chain(line)).ok().stderr;
+    assert!(stderr(&[]).lines().count() > 1);
+    assert_eq!(
+        stderr(&["-lv", "2"]).lines().collect::<Vec<_>>(),
+        ["bise: warning: -ngl 1 has no effect: bise computes on the CPU alone"]
+    );
+    for line in [&["-lv", "1"][..], &["--verbosity", "0"], &["--log-disable"], &["--log-verbosity", "1"]] {
+        assert_eq!(stderr(line), "", "{line:?}");
+    }
+    assert_eq!(
+        folder.bise(["bench", "-p", "1", "-n", "0", "-r", "1", "-ngl", "1", "--log-disable"]).ok().stderr,
+        ""
+    );
+}
+
+#[test]
+fn every_variable_is_obeyed_or_named() {
+    let folder = Folder::new();
+    let help = folder.bise(["--help"]).ok();
+    let help = help.text().split_whitespace().collect::<Vec<_>>().join(" ");
+    // What bise does anyway.
+    let silent = [
+        "LLAMA_ARG_FLASH_ATTN",
+        "LLAMA_ARG_JINJA",
+        "LLAMA_ARG_OFFLINE",
+        "LLAMA_ARG_SKIP_CHAT_PARSING",
+        "LLAMA_ARG_LOG_COLORS",
+        "LLAMA_ARG_NO_WARMUP",
+        "LLAMA_ARG_NO_LOG_JSONL",
+        "LLAMA_ARG_NO_LOG_PREFIX",
+        "LLAMA_ARG_NO_LOG_TIMESTAMPS",
+        "LLAMA_ARG_NO_MMPROJ_AUTO",
+    ];
+    // The positive form is in the help, or it is a second name.
+    let obeyed = [
+        "LLAMA_ARG_NO_CONTEXT_SHIFT",
+        "LLAMA_ARG_NO_PERF",
+        "LLAMA_ARG_PERF",
+        "LLAMA_ARG_SHOW_TIMINGS",
+        "LLAMA_ARG_NO_SHOW_TIMINGS",
+        "LLAMA_ARG_DRAFT_MAX",
+    ];
+    let mut n = 0;
+    for flag in flags("all programs but llama-bench") {
+        let Some(name) = flag.variable.filter(|name| name.starts_with("LLAMA_ARG_")) else { continue };
+        n += 1;
+        let mut command = folder.command(["-p", "Once", "-n", "1", "-m", "none.gguf"]);
+        let ran = folder.finish(command.env(name, value(flag.spellings[flag.spellings.len() - 1])), b"");
+        assert_eq!(ran.code, 1, "{name}: {}", ran.stderr);
+        let named = ran.stderr.contains(&format!("bise: warning: {name}="));
+        let documented = help.contains(&format!("[env: {name}]"));
+        let quiet = silent.contains(&name) || obeyed.contains(&name) || documented;
+        assert!(named != quiet, "{name}: {}", ran.stderr);
+    }
+    assert!(n > 100, "{n}");
+}
+
+#[test]
+fn variables_do_what_their_flags_do() {
+    let folder = Folder::new();
+    let with = |name: &str, value: &str, line: &[&str]| {
+        let mut command = folder.command(["-p", "Once upon a time", "-s", "1"].iter().chain(line));
+        folder.finish(command.env(name, value), b"")
+    };
+    let text =
+        |line: &[&str]| folder.bise(["-p", "Once upon a time", "-s", "1"].iter().chain(line)).ok().stdout;
+    let n = ["-n", "8"];
+    assert_eq!(with("LLAMA_ARG_TEMPERATURE", "0", &n).ok().stdout, text(&["-n", "8", "--temp", "0"]));
+    assert_ne!(text(&["-n", "8", "--temp", "0"]), text(&["-n", "8", "--temp", "9"]));
+    // What is typed has the last word.
+    assert_eq!(with("LLAMA_ARG_N_PREDICT", "3", &n).ok().stdout, text(&n));
+    let perf = |name, value, line: &[&str]| with(name, value, line).ok().stderr.contains("per second");
+    assert!(perf("LLAMA_ARG_PERF", "1", &n));
+    assert!(!perf("LLAMA_ARG_PERF", "0", &n));
+    assert!(!perf("LLAMA_ARG_NO_PERF", "1", &n));
+    assert!(perf("LLAMA_ARG_NO_PERF", "1", &["-n", "8", "--perf"]));
+
+    let ran = with("LLAMA_ARG_CTX_SIZE", "many", &n);
+    assert_eq!(ran.code, 2);
+    assert!(ran.stderr.contains("'many' for 'LLAMA_ARG_CTX_SIZE'"), "{}", ran.stderr);
+    let ran = with("LLAMA_ARG_MLOCK", "perhaps", &n);
+    assert_eq!(ran.code, 2);
+    assert!(ran.stderr.contains("'perhaps' for 'LLAMA_ARG_MLOCK'"), "{}", ran.stderr);
+    // bise once read this name, which nobody has.
+    let ran = with("LLAMA_ARG_TEMP", "0", &n).ok();
+    assert!(
+        ran.stderr.contains("LLAMA_ARG_TEMP=0 is not understood: did you mean LLAMA_ARG_TEMPERATURE?"),
+        "{}",
+        ran.stderr
+    );
+}
+
+#[test]
+fn the_flags_of_llama_bench_are_those_of_bench() {
+    let folder = Folder::new();
+    for flag in flags("llama-bench") {
+        for spelling in flag.spellings {
+            let value = match spelling {
+                "-m" | "--model" => "none.gguf",
+                "-pg" => "1,1",
+                "-o" | "--output" | "-oe" | "--output-err" => "md",
+                "-lm" | "--load-mode" => "mmap",
+                "-ctk" | "-ctv" | "--cache-type-k" | "--cache-type-v" => "f16",
+                _ => "1",
+            };
+            let line = ["bench", "-m", "none.gguf", spelling];
+            let ran = folder.bise(line.iter().chain([value; 1][..flag.n_values].iter()));
+            match ran.code {
+                1 => {}
+                2 => assert_refused(&ran, spelling),
+                code => assert!(code == 0 && spelling == "--version", "{spelling}: {}", ran.stderr),
+            }
+        }
+    }
+    let ran = folder
+        .bise(["bench", "-p", "1", "-n", "0", "-r", "1", "-nkvo", "0", "--repack", "1", "-fa", "0,1"])
+        .ok();
+    let warned: Vec<&str> = ran.stderr.lines().filter(|line| line.contains("has no effect")).collect();
+    assert_eq!(warned.len(), 2, "{}", ran.stderr);
+}
+
+#[test]
+fn words_without_a_flag_are_told_what_to_type() {
+    let folder = Folder::new();
+    folder.model();
+    folder.write("notes", "x");
+    for (line, words) in [
+        (&["model.gguf"][..], "type `bise -m model.gguf`"),
+        (&["gone.gguf"], "type `bise -m gone.gguf`"),
+        (&["notes"], "type `bise -m notes`"),
+        (&["run", "mistral"], "`bise -m FILE.gguf`"),
+        (&["serve"], "planned"),
+        (&["pull", "mistral"], "curl"),
+        (&["list"], "bise -m FILE.gguf"),
+        (&["show", "model.gguf"], "bise inspect"),
+        (&["insepct", "model.gguf"], "did you mean `bise inspect`?"),
+        (&["Once upon a time"], "type `bise -p 'Once upon a time'`"),
+        (&["-n", "3", "Once"], "type `bise -p Once`"),
+        (&["-m", "model.gguf", "inspect"], "comes first: type `bise inspect"),
+        (&["-m", "model.gguf", "Hello"], "type `bise -p Hello`"),
+        (&["chat", "model.gguf"], "type `bise chat -m model.gguf`"),
+        (&["tokenize", "Hello"], "type `bise tokenize -p Hello`"),
+        (&["bench", "model.gguf"], "type `bise bench -m model.gguf`"),
+        (&["perplexity", "wiki.txt"], "type `bise perplexity -f wiki.txt`"),
+        (&["inspect", "model.gguf", "other"], "'other'"),
+        (&["-c", "-1", "-p", "x"], "0"),
+        (&["-p", "x", "--", "y"], "'y'"),
+        (&[""], "''"),
+    ] {
+        let ran = folder.bise(line);
+        assert_eq!(ran.code, 2, "{line:?}: {}", ran.stderr);
+        assert!(ran.stderr.starts_with("error: ") && ran.stderr.contains(words), "{line:?}: {}", ran.stderr);
+        assert!(ran.stdout.is_empty(), "{line:?}");
+    }
+}
