@@ -14,7 +14,7 @@ use crate::{Error, Session};
 /// How a model is opened.
 #[derive(Clone, Debug)]
 pub struct EngineOptions {
-    /// Threads; the physical cores this process may use where `None`.
+    /// Threads; the performance cores this process may use where `None`.
     pub threads: Option<usize>,
     /// Instruction set; the best of this machine where `None`.
     pub isa: Option<Isa>,
@@ -163,7 +163,7 @@ impl Engine {
         if options.mlock {
             file.mlock()?;
         }
-        let team = Team::new(options.threads.unwrap_or_else(default_threads))?;
+        let team = Team::new(options.threads.unwrap_or_else(crate::threads::default_threads))?;
         Ok(Engine(Arc::new(Inner {
             file,
             model,
@@ -286,10 +286,4 @@ impl Drop for ScratchGuard<'_> {
 
 fn page_layout(config: &MistralConfig, options: &SessionOptions) -> PageLayout {
     PageLayout::new(config.n_kv_heads, config.head_dim, options.k_type, options.v_type)
-}
-
-/// Physical cores, as far as affinity and the control group's quota allow.
-fn default_threads() -> usize {
-    let allowed = std::thread::available_parallelism().map_or(1, |n| n.get());
-    num_cpus::get_physical().clamp(1, allowed)
 }

@@ -26,6 +26,7 @@ mod pieces;
 pub mod sampling;
 mod session;
 pub mod speculation;
+mod threads;
 
 pub use bise_kernels::Isa;
 pub use bise_kernels::kv_page::CacheType;

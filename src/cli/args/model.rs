@@ -13,7 +13,7 @@ pub struct ModelArgs {
     #[arg(short, long, value_name = "FILE", env = "LLAMA_ARG_MODEL")]
     pub model: Option<PathBuf>,
 
-    /// Threads; -1: as many as there are physical cores to use
+    /// Threads; -1: as many as there are performance cores to use
     #[arg(short, long, value_name = "N", default_value_t = -1, allow_negative_numbers = true, env = "LLAMA_ARG_THREADS")]
     pub threads: i32,
 

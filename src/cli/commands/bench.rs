@@ -56,7 +56,7 @@ pub struct BenchArgs {
     #[arg(long, alias = "ctv", value_name = "TYPE,…", value_delimiter = ',', value_parser = parse_cache_type, default_value = "f16")]
     cache_type_v: Vec<CacheType>,
 
-    /// Threads; as many as there are physical cores to use where not given
+    /// Threads; as many as there are performance cores to use where not given
     #[arg(short, long, value_name = "N,…", value_parser = parse_numbers)]
     threads: Vec<Numbers>,
 

@@ -1,0 +1,160 @@
+//! How many threads an engine has unless it is told.
+
+/// Performance cores (all physical cores where there is one kind), as far as affinity and the control group's quota allow.
+///
+/// A second thread on a core has nothing to compute with, and an efficiency core is left to the rest of the system: it adds little, and
+/// on a laptop or phone it slows the others by the heat. `-t` can still ask for all.
+pub fn default_threads() -> usize {
+    let allowed = std::thread::available_parallelism().map_or(1, |n| n.get());
+    performance_cores().unwrap_or_else(num_cpus::get_physical).clamp(1, allowed)
+}
+
+#[cfg(target_os = "linux")]
+fn performance_cores() -> Option<usize> {
+    linux::performance_cores(std::path::Path::new("/sys/devices"), &linux::affinity()?)
+}
+
+/// Apple numbers the levels of its cores from the fastest.
+#[cfg(target_vendor = "apple")]
+fn performance_cores() -> Option<usize> {
+    let (mut n, mut size) = (0i32, size_of::<i32>());
+    let name = c"hw.perflevel0.physicalcpu";
+    // SAFETY: the name ends in NUL, and `n` has the `size` bytes that are said to be writable.
+    let failed =
+        unsafe { libc::sysctlbyname(name.as_ptr(), (&raw mut n).cast(), &mut size, std::ptr::null_mut(), 0) };
+    usize::try_from(n).ok().filter(|n| failed == 0 && *n > 0)
+}
+
+#[cfg(not(any(target_os = "linux", target_vendor = "apple")))]
+fn performance_cores() -> Option<usize> {
+    None
+}
+
+#[cfg(target_os = "linux")]
+mod linux {
+    use std::collections::HashSet;
+    use std::fs;
+    use std::path::Path;
+
+    /// The CPUs that this process may run on.
+    pub fn affinity() -> Option<Vec<usize>> {
+        // SAFETY: a set of bits, for which all zeros is a value.
+        let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+        // SAFETY: `set` is as large as is said. (With more than its 1024 CPUs the call fails, and physical cores are counted instead.)
+        if unsafe { libc::sched_getaffinity(0, size_of_val(&set), &mut set) } != 0 {
+            return None;
+        }
+        // SAFETY: `cpu` is below the number of bits.
+        Some((0..libc::CPU_SETSIZE as usize).filter(|cpu| unsafe { libc::CPU_ISSET(*cpu, &set) }).collect())
+    }
+
+    /// Cores among `cpus` that an x86 kernel lists as performance cores, or whose capacity is more than three fifths of the largest one's:
+    /// efficiency cores have up to half (Apple M2), the middle ones of a phone mostly four fifths.
+    pub fn performance_cores(devices: &Path, cpus: &[usize]) -> Option<usize> {
+        let read = |file: String| fs::read_to_string(devices.join(file)).ok();
+        let listed = read("cpu_core/cpus".to_owned()).map(|list| cpu_list(&list)).unwrap_or_default();
+        let capacity = |cpu: usize| -> u32 {
+            if !listed.is_empty() {
+                return if listed.contains(&cpu) { 1024 } else { 0 };
+            }
+            let capacity = read(format!("system/cpu/cpu{cpu}/cpu_capacity"));
+            capacity.and_then(|n| n.trim().parse().ok()).unwrap_or(1024)
+        };
+        let capacities: Vec<u32> = cpus.iter().map(|cpu| capacity(*cpu)).collect();
+        let largest = *capacities.iter().max()?;
+        let mut cores = HashSet::new();
+        for (cpu, capacity) in cpus.iter().zip(&capacities) {
+            if 5 * capacity > 3 * largest || largest == 0 {
+                // The threads of a core have the same list of siblings.
+                cores.insert(read(format!("system/cpu/cpu{cpu}/topology/thread_siblings_list"))?);
+            }
+        }
+        Some(cores.len())
+    }
+
+    /// `0-3,8` as `0 1 2 3 8`.
+    fn cpu_list(list: &str) -> HashSet<usize> {
+        let ranges = list.trim().split(',').filter_map(|range| {
+            let (first, last) = range.split_once('-').unwrap_or((range, range));
+            Some(first.parse::<usize>().ok()?..=last.parse().ok()?)
+        });
+        ranges.flatten().collect()
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        /// A machine of `cpus`: each a core and, where the kernel says so, a capacity.
+        fn machine(cpus: &[(usize, Option<u32>)], listed: Option<&str>) -> tempfile::TempDir {
+            let devices = tempfile::tempdir().unwrap();
+            for (cpu, (core, capacity)) in cpus.iter().enumerate() {
+                let folder = devices.path().join(format!("system/cpu/cpu{cpu}"));
+                fs::create_dir_all(folder.join("topology")).unwrap();
+                let siblings = cpus.iter().enumerate().filter(|(_, (other, _))| other == core);
+                let siblings: Vec<_> = siblings.map(|(cpu, _)| cpu.to_string()).collect();
+                fs::write(folder.join("topology/thread_siblings_list"), siblings.join(",") + "\n").unwrap();
+                if let Some(capacity) = capacity {
+                    fs::write(folder.join("cpu_capacity"), format!("{capacity}\n")).unwrap();
+                }
+            }
+            if let Some(listed) = listed {
+                fs::create_dir(devices.path().join("cpu_core")).unwrap();
+                fs::write(devices.path().join("cpu_core/cpus"), listed).unwrap();
+            }
+            devices
+        }
+
+        fn count(cpus: &[(usize, Option<u32>)], listed: Option<&str>, allowed: &[usize]) -> Option<usize> {
+            performance_cores(machine(cpus, listed).path(), allowed)
+        }
+
+        #[test]
+        fn two_threads_of_a_core_count_once() {
+            let server: Vec<_> = (0..8).map(|cpu| (cpu % 4, None)).collect();
+            assert_eq!(count(&server, None, &[0, 1, 2, 3, 4, 5, 6, 7]), Some(4));
+            assert_eq!(count(&server, None, &[0, 4]), Some(1), "bound to one core");
+            assert_eq!(count(&server, None, &[1, 2, 6]), Some(2));
+        }
+
+        #[test]
+        fn phones_leave_out_their_little_cores() {
+            // One prime core, three big ones, four little ones.
+            let capacities = [250, 250, 250, 250, 870, 870, 870, 1024];
+            let phone: Vec<_> = capacities.iter().enumerate().map(|(cpu, c)| (cpu, Some(*c))).collect();
+            assert_eq!(count(&phone, None, &[0, 1, 2, 3, 4, 5, 6, 7]), Some(4));
+            assert_eq!(count(&phone, None, &[0, 1, 2]), Some(3), "bound to little cores alone");
+        }
+
+        #[test]
+        fn alder_lake_leaves_out_its_efficiency_cores() {
+            // Six performance cores of two threads each, then four efficiency cores, before the kernel knew capacities and since.
+            let cores: Vec<_> = (0..12).map(|cpu| cpu / 2).chain(6..10).collect();
+            let old: Vec<_> = cores.iter().map(|core| (*core, None)).collect();
+            let all: Vec<_> = (0..16).collect();
+            assert_eq!(count(&old, Some("0-11\n"), &all), Some(6));
+            assert_eq!(
+                count(&old, Some("0-11\n"), &[12, 13, 14]),
+                Some(3),
+                "bound to efficiency cores alone"
+            );
+            assert_eq!(count(&old, Some("0,2-11\n"), &all), Some(6));
+            let new: Vec<_> =
+                cores.iter().map(|core| (*core, Some(if *core < 6 { 1024 } else { 640 }))).collect();
+            assert_eq!(count(&new, Some("0-11\n"), &all), Some(6));
+        }
+
+        #[test]
+        fn a_machine_that_does_not_say_is_not_guessed_at() {
+            let devices = tempfile::tempdir().unwrap();
+            assert_eq!(performance_cores(devices.path(), &[0, 1]), None);
+            assert_eq!(performance_cores(devices.path(), &[]), None);
+        }
+
+        #[test]
+        fn this_machine_has_a_core() {
+            let n = super::super::default_threads();
+            assert!((1..=affinity().unwrap().len()).contains(&n), "{n} threads");
+        }
+    }
+}
