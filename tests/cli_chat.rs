@@ -290,7 +290,7 @@ fn templates_are_known_by_name_or_given() {
     folder.write("plain.jinja", "{% for m in messages %}{{ m.content }}{% endfor %}");
     folder.bise_with(["chat", "-n", "4", "--chat-template-file", "plain.jinja"], "Hello\n").ok();
     let unknown = folder.bise_with(["chat", "--chat-template", "mistral-v99"], "Hello\n");
-    assert!(unknown.error().contains("mistral-v99"), "{}", unknown.stderr);
+    assert!(unknown.misuse().contains("mistral-v99"), "{}", unknown.stderr);
     folder.write("bad.jinja", "{% for %}");
     assert!(
         folder.bise_with(["chat", "--chat-template-file", "bad.jinja"], "x\n").error().contains("bad.jinja")

@@ -71,7 +71,6 @@ fn ids_that_are_none_are_errors_and_leave_no_file() {
         (&["--ids", "text.npy"], "text.npy: not a .npy file"),
         (&["--ids", "missing.npy"], "missing.npy"),
         (&["--tokens", "9999"], "found token 9999"),
-        (&[], "expected --ids, --tokens or --file"),
         (&["--tokens", "1,2,3,4", "-c", "3", "--sliding-window", "0"], "3"),
     ] {
         let ran = folder.bise(["logits", "-o", "out.npy"].iter().chain(args));
@@ -80,6 +79,7 @@ fn ids_that_are_none_are_errors_and_leave_no_file() {
     }
     assert!(folder.bise(["logits", "--tokens", "1", "-o", "no/such/folder.npy"]).error().contains("no/such"));
     assert_eq!(folder.bise(["logits", "--tokens", "1,x", "-o", "out.npy"]).code, 2);
+    assert!(folder.bise(["logits", "-o", "out.npy"]).misuse().contains("expected --ids, --tokens or --file"));
 }
 
 #[test]
@@ -121,7 +121,7 @@ fn a_text_too_short_to_score_is_an_error() {
     let folder = Folder::new();
     folder.write("short.txt", "Hello");
     assert!(folder.bise(["perplexity", "-f", "short.txt"]).error().contains("at least 1024"));
-    assert!(folder.bise(["perplexity"]).error().contains("--file"));
+    assert!(folder.bise(["perplexity"]).misuse().contains("--file"));
 }
 
 const BENCH: [&str; 9] = ["bench", "-p", "8,16", "-n", "4", "-r", "2", "-t", "1"];
@@ -203,5 +203,5 @@ fn bench_decodes_sequences_together() {
         let rate = 12.0 * 1e9 / row["samples_ns"][0].as_f64().unwrap();
         assert!((row["avg_ts"].as_f64().unwrap() / rate - 1.0).abs() < 1e-9);
     }
-    assert!(folder.bise(["bench", "-p", "0", "-n", "0"]).error().contains("nothing to measure"));
+    assert!(folder.bise(["bench", "-p", "0", "-n", "0"]).misuse().contains("nothing to measure"));
 }

@@ -104,7 +104,7 @@ fn what_is_no_text_is_an_error() {
         ran.error(),
         "bise: error: bad.txt: invalid UTF-8: found byte 0xff at offset 2, expected text"
     );
-    assert!(folder.bise(["tokenize"]).error().contains("--stdin"));
+    assert!(folder.bise(["tokenize"]).misuse().contains("--stdin"));
     assert!(folder.bise(["tokenize", "-f", "none.txt"]).error().contains("none.txt"));
     assert!(folder.bise(["tokenize", "-m", "none.gguf", "-p", "x"]).error().contains("none.gguf"));
 }

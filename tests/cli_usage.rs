@@ -32,6 +32,11 @@ fn wrong_usage_has_exit_code_2() {
         &["frobnicate"],
         &["-ctk", "q9_9"],
         &["-c", "99999999999"],
+        &["-c", "-1"],
+        &["-b", "0"],
+        &["-ub", "0"],
+        &["-n", "-3"],
+        &["perplexity", "--chunks", "0"],
     ] {
         let ran = folder.bise(line);
         assert_eq!(ran.code, 2, "{line:?}");
@@ -89,4 +94,173 @@ fn an_instruction_set_that_is_not_here_is_an_error() {
     let foreign = if cfg!(target_arch = "x86_64") { "neon" } else { "avx2" };
     let ran = folder.bise(["-p", "x", "-n", "1", "--isa", foreign]);
     assert!(ran.error().contains(foreign), "{}", ran.stderr);
+}
+
+#[test]
+fn flags_that_make_no_sense_together_have_exit_code_2() {
+    let folder = Folder::new();
+    for (line, words) in [
+        (&["-no-cnv"][..], "expected --prompt, --file or --interactive"),
+        (&["-p", "x", "--repeat-penalty", "0"], "penalty_repeat"),
+        (&["-p", "x", "--rope-scale", "0"], "--rope-scale: found 0"),
+        (&["-p", "x", "--samplers", "best"], "--samplers: no sampler is called"),
+        (&["perplexity", "-f", "text.txt", "-c", "2"], "--ctx-size: found 2, expected at least 3"),
+        (&["tokenize"], "expected one of --stdin, --file or --prompt"),
+    ] {
+        folder.write("text.txt", "Once upon a time");
+        let ran = folder.bise(line);
+        assert!(ran.misuse().contains(words), "{line:?}: {}", ran.stderr);
+    }
+    // What depends on files and machines is an error like any other.
+    assert_eq!(folder.bise(["-p", "x", "-m", "none.gguf"]).code, 1);
+    assert_eq!(folder.bise(["-f", "none.txt"]).code, 1);
+}
+
+#[test]
+fn there_are_never_more_threads_than_cores() {
+    let folder = Folder::new();
+    let cores = std::thread::available_parallelism().unwrap().get();
+    let bench = ["bench", "-p", "1", "-n", "0", "-r", "1", "-o", "jsonl"];
+    let rows = |threads: &str| {
+        let ran = folder.bise(bench.iter().chain(&["-t", threads])).ok();
+        let row: serde_json::Value = serde_json::from_str(ran.text()).unwrap();
+        (row["n_threads"].as_u64().unwrap() as usize, ran.stderr)
+    };
+    let (n, stderr) = rows("10000");
+    assert_eq!(n, cores);
+    let want = format!(
+        "bise: warning: --threads 10000: this program may use {cores} cores; taking {cores} threads\n"
+    );
+    assert_eq!(stderr, want);
+    assert_eq!(rows("1"), (1, String::new()));
+    assert_eq!(rows(&cores.to_string()), (cores, String::new()));
+}
+
+/// Without the right to lock memory, whoever runs the tests.
+#[cfg(target_os = "linux")]
+#[test]
+fn memory_that_cannot_be_locked_is_a_warning() {
+    use std::os::unix::process::CommandExt;
+
+    let folder = Folder::new();
+    folder.model();
+    for (flags, named) in [
+        (&["--mlock"][..], "--mlock had no effect: model.gguf"),
+        (&["-lm", "mlock"], "--load-mode mlock had no effect: model.gguf"),
+        (&["-lm", "mmap+mlock"], "--load-mode mmap+mlock had no effect: model.gguf"),
+    ] {
+        let line = ["-m", "model.gguf", "-p", "Once", "-n", "1"];
+        let mut command = folder.command(line.iter().chain(flags));
+        // SAFETY: between fork and exec only system calls are made, on data of this frame.
+        unsafe {
+            command.pre_exec(|| {
+                const CAP_IPC_LOCK: libc::c_ulong = 14;
+                // Refused where there is no such right to give up.
+                libc::prctl(libc::PR_CAPBSET_DROP, CAP_IPC_LOCK, 0, 0, 0);
+                let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+                match libc::setrlimit(libc::RLIMIT_MEMLOCK, &none) {
+                    0 => Ok(()),
+                    _ => Err(std::io::Error::last_os_error()),
+                }
+            });
+        }
+        let ran = folder.finish(&mut command, b"").ok();
+        assert!(ran.stderr.contains(named), "{flags:?}: {}", ran.stderr);
+        assert!(!ran.text().is_empty());
+    }
+    let ran = folder.bise(["-p", "Once", "-n", "1", "--mlock"]).ok();
+    assert!(ran.stderr.contains("--mlock has no effect on the built-in model"), "{}", ran.stderr);
+}
+
+#[cfg(unix)]
+mod stdout {
+    use std::os::unix::process::CommandExt;
+    use std::process::{Command, Stdio};
+
+    use super::cli_support::Folder;
+
+    /// Every command that prints something, and the help of each.
+    const LINES: &[&[&str]] = &[
+        &["--help"],
+        &["-h"],
+        &["--version"],
+        &["help"],
+        &["chat", "--help"],
+        &["bench", "--help"],
+        &["help", "inspect"],
+        &["inspect"],
+        &["inspect", "--json"],
+        &["tokenize", "-p", "Once"],
+        &["tokenize", "-p", "Once", "--ids"],
+        &["bench", "-p", "1", "-n", "0", "-r", "1"],
+        &["bench", "-p", "1", "-n", "0", "-r", "1", "-o", "json"],
+        &["perplexity", "-f", "text.txt", "-c", "16"],
+        &["completions", "bash"],
+        &["-p", "Once", "-n", "2"],
+        &["-p", "Once", "-n", "2", "--no-display-prompt", "--no-perf"],
+        &["chat", "-p", "Hello", "-n", "2", "-st"],
+        &["chat", "-n", "2"],
+    ];
+
+    /// Runs all of them with standard output changed by `change`.
+    fn run_all(change: impl Fn(&mut Command), check: impl Fn(&[&str], Option<i32>, &str)) {
+        let folder = Folder::new();
+        folder.write("text.txt", "Once upon a time, there was a little mouse. ".repeat(4));
+        for line in LINES {
+            let mut command = folder.command(*line);
+            change(&mut command);
+            let ran = folder.finish(command.stdin(Stdio::piped()), b"Hello\n");
+            assert!(!ran.stderr.contains("panicked"), "{line:?}: {}", ran.stderr);
+            check(line, Some(ran.code), &ran.stderr);
+        }
+    }
+
+    fn failed(line: &[&str], code: Option<i32>, stderr: &str) {
+        assert_eq!(code, Some(1), "{line:?}: {stderr}");
+        let errors = stderr.lines().filter(|line| line.starts_with("bise: error: ")).count();
+        assert_eq!(errors, 1, "{line:?}: {stderr}");
+    }
+
+    #[test]
+    fn a_closed_one_is_an_error() {
+        let close = |command: &mut Command| {
+            // SAFETY: between fork and exec one system call is made, on a descriptor of the child alone.
+            unsafe {
+                command.pre_exec(|| {
+                    libc::close(libc::STDOUT_FILENO);
+                    Ok(())
+                });
+            }
+        };
+        run_all(close, failed);
+        // What prints nothing does not mind.
+        let folder = Folder::new();
+        let mut command = folder.command(["logits", "--tokens", "1", "-o", "out.npy"]);
+        close(&mut command);
+        folder.finish(&mut command, b"").ok();
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_full_one_is_an_error() {
+        run_all(
+            |command| {
+                command.stdout(std::fs::File::create("/dev/full").unwrap());
+            },
+            failed,
+        );
+    }
+
+    #[test]
+    fn a_reader_that_is_gone_ends_every_command_quietly() {
+        let broken = |command: &mut Command| {
+            let (reader, writer) = std::io::pipe().unwrap();
+            drop(reader);
+            command.stdout(writer);
+        };
+        run_all(broken, |line, code, stderr| {
+            assert_eq!(code, Some(0), "{line:?}: {stderr}");
+            assert!(!stderr.contains("error"), "{line:?}: {stderr}");
+        });
+    }
 }

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::time::Instant;
 
 use anyhow::{Result, bail, ensure};
-use bise::sampling::{Sampler, SamplingParams, dry_breakers};
+use bise::sampling::{Sampler, SamplingError, SamplingParams, dry_breakers};
 use bise::speculation::{SpeculationOptions, Speculator};
 use bise::tokenizer::{EncodeOptions, Tokenizer};
 use bise::{Engine, Session, SessionOptions};
@@ -13,6 +13,7 @@ use super::load::Loaded;
 use super::term::console::Log;
 use super::term::signals;
 use super::timings::Timings;
+use super::usage::wrong;
 
 /// What to do when the context is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -238,7 +239,10 @@ fn sampler(tokenizer: &Tokenizer, mut params: SamplingParams) -> Result<Sampler>
     if params.dry_enabled() {
         params.dry_breakers = breakers(tokenizer, &params.dry_sequence_breakers);
     }
-    Ok(Sampler::new(&params, tokenizer.n_vocab(), &end_tokens(tokenizer))?)
+    Sampler::new(&params, tokenizer.n_vocab(), &end_tokens(tokenizer)).map_err(|error| match error {
+        SamplingError::BadParameter { .. } => wrong(error),
+        error => error.into(),
+    })
 }
 
 /// All tokens at which a text ends.

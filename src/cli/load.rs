@@ -2,13 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 use bise::gguf::{GgufFile, Value};
 use bise::{Engine, EngineOptions};
 
 use super::args::model::{LoadMode, ModelArgs, RopeArgs, RopeKind};
 use super::term::console::Log;
 use super::term::signals;
+use super::usage::wrong;
 
 /// An open model, and how long it took to open.
 pub struct Loaded {
@@ -22,7 +23,7 @@ pub struct Loaded {
 /// Whatever is wrong with the file or the flags.
 pub fn load(args: &ModelArgs, log: Log) -> Result<Loaded> {
     let start = Instant::now();
-    let options = engine_options(args)?;
+    let options = EngineOptions { threads: threads(args, log), ..engine_options(args)? };
     let progress = log.progress("loading the model", 0);
     progress.spin();
     let engine = match &args.model {
@@ -38,6 +39,7 @@ pub fn load(args: &ModelArgs, log: Log) -> Result<Loaded> {
     for warning in engine.warnings() {
         log.warn(warning);
     }
+    lock(args, &engine, log);
     Ok(Loaded { engine, took: start.elapsed() })
 }
 
@@ -51,23 +53,49 @@ pub fn builtin(options: &EngineOptions) -> Result<Engine> {
     #[cfg(not(feature = "builtin-model"))]
     {
         let _ = options;
-        bail!("this program was built without a model: give one with --model FILE")
+        Err(wrong("this program was built without a model: give one with --model FILE"))
     }
 }
 
 fn engine_options(args: &ModelArgs) -> Result<EngineOptions> {
-    let threads = args.threads.max(args.threads_batch.unwrap_or(-1));
     let reads = args.no_mmap || matches!(args.load_mode, LoadMode::None | LoadMode::Mlock | LoadMode::Dio);
     let mut overrides = rope_overrides(args)?;
     overrides.extend(args.override_kv.iter().flat_map(|o| o.0.clone()));
     Ok(EngineOptions {
-        threads: usize::try_from(threads).ok().filter(|&n| n > 0),
         isa: args.isa,
         mmap: !reads,
-        mlock: args.mlock || matches!(args.load_mode, LoadMode::Mlock | LoadMode::MmapMlock),
         sliding_window: args.sliding_window,
         overrides,
+        ..EngineOptions::default()
     })
+}
+
+/// The threads asked for, but no more than there are cores for: waiting for each other, they would only be slower.
+fn threads(args: &ModelArgs, log: Log) -> Option<usize> {
+    let asked = args.threads.max(args.threads_batch.unwrap_or(-1));
+    let asked = usize::try_from(asked).ok().filter(|&n| n > 0)?;
+    let cores = std::thread::available_parallelism().map_or(asked, std::num::NonZero::get);
+    if asked > cores {
+        log.warn(format_args!(
+            "--threads {asked}: this program may use {cores} cores; taking {cores} threads"
+        ));
+    }
+    Some(asked.min(cores))
+}
+
+/// Keeps the weights in memory where that was asked for. A system that refuses costs speed at worst, so it is no error.
+fn lock(args: &ModelArgs, engine: &Engine, log: Log) {
+    let flag = match args.load_mode {
+        _ if args.mlock => "--mlock",
+        LoadMode::Mlock => "--load-mode mlock",
+        LoadMode::MmapMlock => "--load-mode mmap+mlock",
+        _ => return,
+    };
+    if args.model.is_none() {
+        log.warn(format_args!("{flag} has no effect on the built-in model, which is part of the program"));
+    } else if let Err(error) = engine.file().mlock() {
+        log.warn(format_args!("{flag} had no effect: {error}"));
+    }
 }
 
 /// The flags of the rotary embedding, as metadata of the file's architecture.
@@ -105,7 +133,7 @@ impl RopeArgs {
         };
         if let Some(factor) = factor {
             if !(factor.is_finite() && factor > 0.0) {
-                bail!("--rope-scale: found {factor}, expected a number above 0");
+                return Err(wrong(format_args!("--rope-scale: found {factor}, expected a number above 0")));
             }
             pairs.push(("rope.scaling.factor", float(factor)));
         }
@@ -119,7 +147,9 @@ impl RopeArgs {
             pairs.push(("rope.scaling.type", Value::from(name)));
         }
         if let Some(length) = self.yarn_orig_ctx.filter(|&length| length != 0) {
-            let length = u32::try_from(length).context("--yarn-orig-ctx")?;
+            let length = u32::try_from(length).map_err(|_| {
+                wrong(format_args!("--yarn-orig-ctx: found {length}, expected a length below 2^32"))
+            })?;
             pairs.push(("rope.scaling.original_context_length", Value::U32(length)));
         }
         let betas = [

@@ -11,6 +11,7 @@ mod npy;
 mod term;
 mod text;
 mod timings;
+mod usage;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -20,6 +21,10 @@ use args::log::LogArgs;
 use command_line::{Cli, Command, CommandLine};
 use commands::{bench, chat, completions, generate, inspect, logits, perplexity, tokenize};
 use term::{console, signals, stdout};
+use usage::WrongUsage;
+
+/// The exit code of wrong usage.
+const EXIT_USAGE: u8 = 2;
 
 /// Runs one command line, the program's name first.
 ///
@@ -61,7 +66,7 @@ fn execute(cli: Cli) -> Result<ExitCode> {
 fn print_usage(error: &clap::Error) -> ExitCode {
     if error.use_stderr() {
         let _ = error.print();
-        return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        return ExitCode::from(EXIT_USAGE);
     }
     let printed = stdout::require_open()
         .and_then(|()| error.print().context("standard output"))
@@ -79,5 +84,5 @@ fn report(error: &anyhow::Error) -> ExitCode {
     }
     let message = format!("{error:#}").replace('\n', " ");
     console::write_line(format_args!("bise: error: {message}"));
-    ExitCode::FAILURE
+    if error.is::<WrongUsage>() { ExitCode::from(EXIT_USAGE) } else { ExitCode::FAILURE }
 }

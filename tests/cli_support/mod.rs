@@ -32,7 +32,16 @@ impl Ran {
 
     /// The one line an error makes, on an exit code of 1.
     pub fn error(&self) -> &str {
-        assert_eq!(self.code, 1, "{}", self.stderr);
+        self.error_line(1)
+    }
+
+    /// The one line that a command makes of flags that make no sense, on an exit code of 2.
+    pub fn misuse(&self) -> &str {
+        self.error_line(2)
+    }
+
+    fn error_line(&self, code: i32) -> &str {
+        assert_eq!(self.code, code, "{}", self.stderr);
         let errors: Vec<&str> =
             self.stderr.lines().filter(|line| line.starts_with("bise: error: ")).collect();
         assert_eq!(errors.len(), 1, "{}", self.stderr);

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use bise::gguf::Value;
 use bise::{CacheType, Isa, SessionOptions};
 
+use super::numbers::{context_length, positive};
+
 /// The model and the machine.
 #[derive(clap::Args, Clone, Debug)]
 #[command(next_help_heading = "Model")]
@@ -120,15 +122,15 @@ pub enum LoadMode {
 #[command(next_help_heading = "Context")]
 pub struct ContextArgs {
     /// Length of the context in tokens; 0: what the model was trained for
-    #[arg(short, long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..1 << 31), env = "LLAMA_ARG_CTX_SIZE")]
+    #[arg(short, long, value_name = "N", default_value_t = 0, value_parser = context_length, env = "LLAMA_ARG_CTX_SIZE")]
     pub ctx_size: u32,
 
     /// Most tokens read at a time, as asked for
-    #[arg(short, long, value_name = "N", default_value_t = 2048, env = "LLAMA_ARG_BATCH")]
+    #[arg(short, long, value_name = "N", default_value_t = 2048, value_parser = positive, env = "LLAMA_ARG_BATCH")]
     pub batch_size: usize,
 
     /// Most tokens read at a time, as done
-    #[arg(long, alias = "ub", value_name = "N", default_value_t = 512, env = "LLAMA_ARG_UBATCH")]
+    #[arg(long, alias = "ub", value_name = "N", default_value_t = 512, value_parser = positive, env = "LLAMA_ARG_UBATCH")]
     pub ubatch_size: usize,
 
     #[command(flatten)]
@@ -138,7 +140,7 @@ pub struct ContextArgs {
 impl ContextArgs {
     /// What a session is asked for.
     pub fn session_options(&self) -> SessionOptions {
-        let n_ubatch = self.ubatch_size.min(self.batch_size).max(1);
+        let n_ubatch = self.ubatch_size.min(self.batch_size);
         SessionOptions { n_ubatch, ..self.cache.session_options(self.ctx_size as usize) }
     }
 }

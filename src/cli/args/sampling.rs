@@ -1,9 +1,10 @@
 //! How the next token is chosen: [`SamplingParams`].
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use bise::sampling::{RANDOM_SEED, SamplerKind, SamplingParams, parse_logit_bias};
 
 use super::prompt::EscapeArgs;
+use crate::cli::usage::wrong;
 
 /// The sampler chain.
 #[derive(clap::Args, Clone, Debug)]
@@ -155,8 +156,11 @@ impl SamplingArgs {
     /// An unknown sampler. (Ranges are checked where the sampler is made.)
     pub fn params(&self, n_ctx: usize, escapes: EscapeArgs) -> Result<SamplingParams> {
         let samplers = match &self.sampler_seq {
-            Some(letters) => SamplerKind::parse_letters(letters).context("--sampler-seq")?,
-            None => SamplerKind::parse_names(&self.samplers).context("--samplers")?,
+            Some(letters) => {
+                SamplerKind::parse_letters(letters).map_err(|e| wrong(format_args!("--sampler-seq: {e}")))?
+            }
+            None => SamplerKind::parse_names(&self.samplers)
+                .map_err(|e| wrong(format_args!("--samplers: {e}")))?,
         };
         let mut params = SamplingParams {
             seed: self.seed,

@@ -6,7 +6,7 @@ mod test;
 use std::path::PathBuf;
 use std::time::{Instant, SystemTime};
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use bise::{CacheType, Engine, Isa, Session, SessionOptions, decode_together};
 
 use self::report::{Format, Row, Table};
@@ -16,6 +16,7 @@ use crate::cli::args::model::{LoadMode, ModelArgs, RopeArgs, parse_cache_type};
 use crate::cli::args::numbers::positive;
 use crate::cli::describe::Description;
 use crate::cli::load;
+use crate::cli::usage::wrong;
 
 /// What to measure: every combination of what is listed.
 #[derive(clap::Args, Debug)]
@@ -146,7 +147,7 @@ pub fn run(args: BenchArgs) -> Result<()> {
     let log = args.log.log();
     let tests = tests(&args);
     if tests.is_empty() {
-        bail!("there is nothing to measure: expected --n-prompt, --n-gen or --pg above 0");
+        return Err(wrong("there is nothing to measure: expected --n-prompt, --n-gen or --pg above 0"));
     }
     let models: Vec<_> =
         if args.model.is_empty() { vec![None] } else { args.model.iter().map(Some).collect() };

@@ -18,6 +18,7 @@ use crate::cli::term::console::{Colour, Log, Screen};
 use crate::cli::term::lines::{Joining, Line, Lines};
 use crate::cli::term::signals;
 use crate::cli::text;
+use crate::cli::usage::wrong;
 
 /// Runs the command.
 ///
@@ -84,7 +85,9 @@ fn template(args: &ConversationArgs, engine: &Engine) -> Result<ChatTemplate> {
             if is_source { ChatTemplate::from_source(given) } else { ChatTemplate::by_name(given) };
         let adds_space =
             engine.file().metadata().bool("tokenizer.ggml.add_space_prefix").ok().flatten().unwrap_or(true);
-        return Ok(template.context("--chat-template")?.with_space_prefix(adds_space));
+        return Ok(template
+            .map_err(|e| wrong(format_args!("--chat-template: {e}")))?
+            .with_space_prefix(adds_space));
     }
     if let Some(path) = &args.chat_template_file {
         return ChatTemplate::from_source(&text::from_file(path)?)

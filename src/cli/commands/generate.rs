@@ -13,6 +13,7 @@ use crate::cli::generator::{Generator, Read, WhenFull};
 use crate::cli::term::console::{Colour, Log, Screen};
 use crate::cli::term::lines::{Joining, Line, Lines};
 use crate::cli::term::signals;
+use crate::cli::usage::wrong;
 use crate::cli::{load, text};
 
 /// Runs the command: a conversation or raw generation.
@@ -115,7 +116,7 @@ fn given_prompt(args: &GenerateArgs) -> Result<Given> {
         let prefix = side("--in-prefix", &args.generation.in_prefix)?;
         let suffix = side("--in-suffix", &args.generation.in_suffix)?;
         if prefix.is_empty() && suffix.is_empty() {
-            bail!("--infill: found nothing around the gap, expected --in-prefix or --in-suffix");
+            return Err(wrong("--infill: found nothing around the gap, expected --in-prefix or --in-suffix"));
         }
         return Ok(Given::Gap { prefix, suffix });
     }
@@ -130,10 +131,13 @@ fn prompt_tokens(given: &Given, engine: &bise::Engine, interactive: bool) -> Res
         None => String::new(),
     };
     match given {
-        Given::Text(text) if text.is_empty() => bail!("the prompt is empty: expected some text{}", hint()),
-        Given::Nothing if !interactive => {
-            bail!("there is no prompt: expected --prompt, --file or --interactive{}", hint())
+        Given::Text(text) if text.is_empty() => {
+            bail!("the prompt is empty: expected some text{}", hint())
         }
+        Given::Nothing if !interactive => Err(wrong(format_args!(
+            "there is no prompt: expected --prompt, --file or --interactive{}",
+            hint()
+        ))),
         Given::Nothing => Ok(tokenizer.bos().filter(|_| tokenizer.adds_bos()).into_iter().collect()),
         Given::Text(text) => {
             Ok(tokenizer.encode(text, EncodeOptions { add_special: true, parse_special: true }))

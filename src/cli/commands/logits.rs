@@ -11,6 +11,7 @@ use crate::cli::args::numbers::positive;
 use crate::cli::ids::{self, IdList};
 use crate::cli::npy::RowWriter;
 use crate::cli::term::signals;
+use crate::cli::usage::wrong;
 use crate::cli::{load, text};
 
 /// What to read, and where to write.
@@ -68,7 +69,7 @@ pub fn run(args: LogitsArgs) -> Result<()> {
             ids::check(&tokens, tokenizer).with_context(|| path.display().to_string())?;
             tokens
         }
-        (None, None, None) => bail!("there are no tokens: expected --ids, --tokens or --file"),
+        (None, None, None) => return Err(wrong("there are no tokens: expected --ids, --tokens or --file")),
     };
     let mut options = self::options(&args, tokens.len());
     options.n_ubatch = args.chunk;

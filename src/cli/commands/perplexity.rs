@@ -1,16 +1,18 @@
 //! `bise perplexity`: how well a model predicts a text, cut into chunks and scored as llama-perplexity does it.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, ensure};
 use bise::tokenizer::EncodeOptions;
 use bise::{Engine, Session};
 
 use crate::cli::args::log::LogArgs;
 use crate::cli::args::model::{ContextArgs, ModelArgs};
+use crate::cli::args::numbers::positive_or_all;
 use crate::cli::args::prompt::EscapeArgs;
+use crate::cli::usage::wrong;
 use crate::cli::{ids, load, text};
 
 /// What to score.
@@ -32,8 +34,8 @@ pub struct PerplexityArgs {
     ids: Option<PathBuf>,
 
     /// Most chunks to score; -1: all
-    #[arg(long, value_name = "N", default_value_t = -1, allow_negative_numbers = true)]
-    chunks: i64,
+    #[arg(long, value_name = "N", default_value = "-1", value_parser = positive_or_all)]
+    chunks: usize,
 
     /// Score every position of a chunk but the first, instead of the second half
     #[arg(long)]
@@ -52,6 +54,9 @@ const DEFAULT_N_CTX: usize = 512;
 /// A text that is too short, or a model that fails.
 pub fn run(args: PerplexityArgs) -> Result<()> {
     let log = args.log.log();
+    if args.file.is_none() && args.ids.is_none() {
+        return Err(no_text());
+    }
     let engine = load::load(&args.model, log)?.engine;
     let start = Instant::now();
     let tokens = tokens(&args, &engine)?;
@@ -68,7 +73,9 @@ pub fn run(args: PerplexityArgs) -> Result<()> {
         n_chunks += usize::from(rest > 1);
         ensure!(n_chunks > 0, "found {} tokens, expected at least 2", tokens.len());
     } else {
-        ensure!(n_ctx > 2, "--ctx-size: found {n_ctx}, expected at least 3");
+        if n_ctx < 3 {
+            return Err(wrong(format_args!("--ctx-size: found {n_ctx}, expected at least 3")));
+        }
         ensure!(
             tokens.len() >= 2 * n_ctx,
             "found {} tokens, expected at least {}: two contexts of {n_ctx} (--ctx-size)",
@@ -76,7 +83,7 @@ pub fn run(args: PerplexityArgs) -> Result<()> {
             2 * n_ctx
         );
     }
-    n_chunks = n_chunks.min(usize::try_from(args.chunks).unwrap_or(usize::MAX));
+    n_chunks = n_chunks.min(args.chunks);
     log.note(format_args!("perplexity: calculating perplexity over {n_chunks} chunks, n_ctx={n_ctx}"));
 
     let tokenizer = engine.tokenizer();
@@ -84,18 +91,25 @@ pub fn run(args: PerplexityArgs) -> Result<()> {
     let first = if args.all_positions { 0 } else { n_ctx / 2 };
     let mut session = engine.session(&options)?;
     let mut score = Score::default();
-    let progress = log.progress("scoring", n_chunks);
     let mut out = std::io::stdout().lock();
+    // On a terminal the numbers are progress enough, and a bar would be drawn over them.
+    let progress = (!out.is_terminal()).then(|| log.progress("scoring", n_chunks));
     for (i, chunk) in tokens.chunks(n_ctx).take(n_chunks).enumerate() {
         score_chunk(&mut session, chunk, bos, first, &mut score)?;
         write!(out, "[{}]{:.4},", i + 1, score.mean().exp())?;
         out.flush()?;
-        progress.set(i + 1);
+        if let Some(progress) = &progress {
+            progress.set(i + 1);
+        }
     }
     drop(progress);
     let (perplexity, error) = score.estimate();
     writeln!(out, "\nFinal estimate: PPL = {perplexity:.4} +/- {error:.5}")?;
     Ok(())
+}
+
+fn no_text() -> anyhow::Error {
+    wrong("there is no text: expected --file or --ids")
 }
 
 fn tokens(args: &PerplexityArgs, engine: &Engine) -> Result<Vec<u32>> {
@@ -110,7 +124,7 @@ fn tokens(args: &PerplexityArgs, engine: &Engine) -> Result<Vec<u32>> {
             let text = args.escapes.meant("--file", text)?;
             Ok(tokenizer.encode(&text, EncodeOptions { add_special: true, parse_special: false }))
         }
-        (None, None) => bail!("there is no text: expected --file or --ids"),
+        (None, None) => Err(no_text()),
     }
 }
 

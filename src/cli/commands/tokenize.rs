@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use bise::EngineOptions;
 use bise::gguf::GgufFile;
 use bise::tokenizer::{EncodeOptions, Tokenizer};
@@ -12,6 +12,7 @@ use bise::tokenizer::{EncodeOptions, Tokenizer};
 use crate::cli::args::log::LogArgs;
 use crate::cli::args::prompt::EscapeArgs;
 use crate::cli::term::printable::Printable;
+use crate::cli::usage::wrong;
 use crate::cli::{load, text};
 
 /// Flags of llama-tokenize.
@@ -72,7 +73,7 @@ pub fn run(args: TokenizeArgs) -> Result<()> {
         (None, _, Some(prompt)) if !prompt.is_empty() => {
             ("--prompt", Some(text::from_argument("--prompt", prompt)?))
         }
-        _ => bail!("there is no text: expected one of --stdin, --file or --prompt"),
+        _ => return Err(wrong("there is no text: expected one of --stdin, --file or --prompt")),
     };
     let tokenizer = match &args.model {
         Some(path) => Tokenizer::from_metadata(GgufFile::open(path)?.metadata())?,
