@@ -215,7 +215,14 @@ impl<'a, B: ByteOrder> Cursor<'a, B> {
             if StrArray::is_marked(i) {
                 marks.push(self.pos - start);
             }
-            self.str_bytes()?;
+            // Vocabularies have hundreds of thousands: no more is done here than must be, where all is well.
+            match self.bytes[self.pos..].split_first_chunk::<8>().map(|(len, rest)| (B::read_u64(len), rest))
+            {
+                Some((len, rest)) if len <= rest.len() as u64 => self.pos += size_of_val(&len) + len as usize,
+                _ => {
+                    self.str_bytes()?;
+                }
+            }
         }
         if let Some(storage) = self.storage {
             let bytes = TensorBytes::new(storage.clone(), start..self.pos);

@@ -29,22 +29,22 @@ impl ByteLevel {
     ) -> Result<Self, TokenizerError> {
         let alphabet = Alphabet::new();
         let mut tokens = Lexicon::with_capacity(vocabulary.tokens.len());
-        // The last of the tokens that share their bytes is the one that text becomes.
-        let mut spelt = vec![false; vocabulary.tokens.len()];
+        // Whether the token is spelled in the alphabet, and is the one that text with its bytes becomes.
+        let mut spelled = vec![false; vocabulary.tokens.len()];
         let mut decoded = Vec::new();
         for (id, (token, &kind)) in (0..).zip(vocabulary.tokens.iter().zip(types)) {
             let is_text = matches!(kind, TokenType::Normal | TokenType::Undefined | TokenType::Byte);
             decoded.clear();
-            // Special tokens are spelt plainly, and so is a token that strays from the alphabet.
-            spelt[id as usize] = is_text && alphabet.decode(token, &mut decoded);
-            tokens.push(if spelt[id as usize] { &decoded } else { token })?;
+            // Special tokens are written as they are, and so is a token with characters outside the alphabet.
+            spelled[id as usize] = is_text && alphabet.decode(token, &mut decoded);
+            tokens.push(if spelled[id as usize] { &decoded } else { token })?;
             if is_text && let Some(other) = tokens.index(id) {
-                spelt[other as usize] = false;
+                spelled[other as usize] = false;
             }
         }
         tokens.shrink_to_fit();
         let bytes = Box::new(std::array::from_fn(|byte| tokens.get(&[byte as u8]).unwrap_or(NONE)));
-        let merges = Merges::read(vocabulary, &spelt, &tokens, &alphabet)?;
+        let merges = Merges::read(vocabulary, &spelled, &tokens, &alphabet)?;
         Ok(Self { splitter: rule.splitter(), tokens, merges, bytes, ignore_merges: rule.ignore_merges })
     }
 
@@ -62,8 +62,8 @@ impl ByteLevel {
                 Some(id) => tokens.push(id),
                 None => {
                     self.merge(word, &mut merger);
-                    // A byte that has no token is left out: vocabularies learned without some rare byte have nothing to
-                    // say it. (Their unknown token is an end of text, which must not come out of plain text.)
+                    // Bytes without a token are dropped, as some vocabularies lack rare ones. (Their unknown token is
+                    // the end of text, which must not come out of plain text.)
                     tokens.extend(merger.symbols.iter().map(|symbol| symbol.id).filter(|&id| id != NONE));
                 }
             }
@@ -109,11 +109,11 @@ const BEGINS: u8 = 0x80;
 const LONG: u8 = 0x7f;
 
 impl Merges {
-    /// Reads the list, which is in order of priority. `spelt` says of which tokens the spelling in the file is known to
-    /// be that of the token with these bytes.
+    /// Reads the list, which is in order of priority. Where `spelled` is true, a merge that spells the token as the file
+    /// does makes this token and no other.
     fn read(
         vocabulary: &Vocabulary,
-        spelt: &[bool],
+        spelled: &[bool],
         tokens: &Lexicon,
         alphabet: &Alphabet,
     ) -> Result<Self, TokenizerError> {
@@ -133,37 +133,21 @@ impl Merges {
         };
         let mut bytes = Vec::new();
         let spelling = |id: u32| {
-            let spelt = spelt.get(id as usize).copied().unwrap_or(false);
-            vocabulary.tokens.get(id as usize).filter(|_| spelt).map(|token| (id, token))
+            let spelled = spelled.get(id as usize).copied().unwrap_or(false);
+            vocabulary.tokens.get(id as usize).filter(|_| spelled).map(|token| (id, token))
         };
         let mut made = None;
         let mut likely = [None, None];
         for (index, text) in (0u32..).zip(list.iter()) {
-            let bad = |expected: &str| {
-                let found = format!("{} at index {index}", quoted(text));
-                TokenizerError::key(keys::MERGES, found, expected)
-            };
-            let space =
-                text.iter().position(|&byte| byte == b' ').filter(|&at| at > 0 && at + 1 < text.len());
-            let space = space.ok_or_else(|| bad("two tokens and a space between them"))?;
-            let (left, right) = (&text[..space], &text[space + 1..]);
             // Nearly always a merge makes the token of the merge before, or the one after that.
-            let makes = |&(_, token): &(u32, &[u8])| {
-                token.len() == left.len() + right.len() && token.starts_with(left) && token.ends_with(right)
+            let expected = likely.iter().flatten().find_map(|&(id, token)| Some((id, cut_of(text, token)?)));
+            let (id, left) = match expected {
+                Some(expected) => expected,
+                None => decode_merge(text, tokens, alphabet, &mut bytes).map_err(|expected| {
+                    let found = format!("{} at index {index}", quoted(text));
+                    TokenizerError::key(keys::MERGES, found, expected)
+                })?,
             };
-            let expected = likely.iter().flatten().find(|likely| makes(likely)).map(|&(id, _)| id);
-            let id = match expected {
-                Some(id) => id,
-                None => {
-                    bytes.clear();
-                    if !alphabet.decode(left, &mut bytes) || !alphabet.decode(right, &mut bytes) {
-                        return Err(bad("two tokens in GPT-2's alphabet of bytes"));
-                    }
-                    tokens.get(&bytes).ok_or_else(|| bad("two tokens that make a third one"))?
-                }
-            };
-            // Each character of the alphabet is a byte.
-            let left = left.iter().filter(|&&byte| byte & 0xc0 != 0x80).count() as u32;
             let begins = if made == Some(id) { 0 } else { BEGINS };
             match u8::try_from(left) {
                 Ok(left) if left < LONG => merges.cuts.push(begins | left),
@@ -213,10 +197,44 @@ impl Merges {
     }
 }
 
-/// GPT-2's way to write bytes as printable characters (`bytes_to_unicode` in openai/gpt-2's `encoder.py`): printable
+/// Where a merge cuts a token in two, in bytes of the token: `Ġt he` cuts `Ġthe` at 2. `None` if it makes another one.
+/// Both are spelled in GPT-2's alphabet.
+fn cut_of(merge: &[u8], token: &[u8]) -> Option<u32> {
+    if merge.len() != token.len() + 1 {
+        return None;
+    }
+    let n_common = merge.iter().zip(token).take_while(|(a, b)| a == b).count();
+    let (left, right) = token.split_at(n_common);
+    let is_cut = !left.is_empty() && !right.is_empty() && merge[n_common] == b' ' && merge.ends_with(right);
+    is_cut.then(|| n_chars(left))
+}
+
+/// The token that a merge makes and where it cuts it, in bytes; else what is expected of a merge.
+fn decode_merge(
+    merge: &[u8],
+    tokens: &Lexicon,
+    alphabet: &Alphabet,
+    bytes: &mut Vec<u8>,
+) -> Result<(u32, u32), &'static str> {
+    let space = merge.iter().position(|&byte| byte == b' ').filter(|&at| at > 0 && at + 1 < merge.len());
+    let space = space.ok_or("two tokens and a space between them")?;
+    let (left, right) = (&merge[..space], &merge[space + 1..]);
+    bytes.clear();
+    if !alphabet.decode(left, bytes) || !alphabet.decode(right, bytes) {
+        return Err("two tokens in GPT-2's alphabet of bytes");
+    }
+    Ok((tokens.get(bytes).ok_or("two tokens that make a third one")?, n_chars(left)))
+}
+
+/// The number of characters, each of which is a byte in GPT-2's alphabet.
+fn n_chars(text: &[u8]) -> u32 {
+    text.iter().map(|&byte| u32::from(byte & 0xc0 != 0x80)).sum()
+}
+
+/// GPT-2's way of writing bytes as printable characters (`bytes_to_unicode` in openai/gpt-2's `encoder.py`): printable
 /// Latin-1 stands for itself, the other bytes are U+0100 and up, in order.
 struct Alphabet {
-    /// For the characters below U+0144, their byte.
+    /// The byte of each character below U+0144.
     bytes: [Option<u8>; 0x144],
 }
 
@@ -258,11 +276,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_merge_cuts_a_token() {
+        let cut = |merge: &str, token: &str| cut_of(merge.as_bytes(), token.as_bytes());
+        assert_eq!(cut("Ġt he", "Ġthe"), Some(2));
+        assert_eq!(cut("a a", "aa"), Some(1));
+        for (merge, token) in
+            [(" the", "the"), ("the ", "the"), ("t he", "thx"), ("the", "the"), ("txhe", "the")]
+        {
+            assert_eq!(cut(merge, token), None, "{merge:?} of {token:?}");
+        }
+    }
+
+    #[test]
     fn the_alphabet_spells_every_byte_once() {
         let alphabet = Alphabet::new();
-        let mut spelt: Vec<u8> = alphabet.bytes.iter().flatten().copied().collect();
-        spelt.sort_unstable();
-        assert_eq!(spelt, (0..=255).collect::<Vec<u8>>());
+        let mut spelled: Vec<u8> = alphabet.bytes.iter().flatten().copied().collect();
+        spelled.sort_unstable();
+        assert_eq!(spelled, (0..=255).collect::<Vec<u8>>());
         let mut bytes = Vec::new();
         assert!(alphabet.decode("ĠtheĊ".as_bytes(), &mut bytes));
         assert_eq!(bytes, b" the\n");

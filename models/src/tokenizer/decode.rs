@@ -4,16 +4,16 @@ use super::Tokenizer;
 
 /// Turns a stream of tokens into text as it arrives.
 ///
-/// A character may be spread over several tokens; its bytes are held back until it is complete, so the strings that
+/// A character may be spread over several tokens, so its bytes are held back until it is complete. The strings that
 /// [`push`](Self::push) returns can be shown at once, and together with [`finish`](Self::finish) they are exactly what
-/// [`Tokenizer::decode`] returns for the same tokens. Bytes that are no UTF-8 become U+FFFD.
+/// [`Tokenizer::decode`] returns for the same tokens. Bytes that are not UTF-8 become U+FFFD.
 #[derive(Debug, Clone)]
 pub struct StreamDecoder {
     tokenizer: Tokenizer,
     skip_special: bool,
-    /// The next text is the first, and a space that the vocabulary put before it is to go.
+    /// The next text is the first one: drop the space that the vocabulary put before it.
     strip_space: bool,
-    /// The start of a character that is not complete.
+    /// The start of an incomplete character.
     pending: Vec<u8>,
 }
 
@@ -22,10 +22,16 @@ impl StreamDecoder {
         Self { tokenizer, skip_special, strip_space, pending: Vec::new() }
     }
 
-    /// The text that token `id` completes; often a word, sometimes nothing. An id outside of the vocabulary is nothing.
+    /// The text that token `id` completes: often a word, sometimes nothing. An id outside the vocabulary gives nothing.
     pub fn push(&mut self, id: u32) -> String {
-        self.append(id);
         let mut text = String::new();
+        self.push_to(id, &mut text);
+        text
+    }
+
+    /// [`push`](Self::push), appending to `text` instead of allocating a string.
+    pub fn push_to(&mut self, id: u32, text: &mut String) {
+        self.append(id);
         let mut rest = self.pending.as_slice();
         loop {
             match std::str::from_utf8(rest) {
@@ -45,25 +51,24 @@ impl StreamDecoder {
             }
         }
         self.pending.drain(..self.pending.len() - rest.len());
-        text
     }
 
-    /// Ends the text: bytes that still wait for the rest of their character become U+FFFD. The decoder can go on, in
-    /// the middle of a text.
+    /// Ends the text: bytes that still wait for the rest of their character become U+FFFD. The decoder can be used
+    /// further, for what continues the text.
     pub fn finish(&mut self) -> String {
         let text = String::from_utf8_lossy(&self.pending).into_owned();
         self.pending.clear();
         text
     }
 
-    /// Puts the bytes of a token behind those that wait.
+    /// Appends the bytes of a token to the pending ones.
     fn append(&mut self, id: u32) {
         let special = self.tokenizer.is_special(id);
         if special && self.skip_special {
             return;
         }
         let mut piece = self.tokenizer.piece(id);
-        // Control tokens at the start leave the space to the first text; a byte token is never the space put there.
+        // The space is that of the first text, even behind control tokens; a byte piece is never it.
         if !special && std::mem::take(&mut self.strip_space) && !self.tokenizer.is_byte(id) {
             piece = piece.strip_prefix(b" ").unwrap_or(piece);
         }
@@ -72,17 +77,17 @@ impl StreamDecoder {
 }
 
 impl Tokenizer {
-    /// The text of `tokens`. Control tokens are left out, or spelt as in the vocabulary.
+    /// The text of `tokens`. Control tokens are left out with `skip_special`, else spelled as in the vocabulary.
     ///
-    /// As in SentencePiece, the space that was put before the text is taken away again. Ids outside of the vocabulary
-    /// are nothing; bytes that are no UTF-8 become U+FFFD.
+    /// As in SentencePiece, the space that was put before the text is removed again. Ids outside the vocabulary give
+    /// nothing; bytes that are not UTF-8 become U+FFFD.
     pub fn decode(&self, tokens: &[u32], skip_special: bool) -> String {
         let mut stream = StreamDecoder::new(self.clone(), skip_special, self.strips_space());
         tokens.iter().for_each(|&id| stream.append(id));
         String::from_utf8_lossy(&stream.pending).into_owned()
     }
 
-    /// A decoder for tokens that start a text: drops the space that the vocabulary puts there.
+    /// A decoder for tokens that begin a text: drops the space that the vocabulary puts there.
     pub fn stream_from_start(&self, skip_special: bool) -> StreamDecoder {
         StreamDecoder::new(self.clone(), skip_special, self.strips_space())
     }

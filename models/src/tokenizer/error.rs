@@ -1,4 +1,4 @@
-//! What can be wrong with the vocabulary of a file.
+//! Errors about the vocabulary of a file.
 
 use crate::gguf::GgufError;
 
@@ -6,17 +6,17 @@ use crate::gguf::GgufError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TokenizerError {
-    /// A metadata key is missing, of the wrong type, or holds something that cannot be; the message names the file.
+    /// A metadata key is missing, has the wrong type, or holds an impossible value; the message names the file.
     #[error(transparent)]
     Gguf(#[from] GgufError),
-    /// A [`Vocabulary`](super::Vocabulary) holds something that cannot be.
+    /// A [`Vocabulary`](super::Vocabulary) holds an impossible value.
     #[error("key '{key}': found {found}, expected {expected}")]
     Key {
-        /// The metadata key that it stands in, or would stand in.
+        /// The metadata key of the value.
         key: &'static str,
-        /// What is there.
+        /// The value, or what is wrong with it.
         found: String,
-        /// What should be there.
+        /// What would be right.
         expected: String,
     },
     /// The model was not trained to fill in the middle.
@@ -33,7 +33,7 @@ impl TokenizerError {
     }
 }
 
-/// Text from a file, escaped and cut short.
+/// Text from a file, escaped and shortened.
 pub(super) fn quoted(text: &[u8]) -> String {
     let text = String::from_utf8_lossy(&text[..text.len().min(240)]).into_owned();
     let cut: String = text.chars().take(60).collect();
@@ -41,7 +41,7 @@ pub(super) fn quoted(text: &[u8]) -> String {
     format!("{cut:?}{rest}")
 }
 
-/// Keys that messages name.
+/// Metadata keys that messages name.
 pub(super) mod keys {
     pub(in super::super) const MODEL: &str = "tokenizer.ggml.model";
     pub(in super::super) const PRE: &str = "tokenizer.ggml.pre";

@@ -2,19 +2,19 @@
 
 use super::{EncodeOptions, Tokenizer, TokenizerError, names};
 
-/// Stands before a suffix while it is tokenized, so that no space is put there (as in mistral-common).
+/// Put before a suffix while it is tokenized, so that the suffix gets no space (as in mistral-common).
 const GUARD: &str = "☺";
 
 impl Tokenizer {
-    /// The prompt that asks for what stands between `prefix` and `suffix`; neither has its control tokens parsed.
+    /// The prompt for the text between `prefix` and `suffix`. Control tokens in them are not parsed.
     ///
-    /// Mistral's models (Codestral) are trained on `<s>[SUFFIX]suffix[PREFIX]prefix`, token for token what
-    /// `mistral_common`'s `encode_fim` gives. Others, with `<fim_prefix>` and its kind, are given prefix, suffix and
-    /// middle, in this order.
+    /// Mistral's models (Codestral) are trained on `<s>[SUFFIX]suffix[PREFIX]prefix`; the tokens are those of
+    /// `mistral_common`'s `encode_fim`. Models with `<fim_prefix>` and the like get prefix, suffix and middle, in this
+    /// order.
     ///
     /// # Errors
     ///
-    /// [`TokenizerError::NoInfill`] if the vocabulary has no tokens for it.
+    /// [`TokenizerError::NoInfill`] if the vocabulary lacks the tokens for it.
     pub fn infill(&self, prefix: &str, suffix: &str) -> Result<Vec<u32>, TokenizerError> {
         let (Some(before_prefix), Some(before_suffix)) = (self.infill_prefix(), self.infill_suffix()) else {
             return Err(TokenizerError::NoInfill);

@@ -39,6 +39,7 @@ pub use vocabulary::{Algorithm, Vocabulary};
 use crate::gguf::Metadata;
 use bpe::Bpe;
 use byte_level::ByteLevel;
+use error::keys;
 use names::Named;
 use sentence_piece::SentencePiece;
 use special::SpecialTokens;
@@ -89,7 +90,16 @@ impl Tokenizer {
     ///
     /// As for [`Vocabulary::from_metadata`] and [`Tokenizer::new`]; the message names the file.
     pub fn from_metadata(metadata: &Metadata) -> Result<Self, TokenizerError> {
-        Self::new(Vocabulary::from_metadata(metadata)?).map_err(|error| match error {
+        let vocabulary = Vocabulary::from_metadata(metadata)?;
+        let mut warnings = Vec::new();
+        if matches!(vocabulary.algorithm, Algorithm::ByteLevel { .. }) && metadata.get(keys::PRE).is_none() {
+            warnings.push(format!(
+                "'{}' is missing: text is split into words by the rule \"default\", which may not be the one that the \
+                 model was trained with",
+                keys::PRE
+            ));
+        }
+        Self::build(vocabulary, warnings).map_err(|error| match error {
             TokenizerError::Key { key, found, expected } => metadata.error(key, found, expected).into(),
             error => error,
         })
@@ -100,8 +110,11 @@ impl Tokenizer {
     /// # Errors
     ///
     /// If the vocabulary is empty, contradicts itself, or asks for a splitting rule that we do not know.
-    pub fn new(mut vocabulary: Vocabulary) -> Result<Self, TokenizerError> {
-        let mut warnings = Vec::new();
+    pub fn new(vocabulary: Vocabulary) -> Result<Self, TokenizerError> {
+        Self::build(vocabulary, Vec::new())
+    }
+
+    fn build(mut vocabulary: Vocabulary, mut warnings: Vec<String>) -> Result<Self, TokenizerError> {
         let roles = vocabulary.validate()?;
         let named = Named::find(&vocabulary.tokens);
         let types = corrections::types(&vocabulary, &roles, &named, &mut warnings)?;
@@ -180,7 +193,7 @@ impl Tokenizer {
     }
 
     /// The bytes that a token stands for: text, possibly part of a character. A control token is spelled out. Empty for
-    /// an id outside of the vocabulary.
+    /// an id outside the vocabulary.
     pub fn piece(&self, id: u32) -> &[u8] {
         self.inner.bpe.lexicon().string(id)
     }
@@ -212,22 +225,22 @@ impl Tokenizer {
         self.inner.ids.eot
     }
 
-    /// End of a message that awaits a tool.
+    /// End of a message that calls a tool.
     pub fn eom(&self) -> Option<u32> {
         self.inner.ids.eom
     }
 
-    /// Fill in the middle: before what comes before the gap (`[PREFIX]`).
+    /// Fill in the middle: goes before the text before the gap (`[PREFIX]`).
     pub fn infill_prefix(&self) -> Option<u32> {
         self.inner.ids.infill_prefix
     }
 
-    /// Fill in the middle: before what comes after the gap (`[SUFFIX]`).
+    /// Fill in the middle: goes before the text after the gap (`[SUFFIX]`).
     pub fn infill_suffix(&self) -> Option<u32> {
         self.inner.ids.infill_suffix
     }
 
-    /// Fill in the middle: before the answer (`[MIDDLE]`).
+    /// Fill in the middle: goes before the answer (`[MIDDLE]`).
     pub fn infill_middle(&self) -> Option<u32> {
         self.inner.ids.infill_middle
     }
@@ -253,7 +266,7 @@ impl Tokenizer {
         self.token_type(id) == Some(TokenType::Control)
     }
 
-    /// The kind of a token; `None` outside of the vocabulary.
+    /// The kind of a token; `None` outside the vocabulary.
     pub fn token_type(&self, id: u32) -> Option<TokenType> {
         self.inner.types.get(id as usize).copied()
     }

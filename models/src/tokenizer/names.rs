@@ -4,7 +4,7 @@
 use crate::gguf::StrArray;
 use std::collections::HashMap;
 
-/// End a turn or a text: generation stops at them.
+/// Tokens at which generation stops: they end a turn or a text.
 pub(super) const END: &[&str] = &[
     "</s>",
     "<|im_end|>",
@@ -38,7 +38,7 @@ pub(super) const END: &[&str] = &[
     "<|file_sep|>",
 ];
 
-/// End a turn, in order of preference.
+/// Tokens that end a turn, in order of preference.
 pub(super) const END_OF_TURN: &[&str] = &[
     "<|eot_id|>",
     "<|im_end|>",
@@ -52,13 +52,13 @@ pub(super) const END_OF_TURN: &[&str] = &[
     "<｜end▁of▁sentence｜>",
 ];
 
-/// End a message that awaits a tool.
+/// Tokens that end a message which calls a tool.
 pub(super) const END_OF_MESSAGE: &[&str] = &["<|eom_id|>"];
 
-/// Mistral's own, whose order is suffix first.
+/// Mistral's own prefix token; their models want the suffix first.
 pub(super) const MISTRAL_PREFIX: &str = "[PREFIX]";
 
-/// Fill in the middle: before the prefix.
+/// Fill in the middle: tokens before the prefix.
 pub(super) const INFILL_PREFIX: &[&str] = &[
     MISTRAL_PREFIX,
     "<|fim_prefix|>",
@@ -70,7 +70,7 @@ pub(super) const INFILL_PREFIX: &[&str] = &[
     "<|prefix|>",
 ];
 
-/// Fill in the middle: before the suffix.
+/// Fill in the middle: tokens before the suffix.
 pub(super) const INFILL_SUFFIX: &[&str] = &[
     "[SUFFIX]",
     "<|fim_suffix|>",
@@ -82,7 +82,7 @@ pub(super) const INFILL_SUFFIX: &[&str] = &[
     "<|suffix|>",
 ];
 
-/// Fill in the middle: before the answer.
+/// Fill in the middle: tokens before the answer.
 pub(super) const INFILL_MIDDLE: &[&str] = &[
     "[MIDDLE]",
     "<|fim_middle|>",

@@ -32,23 +32,34 @@ pub(super) struct SplitRule {
     names: &'static [&'static str],
     /// Expressions, each applied to the pieces of the one before; what lies between matches is a piece too.
     patterns: &'static [&'static str],
-    /// A word that is itself a token is that token, whatever the merges say.
+    /// A word that is in the vocabulary becomes that token, whatever the merges say.
     pub ignore_merges: bool,
     /// Whether text starts with BOS where the file does not say.
     pub add_bos: bool,
 }
 
 /// The rules we know. Facts from the tokenizers' own files and from llama.cpp's `llama-vocab.cpp`.
-const RULES: [SplitRule; 5] = [
+const RULES: [SplitRule; 6] = [
     SplitRule { names: &["tekken"], patterns: &[TEKKEN], ignore_merges: true, add_bos: true },
     SplitRule {
-        names: &["llama-bpe", "llama3", "llama-v3", "pixtral"],
+        names: &["llama-bpe", "llama3", "llama-v3", "pixtral", "falcon3", "midm-2.0"],
         patterns: &[LLAMA3],
         ignore_merges: true,
         add_bos: true,
     },
-    SplitRule { names: &["smollm"], patterns: &[r"\p{N}", GPT2], ignore_merges: false, add_bos: false },
-    SplitRule { names: &["gpt-2"], patterns: &[GPT2], ignore_merges: false, add_bos: false },
+    SplitRule { names: &["smaug-bpe"], patterns: &[LLAMA3], ignore_merges: false, add_bos: false },
+    SplitRule {
+        names: &["smollm", "minerva-7b", "starcoder", "refact", "command-r"],
+        patterns: &[r"\p{N}", GPT2],
+        ignore_merges: false,
+        add_bos: false,
+    },
+    SplitRule {
+        names: &["gpt-2", "phi-2", "trillion"],
+        patterns: &[GPT2],
+        ignore_merges: false,
+        add_bos: false,
+    },
     SplitRule {
         names: &["default"],
         patterns: &[r"[\p{P}\$\+<=>\^~\|]+", GPT2, r"\p{N}+", "[0-9][0-9][0-9]"],

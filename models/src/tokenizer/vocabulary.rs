@@ -4,7 +4,8 @@ use super::error::{TokenizerError, keys, quoted};
 use super::split::SplitRule;
 use super::token_type::TokenType;
 
-use crate::gguf::{Metadata, StrArray, Value};
+use crate::gguf::{GgufError, Metadata, StrArray, Value};
+use std::borrow::Cow;
 
 /// How text becomes tokens.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,13 +44,13 @@ pub struct Vocabulary {
     pub unk: Option<u32>,
     /// End of a turn.
     pub eot: Option<u32>,
-    /// End of a message that awaits a tool.
+    /// End of a message that calls a tool.
     pub eom: Option<u32>,
-    /// Fill in the middle: before what comes before the gap.
+    /// Fill in the middle: goes before the text before the gap.
     pub infill_prefix: Option<u32>,
-    /// Fill in the middle: before what comes after the gap.
+    /// Fill in the middle: goes before the text after the gap.
     pub infill_suffix: Option<u32>,
-    /// Fill in the middle: before the answer.
+    /// Fill in the middle: goes before the answer.
     pub infill_middle: Option<u32>,
     /// Whether text starts with `bos`.
     pub add_bos: bool,
@@ -70,6 +71,14 @@ const EOM: &[&str] = &["tokenizer.ggml.eom_token_id"];
 const INFILL_PREFIX: &[&str] = &["tokenizer.ggml.fim_pre_token_id", "tokenizer.ggml.prefix_token_id"];
 const INFILL_SUFFIX: &[&str] = &["tokenizer.ggml.fim_suf_token_id", "tokenizer.ggml.suffix_token_id"];
 const INFILL_MIDDLE: &[&str] = &["tokenizer.ggml.fim_mid_token_id", "tokenizer.ggml.middle_token_id"];
+
+/// The scores of a file: floats, or the integers that some converters write.
+fn scores(metadata: &Metadata) -> Result<Vec<f32>, GgufError> {
+    match (metadata.f32_array(keys::SCORES), metadata.i32_array(keys::SCORES)) {
+        (Err(_), Ok(Some(integers))) => Ok(integers.into_iter().map(|score| score as f32).collect()),
+        (floats, _) => Ok(floats?.map(Cow::into_owned).unwrap_or_default()),
+    }
+}
 
 impl Vocabulary {
     /// An empty vocabulary with the defaults that the format gives to this algorithm.
@@ -130,8 +139,7 @@ impl Vocabulary {
         vocabulary.types = metadata.i32_array(keys::TYPES)?.unwrap_or_default();
         match vocabulary.algorithm {
             Algorithm::SentencePiece => {
-                let scores = metadata.f32_array(keys::SCORES)?;
-                vocabulary.scores = scores.map(std::borrow::Cow::into_owned).unwrap_or_default();
+                vocabulary.scores = scores(metadata)?;
             }
             Algorithm::ByteLevel { .. } => {
                 vocabulary.merges = metadata.require::<&StrArray>(keys::MERGES)?.clone();

@@ -1,6 +1,7 @@
 //! What converters get wrong: the tokens are right all the same, and a line says what was corrected.
 
 use crate::fixtures::{Golden, read_gz, vocabulary};
+use bise_models::gguf::{Array, Metadata};
 use bise_models::tokenizer::{Algorithm, EncodeOptions, Tokenizer, Vocabulary};
 
 const PLAIN: EncodeOptions = EncodeOptions { add_special: false, parse_special: false };
@@ -116,4 +117,30 @@ fn strange_vocabularies_are_borne() {
     assert!(tokenizer.is_end_of_generation(5) && !tokenizer.is_control(5));
     assert_eq!((tokenizer.piece(7), tokenizer.piece(10)), (&b""[..], &b"[PAD9]"[..]));
     assert_eq!(tokenizer.n_vocab(), 14);
+}
+
+#[test]
+fn scores_may_be_integers() {
+    let mut metadata = Metadata::new("m.gguf");
+    metadata.set("tokenizer.ggml.model", "llama");
+    let tokens = ["<unk>", "<s>", "</s>", "a", "b", "c", "ab", "bc"];
+    metadata.set("tokenizer.ggml.tokens", Array::Str(tokens.iter().collect()));
+    metadata.set("tokenizer.ggml.add_space_prefix", false);
+    metadata.set("tokenizer.ggml.scores", Array::I32(vec![0, 0, 0, -3, -4, -5, -2, -1]));
+    let tokenizer = Tokenizer::from_metadata(&metadata).unwrap();
+    assert_eq!(tokenizer.encode("abc", PLAIN), [3, 7]);
+    assert!(tokenizer.warnings().is_empty(), "{:?}", tokenizer.warnings());
+}
+
+#[test]
+fn a_missing_splitting_rule_is_mentioned() {
+    let mut metadata = Metadata::new("m.gguf");
+    metadata.set("tokenizer.ggml.model", "gpt2");
+    metadata.set("tokenizer.ggml.tokens", Array::Str(["a", "b", "ab"].iter().collect()));
+    metadata.set("tokenizer.ggml.merges", Array::Str(["a b"].iter().collect()));
+    let tokenizer = Tokenizer::from_metadata(&metadata).unwrap();
+    let line = line(&tokenizer);
+    assert!(line.contains("tokenizer.ggml.pre") && line.contains("default"), "{line}");
+    metadata.set("tokenizer.ggml.pre", "minerva-7b");
+    assert!(Tokenizer::from_metadata(&metadata).unwrap().warnings().is_empty());
 }
