@@ -135,10 +135,14 @@ impl Engine {
         for (key, value) in &options.overrides {
             file.metadata_mut().set(key, value.clone());
         }
-        let mut config = MistralConfig::from_metadata(file.metadata())?;
         if let Some(window) = options.sliding_window {
-            config.sliding_window = Some(window).filter(|w| *w > 0);
-        } else if config.window_assumed {
+            // As a key it is checked like one of the file. (A file without an architecture is refused below.)
+            let arch = file.metadata().str("general.architecture").ok().flatten().unwrap_or_default();
+            let key = format!("{arch}.attention.sliding_window");
+            file.metadata_mut().set(&key, window as u64);
+        }
+        let config = MistralConfig::from_metadata(file.metadata())?;
+        if config.window_assumed {
             warnings.push(
                 "this looks like Mistral 7B v0.1, whose sliding window of 4096 is missing in the file: it is used \
                  (--sliding-window 0 turns it off)"

@@ -315,22 +315,79 @@ fn prompts_that_cannot_be_read_are_rejected() {
     }
 }
 
-/// With the file mapped, and read into memory (where it does not matter).
-#[test]
+/// Starts a story with `flags`, changes the file under it once a few words are out, and waits for the end.
 #[cfg(target_os = "linux")]
-fn a_file_that_shrinks_while_it_is_used_ends_the_run_with_one_line() {
-    let folder = Folder::new();
+fn change_in_use(folder: &Folder, flags: &[&str], change: impl FnOnce(std::fs::File)) -> Ran {
     let path = folder.model();
-    let flags = ["-m", path.to_str().unwrap(), "-p", "Once", "-n", "100000", "--ignore-eos", "-no-cnv"];
-    let mut child = folder.command(flags).spawn().expect("the program starts");
+    let story = ["-m", path.to_str().unwrap(), "-p", "Once", "--ignore-eos", "-no-cnv"];
+    let mut child = folder.command(story.iter().chain(flags)).spawn().expect("the program starts");
     let mut stdout = child.stdout.take().unwrap();
     // A few words are written: the weights are in use.
     let mut piece = [0; 64];
     stdout.read_exact(&mut piece).expect("the story begins");
-    let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
-    file.set_len(1 << 20).unwrap();
+    change(std::fs::OpenOptions::new().write(true).open(&path).unwrap());
     let drain = std::thread::spawn(move || std::io::copy(&mut stdout, &mut std::io::sink()));
     let ran = watch(child);
     drain.join().unwrap().unwrap();
+    ran
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_file_that_shrinks_while_it_is_used_ends_the_run_with_one_line() {
+    let ran = change_in_use(&Folder::new(), &["-n", "100000"], |file| file.set_len(1 << 20).unwrap());
     rejected(&ran, "model.gguf", "shrunk");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_file_that_is_overwritten_while_it_is_used_ends_the_run_with_one_line() {
+    use std::os::unix::fs::FileExt;
+
+    // At the same size, where the weights of the last layers are.
+    let overwrite = |file: std::fs::File| file.write_all_at(&[0x55; 4096], 4 << 20).unwrap();
+    let ran = change_in_use(&Folder::new(), &["-n", "100000"], overwrite);
+    rejected(&ran, "model.gguf", "overwritten");
+    assert!(ran.error().contains("changed while in use"), "{}", ran.stderr);
+}
+
+/// Read into memory, the model no longer depends on its file.
+#[test]
+#[cfg(target_os = "linux")]
+fn without_mmap_nothing_that_happens_to_the_file_matters() {
+    let folder = Folder::new();
+    let ran = change_in_use(&folder, &["-n", "200", "--no-mmap"], |file| file.set_len(0).unwrap());
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+}
+
+#[test]
+fn a_window_or_context_beyond_all_positions_is_refused() {
+    let folder = Folder::new();
+    for (flag, value, key) in [
+        ("--sliding-window", "9223372036854775808", "llama.attention.sliding_window"),
+        (
+            "--override-kv",
+            "llama.attention.sliding_window=int:9223372036854775807",
+            "llama.attention.sliding_window",
+        ),
+        ("--override-kv", "llama.context_length=int:9223372036854775807", "llama.context_length"),
+    ] {
+        let ran = finish(&mut limited(&folder, &["-p", "Once", "-n", "1", "-no-cnv", flag, value]));
+        rejected(&ran, key, value);
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_file_larger_than_memory_is_an_error_mapped_or_read() {
+    let folder = Folder::new();
+    let path = folder.model();
+    // Sparse: it takes no disk.
+    std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(1 << 33).unwrap();
+    for flags in [&[][..], &["--no-mmap"]] {
+        let model = ["-m", path.to_str().unwrap(), "-p", "Once", "-n", "1", "-no-cnv"];
+        let ran = finish(&mut limited(&folder, &[&model[..], flags].concat()));
+        rejected(&ran, "model.gguf", "larger than the address space");
+        assert!(ran.error().contains("memory"), "{}", ran.stderr);
+    }
 }

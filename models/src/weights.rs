@@ -8,7 +8,10 @@ use half::{bf16, f16};
 
 use crate::config::MistralConfig;
 use crate::extras::{Extra, LeftOut};
-use crate::gguf::{GgufError, GgufFile, TensorBytes, TensorInfo, TensorType};
+use crate::gguf::{GgufError, GgufFile, TensorBytes, TensorInfo, TensorType, printable};
+
+/// The fewest tensors that a layer has.
+const MIN_LAYER_TENSORS: usize = 9;
 
 /// A weight matrix `[n_rows, k]` of the file.
 #[derive(Clone, Debug)]
@@ -130,7 +133,7 @@ impl Weights {
         let mut loader = Loader { file, used: HashSet::new() };
         let (d, q, kv) = (config.n_embd, config.q_dim(), config.kv_dim());
         let token_embd = loader.matrix("token_embd.weight", config.n_vocab, d)?;
-        let mut layers = Vec::with_capacity(config.n_layers.min(file.tensors().len()));
+        let mut layers = Vec::with_capacity(config.n_layers.min(file.tensors().len() / MIN_LAYER_TENSORS));
         for i in 0..config.n_layers {
             let name = |part: &str| format!("blk.{i}.{part}.weight");
             layers.push(Layer {
@@ -276,22 +279,43 @@ impl Loader<'_> {
         if info.tensor_type == TensorType::F32 {
             return Ok(Norm::Mapped(bytes));
         }
-        Ok(Norm::Widened(self.floats(name, n)?.into_iter().flat_map(f32::to_le_bytes).collect()))
+        let mut widened = self.room_for(name, 4 * n)?;
+        self.each_float(name, n, &mut |value| widened.extend_from_slice(&value.to_le_bytes()))?;
+        Ok(Norm::Widened(widened.into_boxed_slice()))
     }
 
     fn floats(&mut self, name: &str, n: usize) -> Result<Vec<f32>, GgufError> {
+        self.tensor(name, &[n])?;
+        let mut floats = self.room_for(name, n)?;
+        self.each_float(name, n, &mut |value| floats.push(value))?;
+        Ok(floats)
+    }
+
+    /// Calls `each` with the `n` numbers of a plain tensor, in order.
+    fn each_float(&mut self, name: &str, n: usize, each: &mut dyn FnMut(f32)) -> Result<(), GgufError> {
         let file = self.file;
         let info = self.tensor(name, &[n])?;
         let (bytes, tensor_type) = (file.bytes(info), info.tensor_type);
         let halves = || bytes.chunks_exact(2).map(|b| [b[0], b[1]]);
         match tensor_type {
             TensorType::F32 => {
-                Ok(bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
+                bytes.chunks_exact(4).for_each(|b| each(f32::from_le_bytes([b[0], b[1], b[2], b[3]])))
             }
-            TensorType::F16 => Ok(halves().map(|b| f16::from_le_bytes(b).to_f32()).collect()),
-            TensorType::BF16 => Ok(halves().map(|b| bf16::from_le_bytes(b).to_f32()).collect()),
-            other => Err(self.wrong(name, format!("type {}", other.name()), "F32, F16 or BF16")),
+            TensorType::F16 => halves().for_each(|b| each(f16::from_le_bytes(b).to_f32())),
+            TensorType::BF16 => halves().for_each(|b| each(bf16::from_le_bytes(b).to_f32())),
+            other => return Err(self.wrong(name, format!("type {}", other.name()), "F32, F16 or BF16")),
         }
+        Ok(())
+    }
+
+    fn room_for<T>(&self, name: &str, n: usize) -> Result<Vec<T>, GgufError> {
+        let mut values = Vec::new();
+        values.try_reserve_exact(n).map_err(|_| GgufError::OutOfMemory {
+            file: self.file.name().into(),
+            what: format!("tensor '{}'", printable(name.as_bytes())),
+            n_bytes: n.saturating_mul(size_of::<T>()) as u64,
+        })?;
+        Ok(values)
     }
 
     /// Divisors of the rotary frequencies. They slow rotations down; nothing real is far from 1 to 100.

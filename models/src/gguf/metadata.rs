@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::error::{GgufError, on_one_line, printable};
 use super::str_array::StrArray;
-use super::value::{FromValue, Value};
+use super::value::{FromValue, Misfit, Value};
 
 /// Keys and values in the order of the file.
 ///
@@ -74,12 +74,17 @@ impl Metadata {
     /// The value of `key` as `T`, if the key is there.
     ///
     /// # Errors
-    /// If the value is of another kind or does not fit.
+    /// If the value is of another kind or does not fit, or there is no memory for a converted array.
     pub fn get_as<'a, T: FromValue<'a>>(&'a self, key: &str) -> Result<Option<T>, GgufError> {
         let Some(value) = self.get(key) else { return Ok(None) };
         match T::from_value(value) {
-            Some(v) => Ok(Some(v)),
-            None => Err(self.error(key, value.describe(), T::EXPECTED)),
+            Ok(v) => Ok(Some(v)),
+            Err(Misfit::Kind) => Err(self.error(key, value.describe(), T::EXPECTED)),
+            Err(Misfit::OutOfMemory { n_bytes }) => Err(GgufError::OutOfMemory {
+                file: self.file.clone(),
+                what: format!("key '{}'", printable(key.as_bytes())),
+                n_bytes,
+            }),
         }
     }
 

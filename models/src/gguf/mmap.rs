@@ -140,8 +140,9 @@ impl Part {
         if mmap {
             // SAFETY: the mapping is read-only and private, so this process cannot write through it. Another process
             // may still change the file. Changed bytes are harmless as such: the header is read once and checked, its
-            // strings are bytes whose lengths are checked at each use, and any bytes are valid blocks of weights. Pages that are gone raise SIGBUS instead of giving bytes, which
-            // ends the process but reads nothing it should not; `check_unchanged` looks for that before each pass.
+            // strings are bytes whose lengths are checked at each use, and any bytes are valid blocks of weights.
+            // Pages that are gone raise SIGBUS instead of giving bytes, which ends the process but reads nothing it
+            // should not; `check_unchanged` looks for that before each pass.
             let map = unsafe { Mmap::map(&file) }.map_err(io("map the file"))?;
             return Ok(Part {
                 name,

@@ -26,5 +26,5 @@ pub use metadata::Metadata;
 pub use mmap::TensorBytes;
 pub use str_array::StrArray;
 pub use tensor::{TensorInfo, TensorType};
-pub use value::{Array, FromValue, Value, ValueType};
+pub use value::{Array, FromValue, Misfit, Value, ValueType};
 pub use writer::{GgufDataWriter, GgufWriter, WriteError};

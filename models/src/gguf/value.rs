@@ -246,10 +246,14 @@ impl Array {
         format!("array of {} {}", self.len(), self.element_type())
     }
 
-    /// All elements as `T`, if they are integers that fit.
-    fn integers<T: TryFrom<i128>>(&self) -> Option<Vec<T>> {
-        fn all<S: Copy + Into<i128>, T: TryFrom<i128>>(values: &[S]) -> Option<Vec<T>> {
-            values.iter().map(|&v| T::try_from(v.into()).ok()).collect()
+    /// All elements as `T`.
+    fn integers<T: TryFrom<i128>>(&self) -> Result<Vec<T>, Misfit> {
+        fn all<S: Copy + Into<i128>, T: TryFrom<i128>>(values: &[S]) -> Result<Vec<T>, Misfit> {
+            let mut out = room_for(values.len())?;
+            for &v in values {
+                out.push(T::try_from(v.into()).map_err(|_| Misfit::Kind)?);
+            }
+            Ok(out)
         }
         match self {
             Array::U8(v) => all(v),
@@ -260,8 +264,16 @@ impl Array {
             Array::I32(v) => all(v),
             Array::U64(v) => all(v),
             Array::I64(v) => all(v),
-            _ => None,
+            _ => Err(Misfit::Kind),
         }
+    }
+}
+
+fn room_for<T>(n: usize) -> Result<Vec<T>, Misfit> {
+    let mut values = Vec::new();
+    match values.try_reserve_exact(n) {
+        Ok(()) => Ok(values),
+        Err(_) => Err(Misfit::OutOfMemory { n_bytes: n.saturating_mul(size_of::<T>()) as u64 }),
     }
 }
 
@@ -292,13 +304,29 @@ macro_rules! value_from {
 value_from!(u8 => U8, i8 => I8, u16 => U16, i16 => I16, u32 => U32, i32 => I32, u64 => U64, i64 => I64,
     f32 => F32, f64 => F64, bool => Bool, Array => Array);
 
-/// A type that metadata can be asked for as; see [`Metadata::get_as`](super::Metadata::get_as).
+/// Why a value cannot be had as a type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Misfit {
+    /// It is of another kind, or does not fit.
+    Kind,
+    /// There is no memory for it.
+    OutOfMemory {
+        /// How much is needed.
+        n_bytes: u64,
+    },
+}
+
+/// A type that metadata can be asked for; see [`Metadata::get_as`](super::Metadata::get_as).
 pub trait FromValue<'a>: Sized {
     /// What is needed, for an error message.
     const EXPECTED: &'static str;
 
-    /// The value as this type, or `None` if it is of another kind or does not fit.
-    fn from_value(value: &'a Value) -> Option<Self>;
+    /// The value as this type.
+    ///
+    /// # Errors
+    /// If it is of another kind or does not fit, or there is no memory for a converted array.
+    fn from_value(value: &'a Value) -> Result<Self, Misfit>;
 }
 
 macro_rules! from_integer {
@@ -306,18 +334,18 @@ macro_rules! from_integer {
         $(impl FromValue<'_> for $to {
             const EXPECTED: &'static str = $expected;
 
-            fn from_value(value: &Value) -> Option<$to> {
-                value.as_integer().and_then(|v| <$to>::try_from(v).ok())
+            fn from_value(value: &Value) -> Result<$to, Misfit> {
+                value.as_integer().and_then(|v| <$to>::try_from(v).ok()).ok_or(Misfit::Kind)
             }
         }
 
         impl FromValue<'_> for Vec<$to> {
             const EXPECTED: &'static str = $expected_array;
 
-            fn from_value(value: &Value) -> Option<Vec<$to>> {
+            fn from_value(value: &Value) -> Result<Vec<$to>, Misfit> {
                 match value {
                     Value::Array(array) => array.integers(),
-                    _ => None,
+                    _ => Err(Misfit::Kind),
                 }
             }
         })*
@@ -333,19 +361,22 @@ from_integer! {
 }
 
 /// `f64` values are rounded; those beyond the range of `f32` are refused.
-fn narrow(v: f64) -> Option<f32> {
+fn narrow(v: f64) -> Result<f32, Misfit> {
     let narrow = v as f32;
-    (narrow.is_finite() || !v.is_finite()).then_some(narrow)
+    match narrow.is_finite() || !v.is_finite() {
+        true => Ok(narrow),
+        false => Err(Misfit::Kind),
+    }
 }
 
 impl FromValue<'_> for f32 {
     const EXPECTED: &'static str = "a float that fits f32";
 
-    fn from_value(value: &Value) -> Option<f32> {
+    fn from_value(value: &Value) -> Result<f32, Misfit> {
         match *value {
-            Value::F32(v) => Some(v),
+            Value::F32(v) => Ok(v),
             Value::F64(v) => narrow(v),
-            _ => None,
+            _ => Err(Misfit::Kind),
         }
     }
 }
@@ -353,10 +384,10 @@ impl FromValue<'_> for f32 {
 impl FromValue<'_> for bool {
     const EXPECTED: &'static str = "a bool";
 
-    fn from_value(value: &Value) -> Option<bool> {
+    fn from_value(value: &Value) -> Result<bool, Misfit> {
         match *value {
-            Value::Bool(v) => Some(v),
-            _ => None,
+            Value::Bool(v) => Ok(v),
+            _ => Err(Misfit::Kind),
         }
     }
 }
@@ -364,10 +395,10 @@ impl FromValue<'_> for bool {
 impl<'a> FromValue<'a> for &'a str {
     const EXPECTED: &'static str = "a str in UTF-8";
 
-    fn from_value(value: &'a Value) -> Option<&'a str> {
+    fn from_value(value: &'a Value) -> Result<&'a str, Misfit> {
         match value {
-            Value::Str(bytes) => std::str::from_utf8(bytes).ok(),
-            _ => None,
+            Value::Str(bytes) => std::str::from_utf8(bytes).map_err(|_| Misfit::Kind),
+            _ => Err(Misfit::Kind),
         }
     }
 }
@@ -375,10 +406,10 @@ impl<'a> FromValue<'a> for &'a str {
 impl<'a> FromValue<'a> for &'a [u8] {
     const EXPECTED: &'static str = "a str";
 
-    fn from_value(value: &'a Value) -> Option<&'a [u8]> {
+    fn from_value(value: &'a Value) -> Result<&'a [u8], Misfit> {
         match value {
-            Value::Str(bytes) => Some(bytes),
-            _ => None,
+            Value::Str(bytes) => Ok(bytes),
+            _ => Err(Misfit::Kind),
         }
     }
 }
@@ -386,10 +417,10 @@ impl<'a> FromValue<'a> for &'a [u8] {
 impl<'a> FromValue<'a> for &'a StrArray {
     const EXPECTED: &'static str = "an array of str";
 
-    fn from_value(value: &'a Value) -> Option<&'a StrArray> {
+    fn from_value(value: &'a Value) -> Result<&'a StrArray, Misfit> {
         match value {
-            Value::Array(Array::Str(texts)) => Some(texts),
-            _ => None,
+            Value::Array(Array::Str(texts)) => Ok(texts),
+            _ => Err(Misfit::Kind),
         }
     }
 }
@@ -397,13 +428,17 @@ impl<'a> FromValue<'a> for &'a StrArray {
 impl<'a> FromValue<'a> for Cow<'a, [f32]> {
     const EXPECTED: &'static str = "an array of floats that fit f32";
 
-    fn from_value(value: &'a Value) -> Option<Cow<'a, [f32]>> {
+    fn from_value(value: &'a Value) -> Result<Cow<'a, [f32]>, Misfit> {
         match value {
-            Value::Array(Array::F32(numbers)) => Some(Cow::Borrowed(numbers)),
+            Value::Array(Array::F32(numbers)) => Ok(Cow::Borrowed(numbers)),
             Value::Array(Array::F64(numbers)) => {
-                numbers.iter().map(|&v| narrow(v)).collect::<Option<Vec<f32>>>().map(Cow::Owned)
+                let mut narrowed = room_for(numbers.len())?;
+                for &v in numbers {
+                    narrowed.push(narrow(v)?);
+                }
+                Ok(Cow::Owned(narrowed))
             }
-            _ => None,
+            _ => Err(Misfit::Kind),
         }
     }
 }
@@ -427,29 +462,29 @@ mod tests {
 
     #[test]
     fn integers_of_any_width_are_taken_where_they_fit() {
-        assert_eq!(u32::from_value(&Value::I8(7)), Some(7));
-        assert_eq!(u32::from_value(&Value::U64(1 << 32)), None);
-        assert_eq!(u32::from_value(&Value::I64(-1)), None);
-        assert_eq!(u64::from_value(&Value::U64(u64::MAX)), Some(u64::MAX));
-        assert_eq!(i64::from_value(&Value::U64(u64::MAX)), None);
-        assert_eq!(u32::from_value(&Value::F32(7.0)), None);
-        assert_eq!(Vec::<u32>::from_value(&Value::Array(Array::I32(vec![1, 2]))), Some(vec![1, 2]));
-        assert_eq!(Vec::<u32>::from_value(&Value::Array(Array::I32(vec![1, -2]))), None);
+        assert_eq!(u32::from_value(&Value::I8(7)), Ok(7));
+        assert_eq!(u32::from_value(&Value::U64(1 << 32)), Err(Misfit::Kind));
+        assert_eq!(u32::from_value(&Value::I64(-1)), Err(Misfit::Kind));
+        assert_eq!(u64::from_value(&Value::U64(u64::MAX)), Ok(u64::MAX));
+        assert_eq!(i64::from_value(&Value::U64(u64::MAX)), Err(Misfit::Kind));
+        assert_eq!(u32::from_value(&Value::F32(7.0)), Err(Misfit::Kind));
+        assert_eq!(Vec::<u32>::from_value(&Value::Array(Array::I32(vec![1, 2]))), Ok(vec![1, 2]));
+        assert_eq!(Vec::<u32>::from_value(&Value::Array(Array::I32(vec![1, -2]))), Err(Misfit::Kind));
     }
 
     #[test]
     fn doubles_are_narrowed_unless_that_makes_them_infinite() {
-        assert_eq!(f32::from_value(&Value::F64(0.1)), Some(0.1));
-        assert_eq!(f32::from_value(&Value::F64(1e300)), None);
+        assert_eq!(f32::from_value(&Value::F64(0.1)), Ok(0.1));
+        assert_eq!(f32::from_value(&Value::F64(1e300)), Err(Misfit::Kind));
         let array = Value::Array(Array::F64(vec![0.5, 1e300]));
-        assert!(<Cow<'_, [f32]>>::from_value(&array).is_none());
+        assert!(<Cow<'_, [f32]>>::from_value(&array).is_err());
     }
 
     #[test]
     fn strings_that_are_not_utf_8_are_bytes_but_not_text() {
         let value = Value::Str(Box::from(*b"\xff"));
-        assert_eq!(<&str>::from_value(&value), None);
-        assert_eq!(<&[u8]>::from_value(&value), Some(&b"\xff"[..]));
+        assert_eq!(<&str>::from_value(&value), Err(Misfit::Kind));
+        assert_eq!(<&[u8]>::from_value(&value), Ok(&b"\xff"[..]));
         let array: StrArray = [&b"a"[..], b"", b"\xff\xfe"].into_iter().collect();
         assert_eq!(array.iter().collect::<Vec<_>>(), [&b"a"[..], b"", b"\xff\xfe"]);
         assert_eq!(array.get(3), None);
