@@ -139,6 +139,14 @@ impl Tokenizer {
                 Bpe::SentencePiece(SentencePiece::new(&vocabulary, &types, &mut warnings)?)
             }
             Algorithm::ByteLevel { pre } => {
+                if pre == split::PIXTRAL {
+                    warnings.push(format!(
+                        "'{}' is \"{pre}\": text is split into words as Mistral's tekken does, where llama.cpp uses the \
+                         expression of Llama 3 (--override-kv {}=str:llama-bpe does the same)",
+                        keys::PRE,
+                        keys::PRE
+                    ));
+                }
                 Bpe::ByteLevel(ByteLevel::new(&vocabulary, &types, SplitRule::require(pre)?)?)
             }
         };

@@ -25,6 +25,11 @@ const LLAMA3: &str = concat!(
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+",
 );
 
+/// What converters call tekken where its `tokenizer.json` has Llama 3's expression, as those of Mistral Small 3.1 and
+/// some later models do. That is a mistake, which `transformers` corrects with `fix_mistral_regex`: the models were
+/// trained on tekken's own.
+pub(super) const PIXTRAL: &str = "pixtral";
+
 /// What a value of `tokenizer.ggml.pre` implies.
 #[derive(Debug)]
 pub(super) struct SplitRule {
@@ -40,9 +45,9 @@ pub(super) struct SplitRule {
 
 /// The rules we know. Facts from the tokenizers' own files and from llama.cpp's `llama-vocab.cpp`.
 const RULES: [SplitRule; 6] = [
-    SplitRule { names: &["tekken"], patterns: &[TEKKEN], ignore_merges: true, add_bos: true },
+    SplitRule { names: &["tekken", PIXTRAL], patterns: &[TEKKEN], ignore_merges: true, add_bos: true },
     SplitRule {
-        names: &["llama-bpe", "llama3", "llama-v3", "pixtral", "falcon3", "midm-2.0"],
+        names: &["llama-bpe", "llama3", "llama-v3", "falcon3", "midm-2.0"],
         patterns: &[LLAMA3],
         ignore_merges: true,
         add_bos: true,

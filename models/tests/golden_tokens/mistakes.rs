@@ -144,3 +144,21 @@ fn a_missing_splitting_rule_is_mentioned() {
     metadata.set("tokenizer.ggml.pre", "minerva-7b");
     assert!(Tokenizer::from_metadata(&metadata).unwrap().warnings().is_empty());
 }
+
+#[test]
+fn tekken_under_a_wrong_name_is_tekken() {
+    let golden: Golden = read_gz("strings.json.gz");
+    let pre = "pixtral".to_owned();
+    let algorithm = Algorithm::ByteLevel { pre };
+    let tokenizer = Tokenizer::new(Vocabulary { algorithm, ..vocabulary("tekken") }).unwrap();
+    assert!(line(&tokenizer).contains("pixtral"));
+    for (text, expected) in golden.strings.iter().zip(golden.ids("tekken")) {
+        assert_eq!(&tokenizer.encode(text, PLAIN), expected, "{text:?}");
+    }
+    // The expression that llama.cpp takes for this name gives other tokens: words do not change at capitals.
+    let pre = "llama-bpe".to_owned();
+    let algorithm = Algorithm::ByteLevel { pre };
+    let llama = Tokenizer::new(Vocabulary { algorithm, ..vocabulary("tekken") }).unwrap();
+    let mut pairs = golden.strings.iter().zip(golden.ids("tekken"));
+    assert!(pairs.any(|(text, expected)| &llama.encode(text, PLAIN) != expected));
+}
