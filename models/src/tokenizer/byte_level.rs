@@ -28,7 +28,7 @@ impl ByteLevel {
         rule: &SplitRule,
     ) -> Result<Self, TokenizerError> {
         let alphabet = Alphabet::new();
-        let mut tokens = Lexicon::with_capacity(vocabulary.tokens.len());
+        let mut tokens = Lexicon::with_capacity(vocabulary.tokens.len())?;
         // Whether the token is spelled in the alphabet, and is the one that text with its bytes becomes.
         let mut spelled = vec![false; vocabulary.tokens.len()];
         let mut decoded = Vec::new();

@@ -45,9 +45,12 @@ pub(super) fn types(
     for &(id, role) in roles {
         let kind = &mut types[id as usize];
         let token = vocabulary.tokens.get(id as usize).unwrap_or_default();
-        if untyped || kind.is_text() && names::is_bracketed(token) {
-            *kind = role;
+        let is_structure = names::is_bracketed(token);
+        if kind.is_text() && is_structure {
             corrected.push(id);
+        }
+        if untyped || is_structure && (kind.is_text() || *kind == TokenType::UserDefined) {
+            *kind = role;
         }
     }
     for id in named.ids() {

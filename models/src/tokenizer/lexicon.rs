@@ -17,12 +17,22 @@ pub(super) struct Lexicon {
 
 impl Lexicon {
     /// An empty lexicon with room for `n` strings.
-    pub(super) fn with_capacity(n: usize) -> Self {
-        Self {
-            bytes: Vec::with_capacity(8 * n),
-            ends: Vec::with_capacity(n),
-            index: HashTable::with_capacity(n),
-            ..Self::default()
+    ///
+    /// # Errors
+    ///
+    /// If there is no memory for them.
+    pub(super) fn with_capacity(n: usize) -> Result<Self, TokenizerError> {
+        let mut lexicon = Self::default();
+        let Self { bytes, ends, index, hasher, .. } = &mut lexicon;
+        let reserved = bytes.try_reserve_exact(n.saturating_mul(8)).is_ok()
+            && ends.try_reserve_exact(n).is_ok()
+            && index.try_reserve(n, |_| hasher.hash_one(0)).is_ok();
+        match reserved {
+            true => Ok(lexicon),
+            false => {
+                let found = format!("{n} tokens");
+                Err(TokenizerError::key(keys::TOKENS, found, "no more than there is memory for"))
+            }
         }
     }
 
@@ -32,6 +42,10 @@ impl Lexicon {
     }
 
     /// Appends a string; its id is the number of strings before it.
+    ///
+    /// # Errors
+    ///
+    /// If all strings together have 4 GiB or more.
     pub(super) fn push(&mut self, string: &[u8]) -> Result<(), TokenizerError> {
         self.bytes.extend_from_slice(string);
         let end = u32::try_from(self.bytes.len())
@@ -86,7 +100,7 @@ mod tests {
 
     #[test]
     fn finds_what_was_indexed_and_prefers_the_last() {
-        let mut lexicon = Lexicon::with_capacity(4);
+        let mut lexicon = Lexicon::with_capacity(4).unwrap();
         for string in ["a", "", "bc", "a"] {
             lexicon.push(string.as_bytes()).unwrap();
         }

@@ -39,7 +39,7 @@ impl SentencePiece {
         types: &[TokenType],
         warnings: &mut Vec<String>,
     ) -> Result<Self, TokenizerError> {
-        let mut surfaces = Lexicon::with_capacity(vocabulary.tokens.len());
+        let mut surfaces = Lexicon::with_capacity(vocabulary.tokens.len())?;
         let mut bytes = Box::new([NONE; 256]);
         let mut unused = Vec::new();
         let mut splits_at_spaces = true;

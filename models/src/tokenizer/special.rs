@@ -108,7 +108,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn set(tokens: &[impl AsRef<[u8]>]) -> (SpecialTokens, Lexicon) {
-        let mut texts = Lexicon::with_capacity(tokens.len());
+        let mut texts = Lexicon::with_capacity(tokens.len()).unwrap();
         tokens.iter().for_each(|token| texts.push(token.as_ref()).unwrap());
         (SpecialTokens::new(0..tokens.len() as u32, &texts), texts)
     }

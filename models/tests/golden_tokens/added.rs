@@ -72,6 +72,20 @@ fn added_tokens_that_a_file_calls_text_are_found_and_named() {
 }
 
 #[test]
+fn an_added_token_that_ends_a_text_is_a_control_token() {
+    // As OpenChat has it: `<|end_of_turn|>` is user-defined, and the end of text by its id.
+    let mut vocabulary = vocabulary("v1");
+    vocabulary.tokens.push(b"<|end_of_turn|>");
+    vocabulary.scores.push(-1000.0);
+    vocabulary.types.push(4);
+    vocabulary.eos = Some(32_000);
+    let tokenizer = Tokenizer::new(vocabulary).unwrap();
+    assert!(tokenizer.is_control(32_000) && tokenizer.is_end_of_generation(32_000));
+    assert!(tokenizer.warnings().is_empty(), "{:?}", tokenizer.warnings());
+    assert_eq!(tokenizer.decode(&tokenizer.encode("a<|end_of_turn|>", RAW), true), "a");
+}
+
+#[test]
 fn a_message_that_spells_an_added_token_stays_text() {
     let sets: Vec<Set> = read_gz("added.json.gz");
     for set in &sets {
