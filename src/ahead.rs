@@ -21,10 +21,14 @@ impl Ahead {
         self.drafts.get(self.n_taken).copied()
     }
 
-    /// Takes the place of what remained. The buffers are kept from one time to the next.
-    pub fn set(&mut self, drafts: &[u32], logits: &[f32]) {
+    /// Replaces what remained; the logits after each of `drafts` are to follow. The buffers are kept from one time to the next.
+    pub fn set(&mut self, drafts: &[u32]) {
         self.clear();
         self.drafts.extend_from_slice(drafts);
+    }
+
+    /// The logits after the next draft that has none.
+    pub fn push_logits(&mut self, logits: &[f32]) {
         self.logits.extend_from_slice(logits);
     }
 

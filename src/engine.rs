@@ -1,21 +1,25 @@
 //! A model opened and ready to run: the file, its tokenizer, its weights and a team of threads.
 
+use std::ops::{Deref, DerefMut};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bise_kernels::kv_page::{CacheType, PageLayout};
-use bise_kernels::{Isa, KernelTable, Team};
+use bise_kernels::{Isa, KernelTable};
 use bise_models::gguf::{GgufFile, OpenOptions, Value};
 use bise_models::tokenizer::Tokenizer;
-use bise_models::{KvCache, Mistral, MistralConfig, Scratch};
+use bise_models::{KvCache, Mistral, MistralConfig, PagePool, PassContext};
 
-use crate::{Error, Session};
+use crate::threads::Threads;
+use crate::{Error, Runner, Sequence, Session};
 
 /// How a model is opened.
 #[derive(Clone, Debug)]
 pub struct EngineOptions {
-    /// Threads; the performance cores this process may use where `None`.
+    /// Number of threads; as many as there are performance cores that this process may use where `None`.
     pub threads: Option<usize>,
+    /// Threads that other engines use too, in place of threads of its own.
+    pub shared_threads: Option<Threads>,
     /// Instruction set; the best of this machine where `None`.
     pub isa: Option<Isa>,
     /// Map the file rather than read it into memory.
@@ -32,6 +36,7 @@ impl Default for EngineOptions {
     fn default() -> Self {
         EngineOptions {
             threads: None,
+            shared_threads: None,
             isa: None,
             mmap: true,
             mlock: false,
@@ -86,9 +91,9 @@ struct Inner {
     file: GgufFile,
     model: Mistral,
     tokenizer: Tokenizer,
-    team: Team,
-    /// Scratches that no pass is using: one, unless passes were under way at the same time.
-    idle_scratches: Mutex<Vec<Scratch>>,
+    threads: Threads,
+    /// Working memory of sessions whose passes are done: one, unless passes were under way at the same time.
+    idle: Mutex<Vec<PassContext>>,
     warnings: Vec<String>,
 }
 
@@ -167,23 +172,35 @@ impl Engine {
         if options.mlock {
             file.mlock()?;
         }
-        let team = Team::new(options.threads.unwrap_or_else(crate::threads::default_threads))?;
-        Ok(Engine(Arc::new(Inner {
-            file,
-            model,
-            tokenizer,
-            team,
-            idle_scratches: Mutex::default(),
-            warnings,
-        })))
+        let threads = match &options.shared_threads {
+            Some(threads) => threads.clone(),
+            None => Threads::new(options.threads.unwrap_or_else(crate::threads::default_threads))?,
+        };
+        Ok(Engine(Arc::new(Inner { file, model, tokenizer, threads, idle: Mutex::default(), warnings })))
     }
 
-    /// A new sequence.
+    /// A new text, with everything to read and continue it.
     ///
     /// # Errors
-    /// None today; a ceiling on memory will have one.
+    /// Where the system does not have the memory for its logits.
     pub fn session(&self, options: &SessionOptions) -> Result<Session, Error> {
-        Ok(Session::new(self.clone(), options))
+        Session::new(self.clone(), options)
+    }
+
+    /// Something to make forward passes with, over sequences of this engine. Sessions bring their own.
+    pub fn runner(&self) -> Runner {
+        Runner::new(self, PassContext::new(Arc::clone(self.0.threads.team())))
+    }
+
+    /// Pages for sequences that are to share them, at most `max_pages`; `options` says how keys and values are stored.
+    pub fn page_pool(&self, options: &SessionOptions, max_pages: usize) -> PagePool {
+        PagePool::new(page_layout(self.config(), options), self.config().n_layers, max_pages)
+    }
+
+    /// An empty sequence with pages of its own; see [`Sequence::new`] for one that shares them.
+    pub fn sequence(&self, options: &SessionOptions) -> Sequence {
+        let pool = self.page_pool(options, usize::MAX);
+        Sequence::new(&pool, self.n_ctx(options), self.config().sliding_window)
     }
 
     /// The file.
@@ -213,7 +230,7 @@ impl Engine {
 
     /// Threads.
     pub fn n_threads(&self) -> usize {
-        self.0.team.n_threads()
+        self.0.threads.n()
     }
 
     /// What this model and one sequence will take of memory.
@@ -222,8 +239,14 @@ impl Engine {
         let layout = page_layout(config, options);
         MemoryPlan {
             weights_bytes: self.0.model.weights().n_bytes(),
-            cache_bytes: KvCache::bytes(&layout, config.n_layers, self.n_ctx(options), config.sliding_window),
-            scratch_bytes: Scratch::bytes(config, self.n_threads(), options.n_ubatch),
+            cache_bytes: KvCache::bytes(
+                &layout,
+                config.n_layers,
+                self.n_ctx(options),
+                config.sliding_window,
+                options.n_ubatch,
+            ),
+            scratch_bytes: PassContext::bytes(config, self.n_threads(), options.n_ubatch, 1),
         }
     }
 
@@ -231,59 +254,51 @@ impl Engine {
         if options.n_ctx == 0 { self.config().n_ctx_train } else { options.n_ctx }
     }
 
-    pub(crate) fn cache(&self, options: &SessionOptions) -> KvCache {
-        let config = self.config();
-        KvCache::new(
-            page_layout(config, options),
-            config.n_layers,
-            self.n_ctx(options),
-            config.sliding_window,
-        )
-    }
-
     pub(crate) fn model(&self) -> &Mistral {
         &self.0.model
-    }
-
-    pub(crate) fn team(&self) -> &Team {
-        &self.0.team
     }
 
     pub(crate) fn is_same(&self, other: &Engine) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
-    /// A scratch with room for `n_rows`, given back when dropped. No lock is held meanwhile: whoever looks at its logits may start
-    /// passes of other sessions.
-    pub(crate) fn scratch(&self, n_rows: usize) -> ScratchGuard<'_> {
-        let mut scratch = self.idle_scratches().pop();
-        scratch.take_if(|scratch| scratch.n_rows() < n_rows);
-        let scratch = scratch.unwrap_or_else(|| Scratch::new(self.config(), &self.0.team, n_rows));
-        ScratchGuard { engine: self, scratch: Some(scratch) }
+    /// A runner for a session's passes, which goes back to the engine when dropped. No lock is held meanwhile: whoever looks at its
+    /// outputs may start passes of other sessions.
+    pub(crate) fn shared_runner(&self) -> SharedRunner {
+        let idle = self.idle().pop();
+        let runner = idle.map_or_else(|| self.runner(), |context| Runner::new(self, context));
+        SharedRunner(Some(runner))
     }
 
     /// The lock is only ever held to push or pop, which leaves the list whole even if it panics.
-    fn idle_scratches(&self) -> MutexGuard<'_, Vec<Scratch>> {
-        self.0.idle_scratches.lock().unwrap_or_else(PoisonError::into_inner)
+    fn idle(&self) -> MutexGuard<'_, Vec<PassContext>> {
+        self.0.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-pub(crate) struct ScratchGuard<'a> {
-    engine: &'a Engine,
-    scratch: Option<Scratch>,
-}
+pub(crate) struct SharedRunner(Option<Runner>);
 
-impl ScratchGuard<'_> {
-    pub fn get(&mut self) -> &mut Scratch {
-        self.scratch.as_mut().expect("taken when dropped")
+impl Deref for SharedRunner {
+    type Target = Runner;
+
+    fn deref(&self) -> &Runner {
+        self.0.as_ref().expect("a runner until it is dropped")
     }
 }
 
-impl Drop for ScratchGuard<'_> {
+impl DerefMut for SharedRunner {
+    fn deref_mut(&mut self) -> &mut Runner {
+        self.0.as_mut().expect("a runner until it is dropped")
+    }
+}
+
+impl Drop for SharedRunner {
     fn drop(&mut self) {
+        let Some(runner) = self.0.take() else { return };
         // What a panic has interrupted is not used again.
         if !std::thread::panicking() {
-            self.engine.idle_scratches().extend(self.scratch.take());
+            let engine = runner.engine().clone();
+            engine.idle().push(runner.into_context());
         }
     }
 }

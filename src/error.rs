@@ -1,7 +1,7 @@
 use bise_kernels::{Isa, TeamError};
-use bise_models::ForwardError;
 use bise_models::gguf::GgufError;
 use bise_models::tokenizer::TokenizerError;
+use bise_models::{ForwardError, OutOfMemory};
 
 use crate::sampling::SamplingError;
 
@@ -18,6 +18,9 @@ pub enum Error {
     /// A forward pass.
     #[error(transparent)]
     Forward(#[from] ForwardError),
+    /// No memory.
+    #[error(transparent)]
+    OutOfMemory(#[from] OutOfMemory),
     /// Sampling.
     #[error(transparent)]
     Sampling(#[from] SamplingError),

@@ -1,6 +1,7 @@
 //! Quantized Mistral models on a CPU: exact, small and fast.
 //!
-//! An [`Engine`] is a model ready to run; a [`Session`] is one sequence of tokens, read and continued.
+//! An [`Engine`] is a model ready to run; a [`Session`] is one text, read and continued. Programs with many texts at a time use a
+//! [`Runner`] and [`Sequence`]s, which sessions are made of.
 //!
 //! ```
 //! use bise::{Engine, SessionOptions, sampling::SamplingParams};
@@ -23,15 +24,23 @@ mod engine;
 mod error;
 pub mod generation;
 mod pieces;
+mod runner;
 pub mod sampling;
+mod sequence;
 mod session;
 pub mod speculation;
 mod threads;
 
 pub use bise_kernels::Isa;
 pub use bise_kernels::kv_page::CacheType;
-pub use bise_models::{MistralConfig, gguf, tokenizer};
+pub use bise_models::{
+    ForwardError, Hook, KvCache, MistralConfig, Output, OutputRow, Outputs, PagePool, PoolError, Projection,
+    Rows, RowsMut, Site, SpanError, gguf, tokenizer,
+};
 pub use engine::{Engine, EngineOptions, MemoryPlan, SessionOptions};
 pub use error::Error;
 pub use pieces::Pieces;
+pub use runner::{Feed, Runner};
+pub use sequence::Sequence;
 pub use session::{Session, decode_together};
+pub use threads::Threads;

@@ -1,45 +1,51 @@
-//! One sequence of tokens, read and continued.
+//! One text, read and continued: a [`Sequence`] with the logits after its last token.
 
 use std::ops::ControlFlow;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use bise_models::tokenizer::EncodeOptions;
-use bise_models::{ForwardError, KvCache, Span, Wanted};
+use bise_models::{ForwardError, KvCache, OutOfMemory, Output, SpanError};
+use smallvec::SmallVec;
 
 use crate::ahead::Ahead;
 use crate::sampling::{Sampler, SamplingParams};
-use crate::{Engine, Error, Pieces, SessionOptions};
+use crate::{Engine, Error, Feed, Pieces, Sequence, SessionOptions};
 
-/// One sequence: its tokens, and their keys and values.
+/// Sessions stop between passes.
+static NEVER: AtomicBool = AtomicBool::new(false);
+
+/// One text: the tokens read so far, their keys and values, and the logits after the last.
 pub struct Session {
     engine: Engine,
-    /// Keys and values of `tokens`, and of the drafts in `ahead`.
-    cache: KvCache,
-    tokens: Vec<u32>,
-    n_ctx: usize,
+    /// The tokens read, and the drafts in `ahead`.
+    sequence: Sequence,
     n_ubatch: usize,
-    /// Logits after the last of `tokens`, `[n_vocab]`, unless `logits_are_stale`.
+    /// Logits after the last token read, `[n_vocab]`, unless `logits_are_stale`.
     logits: Vec<f32>,
     logits_are_stale: bool,
     ahead: Ahead,
+    /// Changes when tokens (not drafts) are forgotten.
     lineage: u64,
 }
 
 impl Session {
-    pub(crate) fn new(engine: Engine, options: &SessionOptions) -> Session {
-        let (cache, n_ctx) = (engine.cache(options), engine.n_ctx(options));
-        let logits = vec![0.0; engine.config().n_vocab];
-        Session {
+    pub(crate) fn new(engine: Engine, options: &SessionOptions) -> Result<Session, Error> {
+        let n_vocab = engine.config().n_vocab;
+        let mut logits = Vec::new();
+        let out_of_memory = OutOfMemory { bytes: 4 * n_vocab, what: "logits" };
+        logits.try_reserve_exact(n_vocab).map_err(|_| out_of_memory)?;
+        logits.resize(n_vocab, 0.0);
+        let sequence = engine.sequence(options);
+        let lineage = sequence.lineage();
+        Ok(Session {
             engine,
-            cache,
-            tokens: Vec::new(),
-            n_ctx,
+            sequence,
             n_ubatch: options.n_ubatch.max(1),
             logits,
             logits_are_stale: true,
             ahead: Ahead::default(),
-            lineage: new_lineage(),
-        }
+            lineage,
+        })
     }
 
     /// The model.
@@ -49,22 +55,22 @@ impl Session {
 
     /// Tokens read so far.
     pub fn tokens(&self) -> &[u32] {
-        &self.tokens
+        &self.sequence.tokens()[..self.position()]
     }
 
-    /// How many that is.
+    /// The number of tokens read so far.
     pub fn position(&self) -> usize {
-        self.tokens.len()
+        self.sequence.position() - self.ahead.len()
     }
 
-    /// Tokens it may hold; a sequence with a window may go past it.
+    /// Tokens it may hold; with a window it may go past that.
     pub fn n_ctx(&self) -> usize {
-        self.n_ctx
+        self.sequence.n_ctx()
     }
 
-    /// Tokens that still fit; without end where there is a window.
+    /// Tokens that still fit; with a window there is no end.
     pub fn room(&self) -> usize {
-        self.cache.room() + self.ahead.len()
+        self.sequence.room().saturating_add(self.ahead.len())
     }
 
     /// Drafts that were read ahead of the position and may still turn out right (see [`Session::decode_ahead`]).
@@ -77,7 +83,8 @@ impl Session {
         self.ahead.next() == Some(token)
     }
 
-    /// A number that no other session has, and this one not after tokens were forgotten: while it stays the same, the tokens only grow.
+    /// A number that no other session has, and this one no longer has once it has forgotten tokens: as long as it stays the same, the
+    /// tokens only grow.
     pub(crate) fn lineage(&self) -> u64 {
         self.lineage
     }
@@ -91,9 +98,8 @@ impl Session {
     /// Reads tokens after those read before, and returns the logits after the last.
     ///
     /// # Errors
-    /// For no tokens, tokens that do not fit or are not in the vocabulary: nothing is read then. A file that shrank ends the reading at
-    /// the pass that finds out; [`Session::tokens`] tells which tokens were read before. Where activations are not finite, the session
-    /// is left empty.
+    /// For no tokens, tokens that do not fit or are not in the vocabulary: nothing is read then. A pass that fails (activations that are
+    /// not finite, no memory, a file that shrank) ends the reading; [`Session::tokens`] tells which tokens were read before.
     pub fn prefill(&mut self, tokens: &[u32]) -> Result<&[f32], Error> {
         self.prefill_with(tokens, &mut |_| ControlFlow::Continue(()))
     }
@@ -116,8 +122,8 @@ impl Session {
         let mut done = 0;
         for chunk in tokens.chunks(self.n_ubatch) {
             done += chunk.len();
-            let wanted = if done == tokens.len() { Wanted::Last } else { Wanted::Nothing };
-            self.read(chunk, wanted, &mut |_, _| {})?;
+            let output = if done == tokens.len() { Output::Last } else { Output::None };
+            self.read(chunk, output, &mut |_, _| {})?;
             if progress(done).is_break() {
                 break;
             }
@@ -150,14 +156,13 @@ impl Session {
         if let Some(logits) = self.ahead.take(token) {
             self.logits.copy_from_slice(logits);
             self.logits_are_stale = false;
-            self.tokens.push(token);
             return Ok(&self.logits);
         }
         self.check_room(&[token])?;
         self.drop_ahead();
         let drafts = &drafts[..drafts.len().min(self.max_drafts())];
         if drafts.is_empty() || !self.read_ahead(token, drafts)? {
-            self.read(&[token], Wanted::Last, &mut |_, _| {})?;
+            self.read(&[token], Output::Last, &mut |_, _| {})?;
         }
         Ok(&self.logits)
     }
@@ -171,13 +176,13 @@ impl Session {
         self.drop_ahead();
         let mut done = 0;
         for chunk in tokens.chunks(self.n_ubatch) {
-            self.read(chunk, Wanted::All, &mut |i, logits| each(done + i, logits))?;
+            self.read(chunk, Output::All, &mut |i, logits| each(done + i, logits))?;
             done += chunk.len();
         }
         Ok(())
     }
 
-    /// Forgets the tokens from `position` on. Where rows that a window still needs were overwritten since, what is left is read again.
+    /// Forgets the tokens from `position` on. Where rows are needed that have left the window, what remains is read again.
     ///
     /// # Errors
     /// As [`Session::prefill`], when it is read again.
@@ -185,18 +190,17 @@ impl Session {
     /// # Panics
     /// Where `position` lies ahead.
     pub fn rewind(&mut self, position: usize) -> Result<(), Error> {
-        assert!(position <= self.tokens.len(), "rewinding from {} to {position}", self.tokens.len());
-        self.ahead.clear();
-        if self.cache.rewind(position) {
-            if position < self.tokens.len() {
-                self.tokens.truncate(position);
-                self.logits_are_stale = true;
-                self.lineage = new_lineage();
-            }
+        assert!(position <= self.position(), "rewinding from {} to {position}", self.position());
+        self.drop_ahead();
+        if position == self.position() {
             return Ok(());
         }
-        let mut tokens = std::mem::take(&mut self.tokens);
-        tokens.truncate(position);
+        if self.sequence.truncate(position) {
+            self.lineage = self.sequence.lineage();
+            self.logits_are_stale = true;
+            return Ok(());
+        }
+        let tokens = self.tokens()[..position].to_vec();
         self.clear();
         self.prefill(&tokens).map(drop)
     }
@@ -204,10 +208,9 @@ impl Session {
     /// Forgets all.
     pub fn clear(&mut self) {
         self.ahead.clear();
-        self.cache.rewind(0);
-        self.tokens.clear();
+        self.sequence.clear();
+        self.lineage = self.sequence.lineage();
         self.logits_are_stale = true;
-        self.lineage = new_lineage();
     }
 
     /// Continues `prompt` (read after what was read before) with up to `max_tokens` tokens, piece by piece, until the model ends.
@@ -222,7 +225,7 @@ impl Session {
     ) -> Result<Pieces<'_>, Error> {
         let tokenizer = self.engine.tokenizer();
         let n_vocab = self.engine.config().n_vocab;
-        let options = EncodeOptions { add_special: self.tokens.is_empty(), parse_special: true };
+        let options = EncodeOptions { add_special: self.tokens().is_empty(), parse_special: true };
         let prompt = tokenizer.encode(prompt, options);
         let ends: Vec<u32> =
             (0..n_vocab as u32).filter(|token| tokenizer.is_end_of_generation(*token)).collect();
@@ -241,7 +244,7 @@ impl Session {
     fn check_vocabulary(&self, tokens: &[u32]) -> Result<(), Error> {
         let n_vocab = self.logits.len();
         match tokens.iter().find(|token| **token as usize >= n_vocab) {
-            Some(&token) => Err(ForwardError::UnknownToken { token, n_vocab }.into()),
+            Some(&token) => Err(refusal(SpanError::UnknownToken { token, n_vocab })),
             None => Ok(()),
         }
     }
@@ -251,89 +254,104 @@ impl Session {
         if n_tokens <= room {
             return Ok(());
         }
-        Err(ForwardError::ContextFull { n_tokens, position, room }.into())
+        Err(refusal(SpanError::ContextFull { n_tokens, position, room }))
     }
 
     /// Forgets the drafts ahead of the position.
     fn drop_ahead(&mut self) {
         if self.ahead.len() > 0 {
-            let whole = self.cache.rewind(self.tokens.len());
+            let whole = self.sequence.truncate(self.position());
             debug_assert!(whole, "more drafts were read than can be dropped");
         }
         self.ahead.clear();
     }
 
-    /// Drafts that can be read beside one token.
+    /// Drafts that can be read beside one token, and dropped again.
     fn max_drafts(&self) -> usize {
-        // The rows that the token sees have to stay.
-        let droppable = self.cache.writable_until(self.position()).saturating_sub(self.position() + 1);
-        droppable.min(self.room().saturating_sub(1)).min(self.n_ubatch - 1)
+        self.room().saturating_sub(1).min(self.n_ubatch - 1).min(KvCache::SLACK)
     }
 
     /// Reads a token, and drafts ahead of the position. Returns whether it did: not where activations were not finite.
     fn read_ahead(&mut self, token: u32, drafts: &[u32]) -> Result<bool, Error> {
-        self.engine.file().check_unchanged()?;
-        let tokens: Vec<u32> = std::iter::once(token).chain(drafts.iter().copied()).collect();
-        let engine = self.engine.clone();
-        // Few sizes, so that buffers are seldom made anew.
-        let mut scratch = engine.scratch(tokens.len().next_power_of_two());
-        let mut batch = [Span { cache: &mut self.cache, tokens: &tokens, wanted: Wanted::All }];
-        match engine.model().forward(engine.team(), &mut batch, scratch.get()) {
-            Ok(logits) => {
-                let (first, others) = logits.split_at(self.logits.len());
-                self.logits.copy_from_slice(first);
-                self.logits_are_stale = false;
-                self.ahead.set(drafts, others);
-                self.tokens.push(token);
-                Ok(true)
+        let tokens: SmallVec<[u32; 64]> = std::iter::once(token).chain(drafts.iter().copied()).collect();
+        let position = self.position();
+        match self.read_drafts(&tokens) {
+            Ok(()) => Ok(true),
+            Err(error) => {
+                self.ahead.clear();
+                let whole = self.sequence.truncate(position);
+                debug_assert!(whole, "more drafts were read than can be dropped");
+                if is_not_finite(&error) { Ok(false) } else { Err(error) }
             }
-            // Nothing that the next pass sees was overwritten.
-            Err(ForwardError::NotFinite { .. } | ForwardError::LogitsNotFinite) => Ok(false),
-            Err(e) => Err(e.into()),
         }
     }
 
+    fn read_drafts(&mut self, tokens: &[u32]) -> Result<(), Error> {
+        let mut runner = self.engine.shared_runner();
+        let mut batch = [Feed { sequence: &mut self.sequence, tokens, output: Output::All }];
+        let mut outputs = runner.forward(&mut batch, &NEVER)?;
+        self.ahead.set(&tokens[1..]);
+        while let Some(row) = outputs.next_row()? {
+            match row.index {
+                0 => self.logits.copy_from_slice(row.values),
+                _ => self.ahead.push_logits(row.values),
+            }
+        }
+        self.logits_are_stale = false;
+        Ok(())
+    }
+
+    /// Reads tokens in one pass.
     fn read(
         &mut self,
         tokens: &[u32],
-        wanted: Wanted,
+        output: Output,
         each: &mut dyn FnMut(usize, &[f32]),
     ) -> Result<(), Error> {
-        self.engine.file().check_unchanged()?;
-        let engine = self.engine.clone();
-        let mut scratch = engine.scratch(tokens.len());
-        let mut batch = [Span { cache: &mut self.cache, tokens, wanted }];
-        match engine.model().forward(engine.team(), &mut batch, scratch.get()) {
-            Ok(logits) => {
-                self.tokens.extend_from_slice(tokens);
-                let mut rows = logits.chunks(self.logits.len());
-                self.logits_are_stale = rows.len() == 0;
-                if let Some(last) = rows.clone().next_back() {
-                    self.logits.copy_from_slice(last);
+        let (position, n_tokens) = (self.position(), tokens.len());
+        let mut runner = self.engine.shared_runner();
+        let mut batch = [Feed { sequence: &mut self.sequence, tokens, output }];
+        self.logits_are_stale = true;
+        let mut outputs = runner.forward(&mut batch, &NEVER)?;
+        loop {
+            match outputs.next_row() {
+                Ok(Some(row)) => {
+                    if row.index + 1 == n_tokens {
+                        self.logits.copy_from_slice(row.values);
+                        self.logits_are_stale = false;
+                    }
+                    each(row.index, row.values);
                 }
-                // Last, as it may panic.
-                rows.by_ref().enumerate().for_each(|(i, logits)| each(i, logits));
-                Ok(())
+                Ok(None) => return Ok(()),
+                Err(error) => {
+                    // Tokens without logits are of no use to a session.
+                    let whole = self.sequence.truncate(position);
+                    if !whole {
+                        self.clear();
+                    }
+                    return Err(error.into());
+                }
             }
-            Err(e @ (ForwardError::NotFinite { .. } | ForwardError::LogitsNotFinite)) => {
-                self.clear();
-                Err(e.into())
-            }
-            Err(e) => Err(e.into()),
         }
     }
 }
 
-fn new_lineage() -> u64 {
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    NEXT.fetch_add(1, Ordering::Relaxed)
+/// An error that says why a session's tokens cannot be read.
+fn refusal(error: SpanError) -> Error {
+    ForwardError::Span { span: 0, error }.into()
+}
+
+fn is_not_finite(error: &Error) -> bool {
+    let Error::Forward(ForwardError::Span { error, .. }) = error else { return false };
+    matches!(error, SpanError::NotFinite { .. } | SpanError::LogitsNotFinite)
 }
 
 /// Reads one more token in each of several sessions of one engine, together, and calls `each(i, logits)` with the logits of the
 /// `i`-th. The results are those of [`Session::decode`] on each alone, bit for bit. `each` may use other sessions of the engine.
 ///
 /// # Errors
-/// As [`Session::prefill`], and for sessions of different engines; if it fails for one it fails for all.
+/// As [`Session::prefill`], and for sessions of different engines: nothing is read then. Where the activations of some are not finite, the
+/// others are read, and the error of the first that failed comes at the end.
 ///
 /// # Panics
 /// Where there is not one token for each session.
@@ -348,35 +366,40 @@ pub fn decode_together(
     if sessions.iter().any(|s| !s.engine.is_same(&engine)) {
         return Err(Error::ForeignSession);
     }
-    engine.file().check_unchanged()?;
     sessions.iter_mut().for_each(Session::drop_ahead);
-    let mut scratch = engine.scratch(sessions.len());
-    let mut batch: Vec<Span<'_>> = sessions
+    let mut runner = engine.shared_runner();
+    let mut batch: SmallVec<[Feed<'_>; 16]> = sessions
         .iter_mut()
         .zip(tokens)
-        .map(|(s, token)| Span {
-            cache: &mut s.cache,
+        .map(|(session, token)| Feed {
+            sequence: &mut session.sequence,
             tokens: std::slice::from_ref(token),
-            wanted: Wanted::Last,
+            output: Output::Last,
         })
         .collect();
-    let result = engine.model().forward(engine.team(), &mut batch, scratch.get());
-    match result {
-        Ok(logits) => {
-            let rows = logits.chunks(engine.config().n_vocab);
-            for ((session, token), logits) in sessions.iter_mut().zip(tokens).zip(rows.clone()) {
-                session.tokens.push(*token);
-                session.logits.copy_from_slice(logits);
-                session.logits_are_stale = false;
-            }
-            rows.enumerate().for_each(|(i, logits)| each(i, logits));
-            Ok(())
+    let mut outputs = runner.forward(&mut batch, &NEVER)?;
+    drop(batch);
+    let mut failed = None;
+    for i in 0..sessions.len() {
+        if let Some(error) = outputs.failure(i) {
+            failed.get_or_insert(ForwardError::Span { span: i, error: error.clone() });
         }
-        Err(e) => {
-            if !matches!(e, ForwardError::UnknownToken { .. } | ForwardError::ContextFull { .. }) {
-                sessions.iter_mut().for_each(Session::clear);
+    }
+    loop {
+        match outputs.next_row() {
+            Ok(Some(row)) => {
+                let session = &mut sessions[row.span];
+                session.logits.copy_from_slice(row.values);
+                session.logits_are_stale = false;
+                each(row.span, row.values);
             }
-            Err(e.into())
+            Ok(None) => return failed.map_or(Ok(()), |error| Err(error.into())),
+            Err(error) => {
+                if let ForwardError::Span { span, .. } = error {
+                    sessions[span].clear();
+                }
+                failed.get_or_insert(error);
+            }
         }
     }
 }

@@ -1,4 +1,40 @@
-//! How many threads an engine has unless it is told.
+//! The threads of an engine: how many there are unless it is told, and sharing them with other engines.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bise_kernels::Team;
+
+use crate::Error;
+
+/// A team of threads that several engines may use; their passes take turns. Clones are the same threads.
+#[derive(Clone)]
+pub struct Threads(Arc<Team>);
+
+impl Threads {
+    /// `n` threads (at least one), the caller's included.
+    ///
+    /// # Errors
+    /// Where the system refuses to start them.
+    pub fn new(n: usize) -> Result<Threads, Error> {
+        Ok(Threads(Arc::new(Team::new(n)?)))
+    }
+
+    /// The number of threads.
+    pub fn n(&self) -> usize {
+        self.0.n_threads()
+    }
+
+    pub(crate) fn team(&self) -> &Arc<Team> {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Threads {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Threads").field(&self.n()).finish()
+    }
+}
 
 /// Performance cores (all physical cores where there is one kind), as far as affinity and the control group's quota allow.
 ///

@@ -109,7 +109,7 @@ fn a_callback_that_panics_leaves_session_and_engine_whole() {
     assert!(panicked.is_err());
     // The pass that the callback saw was read.
     assert_eq!(session.tokens(), &tokens(20)[..16]);
-    assert_eq!(session.logits().unwrap(), fresh(&engine, &tokens(16)));
+    assert!(session.logits().is_none(), "it saw no logits of the last");
     assert_eq!(session.prefill(&tokens(20)[16..]).unwrap(), fresh(&engine, &tokens(20)));
 }
 

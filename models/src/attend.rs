@@ -1,81 +1,107 @@
-//! A layer's attention for one sequence: writes the new rows into their pages, and lets the queries see them.
+//! A layer's attention: writes the new keys and values into their pages, and lets the queries see them.
 
 use bise_kernels::kv_page::PAGE_LEN;
-use bise_kernels::{Attention, AttentionScratch, attention};
-use bise_kernels::{KernelTable, NotFinite, Team};
+use bise_kernels::{Attention, AttentionScratch, KernelTable, Team, attention};
 
-use crate::kv_cache::KvCache;
+use crate::mistral::Span;
+use crate::rows::{Rows, RowsMut};
 
 /// Pages written in one step at most.
-const PAGES_A_STEP: usize = 8;
+const PAGES_A_STEP: usize = 32;
 
-/// A layer's projections of one span's rows, queries and keys rotated.
-#[derive(Clone, Copy)]
-pub(crate) struct Projected<'a> {
-    /// `[n, n_heads · head_dim]`
-    pub q: &'a [f32],
-    /// What each query is multiplied by, `[n]`.
-    pub scales: &'a [f32],
-    /// `[n, n_kv_heads · head_dim]`
-    pub k: &'a [f32],
-    /// `[n, n_kv_heads · head_dim]`
-    pub v: &'a [f32],
+/// The part of a page that new rows go to.
+struct NewRows<'a> {
+    page: &'a mut [u8],
+    span: usize,
+    /// The first row of the batch that goes here, its slot, and how many follow.
+    first: usize,
+    slot: usize,
+    n: usize,
+    is_finite: bool,
 }
 
-/// `out = softmax(q·Kᵀ)·V` over what each query sees, `[n, n_heads · head_dim]`.
-///
-/// With a window the table of pages is cyclic, and a row's place may be one that an earlier query of the same span still sees. So the
-/// span is taken in steps, each as long as nothing is overwritten that its first query sees.
+/// Stores the keys and values `[rows of the batch, kv_dim]` of all spans. Spans with a number that the cache's type does not hold fail.
+pub(crate) fn store(
+    team: &Team,
+    layer: usize,
+    batch: &mut [Span<'_>],
+    k: Rows<'_>,
+    v: Rows<'_>,
+    mut fail: impl FnMut(usize),
+) {
+    let mut first_row = 0;
+    let mut parts = batch.iter_mut().enumerate().flat_map(|(span, Span { cache, tokens, .. })| {
+        let (start, end) = (cache.len(), cache.len() + tokens.len());
+        let (row, layout) = (first_row, *cache.pool().layout());
+        first_row += tokens.len();
+        cache.new_pages(layer, tokens.len()).enumerate().map(move |(i, page)| {
+            let first = ((start / PAGE_LEN + i) * PAGE_LEN).max(start);
+            let until = ((start / PAGE_LEN + i + 1) * PAGE_LEN).min(end);
+            let (slot, n) = (first % PAGE_LEN, until - first);
+            (layout, NewRows { page, span, first: row + first - start, slot, n, is_finite: true })
+        })
+    });
+    loop {
+        let mut step = [const { None }; PAGES_A_STEP];
+        let mut n_parts = 0;
+        for (place, part) in step.iter_mut().zip(parts.by_ref()) {
+            *place = Some(part);
+            n_parts += 1;
+        }
+        if n_parts == 0 {
+            return;
+        }
+        team.for_each_chunk(&mut step[..n_parts], 1, |_, part| {
+            let Some((layout, part)) = &mut part[0] else { return };
+            for i in 0..part.n {
+                let row = part.first + i;
+                part.is_finite &= layout.store(part.page, part.slot + i, k.row(row), v.row(row));
+            }
+        });
+        for (_, part) in step.iter().flatten().filter(|(_, part)| !part.is_finite) {
+            fail(part.span);
+        }
+    }
+}
+
+/// Which queries a layer answers, beside their values.
+pub(crate) struct Queries<'a> {
+    pub layer: usize,
+    pub n_heads: usize,
+    /// Whether there is a query only for tokens whose output is wanted, which are the last of their spans; or for every token.
+    pub wanted_only: bool,
+    /// What each query is multiplied by.
+    pub scales: &'a [f32],
+}
+
+/// `out = softmax(q·Kᵀ)·V` over what each query sees, `[queries, n_heads · head_dim]`.
 pub(crate) fn attend(
     team: &Team,
     kernels: &KernelTable,
-    layer: usize,
-    cache: &mut KvCache,
-    new: Projected<'_>,
-    out: &mut [f32],
     scratch: &AttentionScratch,
-) -> Result<(), NotFinite> {
-    let layout = *cache.layout();
-    let kv_dim = layout.n_kv_heads() * layout.head_dim();
-    let n = new.k.len() / kv_dim;
-    let q_dim = new.q.len() / n;
-    let (start, end) = (cache.len(), cache.len() + n);
-    let mut pos = start;
-    while pos < end {
-        let first_page = pos / PAGE_LEN;
-        let until = end.min(cache.writable_until(pos)).min((first_page + PAGES_A_STEP) * PAGE_LEN);
-        let rows = pos - start..until - start;
-        let (k, v) = (&new.k[rows.start * kv_dim..], &new.v[rows.start * kv_dim..]);
-
-        let mut pages = [const { None }; PAGES_A_STEP];
-        let n_pages = until.div_ceil(PAGE_LEN) - first_page;
-        cache.pages_mut(layer, first_page, &mut pages[..n_pages]);
-        let finite = std::sync::atomic::AtomicBool::new(true);
-        team.for_each_chunk(&mut pages[..n_pages], 1, |i, page| {
-            let page: &mut [u8] = page[0].as_mut().expect("filled above");
-            let first = (first_page + i) * PAGE_LEN;
-            for p in first.max(pos)..(first + PAGE_LEN).min(until) {
-                let row = (p - pos) * kv_dim;
-                if !layout.store(page, p % PAGE_LEN, &k[row..][..kv_dim], &v[row..][..kv_dim]) {
-                    finite.store(false, std::sync::atomic::Ordering::Relaxed);
-                }
-            }
-        });
-        if !finite.into_inner() {
-            return Err(NotFinite);
+    batch: &[Span<'_>],
+    queries: Queries<'_>,
+    q: Rows<'_>,
+    mut out: RowsMut<'_>,
+) {
+    let Queries { layer, n_heads, wanted_only, scales } = queries;
+    let mut first = 0;
+    for span in batch {
+        let n = if wanted_only { span.wanted().len() } else { span.tokens.len() };
+        if n == 0 {
+            continue;
         }
-
-        let queries = Attention {
-            layout: &layout,
-            n_heads: q_dim / layout.head_dim(),
-            start: pos,
+        let cache = &*span.cache;
+        let task = Attention {
+            layout: cache.pool().layout(),
+            n_heads,
+            start: cache.len() + span.tokens.len() - n,
             window: cache.window(),
-            q: &new.q[rows.start * q_dim..rows.end * q_dim],
-            scales: &new.scales[rows.clone()],
+            q: q.range(first..first + n).data(),
+            scales: &scales[first..][..n],
             pages: &|page| cache.page(layer, page),
         };
-        attention(team, kernels, scratch, &queries, &mut out[rows.start * q_dim..rows.end * q_dim]);
-        pos = until;
+        attention(team, kernels, scratch, &task, out.range(first..first + n).data());
+        first += n;
     }
-    Ok(())
 }

@@ -1,4 +1,6 @@
-/// Where in a layer something went wrong.
+use crate::kv::PoolError;
+
+/// The part of a layer in which something went wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
     /// Its attention.
@@ -20,6 +22,26 @@ impl std::fmt::Display for Stage {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ForwardError {
+    /// One of the batch's spans cannot be read.
+    #[error("{error}")]
+    Span {
+        /// Its index in the batch.
+        span: usize,
+        /// What is wrong with it.
+        error: SpanError,
+    },
+    /// It was asked to stop; nothing was read.
+    #[error("interrupted")]
+    Cancelled,
+    /// The buffers of the pass do not fit into memory; nothing was read.
+    #[error(transparent)]
+    OutOfMemory(#[from] OutOfMemory),
+}
+
+/// Why a span of a batch cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SpanError {
     /// A token that the vocabulary does not have.
     #[error("token {token} is not in the vocabulary, which has {n_vocab}")]
     UnknownToken {
@@ -38,6 +60,9 @@ pub enum ForwardError {
         /// Room left.
         room: usize,
     },
+    /// There is no memory for its keys and values.
+    #[error(transparent)]
+    NoPages(#[from] PoolError),
     /// Infinite or undefined activations: the weights are damaged, or too large for the arithmetic.
     #[error(
         "the activations of layer {layer} are not finite in its {stage}: the weights may be damaged (see --check-tensors)"
@@ -51,4 +76,14 @@ pub enum ForwardError {
     /// The same, after the last layer.
     #[error("the logits are not finite: the weights may be damaged (see --check-tensors)")]
     LogitsNotFinite,
+}
+
+/// The system has no more memory for this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("out of memory: {bytes} bytes for {what}")]
+pub struct OutOfMemory {
+    /// What was asked for.
+    pub bytes: usize,
+    /// What it was for.
+    pub what: &'static str,
 }

@@ -1,69 +1,163 @@
 //! Products of activations with the model's matrices, and the feed-forwards made of them.
 
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use bise_kernels::{ActivationBuffer, KernelTable, NotFinite, Product, StripScratch, Team, matmul};
+use bise_kernels::{ActivationBuffer, KernelTable, Product, StripScratch, Team, matmul};
 
-use crate::mistral::ELEMENTS_A_TASK;
+use crate::error::{ForwardError, SpanError};
+use crate::rows::RowsMut;
 use crate::scratch::{ExpertsScratch, FFN_ROWS};
-use crate::weights::{FeedForward, Matrix};
+use crate::site::{Hook, Projection, Site};
+use crate::weights::{FeedForward, Matrix, Norm};
 
-/// What every product needs besides its operands.
-pub(crate) struct Linear<'a> {
-    team: &'a Team,
-    kernels: &'a KernelTable,
-    quantized: &'a mut ActivationBuffer,
-    strips: &'a [Mutex<StripScratch>],
+/// Elements of an elementwise step that make a task.
+pub(crate) const ELEMENTS_A_TASK: usize = 4096;
+
+/// A matrix, its place in the model, and where its product goes.
+pub(crate) struct Target<'a> {
+    pub site: Site,
+    pub w: &'a Matrix,
+    /// `[m, rows of w]`
+    pub y: &'a mut [f32],
 }
 
-impl<'a> Linear<'a> {
-    pub fn new(
-        team: &'a Team,
-        kernels: &'a KernelTable,
-        quantized: &'a mut ActivationBuffer,
-        strips: &'a [Mutex<StripScratch>],
-    ) -> Self {
-        Linear { team, kernels, quantized, strips }
+/// What every product of a pass needs besides its operands, and how the pass's spans fare.
+pub(crate) struct Linear<'a> {
+    pub team: &'a Team,
+    pub kernels: &'a KernelTable,
+    pub hook: Option<&'a dyn Hook>,
+    pub cancel: &'a AtomicBool,
+    pub quantized: &'a mut ActivationBuffer,
+    pub strips: &'a [Mutex<StripScratch>],
+    /// What went wrong first in each span.
+    pub errors: &'a mut [Option<SpanError>],
+    /// What goes wrong where activations are not finite now.
+    pub not_finite: SpanError,
+}
+
+impl Linear<'_> {
+    /// Errs where the pass was asked to stop.
+    pub fn check_cancel(&self) -> Result<(), ForwardError> {
+        if self.cancel.load(Relaxed) { Err(ForwardError::Cancelled) } else { Ok(()) }
     }
 
-    /// `y = x·Wᵀ` for each `(W, y)`: `x` is `[m, k]`. Neighbours that take activations in the same form share one parallel step.
+    /// Notes that activations of a span are not finite.
+    pub fn fail(&mut self, span: usize) {
+        self.errors[span].get_or_insert_with(|| self.not_finite.clone());
+    }
+
+    /// Fails the spans of rows that are not finite. Rows of failed spans become zeros and are carried along, so that other spans, whose
+    /// rows share steps and blocks with them, do not notice. `spans` tells the span of each row.
+    pub fn clear_not_finite(&mut self, mut rows: RowsMut<'_>, spans: &[usize]) {
+        for (i, span) in spans.iter().enumerate() {
+            if !rows.row(i).iter().all(|value| value.is_finite()) {
+                self.fail(*span);
+            }
+        }
+        for (i, span) in spans.iter().enumerate() {
+            if self.errors[*span].is_some() {
+                rows.row(i).fill(0.0);
+            }
+        }
+    }
+
+    /// `out = rms_norm(x)`; rows whose mean square is not finite are cleared, in `x` too.
+    pub fn rms_norm(&mut self, mut x: RowsMut<'_>, spans: &[usize], norm: &Norm, eps: f32, out: &mut [f32]) {
+        let (team, kernels, d) = (self.team, self.kernels, x.width());
+        let is_finite = AtomicBool::new(true);
+        let rows = x.view();
+        team.for_each_chunk(out, d, |t, out| {
+            if !kernels.rms_norm(rows.row(t), norm.view(), eps, out) {
+                is_finite.store(false, Relaxed);
+            }
+        });
+        if is_finite.into_inner() {
+            return;
+        }
+        for (t, span) in spans.iter().enumerate() {
+            if !kernels.rms_norm(x.row(t), norm.view(), eps, &mut out[t * d..][..d]) {
+                self.fail(*span);
+            }
+        }
+        for (t, span) in spans.iter().enumerate() {
+            if self.errors[*span].is_some() {
+                x.row(t).fill(0.0);
+                out[t * d..][..d].fill(0.0);
+            }
+        }
+    }
+
+    /// `x += y`
+    pub fn add(&self, x: &mut [f32], y: &[f32]) {
+        self.team.for_each_chunk(x, ELEMENTS_A_TASK, |i, x| {
+            self.kernels.add_assign(x, &y[i * ELEMENTS_A_TASK..][..x.len()]);
+        });
+    }
+
+    /// `y = x·Wᵀ` for each target. Neighbours that take activations in the same form share one parallel step. `spans` tells the span of
+    /// each row; rows that are not finite are cleared with all others of their span.
     pub fn project<const N: usize>(
         &mut self,
-        x: &[f32],
-        m: usize,
-        products: [(&Matrix, &mut [f32]); N],
-    ) -> Result<(), NotFinite> {
-        let mut products = products.map(|(w, y)| Product { w: w.view(), y });
-        let mut rest = &mut products[..];
-        while let Some(first) = rest.first() {
-            let (kind, k) = (first.w.format().activation_kind(), first.w.k());
-            let same = rest.iter().take_while(|p| p.w.format().activation_kind() == kind).count();
-            let x = self.quantized.prepare(self.team, self.kernels, kind, x, m, k)?;
-            let (now, later) = rest.split_at_mut(same);
-            matmul(self.team, self.kernels, now, x, self.strips);
-            rest = later;
+        mut x: RowsMut<'_>,
+        spans: &[usize],
+        targets: [Target<'_>; N],
+    ) -> Result<(), ForwardError> {
+        let (m, k) = (x.n(), x.width());
+        let sites = targets.each_ref().map(|target| target.site);
+        let mut products = targets.map(|target| Product { w: target.w.view(), y: target.y });
+        let mut first = 0;
+        while first < N {
+            self.check_cancel()?;
+            let kind = products[first].w.format().activation_kind();
+            let same =
+                products[first..].iter().take_while(|p| p.w.format().activation_kind() == kind).count();
+            let activations =
+                match self.quantized.prepare(self.team, self.kernels, kind, x.view().data(), m, k) {
+                    Ok(activations) => activations,
+                    Err(_) => {
+                        self.clear_not_finite(x.reborrow(), spans);
+                        let cleared = x.view().data();
+                        self.quantized
+                            .prepare(self.team, self.kernels, kind, cleared, m, k)
+                            .expect("finite rows")
+                    }
+                };
+            matmul(self.team, self.kernels, &mut products[first..first + same], activations, self.strips);
+            first += same;
+        }
+        if let Some(hook) = self.hook {
+            for (site, product) in sites.into_iter().zip(&mut products) {
+                hook.product(site, x.view(), RowsMut::new(product.y, product.w.n_rows()));
+            }
         }
         Ok(())
     }
 
-    /// `out = W2 · (silu(W1·x) ⊙ W3·x)` for at most [`FFN_ROWS`] rows.
+    /// `out = W2 · (silu(W1·x) ⊙ W3·x)` for at most [`FFN_ROWS`] rows; `site` gives layer and expert.
     pub fn swiglu(
         &mut self,
+        site: Site,
         ffn: &FeedForward,
-        x: &[f32],
+        x: RowsMut<'_>,
+        spans: &[usize],
         out: &mut [f32],
-        gate: &mut [f32],
-        up: &mut [f32],
-    ) -> Result<(), NotFinite> {
-        let (w1, w3) = (ffn.gate.view(), ffn.up.view());
-        let m = x.len() / w1.k();
-        let (gate, up) = (&mut gate[..m * w1.n_rows()], &mut up[..m * w3.n_rows()]);
-        self.project(x, m, [(&ffn.gate, &mut *gate), (&ffn.up, &mut *up)])?;
+        [gate, up]: [&mut [f32]; 2],
+    ) -> Result<(), ForwardError> {
+        let n_ff = ffn.gate.view().n_rows();
+        let (gate, up) = (&mut gate[..x.n() * n_ff], &mut up[..x.n() * n_ff]);
+        let at = |projection| Site { projection, ..site };
+        let targets = [
+            Target { site: at(Projection::FfnGate), w: &ffn.gate, y: &mut *gate },
+            Target { site: at(Projection::FfnUp), w: &ffn.up, y: &mut *up },
+        ];
+        self.project(x, spans, targets)?;
         let kernels = self.kernels;
         self.team.for_each_chunk(gate, ELEMENTS_A_TASK, |i, gate| {
             kernels.swiglu(gate, &up[i * ELEMENTS_A_TASK..][..gate.len()]);
         });
-        self.project(gate, m, [(&ffn.down, out)])
+        let down = Target { site: at(Projection::FfnDown), w: &ffn.down, y: out };
+        self.project(RowsMut::new(gate, n_ff), spans, [down])
     }
 
     /// Mixtral's feed-forward: each token visits the `n_used` experts that its router rates highest, and their outputs are summed with
@@ -71,41 +165,46 @@ impl<'a> Linear<'a> {
     #[allow(clippy::too_many_arguments)]
     pub fn experts(
         &mut self,
+        layer: usize,
         router: &Matrix,
         experts: &[FeedForward],
         n_used: usize,
-        x: &[f32],
-        out: &mut [f32],
-        m: usize,
-        gate: &mut [f32],
-        up: &mut [f32],
+        mut x: RowsMut<'_>,
+        spans: &[usize],
+        mut out: RowsMut<'_>,
+        [gate, up]: [&mut [f32]; 2],
         s: &mut ExpertsScratch,
-    ) -> Result<(), NotFinite> {
-        let d = x.len() / m;
+    ) -> Result<(), ForwardError> {
+        let (m, d) = (x.n(), x.width());
+        let site = Site { layer, projection: Projection::FfnGateInp, expert: None };
         let probabilities = &mut s.probabilities[..m * experts.len()];
-        self.project(x, m, [(router, &mut *probabilities)])?;
+        self.project(x.reborrow(), spans, [Target { site, w: router, y: &mut *probabilities }])?;
+        if !probabilities.iter().all(|p| p.is_finite()) {
+            self.clear_not_finite(RowsMut::new(&mut *probabilities, experts.len()), spans);
+        }
         s.chosen.clear();
         for row in probabilities.chunks_mut(experts.len()) {
-            if !row.iter().all(|p| p.is_finite()) {
-                return Err(NotFinite);
-            }
             self.kernels.softmax(row);
             choose(row, n_used, &mut s.chosen);
         }
-        out.fill(0.0);
+        out.data().fill(0.0);
         for (e, ffn) in experts.iter().enumerate() {
             let visits = s.chosen.iter().enumerate().filter(|(_, chosen)| chosen.0 == e);
             s.rows.clear();
             s.rows.extend(visits.map(|(i, chosen)| (i / n_used, chosen.1)));
             for rows in s.rows.chunks(FFN_ROWS) {
                 let input = &mut s.input[..rows.len() * d];
+                s.spans.clear();
                 for (input, (t, _)) in input.chunks_mut(d).zip(rows) {
-                    input.copy_from_slice(&x[t * d..][..d]);
+                    input.copy_from_slice(x.view().row(*t));
+                    s.spans.push(spans[*t]);
                 }
                 let output = &mut s.output[..rows.len() * d];
-                self.swiglu(ffn, input, output, gate, up)?;
+                let site = Site { expert: Some(e), ..site };
+                let (gate, up) = (&mut gate[..], &mut up[..]);
+                self.swiglu(site, ffn, RowsMut::new(input, d), &s.spans, output, [gate, up])?;
                 for (output, (t, weight)) in output.chunks(d).zip(rows) {
-                    self.kernels.add_scaled(&mut out[t * d..][..d], output, *weight);
+                    self.kernels.add_scaled(out.row(*t), output, *weight);
                 }
             }
         }

@@ -1,48 +1,53 @@
 //! The forward pass of Mistral (<https://arxiv.org/abs/2310.06825>): top to bottom like the paper.
 
-use bise_kernels::{KernelTable, NotFinite, Team};
+use std::ops::Range;
+use std::sync::atomic::AtomicBool;
 
-use crate::attend::{Projected, attend};
+use bise_kernels::KernelTable;
+
+use crate::attend::{self, Queries};
 use crate::config::MistralConfig;
-use crate::error::{ForwardError, Stage};
+use crate::error::{ForwardError, SpanError, Stage};
 use crate::gguf::{GgufError, GgufFile};
-use crate::kv_cache::KvCache;
-use crate::linear::Linear;
-use crate::scratch::{FFN_ROWS, Scratch};
+use crate::kv::KvCache;
+use crate::linear::{Linear, Target};
+use crate::pass::{Outputs, Pass, PassContext};
+use crate::rows::{Rows, RowsMut};
+use crate::scratch::{Buffers, FFN_ROWS, logits_rows};
+use crate::site::{Projection, Site};
 use crate::weights::{FeedForwards, Layer, Norm, Weights};
 
-/// Elements of an elementwise step that make a task.
-pub(crate) const ELEMENTS_A_TASK: usize = 4096;
-
-/// Which logits a span asks for.
+/// What a span wants to know about its tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wanted {
-    /// None: the tokens are read for those that follow.
-    Nothing,
-    /// Those after the last token.
+pub enum Output {
+    /// Nothing: they are read for the sake of those that follow.
+    None,
+    /// The logits after the last token.
     Last,
-    /// Those after each token.
+    /// The logits after each token.
     All,
+    /// The hidden state of each token after the last norm, for embeddings.
+    Hidden,
 }
 
-/// Tokens that continue one sequence; a batch is several of them.
+/// The next tokens of one sequence; a batch has one span for each of several sequences.
 pub struct Span<'a> {
-    /// The sequence.
+    /// Keys and values of the sequence so far.
     pub cache: &'a mut KvCache,
     /// Its next tokens.
     pub tokens: &'a [u32],
-    /// Logits to be left in the scratch.
-    pub wanted: Wanted,
+    /// What is to be computed for them.
+    pub output: Output,
 }
 
 impl Span<'_> {
-    /// The span's own rows whose logits are wanted.
-    fn wanted_rows(&self) -> std::ops::Range<usize> {
+    /// The tokens whose output is wanted.
+    pub(crate) fn wanted(&self) -> Range<usize> {
         let n = self.tokens.len();
-        match self.wanted {
-            Wanted::Nothing => n..n,
-            Wanted::Last => n.saturating_sub(1)..n,
-            Wanted::All => 0..n,
+        match self.output {
+            Output::None => n..n,
+            Output::Last => n.saturating_sub(1)..n,
+            Output::All | Output::Hidden => 0..n,
         }
     }
 }
@@ -86,91 +91,92 @@ impl Mistral {
         self.kernels
     }
 
-    /// Reads the spans' tokens, all in one pass, and returns the logits that were asked for, `[n_wanted, n_vocab]`, in the spans'
-    /// order.
+    /// Reads the tokens of all spans in one pass.
+    ///
+    /// A span whose activations stop being finite fails by itself ([`Outputs::failure`]): its sequence stays as it was, and the others
+    /// get what they would have got without it. `cancel` may be set from another thread; it ends the pass soon, within a layer.
     ///
     /// # Errors
-    /// For a token outside the vocabulary or a sequence without room, before anything is changed; and where activations are no longer
-    /// finite: then nothing is read, but where the tokens go past [`KvCache::writable_until`] their start, rows that a sequence with
-    /// a window still needs may be overwritten, and it must be read again from its beginning.
-    ///
-    /// # Panics
-    /// Where the batch has more rows than the scratch was made for.
+    /// Before anything is computed: for a span with a token outside the vocabulary, without room in its context, or for whose keys and
+    /// values there is no memory. Later: where no span is left that has not failed, and when cancelled. All sequences stay as they were.
     pub fn forward<'s>(
-        &self,
-        team: &Team,
+        &'s self,
+        cx: &'s mut PassContext,
         batch: &mut [Span<'_>],
-        scratch: &'s mut Scratch,
-    ) -> Result<&'s [f32], ForwardError> {
-        let n_rows: usize = batch.iter().map(|span| span.tokens.len()).sum();
-        assert!(n_rows <= scratch.n_rows, "{n_rows} rows in a scratch for {}", scratch.n_rows);
+        cancel: &'s AtomicBool,
+    ) -> Result<Outputs<'s>, ForwardError> {
         self.check(batch)?;
-        for span in batch.iter_mut() {
-            span.cache.reserve(span.tokens.len());
-        }
-        let n_wanted: usize = batch.iter().map(|span| span.wanted_rows().len()).sum();
-        let n_logits = n_wanted * self.config.n_vocab;
-        if scratch.logits.len() < n_logits {
-            scratch.logits.resize(n_logits, 0.0);
-        }
-        let passed = team.together(|| self.pass(team, n_rows, batch, scratch));
-        for span in batch.iter_mut() {
-            match passed {
-                Ok(()) => span.cache.advance(span.tokens.len()),
-                Err(_) => span.cache.count_written(span.tokens.len()),
-            }
-        }
-        passed.map(|()| &scratch.logits[..n_logits])
+        let m = batch.iter().map(|span| span.tokens.len()).sum();
+        let (team, hook, s) = cx.split(&self.config, m)?;
+        s.begin(batch, self.config.n_vocab)?;
+        let linear = Linear {
+            team,
+            kernels: self.kernels,
+            hook,
+            cancel,
+            quantized: &mut s.quantized,
+            strips: &s.strips,
+            errors: &mut s.errors,
+            not_finite: SpanError::LogitsNotFinite,
+        };
+        let mut pass = Pass { linear, s: &mut s.buffers, attention: &s.attention, batch, m };
+        let reserved = pass.reserve();
+        let passed = reserved.and_then(|()| team.together(|| self.pass(&mut pass)));
+        let passed = passed.and_then(|computed| pass.check_any_is_sound().map(|()| computed));
+        pass.finish(passed.is_ok());
+        Ok(Outputs::new(self, pass.linear, pass.s, passed?))
     }
 
     fn check(&self, batch: &[Span<'_>]) -> Result<(), ForwardError> {
-        for span in batch {
-            if let Some(&token) = span.tokens.iter().find(|t| **t as usize >= self.config.n_vocab) {
-                return Err(ForwardError::UnknownToken { token, n_vocab: self.config.n_vocab });
-            }
+        let n_vocab = self.config.n_vocab;
+        for (i, span) in batch.iter().enumerate() {
             let (n_tokens, position, room) = (span.tokens.len(), span.cache.len(), span.cache.room());
-            if n_tokens > room {
-                return Err(ForwardError::ContextFull { n_tokens, position, room });
-            }
+            let error = if let Some(&token) = span.tokens.iter().find(|t| **t as usize >= n_vocab) {
+                SpanError::UnknownToken { token, n_vocab }
+            } else if n_tokens > room {
+                SpanError::ContextFull { n_tokens, position, room }
+            } else {
+                continue;
+            };
+            return Err(ForwardError::Span { span: i, error });
         }
         Ok(())
     }
 
-    /// The paper.
-    fn pass(
-        &self,
-        team: &Team,
-        m: usize,
-        batch: &mut [Span<'_>],
-        s: &mut Scratch,
-    ) -> Result<(), ForwardError> {
-        self.embed(team, batch, s);
-        self.positions(team, m, batch, s);
-        for (i, layer) in self.weights.layers.iter().enumerate() {
-            let not_finite = |stage| move |_: NotFinite| ForwardError::NotFinite { layer: i, stage };
-            self.attention(team, m, i, layer, batch, s).map_err(not_finite(Stage::Attention))?;
-            self.feed_forward(team, m, layer, s).map_err(not_finite(Stage::FeedForward))?;
+    /// The paper. Returns the wanted rows whose logits were computed.
+    fn pass(&self, pass: &mut Pass<'_, '_, '_>) -> Result<Range<usize>, ForwardError> {
+        if pass.m == 0 {
+            return Ok(0..0);
         }
-        self.logits(team, batch, s).map_err(|_| ForwardError::LogitsNotFinite)
+        self.embed(pass);
+        self.positions(pass);
+        for (i, layer) in self.weights.layers.iter().enumerate() {
+            self.attention(pass, i, layer)?;
+            if pass.m > 0 {
+                self.feed_forward(pass, i, layer)?;
+            }
+        }
+        self.final_norm(pass);
+        self.logits(&mut pass.linear, pass.s, 0)
     }
 
     /// x = E[token]
-    fn embed(&self, team: &Team, batch: &[Span<'_>], s: &mut Scratch) {
+    fn embed(&self, pass: &mut Pass<'_, '_, '_>) {
         let embeddings = self.weights.token_embd.view();
         let d = self.config.n_embd;
         let mut first = 0;
-        for span in batch {
-            let x = &mut s.x[first * d..][..span.tokens.len() * d];
-            team.for_each_chunk(x, d, |t, x| {
-                let token = span.tokens[t] as usize;
-                bise_kernels::dequantize_row(embeddings.format(), embeddings.row(token), x);
+        for Span { tokens, .. } in pass.batch.iter() {
+            let x = &mut pass.s.x[first * d..][..tokens.len() * d];
+            pass.linear.team.for_each_chunk(x, d, |t, x| {
+                bise_kernels::dequantize_row(embeddings.format(), embeddings.row(tokens[t] as usize), x);
             });
-            first += span.tokens.len();
+            first += tokens.len();
         }
     }
 
     /// What depends on the rows' positions alone, and serves all layers: cosines and sines, and what queries are multiplied by.
-    fn positions(&self, team: &Team, m: usize, batch: &[Span<'_>], s: &mut Scratch) {
+    fn positions(&self, pass: &mut Pass<'_, '_, '_>) {
+        let Pass { linear, batch, s, m, .. } = pass;
         s.positions.clear();
         s.positions
             .extend(batch.iter().flat_map(|span| span.cache.len()..span.cache.len() + span.tokens.len()));
@@ -181,123 +187,127 @@ impl Mistral {
         s.scales.extend(s.positions.iter().map(|pos| scale * temperature(pos)));
         let (n_dims, mscale) = (self.config.rope.n_dims, self.config.rope.mscale());
         let positions = &s.positions;
-        team.for_each_chunk(&mut s.rotations[..m * 2 * n_dims], 2 * n_dims, |t, rotation| {
+        linear.team.for_each_chunk(&mut s.rotations[..*m * 2 * n_dims], 2 * n_dims, |t, rotation| {
             bise_kernels::rope::fill_rope(positions[t], &self.inv_freqs, mscale, rotation);
         });
     }
 
     /// x += Wo · attention(rope(Wq·h), rope(Wk·h), Wv·h), where h = rms_norm(x)
-    fn attention(
-        &self,
-        team: &Team,
-        m: usize,
-        layer_index: usize,
-        layer: &Layer,
-        batch: &mut [Span<'_>],
-        s: &mut Scratch,
-    ) -> Result<(), NotFinite> {
+    fn attention(&self, pass: &mut Pass<'_, '_, '_>, i: usize, layer: &Layer) -> Result<(), ForwardError> {
         let c = &self.config;
-        let (d, q_dim, kv_dim, n_rot) = (c.n_embd, c.q_dim(), c.kv_dim(), c.rope.n_dims);
-        let mut linear = Linear::new(team, self.kernels, &mut s.quantized, &s.strips);
-        let x = &mut s.x[..m * d];
-        let (k, v) = (&mut s.k[..m * kv_dim], &mut s.v[..m * kv_dim]);
+        let (d, q_dim, kv_dim) = (c.n_embd, c.q_dim(), c.kv_dim());
+        let site = |projection| Site { layer: i, projection, expert: None };
+        let is_last = i + 1 == self.weights.layers.len();
+        pass.enter(i, Stage::Attention)?;
+        self.rms_norm(pass, &layer.attn_norm);
 
-        let h = &mut s.h[..m * d];
-        self.rms_norm(team, x, &layer.attn_norm, h)?;
-        let q = &mut s.q[..m * q_dim];
-        linear.project(
-            h,
-            m,
-            [(&layer.attn_q, &mut *q), (&layer.attn_k, &mut *k), (&layer.attn_v, &mut *v)],
-        )?;
-
-        let rotations = &s.rotations;
-        let rotation = |t: usize| &rotations[t * 2 * n_rot..][..2 * n_rot];
-        team.for_each_chunk(q, q_dim, |t, q| self.kernels.apply_rope(q, c.head_dim, n_rot, rotation(t)));
-        team.for_each_chunk(k, kv_dim, |t, k| self.kernels.apply_rope(k, c.head_dim, n_rot, rotation(t)));
-
-        let attended = &mut s.h[..m * q_dim];
-        let mut first = 0;
-        for span in batch.iter_mut() {
-            let n = span.tokens.len();
-            let qkv = Projected {
-                q: &q[first * q_dim..][..n * q_dim],
-                scales: &s.scales[first..][..n],
-                k: &k[first * kv_dim..][..n * kv_dim],
-                v: &v[first * kv_dim..][..n * kv_dim],
-            };
-            let out = &mut attended[first * q_dim..][..n * q_dim];
-            attend(team, self.kernels, layer_index, span.cache, qkv, out, &s.attention)?;
-            first += n;
+        let Pass { linear, s, m, batch, .. } = pass;
+        let q = Target { site: site(Projection::AttnQ), w: &layer.attn_q, y: &mut s.q[..*m * q_dim] };
+        let k = Target { site: site(Projection::AttnK), w: &layer.attn_k, y: &mut s.k[..*m * kv_dim] };
+        let v = Target { site: site(Projection::AttnV), w: &layer.attn_v, y: &mut s.v[..*m * kv_dim] };
+        let h = RowsMut::new(&mut s.h[..*m * d], d);
+        match is_last {
+            false => linear.project(h, &s.spans, [q, k, v])?,
+            true => linear.project(h, &s.spans, [k, v])?,
         }
+        self.rope(linear, RowsMut::new(&mut s.k[..*m * kv_dim], kv_dim), &s.rotations);
+        let (k, v) = (Rows::new(&s.k[..*m * kv_dim], kv_dim), Rows::new(&s.v[..*m * kv_dim], kv_dim));
+        attend::store(linear.team, i, batch, k, v, |span| linear.fail(span));
+
+        if is_last {
+            // All keys and values are there. Nothing more is computed for rows whose output nobody wants.
+            pass.keep_wanted(c);
+            if pass.m == 0 {
+                return Ok(());
+            }
+        }
+        let Pass { linear, s, m, batch, attention } = pass;
+        let m = *m;
+        if is_last {
+            let q = Target { site: site(Projection::AttnQ), w: &layer.attn_q, y: &mut s.q[..m * q_dim] };
+            linear.project(RowsMut::new(&mut s.h[..m * d], d), &s.spans, [q])?;
+        }
+        self.rope(linear, RowsMut::new(&mut s.q[..m * q_dim], q_dim), &s.rotations);
+        let queries = Queries { layer: i, n_heads: c.n_heads, wanted_only: is_last, scales: &s.scales };
+        let q = Rows::new(&s.q[..m * q_dim], q_dim);
+        let attended = RowsMut::new(&mut s.h[..m * q_dim], q_dim);
+        attend::attend(linear.team, self.kernels, attention, batch, queries, q, attended);
 
         // The queries have been answered: the output takes their place.
-        let out = &mut s.q[..m * d];
-        linear.project(attended, m, [(&layer.attn_output, &mut *out)])?;
-        self.add(team, x, out);
+        let out = Target { site: site(Projection::AttnOutput), w: &layer.attn_output, y: &mut s.q[..m * d] };
+        linear.project(RowsMut::new(&mut s.h[..m * q_dim], q_dim), &s.spans, [out])?;
+        linear.add(&mut s.x[..m * d], &s.q[..m * d]);
         Ok(())
     }
 
     /// x += W2 · (silu(W1·h) ⊙ W3·h), where h = rms_norm(x)
-    fn feed_forward(&self, team: &Team, m: usize, layer: &Layer, s: &mut Scratch) -> Result<(), NotFinite> {
+    fn feed_forward(&self, pass: &mut Pass<'_, '_, '_>, i: usize, layer: &Layer) -> Result<(), ForwardError> {
         let d = self.config.n_embd;
-        let mut linear = Linear::new(team, self.kernels, &mut s.quantized, &s.strips);
-        let (x, h, out) = (&mut s.x[..m * d], &mut s.h[..m * d], &mut s.q[..m * d]);
-        self.rms_norm(team, x, &layer.ffn_norm, h)?;
+        pass.enter(i, Stage::FeedForward)?;
+        self.rms_norm(pass, &layer.ffn_norm);
+
+        let Pass { linear, s, m, .. } = pass;
+        let mut h = RowsMut::new(&mut s.h[..*m * d], d);
+        let mut out = RowsMut::new(&mut s.q[..*m * d], d);
         match &layer.ffn {
             FeedForwards::Dense(ffn) => {
-                for (h, out) in h.chunks(FFN_ROWS * d).zip(out.chunks_mut(FFN_ROWS * d)) {
-                    linear.swiglu(ffn, h, out, &mut s.gate, &mut s.up)?;
+                let site = Site { layer: i, projection: Projection::FfnGate, expert: None };
+                for first in (0..*m).step_by(FFN_ROWS) {
+                    let rows = first..(first + FFN_ROWS).min(*m);
+                    let (h, spans, out) = (h.range(rows.clone()), &s.spans[rows.clone()], out.range(rows));
+                    linear.swiglu(site, ffn, h, spans, out.into_data(), [&mut s.gate, &mut s.up])?;
                 }
             }
             FeedForwards::Experts { router, experts } => {
                 let n_used = self.config.experts.map_or(0, |e| e.n_used);
-                linear.experts(router, experts, n_used, h, out, m, &mut s.gate, &mut s.up, &mut s.experts)?;
+                let buffers = [&mut s.gate[..], &mut s.up[..]];
+                linear.experts(i, router, experts, n_used, h, &s.spans, out, buffers, &mut s.experts)?;
             }
         }
-        self.add(team, x, out);
+        linear.add(&mut s.x[..*m * d], &s.q[..*m * d]);
         Ok(())
     }
 
-    /// logits = W · rms_norm(x), for the rows that are wanted
-    fn logits(&self, team: &Team, batch: &[Span<'_>], s: &mut Scratch) -> Result<(), NotFinite> {
-        let d = self.config.n_embd;
-        let (mut first, mut n_wanted) = (0, 0);
-        for span in batch {
-            let wanted = span.wanted_rows();
-            let rows = (first + wanted.start) * d..(first + wanted.end) * d;
-            s.h[n_wanted * d..][..rows.len()].copy_from_slice(&s.x[rows]);
-            n_wanted += wanted.len();
-            first += span.tokens.len();
-        }
-        if n_wanted == 0 {
-            return Ok(());
-        }
-        let (x, h) = (&s.h[..n_wanted * d], &mut s.x[..n_wanted * d]);
-        self.rms_norm(team, x, &self.weights.output_norm, h)?;
-        let logits = &mut s.logits[..n_wanted * self.config.n_vocab];
-        let mut linear = Linear::new(team, self.kernels, &mut s.quantized, &s.strips);
-        linear.project(h, n_wanted, [(&self.weights.output, &mut *logits)])?;
-        match logits.iter().all(|l| l.is_finite()) {
-            true => Ok(()),
-            false => Err(NotFinite),
-        }
+    /// h = rms_norm(x): the hidden states
+    fn final_norm(&self, pass: &mut Pass<'_, '_, '_>) {
+        pass.linear.not_finite = SpanError::LogitsNotFinite;
+        self.rms_norm(pass, &self.weights.output_norm);
     }
 
-    fn rms_norm(&self, team: &Team, x: &[f32], norm: &Norm, out: &mut [f32]) -> Result<(), NotFinite> {
-        let d = self.config.n_embd;
-        let finite = std::sync::atomic::AtomicBool::new(true);
-        team.for_each_chunk(out, d, |t, out| {
-            if !self.kernels.rms_norm(&x[t * d..][..d], norm.view(), self.config.rms_eps, out) {
-                finite.store(false, std::sync::atomic::Ordering::Relaxed);
-            }
-        });
-        if finite.into_inner() { Ok(()) } else { Err(NotFinite) }
+    /// logits = W · h, for as many of the wanted rows from `first` on as are computed at a time; returns which.
+    pub(crate) fn logits(
+        &self,
+        linear: &mut Linear<'_>,
+        s: &mut Buffers,
+        first: usize,
+    ) -> Result<Range<usize>, ForwardError> {
+        let (d, n_vocab) = (self.config.n_embd, self.config.n_vocab);
+        let n =
+            s.wanted[first..].iter().take_while(|wanted| !wanted.is_hidden).count().min(logits_rows(n_vocab));
+        let rows = first..first + n;
+        if n > 0 {
+            let site =
+                Site { layer: self.weights.layers.len(), projection: Projection::Output, expert: None };
+            let logits = Target { site, w: &self.weights.output, y: &mut s.logits[..n * n_vocab] };
+            let h = RowsMut::new(&mut s.h[first * d..][..n * d], d);
+            linear.project(h, &s.spans[rows.clone()], [logits])?;
+        }
+        Ok(rows)
     }
 
-    fn add(&self, team: &Team, x: &mut [f32], y: &[f32]) {
-        team.for_each_chunk(x, ELEMENTS_A_TASK, |i, x| {
-            self.kernels.add_assign(x, &y[i * ELEMENTS_A_TASK..][..x.len()]);
+    /// h = rms_norm(x)
+    fn rms_norm(&self, pass: &mut Pass<'_, '_, '_>, norm: &Norm) {
+        let Pass { linear, s, m, .. } = pass;
+        let n = *m * self.config.n_embd;
+        let x = RowsMut::new(&mut s.x[..n], self.config.n_embd);
+        linear.rms_norm(x, &s.spans, norm, self.config.rms_eps, &mut s.h[..n]);
+    }
+
+    /// Rotates the heads of each row by its position.
+    fn rope(&self, linear: &Linear<'_>, mut rows: RowsMut<'_>, rotations: &[f32]) {
+        let (head_dim, n_rot, width) = (self.config.head_dim, self.config.rope.n_dims, rows.width());
+        linear.team.for_each_chunk(rows.data(), width, |t, row| {
+            self.kernels.apply_rope(row, head_dim, n_rot, &rotations[t * 2 * n_rot..][..2 * n_rot]);
         });
     }
 }

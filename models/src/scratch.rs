@@ -1,4 +1,4 @@
-//! The working memory of a forward pass: sized once from the config and the longest chunk, then only reused.
+//! The working memory of a forward pass: grown to the longest pass so far, then only reused.
 
 use std::sync::Mutex;
 
@@ -7,40 +7,69 @@ use bise_kernels::kv_page::{CacheType, PageLayout};
 use bise_kernels::{ActivationBuffer, StripScratch, Team, matmul};
 
 use crate::config::MistralConfig;
+use crate::error::{OutOfMemory, SpanError};
+use crate::mistral::{Output, Span};
 
 /// Rows that pass through a feed-forward together: its width is several times that of anything else, and its buffers would be too.
 pub(crate) const FFN_ROWS: usize = 256;
 
-/// The buffers of a forward pass over up to `n_rows` tokens. All matrices are row-major, one row a token.
-pub struct Scratch {
-    pub(crate) n_rows: usize,
+/// Most bytes of logits that are computed at a time, except that one row always is.
+const LOGITS_BYTES: usize = 8 << 20;
+
+/// The working memory of passes over up to `n_rows` tokens.
+pub(crate) struct Scratch {
+    pub n_rows: usize,
+    pub buffers: Buffers,
+    pub quantized: ActivationBuffer,
+    pub strips: Vec<Mutex<StripScratch>>,
+    pub attention: AttentionScratch,
+    /// What went wrong first in each span of the batch.
+    pub errors: Vec<Option<SpanError>>,
+}
+
+/// What a pass knows about its rows, one a token. Matrices are row-major.
+pub(crate) struct Buffers {
     /// The residual stream, `[n_rows, n_embd]`.
-    pub(crate) x: Vec<f32>,
+    pub x: Vec<f32>,
     /// Input and output of the blocks beside the stream, `[n_rows, max(n_embd, q_dim)]`.
-    pub(crate) h: Vec<f32>,
+    pub h: Vec<f32>,
     /// Queries, and later outputs, `[n_rows, max(n_embd, q_dim)]`.
-    pub(crate) q: Vec<f32>,
-    /// Keys of the chunk, `[n_rows, kv_dim]`.
-    pub(crate) k: Vec<f32>,
-    /// Values of the chunk, `[n_rows, kv_dim]`.
-    pub(crate) v: Vec<f32>,
+    pub q: Vec<f32>,
+    /// Keys of the pass, `[n_rows, kv_dim]`.
+    pub k: Vec<f32>,
+    /// Values of the pass, `[n_rows, kv_dim]`.
+    pub v: Vec<f32>,
     /// `[FFN_ROWS, n_ff]`
-    pub(crate) gate: Vec<f32>,
+    pub gate: Vec<f32>,
     /// `[FFN_ROWS, n_ff]`
-    pub(crate) up: Vec<f32>,
-    /// Cosines and sines of the chunk's positions, `[n_rows, 2 · rope dims]`.
-    pub(crate) rotations: Vec<f32>,
+    pub up: Vec<f32>,
+    /// Cosines and sines of the rows' positions, `[n_rows, 2 · rope dims]`.
+    pub rotations: Vec<f32>,
     /// Positions of the rows.
-    pub(crate) positions: Vec<usize>,
+    pub positions: Vec<usize>,
     /// What queries are multiplied by, one a row.
-    pub(crate) scales: Vec<f32>,
+    pub scales: Vec<f32>,
+    /// The span of each row.
+    pub spans: Vec<usize>,
     /// The experts' choice, `[n_rows, n_used]`, and buffers for the rows that chose one.
-    pub(crate) experts: ExpertsScratch,
-    /// Logits of the rows that were asked for, `[n_wanted, n_vocab]`.
-    pub(crate) logits: Vec<f32>,
-    pub(crate) quantized: ActivationBuffer,
-    pub(crate) strips: Vec<Mutex<StripScratch>>,
-    pub(crate) attention: AttentionScratch,
+    pub experts: ExpertsScratch,
+    /// The rows whose outputs are wanted.
+    pub wanted: Vec<WantedRow>,
+    /// Logits of some of them, `[.., n_vocab]`.
+    pub logits: Vec<f32>,
+}
+
+/// A row whose output is wanted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WantedRow {
+    /// Its place in the batch.
+    pub row: usize,
+    /// Its span.
+    pub span: usize,
+    /// Its place in the span.
+    pub index: usize,
+    /// Whether the hidden state is wanted rather than logits.
+    pub is_hidden: bool,
 }
 
 /// The sparse feed-forward's part; empty for dense models.
@@ -52,6 +81,8 @@ pub(crate) struct ExpertsScratch {
     pub chosen: Vec<(usize, f32)>,
     /// Rows that chose the expert at work, and its weight for each.
     pub rows: Vec<(usize, f32)>,
+    /// Spans of the rows in `input`.
+    pub spans: Vec<usize>,
     /// `[FFN_ROWS, n_embd]`
     pub input: Vec<f32>,
     /// `[FFN_ROWS, n_embd]`
@@ -59,56 +90,112 @@ pub(crate) struct ExpertsScratch {
 }
 
 impl Scratch {
-    /// Buffers for chunks of up to `n_rows` tokens.
-    pub fn new(config: &MistralConfig, team: &Team, n_rows: usize) -> Scratch {
+    /// Buffers for passes of up to `n_rows` tokens. Their memory is reserved here, and touched when first used.
+    ///
+    /// # Errors
+    /// Where the system does not have it.
+    pub fn new(config: &MistralConfig, team: &Team, n_rows: usize) -> Result<Scratch, OutOfMemory> {
         let (d, q_dim, kv_dim, ff) = (config.n_embd, config.q_dim(), config.kv_dim(), config.n_ff);
+        let bytes = Scratch::bytes(config, team.n_threads(), n_rows);
+        let out_of_memory =
+            OutOfMemory { bytes, what: "the buffers of a pass (a smaller --ubatch-size takes less)" };
+        let zeroed = |n: usize| bytemuck::allocation::try_zeroed_vec::<f32>(n).map_err(|()| out_of_memory);
         let ffn_rows = n_rows.min(FFN_ROWS);
         let widest = d.max(q_dim).max(ff);
-        let experts = config.experts.map_or_else(ExpertsScratch::default, |e| ExpertsScratch {
-            probabilities: vec![0.0; n_rows * e.n_experts],
-            chosen: Vec::with_capacity(n_rows * e.n_used),
-            rows: Vec::with_capacity(n_rows),
-            input: vec![0.0; ffn_rows * d],
-            output: vec![0.0; ffn_rows * d],
-        });
-        Scratch {
-            n_rows,
-            x: vec![0.0; n_rows * d],
-            h: vec![0.0; n_rows * d.max(q_dim)],
-            q: vec![0.0; n_rows * d.max(q_dim)],
-            k: vec![0.0; n_rows * kv_dim],
-            v: vec![0.0; n_rows * kv_dim],
-            gate: vec![0.0; ffn_rows * ff],
-            up: vec![0.0; ffn_rows * ff],
-            rotations: vec![0.0; n_rows * 2 * config.rope.n_dims],
-            positions: Vec::with_capacity(n_rows),
-            scales: Vec::with_capacity(n_rows),
+        let experts = match config.experts {
+            None => ExpertsScratch::default(),
+            Some(e) => ExpertsScratch {
+                probabilities: zeroed(n_rows * e.n_experts)?,
+                chosen: with_capacity(n_rows * e.n_used).ok_or(out_of_memory)?,
+                rows: with_capacity(n_rows).ok_or(out_of_memory)?,
+                spans: with_capacity(ffn_rows).ok_or(out_of_memory)?,
+                input: zeroed(ffn_rows * d)?,
+                output: zeroed(ffn_rows * d)?,
+            },
+        };
+        let buffers = Buffers {
+            x: zeroed(n_rows * d)?,
+            h: zeroed(n_rows * d.max(q_dim))?,
+            q: zeroed(n_rows * d.max(q_dim))?,
+            k: zeroed(n_rows * kv_dim)?,
+            v: zeroed(n_rows * kv_dim)?,
+            gate: zeroed(ffn_rows * ff)?,
+            up: zeroed(ffn_rows * ff)?,
+            rotations: zeroed(n_rows * 2 * config.rope.n_dims)?,
+            positions: with_capacity(n_rows).ok_or(out_of_memory)?,
+            scales: with_capacity(n_rows).ok_or(out_of_memory)?,
+            spans: with_capacity(n_rows).ok_or(out_of_memory)?,
             experts,
+            wanted: with_capacity(n_rows).ok_or(out_of_memory)?,
             logits: Vec::new(),
-            quantized: ActivationBuffer::new(&[(n_rows, d.max(q_dim)), (ffn_rows, ff)]),
+        };
+        Ok(Scratch {
+            n_rows,
+            buffers,
+            quantized: ActivationBuffer::try_new(&[(n_rows, d.max(q_dim)), (ffn_rows, ff)])
+                .map_err(|_| out_of_memory)?,
             strips: (0..team.n_threads())
-                .map(|_| Mutex::new(StripScratch::new(matmul::scratch_bytes(widest))))
-                .collect(),
-            attention: AttentionScratch::new(&layout(config), config.n_heads, team.n_threads()),
+                .map(|_| StripScratch::try_new(matmul::scratch_bytes(widest)).map(Mutex::new))
+                .collect::<Result<_, _>>()
+                .map_err(|_| out_of_memory)?,
+            attention: AttentionScratch::try_new(&layout(config), config.n_heads, team.n_threads())
+                .map_err(|_| out_of_memory)?,
+            errors: Vec::new(),
+        })
+    }
+
+    /// Prepares for a pass over `batch`.
+    pub fn begin(&mut self, batch: &[Span<'_>], n_vocab: usize) -> Result<(), OutOfMemory> {
+        self.errors.clear();
+        self.errors.resize(batch.len(), None);
+        let s = &mut self.buffers;
+        s.spans.clear();
+        s.wanted.clear();
+        for (i, span) in batch.iter().enumerate() {
+            let first = s.spans.len();
+            let is_hidden = span.output == Output::Hidden;
+            let wanted = |index| WantedRow { row: first + index, span: i, index, is_hidden };
+            s.wanted.extend(span.wanted().map(wanted));
+            s.spans.extend(std::iter::repeat_n(i, span.tokens.len()));
         }
+        s.reserve_logits(s.wanted.iter().filter(|wanted| !wanted.is_hidden).count(), n_vocab)
     }
 
-    /// Tokens a pass may have.
-    pub fn n_rows(&self) -> usize {
-        self.n_rows
-    }
-
-    /// Bytes of [`Scratch::new`]'s buffers, logits of one row included.
+    /// Bytes of [`Scratch::new`]'s buffers.
     pub fn bytes(config: &MistralConfig, n_threads: usize, n_rows: usize) -> usize {
         let (d, q_dim, kv_dim, ff) = (config.n_embd, config.q_dim(), config.kv_dim(), config.n_ff);
         let ffn_rows = n_rows.min(FFN_ROWS);
         let row = d + 2 * d.max(q_dim) + 2 * kv_dim + 2 * config.rope.n_dims;
         let experts = config.experts.map_or(0, |e| n_rows * (e.n_experts + 6 * e.n_used) + 2 * ffn_rows * d);
-        4 * (n_rows * row + 2 * ffn_rows * ff + experts + config.n_vocab)
+        4 * (n_rows * row + 2 * ffn_rows * ff + experts)
+            + n_rows * (2 * size_of::<usize>() + size_of::<f32>() + size_of::<WantedRow>())
             + ActivationBuffer::bytes(&[(n_rows, d.max(q_dim)), (ffn_rows, ff)])
             + n_threads * matmul::scratch_bytes(d.max(q_dim).max(ff))
             + AttentionScratch::bytes(&layout(config), config.n_heads, n_threads)
     }
+}
+
+impl Buffers {
+    /// Makes room for logits of up to `n` rows, as far as they are computed at a time.
+    pub fn reserve_logits(&mut self, n: usize, n_vocab: usize) -> Result<(), OutOfMemory> {
+        let n = n.min(logits_rows(n_vocab)) * n_vocab;
+        if self.logits.len() < n {
+            self.logits = Vec::new();
+            self.logits = bytemuck::allocation::try_zeroed_vec(n)
+                .map_err(|()| OutOfMemory { bytes: 4 * n, what: "logits" })?;
+        }
+        Ok(())
+    }
+}
+
+/// Rows whose logits are computed at a time.
+pub(crate) fn logits_rows(n_vocab: usize) -> usize {
+    (LOGITS_BYTES / (4 * n_vocab.max(1))).max(1)
+}
+
+fn with_capacity<T>(n: usize) -> Option<Vec<T>> {
+    let mut vec = Vec::new();
+    vec.try_reserve_exact(n).ok().map(|()| vec)
 }
 
 /// Heads as attention sees them; its scratch does not depend on how they are stored.

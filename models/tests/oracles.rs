@@ -1,11 +1,13 @@
 //! The forward pass against `transformers`, on small models of awkward shapes (`oracles/make.py`).
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use bise_kernels::kv_page::{CacheType, PageLayout};
 use bise_kernels::{Isa, KernelTable, Team};
 use bise_models::gguf::GgufFile;
-use bise_models::{KvCache, Mistral, MistralConfig, Scratch, Span, Wanted};
+use bise_models::{KvCache, Mistral, MistralConfig, Output, PagePool, PassContext, Span};
 
 const N_IDS: usize = 96;
 
@@ -25,18 +27,30 @@ fn open(path: &Path, isa: Isa) -> Mistral {
 }
 
 /// Logits of the oracle's ids, read in chunks.
-fn read(model: &Mistral, team: &Team, cache_type: CacheType, chunk: usize, wanted: Wanted) -> Vec<f32> {
+fn read(model: &Mistral, team: &Arc<Team>, cache_type: CacheType, chunk: usize, output: Output) -> Vec<f32> {
     let config = model.config();
     let layout = PageLayout::new(config.n_kv_heads, config.head_dim, cache_type, cache_type);
-    let mut cache = KvCache::new(layout, config.n_layers, N_IDS, config.sliding_window);
-    let mut scratch = Scratch::new(config, team, chunk);
+    let pool = PagePool::new(layout, config.n_layers, usize::MAX);
+    let mut cache = KvCache::new(&pool, N_IDS, config.sliding_window);
+    let mut context = PassContext::new(Arc::clone(team));
     let ids: Vec<u32> = (0..N_IDS).map(|i| ((7 * i * i + 3 * i + 1) % config.n_vocab) as u32).collect();
     let mut logits = Vec::new();
     for tokens in ids.chunks(chunk) {
-        let mut batch = [Span { cache: &mut cache, tokens, wanted }];
-        logits.extend_from_slice(model.forward(team, &mut batch, &mut scratch).unwrap());
+        let mut batch = [Span { cache: &mut cache, tokens, output }];
+        logits.extend(forward(model, &mut context, &mut batch));
     }
     logits
+}
+
+/// One pass, and all the outputs it was asked for.
+fn forward(model: &Mistral, context: &mut PassContext, batch: &mut [Span<'_>]) -> Vec<f32> {
+    let never = AtomicBool::new(false);
+    let mut outputs = model.forward(context, batch, &never).unwrap();
+    let mut values = Vec::new();
+    while let Some(row) = outputs.next_row().unwrap() {
+        values.extend_from_slice(row.values);
+    }
+    values
 }
 
 /// The float32 payload of a `.npy` file.
@@ -70,16 +84,16 @@ fn distance(name: &str, ours: &[f32], theirs: &[f32], n_vocab: usize) -> f64 {
 
 #[test]
 fn log_probabilities_are_those_of_transformers() {
-    let team = Team::new(2).unwrap();
+    let team = Arc::new(Team::new(2).unwrap());
     for path in oracles() {
         let name = path.file_stem().unwrap().to_str().unwrap();
         let model = open(&path, Isa::detect());
         let theirs = npy(&path.with_extension("npy"));
         let n_vocab = model.config().n_vocab;
         assert_eq!(theirs.len(), N_IDS * n_vocab);
-        let exact = distance(name, &read(&model, &team, CacheType::F32, 64, Wanted::All), &theirs, n_vocab);
+        let exact = distance(name, &read(&model, &team, CacheType::F32, 64, Output::All), &theirs, n_vocab);
         assert!(exact < 1e-3, "{name}, f32 cache: off by {exact}");
-        let half = distance(name, &read(&model, &team, CacheType::F16, 64, Wanted::All), &theirs, n_vocab);
+        let half = distance(name, &read(&model, &team, CacheType::F16, 64, Output::All), &theirs, n_vocab);
         assert!(half < 0.03, "{name}, f16 cache: off by {half}");
         println!("{name}: off by {exact:.1e} with an f32 cache, {half:.1e} with f16");
     }
@@ -87,15 +101,15 @@ fn log_probabilities_are_those_of_transformers() {
 
 #[test]
 fn bits_do_not_depend_on_chunks_threads_or_instruction_set() {
-    let solo = Team::new(1).unwrap();
+    let solo = Arc::new(Team::new(1).unwrap());
     for path in oracles() {
         for cache_type in [CacheType::F16, CacheType::Q8_0] {
-            let golden = read(&open(&path, Isa::Scalar), &solo, cache_type, N_IDS, Wanted::All);
+            let golden = read(&open(&path, Isa::Scalar), &solo, cache_type, N_IDS, Output::All);
             for isa in Isa::available() {
                 let model = open(&path, isa);
                 for (threads, chunk) in [(1, 1), (2, 7), (3, 64), (2, N_IDS)] {
-                    let team = Team::new(threads).unwrap();
-                    let logits = read(&model, &team, cache_type, chunk, Wanted::All);
+                    let team = Arc::new(Team::new(threads).unwrap());
+                    let logits = read(&model, &team, cache_type, chunk, Output::All);
                     let same = logits.iter().zip(&golden).all(|(a, b)| a.to_bits() == b.to_bits());
                     assert!(
                         same,
@@ -110,35 +124,36 @@ fn bits_do_not_depend_on_chunks_threads_or_instruction_set() {
 
 #[test]
 fn the_last_logits_are_those_of_all() {
-    let team = Team::new(2).unwrap();
+    let team = Arc::new(Team::new(2).unwrap());
     let model = open(&oracles()[0], Isa::detect());
-    let all = read(&model, &team, CacheType::F16, N_IDS, Wanted::All);
-    let last = read(&model, &team, CacheType::F16, N_IDS, Wanted::Last);
+    let all = read(&model, &team, CacheType::F16, N_IDS, Output::All);
+    let last = read(&model, &team, CacheType::F16, N_IDS, Output::Last);
     assert_eq!(all[all.len() - last.len()..], last);
 }
 
 #[test]
 fn sequences_read_together_are_as_if_alone() {
-    let team = Team::new(2).unwrap();
+    let team = Arc::new(Team::new(2).unwrap());
     for path in oracles() {
         let model = open(&path, Isa::detect());
         let config = model.config();
         let layout = PageLayout::new(config.n_kv_heads, config.head_dim, CacheType::F16, CacheType::F16);
-        let cache = || KvCache::new(layout, config.n_layers, N_IDS, config.sliding_window);
-        let mut scratch = Scratch::new(config, &team, N_IDS);
+        let pool = PagePool::new(layout, config.n_layers, usize::MAX);
+        let cache = || KvCache::new(&pool, N_IDS, config.sliding_window);
+        let mut context = PassContext::new(Arc::clone(&team));
         let texts: [&[u32]; 3] = [&[1, 50, 60, 70, 80], &[1, 90], &[1, 100, 110, 120, 5, 6, 7]];
         let mut alone = Vec::new();
         for tokens in texts {
-            let mut batch = [Span { cache: &mut cache(), tokens, wanted: Wanted::Last }];
-            alone.extend_from_slice(model.forward(&team, &mut batch, &mut scratch).unwrap());
+            let mut batch = [Span { cache: &mut cache(), tokens, output: Output::Last }];
+            alone.extend(forward(&model, &mut context, &mut batch));
         }
         let mut caches = texts.map(|_| cache());
         let mut batch: Vec<Span<'_>> = caches
             .iter_mut()
             .zip(texts)
-            .map(|(cache, tokens)| Span { cache, tokens, wanted: Wanted::Last })
+            .map(|(cache, tokens)| Span { cache, tokens, output: Output::Last })
             .collect();
-        let together = model.forward(&team, &mut batch, &mut scratch).unwrap();
+        let together = forward(&model, &mut context, &mut batch);
         assert!(together == alone, "{}", path.display());
     }
 }

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use bise::{CacheType, MistralConfig, SessionOptions};
 use bise_kernels::kv_page::PageLayout;
-use bise_models::{KvCache, Scratch};
+use bise_models::{KvCache, PassContext};
 use serde_json::json;
 
 use crate::cli::describe;
@@ -24,10 +24,11 @@ impl MemoryTable {
     /// Computes it for a model whose tensors take `weights` bytes.
     pub fn of(config: &MistralConfig, weights: u64) -> Self {
         let n_threads = std::thread::available_parallelism().map_or(1, usize::from);
-        let scratch = Scratch::bytes(config, n_threads, SessionOptions::default().n_ubatch) as u64;
+        let n_ubatch = SessionOptions::default().n_ubatch;
+        let scratch = PassContext::bytes(config, n_threads, n_ubatch, 1) as u64;
         let cache = |n_ctx: usize, kind: CacheType| {
             let layout = PageLayout::new(config.n_kv_heads, config.head_dim, kind, kind);
-            KvCache::bytes(&layout, config.n_layers, n_ctx, config.sliding_window) as u64
+            KvCache::bytes(&layout, config.n_layers, n_ctx, config.sliding_window, n_ubatch) as u64
         };
         let mut lengths: Vec<usize> = [512, 2048, 4096, 8192, 32_768, 131_072]
             .into_iter()

@@ -1,0 +1,214 @@
+//! The pages of one sequence.
+
+use std::collections::VecDeque;
+
+use bise_kernels::kv_page::{PAGE_LEN, PageLayout};
+
+use super::pool::{PagePool, PageRef, PoolError, page_bytes};
+
+/// Pages that the list has room for from the start: it grows seldom after that.
+const FIRST_PAGES: usize = 256;
+
+/// The keys and values of one sequence. With a window, pages that no later query sees go back to the pool, so that a text takes
+/// constant memory however long it grows.
+pub struct KvCache {
+    pool: PagePool,
+    window: Option<usize>,
+    n_ctx: usize,
+    slack: usize,
+    /// Number (absolute position / [`PAGE_LEN`]) of the first page in `pages`.
+    first_page: usize,
+    pages: VecDeque<PageRef>,
+    n_positions: usize,
+}
+
+impl KvCache {
+    /// Positions behind the window that are kept: a text can be cut back by as many without being read again.
+    pub const SLACK: usize = 2 * PAGE_LEN;
+
+    /// An empty cache for up to `n_ctx` positions or, with a window, for any number. It takes no page until something is read.
+    pub fn new(pool: &PagePool, n_ctx: usize, window: Option<usize>) -> KvCache {
+        KvCache {
+            pool: pool.clone(),
+            window,
+            n_ctx,
+            slack: KvCache::SLACK,
+            first_page: 0,
+            pages: VecDeque::new(),
+            n_positions: 0,
+        }
+    }
+
+    /// The same, but nothing that was read is given back: [`KvCache::truncate`] reaches everywhere.
+    #[must_use]
+    pub fn keeping_all(mut self) -> KvCache {
+        self.slack = usize::MAX;
+        self
+    }
+
+    /// Bytes of the pages that a sequence of `n` positions holds at most, read in passes of up to `n_rows` tokens.
+    pub fn bytes(
+        layout: &PageLayout,
+        n_layers: usize,
+        n: usize,
+        window: Option<usize>,
+        n_rows: usize,
+    ) -> usize {
+        let all = n.div_ceil(PAGE_LEN);
+        // Both ends of what a pass sees may lie inside a page.
+        let seen = window.map_or(usize::MAX, |window| {
+            window.saturating_add(KvCache::SLACK).saturating_add(n_rows).div_ceil(PAGE_LEN).saturating_add(1)
+        });
+        all.min(seen).saturating_mul(page_bytes(layout, n_layers))
+    }
+
+    /// Where its pages come from.
+    pub fn pool(&self) -> &PagePool {
+        &self.pool
+    }
+
+    /// The sliding window, if there is one.
+    pub fn window(&self) -> Option<usize> {
+        self.window
+    }
+
+    /// Positions it may hold; with a window it may go past that.
+    pub fn n_ctx(&self) -> usize {
+        self.n_ctx
+    }
+
+    /// Positions read so far.
+    pub fn len(&self) -> usize {
+        self.n_positions
+    }
+
+    /// Whether nothing was read yet.
+    pub fn is_empty(&self) -> bool {
+        self.n_positions == 0
+    }
+
+    /// Positions that still fit; with a window there is no end.
+    pub fn room(&self) -> usize {
+        match self.window {
+            Some(_) => usize::MAX - self.n_positions,
+            None => self.n_ctx - self.n_positions,
+        }
+    }
+
+    /// Pages held, shared ones included.
+    pub fn n_pages(&self) -> usize {
+        self.pages.len()
+    }
+
+    /// The first position that a query at `pos` sees.
+    pub fn first_seen(&self, pos: usize) -> usize {
+        self.window.map_or(0, |window| (pos + 1).saturating_sub(window))
+    }
+
+    /// Whether everything that a query at `position` sees of what stands before it is still there.
+    fn is_whole_at(&self, position: usize) -> bool {
+        position == 0 || self.first_seen(position) >= self.first_page * PAGE_LEN
+    }
+
+    /// Forgets the positions from `position` on. False, with nothing changed, where `position` lies ahead, or where what is left would
+    /// not be whole: a window is needed that was given back.
+    #[must_use]
+    pub fn truncate(&mut self, position: usize) -> bool {
+        let whole = position <= self.n_positions && self.is_whole_at(position);
+        if whole {
+            self.n_positions = position;
+            self.release_unused();
+        }
+        whole
+    }
+
+    /// Takes the first `n` positions of `other`, sharing its pages. False, with nothing changed, where this cache is not empty, the pool
+    /// or the window is another, or `other` no longer has what a query at `n` sees.
+    #[must_use]
+    pub fn adopt(&mut self, other: &KvCache, n: usize) -> bool {
+        let alike = self.pool.is_same(&other.pool) && self.window == other.window;
+        if !self.is_empty() || !alike || n > other.n_positions || n > self.room() || !other.is_whole_at(n) {
+            return false;
+        }
+        if n == 0 {
+            return true;
+        }
+        let first = self.first_seen(n.saturating_sub(self.slack)) / PAGE_LEN;
+        self.first_page = first.max(other.first_page);
+        self.pages.clear();
+        let shared =
+            other.pages.range(self.first_page - other.first_page..n.div_ceil(PAGE_LEN) - other.first_page);
+        self.pages.extend(shared.cloned());
+        self.n_positions = n;
+        true
+    }
+
+    /// Makes the pages of the next `n` positions present and this sequence's own.
+    ///
+    /// # Errors
+    /// Where the pool has no page to give; then [`KvCache::release_unused`] undoes it.
+    pub(crate) fn reserve(&mut self, n: usize) -> Result<(), PoolError> {
+        let (start, end) = (self.n_positions, self.n_positions + n);
+        if !start.is_multiple_of(PAGE_LEN) {
+            let partial = &mut self.pages[start / PAGE_LEN - self.first_page];
+            if partial.is_shared() {
+                let mut own = self.pool.take()?;
+                // With a window of 1, a query sees its own position alone.
+                if self.window != Some(1) {
+                    own.copy_from(partial);
+                }
+                *partial = own;
+            }
+        }
+        let n_new = end.div_ceil(PAGE_LEN) - (self.first_page + self.pages.len());
+        let n_entries =
+            n_new.max(FIRST_PAGES.min(self.n_ctx.div_ceil(PAGE_LEN)).saturating_sub(self.pages.len()));
+        self.pages
+            .try_reserve(n_entries)
+            .map_err(|_| PoolError::OutOfMemory { bytes: n_entries * size_of::<PageRef>() })?;
+        for _ in 0..n_new {
+            let page = self.pool.take()?;
+            self.pages.push_back(page);
+        }
+        Ok(())
+    }
+
+    /// Gives back pages past the positions read, and those that are out of sight for good.
+    pub(crate) fn release_unused(&mut self) {
+        let kept = self.first_seen(self.n_positions.saturating_sub(self.slack)) / PAGE_LEN;
+        while self.first_page < kept && self.pages.pop_front().is_some() {
+            self.first_page += 1;
+        }
+        let n_used = self.n_positions.div_ceil(PAGE_LEN).saturating_sub(self.first_page);
+        self.pages.truncate(n_used);
+        if self.n_positions == 0 {
+            self.first_page = 0;
+        }
+    }
+
+    /// Counts `n` more positions as read.
+    pub(crate) fn advance(&mut self, n: usize) {
+        self.n_positions += n;
+    }
+
+    /// One layer of page number `page`.
+    pub(crate) fn page(&self, layer: usize, page: usize) -> &[u8] {
+        self.pages[page - self.first_page].layer(layer)
+    }
+
+    /// One layer of the pages that the next `n` positions go to, in order; [`KvCache::reserve`] has made them this sequence's own.
+    pub(crate) fn new_pages(&mut self, layer: usize, n: usize) -> impl Iterator<Item = &mut [u8]> {
+        let first = self.n_positions / PAGE_LEN - self.first_page;
+        let end = (self.n_positions + n).div_ceil(PAGE_LEN) - self.first_page;
+        self.pages
+            .range_mut(first..end.max(first))
+            .map(move |page| page.layer_mut(layer).expect("reserved before it is written"))
+    }
+}
+
+impl Clone for KvCache {
+    /// A sequence that goes on from here by itself; pages are shared until one of the two writes to them.
+    fn clone(&self) -> KvCache {
+        KvCache { pool: self.pool.clone(), pages: self.pages.clone(), ..*self }
+    }
+}

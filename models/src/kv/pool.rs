@@ -1,0 +1,225 @@
+//! A pool of pages: made one by one up to a limit, counted by reference, and reused.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bise_kernels::CacheLine;
+use bise_kernels::kv_page::PageLayout;
+
+/// Why a pool has no page to give.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PoolError {
+    /// All pages of the pool are in use.
+    #[error("all {max_pages} pages of keys and values are in use ({page_bytes} bytes each)")]
+    Full {
+        /// Pages the pool may have.
+        max_pages: usize,
+        /// Size of a page.
+        page_bytes: usize,
+    },
+    /// The system has no more memory for this process.
+    #[error(
+        "out of memory: {bytes} bytes for keys and values (a shorter context or a smaller cache type takes less)"
+    )]
+    OutOfMemory {
+        /// What was asked for.
+        bytes: usize,
+    },
+}
+
+/// Pages of one shape for the sequences of one model. Clones are the same pool.
+#[derive(Clone)]
+pub struct PagePool(Arc<Shared>);
+
+struct Shared {
+    layout: PageLayout,
+    n_layers: usize,
+    max_pages: usize,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Pages that no sequence uses. Its capacity is at least `n_pages`, so that giving a page back never allocates.
+    free: Vec<Arc<Page>>,
+    /// Pages that exist, free or in use.
+    n_pages: usize,
+}
+
+/// The bytes of a page: one part for each layer, each starting at a cache line.
+pub(super) struct Page {
+    lines: Vec<CacheLine>,
+}
+
+impl PagePool {
+    /// A pool that makes pages as they are needed, at most `max_pages` at a time.
+    pub fn new(layout: PageLayout, n_layers: usize, max_pages: usize) -> PagePool {
+        PagePool(Arc::new(Shared { layout, n_layers, max_pages, state: Mutex::default() }))
+    }
+
+    /// Makes pages until there are `n_pages`, and touches them, so that no sequence has to wait for the system to find the memory.
+    ///
+    /// # Errors
+    /// Where the limit or the system's memory does not allow it; the pages made so far stay.
+    pub fn prepare(&self, n_pages: usize) -> Result<(), PoolError> {
+        while self.n_pages() < n_pages {
+            let page = self.make()?;
+            let mut state = self.state();
+            state.free.push(page);
+        }
+        Ok(())
+    }
+
+    /// Frees the memory of pages that no sequence uses.
+    pub fn trim(&self) {
+        let mut state = self.state();
+        state.n_pages -= state.free.len();
+        state.free.clear();
+    }
+
+    /// The shape of a layer's part of a page.
+    pub fn layout(&self) -> &PageLayout {
+        &self.0.layout
+    }
+
+    /// Size of a page, all layers together.
+    pub fn page_bytes(&self) -> usize {
+        page_bytes(&self.0.layout, self.0.n_layers)
+    }
+
+    /// Pages that exist, in use or free.
+    pub fn n_pages(&self) -> usize {
+        self.state().n_pages
+    }
+
+    /// Pages that no sequence uses.
+    pub fn n_free(&self) -> usize {
+        self.state().free.len()
+    }
+
+    /// Pages that sequences use, each counted once however many share it.
+    pub fn n_used(&self) -> usize {
+        let state = self.state();
+        state.n_pages - state.free.len()
+    }
+
+    /// Whether both are the same pool.
+    pub fn is_same(&self, other: &PagePool) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// A page of unknown content, with one owner.
+    pub(super) fn take(&self) -> Result<PageRef, PoolError> {
+        let free = self.state().free.pop();
+        let page = match free {
+            Some(page) => page,
+            None => self.make()?,
+        };
+        Ok(PageRef { page: Some(page), pool: self.clone() })
+    }
+
+    /// A new page, already counted. Zeroed and touched: memory is found here, not in the middle of a pass.
+    fn make(&self) -> Result<Arc<Page>, PoolError> {
+        let bytes = self.page_bytes();
+        let mut state = self.state();
+        if state.n_pages >= self.0.max_pages {
+            return Err(PoolError::Full { max_pages: self.0.max_pages, page_bytes: bytes });
+        }
+        let n_used = state.n_pages - state.free.len();
+        state.free.try_reserve(n_used + 1).map_err(|_| PoolError::OutOfMemory { bytes })?;
+        state.n_pages += 1;
+        drop(state);
+        let mut lines = Vec::new();
+        if lines.try_reserve_exact(bytes / size_of::<CacheLine>()).is_err() {
+            self.state().n_pages -= 1;
+            return Err(PoolError::OutOfMemory { bytes });
+        }
+        lines.resize(bytes / size_of::<CacheLine>(), bytemuck::Zeroable::zeroed());
+        Ok(Arc::new(Page { lines }))
+    }
+
+    /// The lock is held for a few instructions that cannot panic half-way.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl std::fmt::Debug for PagePool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let state = self.state();
+        f.debug_struct("PagePool")
+            .field("page_bytes", &self.page_bytes())
+            .field("max_pages", &self.0.max_pages)
+            .field("n_pages", &state.n_pages)
+            .field("n_free", &state.free.len())
+            .finish()
+    }
+}
+
+/// A layer's part of a page, in whole cache lines.
+pub(super) fn layer_bytes(layout: &PageLayout) -> usize {
+    layout.page_bytes().next_multiple_of(size_of::<CacheLine>())
+}
+
+/// A page, all layers together.
+pub(super) fn page_bytes(layout: &PageLayout, n_layers: usize) -> usize {
+    n_layers * layer_bytes(layout)
+}
+
+/// A reference to a page; the last one gives it back to the pool.
+pub(super) struct PageRef {
+    /// `None` only while being dropped.
+    page: Option<Arc<Page>>,
+    pool: PagePool,
+}
+
+impl PageRef {
+    /// The part of one layer.
+    pub fn layer(&self, layer: usize) -> &[u8] {
+        let layout = &self.pool.0.layout;
+        &bytemuck::cast_slice(&self.page().lines)[layer * layer_bytes(layout)..][..layout.page_bytes()]
+    }
+
+    /// The part of one layer, to write to; `None` where the page is shared.
+    pub fn layer_mut(&mut self, layer: usize) -> Option<&mut [u8]> {
+        let layout = &self.pool.0.layout;
+        let page = Arc::get_mut(self.page.as_mut()?)?;
+        Some(
+            &mut bytemuck::cast_slice_mut(&mut page.lines)[layer * layer_bytes(layout)..]
+                [..layout.page_bytes()],
+        )
+    }
+
+    /// Whether another sequence refers to the page too.
+    pub fn is_shared(&self) -> bool {
+        Arc::strong_count(self.page()) > 1
+    }
+
+    /// Overwrites all of the page with another's content. Does nothing where the page is shared.
+    pub fn copy_from(&mut self, other: &PageRef) {
+        if let Some(page) = self.page.as_mut().and_then(Arc::get_mut) {
+            page.lines.copy_from_slice(&other.page().lines);
+        }
+    }
+
+    fn page(&self) -> &Arc<Page> {
+        self.page.as_ref().expect("a page until it is dropped")
+    }
+}
+
+impl Clone for PageRef {
+    fn clone(&self) -> PageRef {
+        PageRef { page: self.page.clone(), pool: self.pool.clone() }
+    }
+}
+
+impl Drop for PageRef {
+    fn drop(&mut self) {
+        let Some(page) = self.page.take() else { return };
+        // Counts only fall under the lock, so exactly one of several owners that drop at the same time finds itself the last.
+        let mut state = self.pool.state();
+        if Arc::strong_count(&page) == 1 {
+            state.free.push(page);
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Forward passes over one or several sequences.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use bise_models::{Hook, Output, Outputs, PassContext, Span};
+use smallvec::SmallVec;
+
+use crate::{Engine, Error, Sequence};
+
+/// Sequences of a batch for which no list is allocated.
+const SMALL_BATCH: usize = 16;
+
+/// The next tokens of a sequence, and what is to be computed for them.
+pub struct Feed<'a> {
+    /// The sequence.
+    pub sequence: &'a mut Sequence,
+    /// The tokens that follow those it has read.
+    pub tokens: &'a [u32],
+    /// What is to be computed.
+    pub output: Output,
+}
+
+/// Makes forward passes. It has the engine's threads, which other runners may share, and working memory of its own.
+///
+/// ```
+/// use std::sync::atomic::AtomicBool;
+/// use bise::{Engine, Feed, Output, SessionOptions};
+///
+/// # #[cfg(feature = "builtin-model")] {
+/// let engine = Engine::builtin()?;
+/// let mut runner = engine.runner();
+/// let mut sequence = engine.sequence(&SessionOptions::default());
+/// let never = AtomicBool::new(false);
+/// // A token that is certain, and two that may follow it.
+/// let mut batch = [Feed { sequence: &mut sequence, tokens: &[1, 400, 500], output: Output::All }];
+/// let mut outputs = runner.forward(&mut batch, &never)?;
+/// while let Some(row) = outputs.next_row()? {
+///     println!("after token {}: {} logits", row.index, row.values.len());
+/// }
+/// // The last one turned out wrong.
+/// assert!(sequence.truncate(2));
+/// # }
+/// # Ok::<(), bise::Error>(())
+/// ```
+pub struct Runner {
+    engine: Engine,
+    context: PassContext,
+}
+
+impl Runner {
+    pub(crate) fn new(engine: &Engine, context: PassContext) -> Runner {
+        Runner { engine: engine.clone(), context }
+    }
+
+    pub(crate) fn into_context(self) -> PassContext {
+        self.context
+    }
+
+    /// The model.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// Makes room for passes of `n_rows` tokens at once. Otherwise the first pass that needs it does.
+    ///
+    /// # Errors
+    /// Where the system does not have the memory.
+    pub fn reserve(&mut self, n_rows: usize) -> Result<(), Error> {
+        Ok(self.context.reserve(self.engine.config(), n_rows)?)
+    }
+
+    /// Has `hook` called after every product, or none.
+    pub fn set_hook(&mut self, hook: Option<Arc<dyn Hook>>) {
+        self.context.set_hook(hook);
+    }
+
+    /// Reads the tokens of a batch in one pass. What each sequence gets does not depend on the others, nor on how its tokens are cut into
+    /// passes, bit for bit.
+    ///
+    /// A sequence whose activations stop being finite fails by itself ([`Outputs::failure`]) and stays as it was. Setting `cancel`, from
+    /// whatever thread, ends the pass soon; all sequences then stay as they were.
+    ///
+    /// # Errors
+    /// For a token outside the vocabulary, a sequence without room for its tokens, and where memory is short: nothing was read then. Also
+    /// where no sequence is left that has not failed, when cancelled, and where the file has shrunk.
+    pub fn forward<'s>(
+        &'s mut self,
+        batch: &mut [Feed<'_>],
+        cancel: &'s AtomicBool,
+    ) -> Result<Outputs<'s>, Error> {
+        self.engine.file().check_unchanged()?;
+        let mut spans: SmallVec<[Span<'_>; SMALL_BATCH]> = batch
+            .iter_mut()
+            .map(|feed| Span { cache: feed.sequence.cache_mut(), tokens: feed.tokens, output: feed.output })
+            .collect();
+        let outputs = self.engine.model().forward(&mut self.context, &mut spans, cancel)?;
+        drop(spans);
+        for (i, feed) in batch.iter_mut().enumerate() {
+            if outputs.failure(i).is_none() {
+                feed.sequence.extend(feed.tokens);
+            }
+        }
+        Ok(outputs)
+    }
+}
