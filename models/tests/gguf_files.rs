@@ -188,3 +188,17 @@ fn pages_can_be_fetched_ahead_and_locked() {
     file.mlock().unwrap();
     assert_contents(&file);
 }
+
+#[test]
+fn a_download_that_aria2_has_not_finished_is_mentioned() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("m.gguf");
+    fs::copy(fixture("v3.gguf"), &path).unwrap();
+    fs::write(dir.path().join("m.gguf.aria2"), [0, 1]).unwrap();
+    let file = GgufFile::open(&path).unwrap();
+    let [warning] = file.warnings() else { panic!("{:?}", file.warnings()) };
+    assert!(
+        warning.ends_with("m.gguf.aria2 says that the download of the model is not finished"),
+        "{warning}"
+    );
+}

@@ -1,25 +1,25 @@
-//! Looking for weights that are not finite: `bise inspect --check-tensors`.
+//! Finds weights that are NaN or infinite, for `bise inspect --check-tensors`.
 
 use super::layout::{self, Field, Number};
 use super::tensor::TensorType;
 
-/// What [`check_tensor`] says.
+/// The result of [`check_tensor`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Check {
-    /// Every number that a block stores as a float is finite, and with that every weight.
+    /// All scales, minimums and plain floats are finite, so all weights are.
     Finite,
-    /// The first block that has a NaN or an infinity.
+    /// The first block that contains a NaN or an infinity.
     NotFinite {
-        /// Its number in the tensor, from 0; for plain floats, that of the element.
+        /// Index of the block in the tensor; of the element, for plain floats.
         block: usize,
-        /// The number found there: NaN or an infinity.
+        /// The NaN or infinity.
         value: f64,
     },
-    /// Where this type stores its scales is not known here: a codebook format.
+    /// A codebook format, whose layout is not known here.
     Unknown,
 }
 
-/// Looks through the data of a tensor for NaN and infinities: in scales and minimums, or in plain floats.
+/// Scans a tensor's data for NaN and infinities in its scales and minimums, or in its plain floats.
 ///
 /// `bytes` are little-endian blocks, as [`GgufFile::bytes`](super::GgufFile::bytes) gives them.
 ///
@@ -44,23 +44,23 @@ pub fn check_tensor(tensor_type: TensorType, bytes: &[u8]) -> Check {
     Check::NotFinite { block, value: value.expect("the block was chosen for it") }
 }
 
-/// The index of the first of the `N`-byte numbers in `bytes` that `is_bad`.
+/// The index of the first `N`-byte number in `bytes` for which `is_bad` holds.
 fn first_plain<const N: usize>(bytes: &[u8], is_bad: impl Fn([u8; N]) -> bool) -> Option<usize> {
-    /// Enough to make the loop without an exit worth it, little enough to stay in the first cache.
+    /// Numbers checked without an early exit, so that the loop vectorizes. They fit in the L1 cache.
     const RUN: usize = 4096;
     let (numbers, _) = bytes.as_chunks::<N>();
     let run = numbers.chunks(RUN).position(|run| run.iter().fold(false, |bad, &n| bad | is_bad(n)))?;
     numbers[run * RUN..].iter().position(|&n| is_bad(n)).map(|i| run * RUN + i)
 }
 
-/// The first number of `field` in `block` that is a float and not finite.
+/// The first non-finite float of `field` in `block`.
 fn not_finite(field: &Field, block: &[u8]) -> Option<f64> {
     let width = field.number.n_bytes();
     let run = &block[field.offset..][..field.count * width];
     run.chunks_exact(width).map(|bytes| float(field.number, bytes)).find(|value| !value.is_finite())
 }
 
-/// `bytes` as a float; integers count as 0, being always finite.
+/// `bytes` as a float. Integers are always finite and count as 0.
 fn float(number: Number, bytes: &[u8]) -> f64 {
     let u16 = || u16::from_le_bytes([bytes[0], bytes[1]]);
     match number {

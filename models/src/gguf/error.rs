@@ -1,4 +1,4 @@
-//! What can be wrong with a GGUF file, said in one line.
+//! Errors about GGUF files, one line each.
 
 use std::io;
 use std::sync::Arc;
@@ -10,14 +10,14 @@ use std::sync::Arc;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum GgufError {
-    /// The operating system refused something.
+    /// The operating system reported an error.
     #[error("{file}: cannot {action}: {error}")]
     Io {
         /// The file concerned.
         file: Arc<str>,
-        /// What was attempted: a verb and its object.
+        /// What was attempted, as a verb and its object.
         action: &'static str,
-        /// The system's own words. Not a `source`: it is part of the message already.
+        /// The system's error. Not a `source`, since the message includes it.
         error: io::Error,
     },
     /// The file is something other than a model: another format, or a GGUF that holds something else.
@@ -42,7 +42,7 @@ pub enum GgufError {
         /// What it should have.
         expected: String,
     },
-    /// A metadata value is malformed, or is not what the reader of the key asked for.
+    /// A metadata value is malformed, of the wrong type, or out of range.
     #[error("{file}: key '{key}': found {found}, expected {expected}")]
     Key {
         /// The file concerned.
@@ -54,17 +54,17 @@ pub enum GgufError {
         /// What it should have.
         expected: String,
     },
-    /// A metadata key that is needed is not there.
+    /// A required metadata key is missing.
     #[error("{file}: key '{key}' is missing, expected {expected}")]
     MissingKey {
         /// The file concerned.
         file: Arc<str>,
         /// The metadata key.
         key: String,
-        /// The type of value that is needed.
+        /// The type of value that is expected.
         expected: String,
     },
-    /// The description of a tensor, or the place of its data, is malformed.
+    /// A tensor's description or data offset is malformed, or the tensor does not fit the model.
     #[error("{file}: tensor '{tensor}': found {found}, expected {expected}")]
     Tensor {
         /// The file concerned.
@@ -76,7 +76,7 @@ pub enum GgufError {
         /// What it should have.
         expected: String,
     },
-    /// A tensor that is needed is not there.
+    /// A required tensor is missing.
     #[error("{file}: tensor '{tensor}' is missing")]
     MissingTensor {
         /// The file concerned.
@@ -92,24 +92,24 @@ pub enum GgufError {
     Changed {
         /// The file concerned.
         file: Arc<str>,
-        /// Its size or time of modification now.
+        /// Its size or modification time now.
         found: String,
-        /// The same when it was opened.
+        /// Its size or modification time when it was opened.
         expected: String,
     },
-    /// The machine has no room for something whose size the file gives.
+    /// Memory for something whose size the file gives could not be allocated.
     #[error("{file}: {what}: found {n_bytes} bytes, expected less than this machine has memory for")]
     OutOfMemory {
         /// The file concerned.
         file: Arc<str>,
-        /// What the memory is for: a key, a tensor, or the file.
+        /// What the memory was for: a key, a tensor, or the file.
         what: String,
-        /// How much was asked for.
+        /// How much was requested.
         n_bytes: u64,
     },
 }
 
-/// How much of a name from a file goes into a message, in characters.
+/// Characters of a name from a file that are shown in a message.
 const MAX_NAME_CHARS: usize = 96;
 
 /// `bytes` from a file as one printable line: control characters and invalid UTF-8 escaped, long text cut short.

@@ -39,10 +39,10 @@ impl Default for OpenOptions {
     }
 }
 
-/// A model in GGUF, version 2 or 3, in one file or several, checked from front to back.
+/// A GGUF model, version 2 or 3, in one file or several. Everything but the weights has been checked.
 ///
-/// The weights are used where they lie: mapped pages, or the program's own bytes. Only files of the other byte
-/// order are copied, swapped, and mentioned in [`warnings`](GgufFile::warnings).
+/// The weights are used in place, in the mapped file or the program's own data. Only big-endian files are copied and
+/// swapped, which [`warnings`](GgufFile::warnings) mentions.
 ///
 /// ```
 /// use bise_models::gguf::{GgufFile, GgufWriter, TensorType};
@@ -92,10 +92,11 @@ impl GgufFile {
             file.add_part(path, i + 1, &split, options)?;
         }
         split.check_n_tensors(file.tensors.len(), &file.metadata)?;
+        file.warnings.extend(unfinished_download(path));
         Ok(file)
     }
 
-    /// A model that is part of the program, used in place; `name` stands for its path in messages.
+    /// A model built into the program, used in place. Messages call it `name`.
     ///
     /// # Errors
     /// If `bytes` are not a sound GGUF in one part.
@@ -103,7 +104,7 @@ impl GgufFile {
         GgufFile::from_one(Part::in_memory(Storage::Static(bytes), name))
     }
 
-    /// A model in memory; `name` stands for its path in messages.
+    /// A model in memory. Messages call it `name`.
     ///
     /// # Errors
     /// If `bytes` are not a sound GGUF in one part.
@@ -198,7 +199,7 @@ impl GgufFile {
         self.alignment
     }
 
-    /// Whether the (first) file is big-endian. The bytes handed out never are.
+    /// Whether the (first) file is big-endian. [`bytes`](Self::bytes) are little-endian in any case.
     #[must_use]
     pub fn is_big_endian(&self) -> bool {
         self.big_endian
@@ -228,7 +229,7 @@ impl GgufFile {
         &self.metadata
     }
 
-    /// The metadata, to override values.
+    /// The metadata, for overriding values.
     pub fn metadata_mut(&mut self) -> &mut Metadata {
         &mut self.metadata
     }
@@ -250,12 +251,12 @@ impl GgufFile {
         })
     }
 
-    /// The tensors in the order of the file, part after part.
+    /// The tensors in file order, part by part.
     pub fn tensors(&self) -> impl ExactSizeIterator<Item = &TensorInfo> {
         self.tensors.iter()
     }
 
-    /// The data of `info`, little-endian, without copying them.
+    /// The data of `info`, little-endian. Nothing is copied.
     ///
     /// # Panics
     /// If `info` is from another file and reaches beyond this one.
@@ -264,7 +265,7 @@ impl GgufFile {
         TensorBytes::new(self.parts[info.part].storage.clone(), info.offset..info.offset + info.n_bytes)
     }
 
-    /// An error about `info`, for those who find more wrong with a tensor than the reader does.
+    /// An error about `info`, for a caller that finds more wrong with a tensor than the reader does.
     pub fn tensor_error(
         &self,
         info: &TensorInfo,
@@ -289,7 +290,7 @@ impl GgufFile {
         self.parts.iter().try_for_each(Part::check_unchanged)
     }
 
-    /// Asks the system to start reading the mapped files ahead of use.
+    /// Asks the system to read the mapped files ahead of use.
     pub fn prefetch(&self) {
         self.parts.iter().for_each(Part::prefetch);
     }
@@ -298,7 +299,7 @@ impl GgufFile {
     /// caller's bytes is left alone.
     ///
     /// # Errors
-    /// If the system refuses, most often for want of a higher `ulimit -l`.
+    /// If the system refuses, usually because `ulimit -l` is too low.
     pub fn mlock(&self) -> Result<(), GgufError> {
         self.parts.iter().try_for_each(Part::mlock)
     }
@@ -313,6 +314,15 @@ impl std::fmt::Debug for GgufFile {
             .field("n_tensors", &self.tensors.len())
             .finish_non_exhaustive()
     }
+}
+
+/// A line about the file that aria2 keeps beside a download until all of it is there. The model may be full of holes,
+/// which look like weights.
+fn unfinished_download(path: &Path) -> Option<String> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".aria2");
+    let name = super::mmap::name_of(Path::new(&beside));
+    Path::new(&beside).exists().then(|| format!("{name} says that the download of the model is not finished"))
 }
 
 /// Swaps the tensors of a big-endian part into memory, with a warning.

@@ -1,5 +1,5 @@
-//! Which bytes of a block are numbers wider than a byte: what a change of byte order swaps, and which of them
-//! are floats that must be finite.
+//! Which bytes of a block form numbers wider than a byte: these are swapped when the byte order changes, and the
+//! floats among them must be finite.
 //!
 //! Offsets are those of ggml's block structs (`ggml-common.h`).
 
@@ -43,8 +43,8 @@ const fn field(offset: usize, number: Number, count: usize) -> Field {
     Field { offset, number, count }
 }
 
-/// The wider numbers of a block of `tensor_type`, or `None` where they are not laid down here: codebook formats
-/// that store 32-bit words in bytes, of which no big-endian files are known.
+/// The wider numbers of a block of `tensor_type`. `None` for the codebook formats that store 32-bit words in bytes; no
+/// big-endian files of those are known.
 pub(super) fn fields(tensor_type: TensorType) -> Option<&'static [Field]> {
     use Number::{Bf16, F16, F32, F64, Int16, Int32, Int64};
     use TensorType as T;
@@ -81,7 +81,7 @@ pub(super) fn fields(tensor_type: TensorType) -> Option<&'static [Field]> {
     })
 }
 
-/// Swaps the byte order of whole blocks of `tensor_type` in place. Its own inverse.
+/// Swaps the byte order of whole blocks of `tensor_type` in place. Doing it twice changes nothing.
 ///
 /// # Panics
 /// If `bytes` is not a whole number of blocks, or [`fields`] does not know the type.

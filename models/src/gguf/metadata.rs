@@ -1,4 +1,4 @@
-//! The metadata of a file: an ordered map from keys to values, asked by type.
+//! The metadata of a file: an ordered map from keys to values, with getters by type.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -9,10 +9,10 @@ use super::error::{GgufError, on_one_line, printable};
 use super::str_array::StrArray;
 use super::value::{FromValue, Misfit, Value};
 
-/// Keys and values in the order of the file.
+/// Keys and values in file order.
 ///
-/// The typed getters tell three cases apart: `Ok(None)` where the key is absent, `Ok(Some(_))`, and an error that
-/// names the key, what was found and what was expected.
+/// A typed getter returns `Ok(None)` if the key is absent, and an error that names the key, what was found and what was
+/// expected if its value has another type or does not fit.
 #[derive(Debug, Clone)]
 pub struct Metadata {
     file: Arc<str>,
@@ -33,13 +33,13 @@ impl Metadata {
         self.entries.len()
     }
 
-    /// Whether there are no keys.
+    /// Returns `true` if there are no keys.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// Keys and values in the order of the file.
+    /// Keys and values in file order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &Value)> {
         self.entries.iter().map(|(key, value)| (key.as_str(), value))
     }
@@ -131,7 +131,7 @@ impl Metadata {
         self.get_as(key)
     }
 
-    /// A truth value.
+    /// A bool.
     pub fn bool(&self, key: &str) -> Result<Option<bool>, GgufError> {
         self.get_as(key)
     }

@@ -1,4 +1,4 @@
-//! The bytes of a file: mapped, read into memory, or built in; shared by reference count.
+//! The bytes of a file: mapped, read into memory, or built into the program. They are reference-counted.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -11,14 +11,14 @@ use memmap2::{Mmap, MmapMut};
 
 use super::error::{GgufError, on_one_line};
 
-/// Where the bytes of one part live.
+/// What holds the bytes of one part.
 pub(super) enum Storage {
     /// A read-only mapping: of the file, or of anonymous memory that holds a copy of it (`mmap: false`, and
     /// big-endian files after swapping).
     Mapped(Mmap),
     /// Bytes that the caller had in memory.
     Owned(Vec<u8>),
-    /// Part of the program.
+    /// Built into the program.
     Static(&'static [u8]),
 }
 
@@ -36,7 +36,7 @@ impl Deref for Storage {
 
 /// The data of a tensor: a range of the file, which stays mapped while this lives.
 ///
-/// Cloning costs a reference count. The bytes have no alignment beyond that of a byte.
+/// Cloning is cheap (a reference count). The bytes may have any alignment.
 #[derive(Clone)]
 pub struct TensorBytes {
     storage: Arc<Storage>,
@@ -47,7 +47,7 @@ impl TensorBytes {
     /// `range` of `storage`.
     ///
     /// # Panics
-    /// If the range is not inside the storage: here, once, rather than at each use.
+    /// If the range is out of bounds; checked once here rather than at each use.
     pub(super) fn new(storage: Arc<Storage>, range: Range<usize>) -> TensorBytes {
         assert!(range.start <= range.end && range.end <= storage.len());
         TensorBytes { storage, range }
@@ -79,11 +79,11 @@ impl std::fmt::Debug for TensorBytes {
     }
 }
 
-/// What tells whether a file was changed in place.
+/// Size and modification time, by which an in-place change is noticed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Stamp {
     n_bytes: u64,
-    /// `None` where the file system has no such time.
+    /// `None` if the file system does not record it.
     modified: Option<SystemTime>,
 }
 
@@ -94,14 +94,14 @@ impl Stamp {
     }
 }
 
-/// One opened file: its bytes, and what tells whether the file was changed since.
+/// One opened file: its bytes, and what is needed to notice that it was changed since.
 pub(super) struct Part {
     /// The file's name, for messages.
     pub name: Arc<str>,
     /// Its bytes.
     pub storage: Arc<Storage>,
-    /// The open file behind a mapping, and what it was like before it was mapped. `None` where the bytes no longer
-    /// depend on the file.
+    /// The open file behind a mapping, with its stamp from before it was mapped. `None` if the bytes do not depend on the
+    /// file.
     mapped_file: Option<(File, Stamp)>,
 }
 
@@ -158,12 +158,12 @@ impl Part {
         Ok(Part { name, storage: Arc::new(Storage::Mapped(map)), mapped_file: None })
     }
 
-    /// A part without a file; `name` stands for the file in messages.
+    /// A part without a file. Messages call it `name`.
     pub fn in_memory(storage: Storage, name: &str) -> Part {
         Part { name: name.into(), storage: Arc::new(storage), mapped_file: None }
     }
 
-    /// Replaces the bytes by a copy that `change` was applied to, and lets go of the file.
+    /// Replaces the bytes by a copy modified by `change`, and closes the file.
     pub fn rewrite(&mut self, change: impl FnOnce(&mut [u8])) -> Result<(), GgufError> {
         let mut copy = anonymous(&self.name, self.storage.len() as u64)?;
         copy.copy_from_slice(&self.storage);
@@ -178,8 +178,8 @@ impl Part {
         Ok(())
     }
 
-    /// Errs if the file behind a mapping has another size or time of modification than when it was opened. One
-    /// system call.
+    /// Fails if the size or modification time of a mapped file is not what it was when the file was opened. One system
+    /// call.
     pub fn check_unchanged(&self) -> Result<(), GgufError> {
         let Some((file, opened)) = &self.mapped_file else { return Ok(()) };
         let now = Stamp::of(file).map_err(|error| GgufError::Io {
@@ -190,7 +190,7 @@ impl Part {
         unchanged(&self.name, *opened, now)
     }
 
-    /// Asks the system to start reading a mapped file. Advice only: a refusal changes nothing but speed.
+    /// Asks the system to read the file ahead of use. Only a hint: errors are ignored.
     pub fn prefetch(&self) {
         #[cfg(unix)]
         if let Storage::Mapped(map) = &*self.storage {
@@ -198,7 +198,7 @@ impl Part {
         }
     }
 
-    /// Keeps the file in memory, mapped or read. Bytes that the caller gave are left to the system.
+    /// Locks the file in memory, whether mapped or read. The caller's own bytes are not locked.
     pub fn mlock(&self) -> Result<(), GgufError> {
         #[cfg(unix)]
         if let Storage::Mapped(map) = &*self.storage {
@@ -212,12 +212,12 @@ impl Part {
     }
 }
 
-/// The name of `path` in messages, on one line whatever the path holds.
+/// The name of `path` for messages, with control characters escaped.
 pub(super) fn name_of(path: &Path) -> Arc<str> {
     on_one_line(&path.to_string_lossy()).into()
 }
 
-/// Memory for `n_bytes`, or an error where the machine does not have it.
+/// Allocates `n_bytes`, or fails if the memory is not available.
 fn anonymous(name: &Arc<str>, n_bytes: u64) -> Result<MmapMut, GgufError> {
     let map = usize::try_from(n_bytes).ok().and_then(|n| MmapMut::map_anon(n).ok());
     map.ok_or_else(|| GgufError::OutOfMemory {

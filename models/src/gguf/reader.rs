@@ -1,9 +1,8 @@
-//! From the bytes of a file to metadata and tensor descriptions, by a cursor that checks every step.
+//! Parses a file's header into metadata and tensor descriptions, with a cursor that checks every step.
 //!
-//! Format: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>. Nothing here trusts the file: a count is
-//! compared with what the remaining bytes can hold before anything is allocated for it, small things that take
-//! more memory than file are limited in number, allocations may fail, sums and products are checked, and recursion
-//! has a limit.
+//! Format: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>. The file is not trusted: counts are compared
+//! with what the remaining bytes can hold before anything is allocated, the number of small items that take more memory
+//! than file is limited, allocations are fallible, arithmetic is checked, and so is the depth of nesting.
 
 use std::collections::HashSet;
 use std::marker::PhantomData;
@@ -22,20 +21,20 @@ use super::value::{Array, Value, ValueType};
 
 /// The first four bytes of a file, in either byte order.
 pub(super) const MAGIC: [u8; 4] = *b"GGUF";
-/// Bytes from one tensor's start to the next are padded to a multiple of this, unless [`ALIGNMENT_KEY`] says else.
+/// The alignment of tensor data in a file without [`ALIGNMENT_KEY`].
 pub(super) const DEFAULT_ALIGNMENT: usize = 32;
 /// The key of the alignment.
 pub(super) const ALIGNMENT_KEY: &str = "general.alignment";
 /// ggml's limit.
 pub(super) const MAX_DIMS: usize = 4;
-/// How deep arrays may nest. Nothing in use goes beyond 2.
+/// How deep arrays may nest. Files in use do not go beyond 2.
 pub(super) const MAX_ARRAY_DEPTH: usize = 8;
 
-/// How many keys a file may have. Models have some tens; each takes ten times its size in the file.
+/// The most keys a file may have. Models have a few dozen, and the smallest take ten times their size in the file.
 const MAX_ENTRIES: u64 = 1 << 16;
-/// How many tensors a file may have. The largest models have some thousands.
+/// The most tensors a file may have. The largest models have a few thousand.
 const MAX_TENSORS: u64 = 1 << 20;
-/// How many arrays there may be inside arrays.
+/// The most arrays there may be inside other arrays.
 const MAX_NESTED_ARRAYS: usize = 1 << 20;
 
 /// The fewest bytes of a metadata entry: an empty key, a type and one byte.
@@ -43,16 +42,16 @@ const MIN_ENTRY_BYTES: usize = 8 + 4 + 1;
 /// The fewest bytes of a tensor description: an empty name, one dimension, a type and an offset.
 const MIN_TENSOR_BYTES: usize = 8 + 4 + 8 + 4 + 8;
 
-/// What one file says.
+/// The parsed header of one file.
 #[derive(Debug)]
 pub(super) struct Header {
     pub version: u32,
     pub big_endian: bool,
     pub alignment: usize,
     pub metadata: Metadata,
-    /// In the order of the file.
+    /// In file order.
     pub tensors: Vec<TensorInfo>,
-    /// Where the last tensor ends; where the header does if there are no tensors.
+    /// Where the last tensor ends, or the header if there are no tensors.
     pub end: usize,
 }
 
@@ -88,23 +87,23 @@ pub(super) fn read_header(storage: &Arc<Storage>, file: &Arc<str>, part: usize) 
 #[derive(Clone, Copy)]
 enum Subject<'a> {
     Header(&'static str),
-    /// An entry whose key is not read yet, by its number.
+    /// A metadata entry whose key has not been read yet, by its index.
     Entry(u64),
     Key(&'a str),
-    /// A description whose name is not read yet, by its number.
+    /// A tensor description whose name has not been read yet, by its index.
     Description(u64),
     Tensor(&'a str),
 }
 
-/// A place in the bytes of a file, read in byte order `B`.
+/// A position in the bytes of a file that is read in byte order `B`.
 struct Cursor<'a, B> {
     bytes: &'a [u8],
     pos: usize,
     file: &'a Arc<str>,
-    /// What arrays of strings are borrowed from; `None` where their lengths must be swapped.
+    /// What arrays of strings borrow from. `None` if their lengths have to be byte-swapped.
     storage: Option<&'a Arc<Storage>>,
     subject: Subject<'a>,
-    /// Arrays inside arrays read so far.
+    /// Arrays inside other arrays, so far.
     n_nested: usize,
     order: PhantomData<B>,
 }
@@ -134,13 +133,13 @@ impl<'a, B: ByteOrder> Cursor<'a, B> {
         }
     }
 
-    /// Room for `n` more elements, or an error that names what is being read.
+    /// Reserves room for `n` more elements. The error names what is being read.
     fn reserve<T>(&self, elements: &mut Vec<T>, n: usize) -> Result<(), GgufError> {
         let n_bytes = (n as u64).saturating_mul(size_of::<T>() as u64);
         elements.try_reserve_exact(n).map_err(|_| self.out_of_memory(n_bytes))
     }
 
-    /// There is no room for `n_bytes` of what is being read.
+    /// The error for `n_bytes` that could not be allocated for what is being read.
     fn out_of_memory(&self, n_bytes: u64) -> GgufError {
         GgufError::OutOfMemory {
             file: self.file.clone(),
@@ -159,7 +158,7 @@ impl<'a, B: ByteOrder> Cursor<'a, B> {
         self.bytes.len() - self.pos
     }
 
-    /// The next `n` bytes; `what` they are for, if they are not there.
+    /// The next `n` bytes. If they are missing, the error says `what` they were for.
     fn take(&mut self, n: usize, what: &str) -> Result<&'a [u8], GgufError> {
         if n > self.remaining() {
             let found = format!("the end of the file after {} bytes", self.bytes.len());
@@ -178,7 +177,7 @@ impl<'a, B: ByteOrder> Cursor<'a, B> {
         self.take(8, "a number").map(B::read_u64)
     }
 
-    /// A count of things that take at least `min_bytes` each: no more than the remaining bytes can hold.
+    /// Reads a count of `things` that take at least `min_bytes` each, and checks it against the remaining bytes.
     fn count(&mut self, things: &str, min_bytes: usize) -> Result<usize, GgufError> {
         let n = self.u64()?;
         let most = self.remaining() / min_bytes;
@@ -206,7 +205,7 @@ impl<'a, B: ByteOrder> Cursor<'a, B> {
         Ok(owned)
     }
 
-    /// `n` strings: borrowed from a little-endian file, else measured and copied.
+    /// Reads `n` strings. They are borrowed from a little-endian file, and copied from a big-endian one.
     fn strs(&mut self, n: usize) -> Result<StrArray, GgufError> {
         let start = self.pos;
         let mut marks = Vec::new();
@@ -238,7 +237,7 @@ impl<'a, B: ByteOrder> Cursor<'a, B> {
         Ok(texts)
     }
 
-    /// A key or a name: UTF-8.
+    /// Reads a key or a tensor name, which must be UTF-8.
     fn name(&mut self) -> Result<&'a str, GgufError> {
         let bytes = self.str_bytes()?;
         std::str::from_utf8(bytes)
@@ -285,7 +284,7 @@ impl<'a, B: ByteOrder> Cursor<'a, B> {
         })
     }
 
-    /// An array that is `depth` arrays deep, counting itself.
+    /// Reads an array at nesting depth `depth`, 1 for the outermost.
     fn array(&mut self, depth: usize) -> Result<Array, GgufError> {
         if depth > MAX_ARRAY_DEPTH {
             return Err(self.error(
@@ -345,7 +344,7 @@ impl<'a, B: ByteOrder> Cursor<'a, B> {
         })
     }
 
-    /// Everything from the version on.
+    /// Reads everything from the version on.
     fn header(mut self, big_endian: bool, part: usize) -> Result<Header, GgufError> {
         self.subject = Subject::Header("version");
         let version = self.u32()?;
@@ -401,7 +400,7 @@ impl<'a, B: ByteOrder> Cursor<'a, B> {
         Ok(alignment)
     }
 
-    /// The tensors as described; their offsets count from the start of the data section still.
+    /// Reads the tensor descriptions. Their offsets are still relative to the data section.
     fn descriptions(
         &mut self,
         n: usize,
@@ -457,7 +456,7 @@ impl<'a, B: ByteOrder> Cursor<'a, B> {
         Ok(shape)
     }
 
-    /// The size of a tensor's data; the rows must be whole blocks.
+    /// The size of a tensor's data in bytes. Rows must be whole blocks.
     fn n_bytes(&self, shape: &[usize], tensor_type: TensorType) -> Result<usize, GgufError> {
         if !shape[0].is_multiple_of(tensor_type.block_len()) {
             return Err(self.error(
@@ -471,8 +470,8 @@ impl<'a, B: ByteOrder> Cursor<'a, B> {
             .ok_or_else(|| self.error(format!("shape {shape:?}"), "a size that fits in memory"))
     }
 
-    /// Turns the offsets into offsets from the start of the file, where the data section begins at the cursor,
-    /// and checks that every tensor lies inside the file, on bytes of its own.
+    /// Makes the offsets relative to the start of the file (the data section begins at the cursor), and checks that the
+    /// tensors lie inside the file and do not overlap.
     fn place(&mut self, tensors: &mut [TensorInfo], alignment: usize) -> Result<(), GgufError> {
         let data_start = self.pos.checked_next_multiple_of(alignment);
         let needed =

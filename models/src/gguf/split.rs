@@ -16,19 +16,19 @@ const TENSORS_KEY: &str = "split.tensors.count";
 /// The format counts parts in 16 bits.
 const MAX_PARTS: usize = 0xffff;
 
-/// What a file says about its place in a split model.
+/// A file's position in a split model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Split {
     /// Which part the file is, from 0.
     no: usize,
-    /// How many parts there are: 1 for a file that is whole.
+    /// Number of parts; 1 for a model in a single file.
     pub count: usize,
-    /// How many tensors all parts hold together, if the file says so.
+    /// Number of tensors in all parts, if the file gives it.
     n_tensors: Option<usize>,
 }
 
 impl Split {
-    /// Reads the `split.*` keys; a file without them is whole.
+    /// Reads the `split.*` keys. A file without them is a whole model.
     pub fn from_metadata(metadata: &Metadata) -> Result<Split, GgufError> {
         let count = metadata.get_as::<u32>(COUNT_KEY)?.unwrap_or(1).max(1) as usize;
         if count > MAX_PARTS {
@@ -46,10 +46,10 @@ impl Split {
         Ok(Split { no, count, n_tensors })
     }
 
-    /// The paths of the parts after the first one, which is at `path`.
+    /// The paths of the other parts, given that of the first.
     ///
     /// # Errors
-    /// If `path` is not the first part, or is not named like one.
+    /// If `path` is not the first part or not named like one.
     pub fn other_paths(&self, path: &Path, file: &Arc<str>) -> Result<Vec<PathBuf>, GgufError> {
         let wrong = |found: String, expected: String| {
             Err(GgufError::Header { file: file.clone(), what: "split model".into(), found, expected })
@@ -83,7 +83,7 @@ impl Split {
         Ok(named.find(|paths| paths.iter().any(|path| path.exists())).unwrap_or(given))
     }
 
-    /// The error for part `no` (from 0), which is not there; `first` is the name of the first part.
+    /// The error for a missing part `no` (from 0) of the model that begins with `first`.
     pub fn missing(&self, no: usize, file: Arc<str>, first: &str) -> GgufError {
         GgufError::Header {
             file,
@@ -93,9 +93,9 @@ impl Split {
         }
     }
 
-    /// Refuses a first part that has the second one behind it, as `cat` joins them. `end` is where the first ends.
+    /// Refuses a first part that is followed by the second in the same file, as after `cat`. `end` is where the first ends.
     pub fn check_not_joined(&self, bytes: &[u8], end: usize, file: &Arc<str>) -> Result<(), GgufError> {
-        /// Parts begin at a multiple of their alignment; nobody uses more than this.
+        /// A part may be padded to its alignment, which is never larger than this in practice.
         const MAX_PADDING: usize = 4096;
         let after = bytes.get(end..).unwrap_or_default();
         let window = &after[..after.len().min(MAX_PADDING + MAGIC.len())];
@@ -112,7 +112,7 @@ impl Split {
         })
     }
 
-    /// Checks that `part`, the metadata of the file found as part `no`, belongs to this model at that place.
+    /// Checks that `part`, the metadata of the file named as part `no`, is that part of this model.
     pub fn check_part(&self, no: usize, part: &Metadata) -> Result<(), GgufError> {
         let found = Split::from_metadata(part)?;
         if found.no != no {
@@ -132,7 +132,7 @@ impl Split {
         Ok(())
     }
 
-    /// Checks the number of tensors of all parts together, against what the first part, `metadata`, says.
+    /// Checks the number of tensors in all parts against `metadata`, that of the first part.
     pub fn check_n_tensors(&self, n_tensors: usize, metadata: &Metadata) -> Result<(), GgufError> {
         match self.n_tensors {
             Some(said) if said != n_tensors && self.count > 1 => Err(metadata.error(
@@ -153,7 +153,7 @@ fn prefix_of(path: &Path, suffix: &str) -> Option<String> {
 
 /// `path` and, where it is a symbolic link, the paths it leads to, one by one.
 fn links(path: &Path) -> Vec<PathBuf> {
-    /// What Linux follows.
+    /// The limit of Linux.
     const MAX_LINKS: usize = 40;
     let mut paths = vec![path.to_owned()];
     while let Some(last) = paths.last()
@@ -166,7 +166,7 @@ fn links(path: &Path) -> Vec<PathBuf> {
     paths
 }
 
-/// How the name of part `no` (from 0) of `count` ends.
+/// The end of the file name of part `no` (from 0) of `count`.
 fn suffix(no: usize, count: usize) -> String {
     format!("-{:05}-of-{count:05}.gguf", no + 1)
 }

@@ -8,8 +8,8 @@ macro_rules! tensor_types {
     ($($(#[$doc:meta])* $variant:ident = $id:literal, $name:literal, $block_len:literal, $block_bytes:literal;)*) => {
         /// The type of a tensor's elements, by the ids of ggml (`enum ggml_type`).
         ///
-        /// All types that gguf-py 0.19 knows are here, with their sizes, so that any file can be listed; which of
-        /// them can be computed with is for the kernels to say.
+        /// All types of gguf-py 0.19 are included, with their sizes, so that any file can be listed. Only those with a
+        /// [`format`](TensorType::format) can be computed with.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         #[allow(non_camel_case_types)] // the field's own spelling
         #[repr(u32)]
@@ -18,10 +18,10 @@ macro_rules! tensor_types {
         }
 
         impl TensorType {
-            /// Every type, in the order of the ids.
+            /// All types, by ascending id.
             pub const ALL: &'static [TensorType] = &[$(TensorType::$variant,)*];
 
-            /// The type with ggml's number `id`, if there is one.
+            /// The type with ggml's id `id`, if there is one.
             #[must_use]
             pub fn from_id(id: u32) -> Option<TensorType> {
                 match id {
@@ -129,14 +129,14 @@ tensor_types! {
 }
 
 impl TensorType {
-    /// Bytes of a tensor of `n_elements` elements, or `None` where that does not fit `usize`.
-    /// A partial last block is dropped; rows are checked to be whole blocks elsewhere.
+    /// Bytes of a tensor of `n_elements` elements, or `None` if that overflows `usize`. A partial last block is not counted;
+    /// the reader checks that rows are whole blocks.
     #[must_use]
     pub fn bytes_for(self, n_elements: usize) -> Option<usize> {
         (n_elements / self.block_len()).checked_mul(self.block_bytes())
     }
 
-    /// The format that the kernels compute with, or `None` for a type that can only be listed.
+    /// The kernels' format for this type, or `None` if it can only be listed.
     #[must_use]
     pub fn format(self) -> Option<Format> {
         Some(match self {
@@ -166,7 +166,7 @@ impl fmt::Display for TensorType {
     }
 }
 
-/// What the file says of one tensor; checked, so that its bytes are known to be inside the file.
+/// A tensor's description. It has been checked: the data lie inside the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TensorInfo {
@@ -180,7 +180,7 @@ pub struct TensorInfo {
     pub n_bytes: usize,
     /// Which file of a split model holds the data, from 0.
     pub part: usize,
-    /// Where the data start, in bytes from the beginning of that file.
+    /// Offset of the data from the start of that file, in bytes.
     pub offset: usize,
 }
 

@@ -1,4 +1,4 @@
-//! Metadata values as GGUF has them, and the Rust types they are asked for as.
+//! Metadata values of GGUF, and their conversion to Rust types.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -27,7 +27,7 @@ pub enum ValueType {
 }
 
 impl ValueType {
-    /// The type with number `id`, if there is one.
+    /// The type with this id, if there is one.
     #[must_use]
     pub fn from_id(id: u32) -> Option<ValueType> {
         use ValueType::{Array, Bool, F32, F64, I8, I16, I32, I64, Str, U8, U16, U32, U64};
@@ -54,7 +54,7 @@ impl ValueType {
         }
     }
 
-    /// The fewest bytes one value takes in a file: an empty string is its length, an empty array type and length.
+    /// The fewest bytes a value takes in a file. An empty string is only its length, an empty array a type and a length.
     #[must_use]
     pub(super) fn min_bytes(self) -> usize {
         match self {
@@ -88,7 +88,7 @@ pub enum Value {
     F32(f32),
     F64(f64),
     Bool(bool),
-    /// Bytes: files hold token strings that are not UTF-8.
+    /// Bytes, because some files have token strings that are not UTF-8.
     Str(Box<[u8]>),
     Array(Array),
 }
@@ -109,7 +109,7 @@ pub enum Array {
     F64(Vec<f64>),
     Bool(Vec<bool>),
     Str(StrArray),
-    /// Arrays in an array; each has a type of its own.
+    /// Nested arrays, each with an element type of its own.
     Array(Vec<Array>),
 }
 
@@ -134,12 +134,13 @@ impl Value {
         }
     }
 
-    /// Reads the `T:V` of llama.cpp's `--override-kv KEY=T:V`: `int:`, `float:`, `bool:` or `str:` and a value.
+    /// Parses the `TYPE:VALUE` of llama.cpp's `--override-kv KEY=TYPE:VALUE`, where the type is `int`, `float`, `bool` or
+    /// `str`.
     ///
-    /// Integers become `i64`, floats `f64`; the getters take any width that fits.
+    /// Integers become `i64` and floats `f64`; the getters accept any width that fits.
     ///
     /// # Errors
-    /// A sentence that says what is wrong with `text`.
+    /// A message that says what is wrong with `text`.
     pub fn parse_override(text: &str) -> Result<Value, String> {
         let Some((kind, value)) = text.split_once(':') else {
             return Err(format!("found '{text}', expected TYPE:VALUE, as in int:4096"));
@@ -157,7 +158,7 @@ impl Value {
         }
     }
 
-    /// What was found, for an error message: the type, and the value where it is short.
+    /// A description for error messages: the type, and the value if it is short.
     #[must_use]
     pub fn describe(&self) -> String {
         match self {
@@ -234,13 +235,13 @@ impl Array {
         }
     }
 
-    /// Whether there are no elements.
+    /// Returns `true` if there are no elements.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// What was found, for an error message.
+    /// A description for error messages: length and element type.
     #[must_use]
     pub fn describe(&self) -> String {
         format!("array of {} {}", self.len(), self.element_type())
@@ -277,7 +278,7 @@ fn room_for<T>(n: usize) -> Result<Vec<T>, Misfit> {
     }
 }
 
-/// A float in digits, or in powers of ten where those would be very many.
+/// Formats a float, in scientific notation if it would otherwise have very many digits.
 fn short(v: f64, shown: &(impl fmt::Display + fmt::LowerExp)) -> String {
     match v == 0.0 || !v.is_finite() || (1e-6..1e15).contains(&v.abs()) {
         true => shown.to_string(),
@@ -304,25 +305,25 @@ macro_rules! value_from {
 value_from!(u8 => U8, i8 => I8, u16 => U16, i16 => I16, u32 => U32, i32 => I32, u64 => U64, i64 => I64,
     f32 => F32, f64 => F64, bool => Bool, Array => Array);
 
-/// Why a value cannot be had as a type.
+/// Why a value cannot be converted to a type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Misfit {
-    /// It is of another kind, or does not fit.
+    /// It has another type or is out of range.
     Kind,
-    /// There is no memory for it.
+    /// The memory for it could not be allocated.
     OutOfMemory {
-        /// How much is needed.
+        /// How much was requested.
         n_bytes: u64,
     },
 }
 
-/// A type that metadata can be asked for; see [`Metadata::get_as`](super::Metadata::get_as).
+/// A type that a metadata value converts to; see [`Metadata::get_as`](super::Metadata::get_as).
 pub trait FromValue<'a>: Sized {
-    /// What is needed, for an error message.
+    /// A description of the type for error messages.
     const EXPECTED: &'static str;
 
-    /// The value as this type.
+    /// Converts the value.
     ///
     /// # Errors
     /// If it is of another kind or does not fit, or there is no memory for a converted array.
@@ -360,7 +361,7 @@ from_integer! {
     i64, "an integer that fits i64", "an array of integers that fit i64";
 }
 
-/// `f64` values are rounded; those beyond the range of `f32` are refused.
+/// Rounds to `f32`. Values beyond its range are refused.
 fn narrow(v: f64) -> Result<f32, Misfit> {
     let narrow = v as f32;
     match narrow.is_finite() || !v.is_finite() {

@@ -17,11 +17,11 @@ use crate::atomic_file::AtomicFile;
 /// The version that is written.
 const VERSION: u32 = 3;
 
-/// Why a file was not written.
+/// Why a file could not be written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum WriteError {
-    /// The destination refused.
+    /// Writing to the destination failed.
     #[error("cannot write the model: {0}")]
     Io(io::Error),
     /// A file could not be created, filled or put in place.
@@ -31,10 +31,10 @@ pub enum WriteError {
         path: PathBuf,
         /// What was attempted.
         action: &'static str,
-        /// The system's own words.
+        /// The system's error.
         error: io::Error,
     },
-    /// Metadata that no reader would take.
+    /// Metadata that no reader would accept.
     #[error("key '{key}': found {found}, expected {expected}")]
     Key {
         /// The metadata key.
@@ -44,7 +44,7 @@ pub enum WriteError {
         /// What can be written.
         expected: String,
     },
-    /// A tensor that no reader would take, or whose data do not have its size.
+    /// A tensor that no reader would accept, or data that do not have its size.
     #[error("tensor '{tensor}': found {found}, expected {expected}")]
     Tensor {
         /// The tensor's name.
@@ -62,7 +62,7 @@ impl From<io::Error> for WriteError {
     }
 }
 
-/// A tensor that was announced.
+/// A tensor that has been added, whose data come later.
 #[derive(Debug, Clone)]
 struct Announced {
     name: String,
@@ -77,9 +77,9 @@ impl Announced {
     }
 }
 
-/// Collects metadata and tensor descriptions, then writes the header and takes the data in order.
+/// Collects metadata and tensor descriptions, writes the header, and then accepts the data in order.
 ///
-/// Data stream through: nothing holds a whole tensor, let alone a model.
+/// Data are streamed: no tensor is held in memory as a whole.
 #[derive(Debug, Clone)]
 pub struct GgufWriter {
     metadata: Metadata,
@@ -100,17 +100,17 @@ impl GgufWriter {
         GgufWriter { metadata: Metadata::new("new file"), tensors: Vec::new(), big_endian: false }
     }
 
-    /// The metadata to write. The key `general.alignment` (a power of two; 32 without it) is obeyed.
+    /// The metadata to write. `general.alignment` (a power of two; 32 by default) sets the alignment of the data.
     pub fn metadata_mut(&mut self) -> &mut Metadata {
         &mut self.metadata
     }
 
-    /// Writes a big-endian file. Data are given little-endian all the same.
+    /// Makes it a big-endian file. The data passed in are little-endian in any case.
     pub fn big_endian(&mut self) {
         self.big_endian = true;
     }
 
-    /// Announces a tensor, whose data come in the order of these calls. `shape[0]` is the length of a row.
+    /// Adds a tensor. Data are written later, in the order of these calls. `shape[0]` is the length of a row.
     ///
     /// # Errors
     /// If the name is taken, the shape is not 1 to 4 sizes above zero, rows are not whole blocks, or the type
@@ -142,10 +142,10 @@ impl GgufWriter {
         Ok(())
     }
 
-    /// Writes everything but the data to `out`, which takes those next.
+    /// Writes everything but the data to `out`, and returns the writer for those.
     ///
     /// # Errors
-    /// If `out` fails, or metadata or tensors are such that no reader would take them.
+    /// If `out` fails, or there are metadata or tensors that no reader would accept.
     pub fn start<W: Write>(self, mut out: W) -> Result<GgufDataWriter<W>, WriteError> {
         let alignment = match self.metadata.get(ALIGNMENT_KEY) {
             None => DEFAULT_ALIGNMENT,
@@ -192,7 +192,7 @@ impl GgufWriter {
         writer.finish()
     }
 
-    /// Writes the file at `path`, whose data `fill` gives to the writer it is handed.
+    /// Writes the file at `path`. `fill` writes the data.
     ///
     /// The file is written aside, flushed to the disk, and then renamed, so that `path` is never half a model; see
     /// [`AtomicFile`].
@@ -310,14 +310,14 @@ fn write_array<B: ByteOrder>(
     Ok(())
 }
 
-/// Takes the data of the tensors, in the order in which they were announced.
+/// Writes the data of the tensors, in the order in which they were added.
 #[derive(Debug)]
 pub struct GgufDataWriter<W> {
     out: W,
     alignment: usize,
     big_endian: bool,
     tensors: std::vec::IntoIter<Announced>,
-    /// The tensor that is partly written, and how many of its bytes are.
+    /// The tensor that is partly written, and the number of bytes written of it.
     current: Option<(Announced, usize)>,
 }
 
@@ -354,7 +354,7 @@ impl<W: Write> GgufDataWriter<W> {
         Ok(())
     }
 
-    /// Zeros from the end of a tensor of `n_bytes` to the start of the next.
+    /// Writes the zeros between the end of a tensor of `n_bytes` and the start of the next.
     fn pad(&mut self, n_bytes: usize) -> io::Result<()> {
         let padding = n_bytes.next_multiple_of(self.alignment) - n_bytes;
         io::copy(&mut io::Read::take(io::repeat(0), padding as u64), &mut self.out).map(|_| ())
