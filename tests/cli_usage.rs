@@ -22,6 +22,29 @@ fn help_and_version_are_printed_on_stdout() {
 }
 
 #[test]
+fn help_fits_80_columns_and_gives_examples() {
+    let folder = Folder::new();
+    for command in ["", "chat", "inspect", "tokenize", "bench", "perplexity", "logits", "completions"] {
+        let line = [command, "--help"].into_iter().filter(|word| !word.is_empty());
+        let help = folder.finish(folder.command(line).env("COLUMNS", "80"), b"").ok();
+        let longest = help.text().lines().max_by_key(|line| line.chars().count()).unwrap();
+        assert!(longest.chars().count() <= 80, "{command}: {longest}");
+        assert!(help.text().contains("Examples:\n  bise "), "{command}");
+        // Notes in brackets are not broken, and nothing but text is printed.
+        assert!(!help.text().lines().any(|line| line.trim_end().ends_with("[env:")), "{command}");
+        assert!(!help.text().contains(['\u{a0}', '\x1b']), "{command}");
+        // The three ways to ask for it are one.
+        let by_word = folder.finish(folder.command(["help", command]).env("COLUMNS", "80"), b"");
+        let by_letter = [command, "-h"].into_iter().filter(|word| !word.is_empty());
+        let by_letter = folder.finish(folder.command(by_letter).env("COLUMNS", "80"), b"");
+        assert_eq!(help.text(), by_letter.text(), "{command}");
+        if !command.is_empty() {
+            assert_eq!(help.text(), by_word.text(), "{command}");
+        }
+    }
+}
+
+#[test]
 fn wrong_usage_has_exit_code_2() {
     let folder = Folder::new();
     for line in [

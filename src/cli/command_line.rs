@@ -7,27 +7,103 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use super::args::log::LogArgs;
-use super::args::{ChatArgs, GenerateArgs, environment, words};
+use super::args::{ChatArgs, GenerateArgs, environment, help, words};
 use super::commands::{bench, inspect, logits, perplexity, tokenize};
 
 const EXAMPLES: &str = "\
 Examples:
-  bise -p \"Once upon a time\" -n 64             a story from the built-in model
-  bise -m mistral.gguf -p \"The bise is\" -n 128   go on from a text
-  bise -m mistral.gguf -sys \"Be brief.\"          hold a conversation
-  bise chat                                      the same, with the built-in model
+  bise -p \"Once upon a time\" -n 64
+      a story from the built-in model
+  bise -m mistral.gguf -p \"The bise is\" -n 128
+      continue a text
+  bise -m mistral.gguf
+      hold a conversation, if the model has a chat template
+  bise -m mistral.gguf -sys \"Be brief.\" -p \"What is a fjord?\" -st
+      one question, one answer
   bise -m mistral.gguf -f notes.txt --temp 0 -c 8192 -ctk q8_0 -ctv q8_0
+      greedy decoding, with a cache of half the size
   bise -m codestral.gguf --infill --in-prefix @head.rs --in-suffix @tail.rs
+      fill in the middle
 
-Flags are named as in llama.cpp and may be written as there (-ngl, -cnv, -ub, --top_k); those for accelerators are accepted
-and have no effect. One with LLAMA_ARG_… beside it can be given by that environment variable. A prompt is gone on from as it
-stands; without one, a model that has a chat template holds a conversation (-cnv and -no-cnv decide). In a prompt, control
-tokens such as </s> count as such, and a BOS is put first where the vocabulary wants one. Ctrl-C stops what is being written,
-and a second one the program. Exit codes: 0 success, 1 error, 2 wrong usage, 130 Ctrl-C.";
+Flags are named as in llama.cpp and may be written as there (-ngl, -cnv, -ub, --top_k). Those that choose where or how fast \
+to compute, such as -ngl, are accepted with a warning; those that bise does not support are refused. A flag with [env: NAME] \
+can be set by that environment variable; what is typed wins.
+
+Without a subcommand, bise continues the prompt as it stands. Without a prompt, it holds a conversation if the model has a \
+chat template (-cnv and -no-cnv decide). Control tokens such as </s> in a prompt count as such, and a BOS token is added if \
+the vocabulary asks for one.
+
+Ctrl-C stops the text that is being generated, and a second one the program. Exit codes: 0 success, 1 error, 2 wrong usage, \
+130 Ctrl-C.";
+
+const CHAT_EXAMPLES: &str = "\
+Examples:
+  bise chat
+      talk to the built-in model
+  bise chat -m mistral.gguf -sys \"You are a pirate.\" --temp 0.7
+      with a system prompt
+  echo \"Name three winds.\" | bise chat -m mistral.gguf -st
+      one question from a pipe
+
+Type /help in a conversation for its commands.";
+
+const INSPECT_EXAMPLES: &str = "\
+Examples:
+  bise inspect mistral.gguf
+      shape, tensor types, memory for each context length, metadata
+  bise inspect --check-tensors mistral.gguf
+      also look for NaN and infinite weights
+  bise inspect --json mistral.gguf
+      for programs";
+
+const TOKENIZE_EXAMPLES: &str = "\
+Examples:
+  bise tokenize -m mistral.gguf -p \"Once upon a time\"
+      a line for each token
+  bise tokenize -m mistral.gguf --stdin --ids <text.txt
+      the ids alone";
+
+const BENCH_EXAMPLES: &str = "\
+Examples:
+  bise bench -m mistral.gguf
+      512 tokens of prefill, 128 of decode
+  bise bench -m mistral.gguf -p 0 -n 64 -d 0,4096 -t 1,2
+      decode at two depths, with one thread and with two
+  bise bench -m mistral.gguf -p 0 -n 32 --parallel 8 -o json
+      eight sequences together, as JSON";
+
+const PERPLEXITY_EXAMPLES: &str = "\
+Examples:
+  bise perplexity -m mistral.gguf -f wiki.test.raw -c 512
+      as llama-perplexity computes it";
+
+const LOGITS_EXAMPLES: &str = "\
+Examples:
+  bise logits -m mistral.gguf -f text.txt -o logits.npy
+      for a text
+  bise logits -m mistral.gguf --tokens 1,415,2936 -o logits.npy
+      for token ids";
+
+const COMPLETIONS_EXAMPLES: &str = "\
+Examples:
+  bise completions bash >~/.local/share/bash-completion/completions/bise
+  bise completions zsh >~/.zfunc/_bise
+  bise completions fish >~/.config/fish/completions/bise.fish";
 
 /// Runs quantized Mistral models from GGUF files on a CPU
 #[derive(Parser, Debug)]
-#[command(name = "bise", version, about, after_help = EXAMPLES, args_conflicts_with_subcommands = true, args_override_self = true, styles = STYLES, max_term_width = 110)]
+#[command(
+    name = "bise",
+    version,
+    about,
+    after_help = EXAMPLES,
+    args_conflicts_with_subcommands = true,
+    args_override_self = true,
+    disable_help_flag = true,
+    disable_help_subcommand = true,
+    styles = STYLES,
+    max_term_width = 100
+)]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Option<Command>,
@@ -45,18 +121,25 @@ const STYLES: Styles = Styles::styled()
 #[derive(Subcommand, Debug)]
 pub enum Command {
     /// Hold a conversation
+    #[command(after_help = CHAT_EXAMPLES)]
     Chat(Box<ChatArgs>),
-    /// Show what a GGUF file holds and the memory it needs
+    /// Show what is in a GGUF file and how much memory it needs
+    #[command(after_help = INSPECT_EXAMPLES)]
     Inspect(inspect::InspectArgs),
-    /// Turn a text into tokens
+    /// Print the tokens of a text
+    #[command(after_help = TOKENIZE_EXAMPLES)]
     Tokenize(tokenize::TokenizeArgs),
-    /// Measure the speed of reading and writing
+    /// Measure the speed of prefill and decode
+    #[command(after_help = BENCH_EXAMPLES)]
     Bench(Box<bench::BenchArgs>),
     /// Measure how well a model predicts a text
+    #[command(after_help = PERPLEXITY_EXAMPLES)]
     Perplexity(Box<perplexity::PerplexityArgs>),
-    /// Write the logits after every token to a .npy file
+    /// Write the logits of every token to a .npy file
+    #[command(after_help = LOGITS_EXAMPLES)]
     Logits(Box<logits::LogitsArgs>),
-    /// Print the completions for a shell
+    /// Print shell completions
+    #[command(after_help = COMPLETIONS_EXAMPLES)]
     Completions {
         /// The shell
         shell: clap_complete::Shell,
@@ -95,13 +178,13 @@ pub fn parse(
     args: impl IntoIterator<Item = OsString>,
     variables: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> Result<CommandLine, clap::Error> {
-    let mut definition = Cli::command();
+    let mut definition = define();
     definition.build();
     let mut words = words::read(args, &definition).map_err(|refusal| refuse(&refusal))?;
     let name = words.command.get(1).and_then(|name| name.to_str()).map(str::to_string);
     let command = name.as_ref().and_then(|name| definition.find_subcommand(name)).unwrap_or(&definition);
     // Completions are printed each time a shell starts, which is not the time to talk about variables.
-    if !matches!(name.as_deref(), Some("completions" | "help")) {
+    if !matches!(name.as_deref(), Some("completions")) {
         environment::read(&mut words, variables, command, &definition)
             .map_err(|message| refuse(&words::Refusal { command: name.clone(), message }))?;
     }
@@ -122,8 +205,17 @@ pub fn parse(
 
 /// The definition of the whole command line.
 pub fn command() -> clap::Command {
-    let describe = |arg| environment::describe_variable(words::describe_spellings(arg));
-    Cli::command().mut_args(describe).mut_subcommands(move |sub| sub.mut_args(describe))
+    define().mut_args(help::annotate).mut_subcommands(|sub| sub.mut_args(help::annotate))
+}
+
+/// The definition as [`words`] and [`environment`] read it.
+pub fn define() -> clap::Command {
+    // One help, compact at any width: flags on lines of their own, and what they do below.
+    let with_help = |command: clap::Command| {
+        let help = clap::Arg::new("help").short('h').long("help").help("Print this help");
+        command.next_line_help(true).arg(help.action(clap::ArgAction::HelpShort).help_heading(None::<&str>))
+    };
+    with_help(Cli::command()).mut_subcommands(move |sub| with_help(sub.disable_help_flag(true)))
 }
 
 /// An error of usage as clap writes it.

@@ -14,6 +14,7 @@ mod timings;
 mod usage;
 
 use std::ffi::OsString;
+use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -69,7 +70,11 @@ fn print_usage(error: &clap::Error) -> ExitCode {
         return ExitCode::from(EXIT_USAGE);
     }
     let printed = stdout::require_open()
-        .and_then(|()| error.print().context("standard output"))
+        .and_then(|()| {
+            let mut out = std::io::stdout().lock();
+            let text = args::help::text(&error.render(), console::shows_colours());
+            out.write_all(text.as_bytes()).context("standard output")
+        })
         .and_then(|()| stdout::flush());
     match printed {
         Ok(()) => ExitCode::SUCCESS,

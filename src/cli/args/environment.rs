@@ -80,13 +80,6 @@ pub fn read(
     Ok(())
 }
 
-/// Says in the help of a flag which variable stands for it, and keeps clap from reading it a second time.
-pub fn describe_variable(arg: clap::Arg) -> clap::Arg {
-    let Some(name) = arg.get_env().map(|name| name.to_string_lossy().into_owned()) else { return arg };
-    let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
-    arg.help(format!("{help} [env: {name}]")).env(clap::builder::Resettable::Reset)
-}
-
 fn find<'a>(variable: &str, command: &'a clap::Command) -> Option<&'a clap::Arg> {
     command.get_arguments().find(|arg| arg.get_env() == Some(OsStr::new(variable)))
 }
@@ -153,10 +146,9 @@ fn warning(name: &str, value: &OsStr, command: &clap::Command, root: &clap::Comm
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     fn with(variables: &[(&str, &str)], line: &[&str]) -> (Vec<String>, Vec<String>) {
-        let mut root = crate::cli::command_line::Cli::command();
+        let mut root = crate::cli::command_line::define();
         root.build();
         let mut words = super::super::words::read(line.iter().map(OsString::from), &root).unwrap();
         let command = line.get(1).and_then(|name| root.find_subcommand(name)).unwrap_or(&root);

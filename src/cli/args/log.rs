@@ -5,17 +5,16 @@ use crate::cli::term::console::{Level, Log};
 /// The flags of every command that writes notes.
 #[derive(clap::Args, Clone, Copy, Debug)]
 pub struct LogArgs {
-    /// Nothing on stderr but errors
+    /// Print nothing but errors to stderr
     #[arg(long)]
     log_disable: bool,
 
-    /// What to say on stderr; 1: errors, 2: warnings too, 3: everything
+    /// What to print to stderr: 1 errors, 2 warnings too, 3 everything
     #[arg(
         long,
         aliases = ["lv", "log-verbosity"],
         value_name = "N",
         default_value_t = LogArgs::MOST,
-        hide_default_value = true,
         env = "LLAMA_ARG_LOG_VERBOSITY"
     )]
     pub verbosity: i32,
@@ -25,7 +24,7 @@ impl LogArgs {
     /// The verbosity above which there is nothing more to say.
     pub const MOST: i32 = 3;
 
-    /// The notes meant.
+    /// The log that was asked for.
     pub fn log(self) -> Log {
         let level = match self.verbosity {
             _ if self.log_disable => Level::Errors,

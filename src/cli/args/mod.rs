@@ -1,6 +1,7 @@
 //! Flags as typed. What they mean is worked out beside each group, and by the commands.
 
 pub mod environment;
+pub mod help;
 pub mod llama_cpp;
 pub mod log;
 pub mod model;

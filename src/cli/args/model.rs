@@ -7,47 +7,47 @@ use bise::{CacheType, Isa, SessionOptions};
 
 use super::numbers::{context_length, positive};
 
-/// The model and the machine.
+/// The model, and the machine it runs on.
 #[derive(clap::Args, Clone, Debug)]
 #[command(next_help_heading = "Model")]
 pub struct ModelArgs {
-    /// GGUF file, or the first of a split; the built-in model where none is given
+    /// GGUF file, or the first part of a split model; without it, the built-in model
     #[arg(short, long, value_name = "FILE", env = "LLAMA_ARG_MODEL")]
     pub model: Option<PathBuf>,
 
-    /// Threads; -1: as many as there are performance cores to use
+    /// Number of threads; -1: one per performance core
     #[arg(short, long, value_name = "N", default_value_t = -1, allow_negative_numbers = true, env = "LLAMA_ARG_THREADS")]
     pub threads: i32,
 
-    /// Threads for reading the prompt; bise has one team for both, of the larger size
+    /// Number of threads for the prompt; one pool serves both, so the larger number counts
     #[arg(long, alias = "tb", value_name = "N", allow_negative_numbers = true)]
     pub threads_batch: Option<i32>,
 
-    /// How the file is brought into memory
+    /// How to load the file: auto and mmap map it, none and dio read it, mlock reads and locks it, mmap+mlock maps and locks it
     #[arg(long, alias = "lm", value_name = "MODE", default_value = "auto", env = "LLAMA_ARG_LOAD_MODE")]
     pub load_mode: LoadMode,
 
-    /// Keep the weights in memory (--load-mode mmap+mlock)
+    /// Lock the weights in memory, so that they are never swapped out
     #[arg(long, env = "LLAMA_ARG_MLOCK")]
     pub mlock: bool,
 
-    /// Read the file instead of mapping it (--load-mode none)
+    /// Read the file into memory instead of mapping it
     #[arg(long, overrides_with = "mmap")]
     pub no_mmap: bool,
 
-    /// Map the file, as is the default
+    /// Map the file (the default)
     #[arg(long, hide = true, overrides_with = "no_mmap", env = "LLAMA_ARG_MMAP")]
     pub mmap: bool,
 
-    /// Attend to the last N positions only; 0: to all; as the file says where not given
+    /// Attend to the last N tokens only; 0: to all of them [default: as the file says]
     #[arg(long, value_name = "N")]
     pub sliding_window: Option<usize>,
 
-    /// Instruction set of the kernels, instead of the best this machine has
+    /// Use this instruction set instead of the best one the CPU has
     #[arg(long, value_name = "NAME", env = "BISE_ISA")]
     pub isa: Option<Isa>,
 
-    /// Read metadata as if the file said so; TYPE is int, float, bool or str
+    /// Override metadata of the file; TYPE is int, float, bool or str
     #[arg(long, value_name = "KEY=TYPE:VALUE,…", value_parser = parse_overrides)]
     pub override_kv: Vec<Overrides>,
 
@@ -55,34 +55,34 @@ pub struct ModelArgs {
     pub rope: RopeArgs,
 }
 
-/// The rotary embedding, where it is not to be the file's.
+/// Overrides of the rotary embedding that the file describes.
 #[derive(clap::Args, Clone, Debug, Default)]
 pub struct RopeArgs {
-    /// Base of the rotary embedding
+    /// RoPE: base frequency
     #[arg(long, value_name = "BASE", env = "LLAMA_ARG_ROPE_FREQ_BASE")]
     pub rope_freq_base: Option<f32>,
 
-    /// How positions past the original context are squeezed
+    /// RoPE: how to scale positions beyond the context the model was trained for
     #[arg(long, value_name = "KIND", env = "LLAMA_ARG_ROPE_SCALING_TYPE")]
     pub rope_scaling: Option<RopeKind>,
 
-    /// By what factor they are squeezed
+    /// RoPE: factor by which the context grows
     #[arg(long, value_name = "N", env = "LLAMA_ARG_ROPE_SCALE")]
     pub rope_scale: Option<f32>,
 
-    /// One over that factor
+    /// RoPE: the inverse of that factor
     #[arg(long, value_name = "N", env = "LLAMA_ARG_ROPE_FREQ_SCALE")]
     pub rope_freq_scale: Option<f32>,
 
-    /// YaRN: the original context, in tokens
+    /// YaRN: context the model was trained for, in tokens
     #[arg(long, value_name = "N", env = "LLAMA_ARG_YARN_ORIG_CTX")]
     pub yarn_orig_ctx: Option<usize>,
 
-    /// YaRN: rotations above which a frequency is kept
+    /// YaRN: frequencies that turn more often than this stay as they are (beta fast)
     #[arg(long, value_name = "N", allow_negative_numbers = true, env = "LLAMA_ARG_YARN_BETA_FAST")]
     pub yarn_beta_fast: Option<f32>,
 
-    /// YaRN: rotations below which a frequency is squeezed whole
+    /// YaRN: frequencies that turn less often than this are scaled fully (beta slow)
     #[arg(long, value_name = "N", allow_negative_numbers = true, env = "LLAMA_ARG_YARN_BETA_SLOW")]
     pub yarn_beta_slow: Option<f32>,
 }
@@ -90,9 +90,9 @@ pub struct RopeArgs {
 /// `--rope-scaling`.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RopeKind {
-    /// Not at all
+    /// No scaling
     None,
-    /// All alike
+    /// All frequencies by the same factor
     Linear,
     /// Low frequencies more than high ones
     Yarn,
@@ -107,29 +107,29 @@ pub enum LoadMode {
     None,
     /// Map the file
     Mmap,
-    /// Read the file into memory and keep it there
+    /// Read the file into memory and lock it there
     Mlock,
-    /// Map the file and keep it in memory
+    /// Map the file and lock it in memory
     #[value(name = "mmap+mlock")]
     MmapMlock,
-    /// Direct reading: the same as none
+    /// Direct I/O: treated as none
     #[value(hide = true)]
     Dio,
 }
 
-/// The length of the context and the cache behind it.
+/// Context length and key-value cache.
 #[derive(clap::Args, Clone, Debug)]
 #[command(next_help_heading = "Context")]
 pub struct ContextArgs {
-    /// Length of the context in tokens; 0: what the model was trained for
+    /// Context length in tokens; 0: what the model was trained for
     #[arg(short, long, value_name = "N", default_value_t = 0, value_parser = context_length, env = "LLAMA_ARG_CTX_SIZE")]
     pub ctx_size: u32,
 
-    /// Most tokens read at a time, as asked for
+    /// Maximum number of prompt tokens in a batch
     #[arg(short, long, value_name = "N", default_value_t = 2048, value_parser = positive, env = "LLAMA_ARG_BATCH")]
     pub batch_size: usize,
 
-    /// Most tokens read at a time, as done
+    /// Maximum number of tokens in one forward pass; never more than a batch
     #[arg(long, alias = "ub", value_name = "N", default_value_t = 512, value_parser = positive, env = "LLAMA_ARG_UBATCH")]
     pub ubatch_size: usize,
 
@@ -138,27 +138,27 @@ pub struct ContextArgs {
 }
 
 impl ContextArgs {
-    /// What a session is asked for.
+    /// Options for a session.
     pub fn session_options(&self) -> SessionOptions {
         let n_ubatch = self.ubatch_size.min(self.batch_size);
         SessionOptions { n_ubatch, ..self.cache.session_options(self.ctx_size as usize) }
     }
 }
 
-/// How keys and values are stored.
+/// Types of the key-value cache.
 #[derive(clap::Args, Clone, Copy, Debug)]
 pub struct CacheArgs {
-    /// Type of the cached keys: f32, f16, q8_0 or q4_0
+    /// Type of the key cache: f32, f16, q8_0 or q4_0
     #[arg(long, alias = "ctk", value_name = "TYPE", default_value = "f16", value_parser = parse_cache_type, env = "LLAMA_ARG_CACHE_TYPE_K")]
     pub cache_type_k: CacheType,
 
-    /// Type of the cached values: f32, f16, q8_0 or q4_0
+    /// Type of the value cache: f32, f16, q8_0 or q4_0
     #[arg(long, alias = "ctv", value_name = "TYPE", default_value = "f16", value_parser = parse_cache_type, env = "LLAMA_ARG_CACHE_TYPE_V")]
     pub cache_type_v: CacheType,
 }
 
 impl CacheArgs {
-    /// A session of `n_ctx` tokens with such a cache.
+    /// Options for a session of `n_ctx` tokens with this cache.
     pub fn session_options(&self, n_ctx: usize) -> SessionOptions {
         SessionOptions {
             n_ctx,
@@ -169,10 +169,10 @@ impl CacheArgs {
     }
 }
 
-/// Reads a cache type by its name in llama.cpp.
+/// Parses a cache type by its name in llama.cpp.
 ///
 /// # Errors
-/// Another name, with those there are.
+/// An unknown name; the message lists the known ones.
 pub fn parse_cache_type(name: &str) -> Result<CacheType, String> {
     name.parse::<CacheType>().map_err(|e| e.to_string())
 }
@@ -181,7 +181,7 @@ pub fn parse_cache_type(name: &str) -> Result<CacheType, String> {
 #[derive(Clone, Debug)]
 pub struct Overrides(pub Vec<(String, Value)>);
 
-/// Reads `KEY=TYPE:VALUE,KEY=TYPE:VALUE`. A comma in a string is no separator unless another `KEY=TYPE:` follows it.
+/// Parses `KEY=TYPE:VALUE,KEY=TYPE:VALUE`. A comma inside a string separates only if another `KEY=TYPE:` follows it.
 fn parse_overrides(text: &str) -> Result<Overrides, String> {
     let mut parts: Vec<String> = Vec::new();
     for part in text.split(',') {

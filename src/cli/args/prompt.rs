@@ -1,4 +1,4 @@
-//! What is read and how much is written: the prompt, the conversation, the output.
+//! The prompt, the conversation, the output.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -8,43 +8,43 @@ use anyhow::Result;
 use super::log::LogArgs;
 use crate::cli::text::{self, unescape};
 
-/// The prompt and the length of the answer.
+/// The prompt, and how much to generate.
 #[derive(clap::Args, Clone, Debug)]
 #[command(next_help_heading = "Prompt")]
 pub struct PromptArgs {
-    /// Text to go on from; in a conversation, the first message
+    /// Prompt to continue; in a conversation, the first message
     #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true)]
     pub prompt: Option<OsString>,
 
-    /// File with the prompt (a newline at its end is left out)
+    /// Read the prompt from a file (one newline at its end is dropped)
     #[arg(short, long, value_name = "FILE")]
     pub file: Option<PathBuf>,
 
-    /// File with the prompt, every byte of it
+    /// Read the prompt from a file, byte for byte
     #[arg(long, alias = "bf", value_name = "FILE")]
     pub binary_file: Option<PathBuf>,
 
-    /// Tokens to write; -1: until the text ends, -2: until it ends or the context is full
+    /// Maximum number of tokens to generate; -1: no limit, -2: until the context is full
     #[arg(short, long, alias = "predict", value_name = "N", default_value_t = -1, value_parser = clap::value_parser!(i64).range(-2..), allow_negative_numbers = true, env = "LLAMA_ARG_N_PREDICT")]
     pub n_predict: i64,
 
-    /// Forget the older half of a full context and go on (with a sliding window there is no need to)
+    /// When the context is full, drop its older half and go on (never needed with a sliding window)
     #[arg(long, overrides_with = "no_context_shift", env = "LLAMA_ARG_CONTEXT_SHIFT")]
     pub context_shift: bool,
 
-    /// Stop when the context is full, as is the default
+    /// Stop when the context is full (the default)
     #[arg(long, hide = true, overrides_with = "context_shift")]
     pub no_context_shift: bool,
 
-    /// Tokens of the prompt that a context shift keeps; -1: all
+    /// Number of prompt tokens that a context shift keeps; -1: all
     #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
     pub keep: i64,
 
-    /// Stop at this text; in a conversation and with --interactive, return to the user there
+    /// Stop when this text is generated; in a conversation and with --interactive, give the turn to the user
     #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true)]
     pub reverse_prompt: Vec<String>,
 
-    /// Print the tokens of the prompt on stderr first
+    /// Print the tokens of the prompt to stderr before generating
     #[arg(long)]
     pub verbose_prompt: bool,
 
@@ -52,14 +52,14 @@ pub struct PromptArgs {
     pub escapes: EscapeArgs,
 }
 
-/// Whether backslashes in texts mean something.
+/// Whether escapes in prompts are processed.
 #[derive(clap::Args, Clone, Copy, Debug)]
 pub struct EscapeArgs {
-    /// Process escapes in texts (\n, \r, \t, \', \", \\, \xHH), as is the default
+    /// Process escapes in prompts: \n, \r, \t, \', \", \\, \xHH (the default)
     #[arg(short, long, overrides_with = "no_escape")]
     pub escape: bool,
 
-    /// Take backslashes in texts as they are
+    /// Leave backslashes in prompts as they are
     #[arg(long, overrides_with = "escape")]
     pub no_escape: bool,
 }
@@ -105,60 +105,60 @@ impl EscapeArgs {
     }
 }
 
-/// A conversation by a chat template.
+/// Conversations with a chat template.
 #[derive(clap::Args, Clone, Debug)]
 #[command(next_help_heading = "Conversation")]
 pub struct ConversationArgs {
-    /// What the model is told before the conversation
+    /// System prompt: instructions for the whole conversation
     #[arg(long, alias = "sys", value_name = "TEXT", allow_hyphen_values = true)]
     pub system_prompt: Option<OsString>,
 
-    /// File with the same
+    /// Read the system prompt from a file
     #[arg(long, alias = "sysf", value_name = "FILE")]
     pub system_prompt_file: Option<PathBuf>,
 
-    /// Template by its name (mistral-v1, mistral-v3, mistral-v3-tekken, mistral-v7, mistral-v7-tekken …) or in Jinja's language, instead of the file's
+    /// Chat template, by name (mistral-v1, mistral-v3, mistral-v3-tekken, mistral-v7, mistral-v7-tekken, chatml, llama2, llama3, zephyr) or as Jinja source [default: the model's own]
     #[arg(long, value_name = "TEMPLATE", env = "LLAMA_ARG_CHAT_TEMPLATE")]
     pub chat_template: Option<String>,
 
-    /// File with a template in Jinja's language
+    /// Read the chat template from a Jinja file
     #[arg(long, value_name = "FILE", env = "LLAMA_ARG_CHAT_TEMPLATE_FILE")]
     pub chat_template_file: Option<PathBuf>,
 
-    /// End after the first answer
+    /// Exit after the first answer
     #[arg(long, alias = "st")]
     pub single_turn: bool,
 
-    /// Lines go on until one that ends in '\' or '/'
+    /// Let a message span lines, until one that ends in '\' or '/'
     #[arg(long, alias = "mli")]
     pub multiline_input: bool,
 
-    /// Read plain lines even from a terminal
+    /// Read plain lines, without line editing, even on a terminal
     #[arg(long)]
     pub simple_io: bool,
 
-    /// Do not keep what is typed (otherwise in $XDG_STATE_HOME/bise/history, by default ~/.local/state/bise/history)
+    /// Keep no history of what is typed (otherwise in $XDG_STATE_HOME/bise/history or ~/.local/state/bise/history)
     #[arg(long, env = "BISE_NO_HISTORY")]
     pub no_history: bool,
 }
 
-/// What is printed, beside the text itself.
+/// What is printed besides the text.
 #[derive(clap::Args, Clone, Debug)]
 #[command(next_help_heading = "Output")]
 pub struct OutputArgs {
-    /// Colours for what is typed
+    /// Colour prompts and user input
     #[arg(long, alias = "co", value_name = "WHEN", default_value = "auto", num_args = 0..=1, default_missing_value = "on")]
     pub color: When,
 
-    /// Print control tokens as their texts
+    /// Print control tokens such as </s>
     #[arg(long, alias = "sp")]
     pub special: bool,
 
-    /// No timings at the end
+    /// Print no timings at the end
     #[arg(long, alias = "no-show-timings", overrides_with = "perf")]
     pub no_perf: bool,
 
-    /// Timings at the end, as is the default
+    /// Print timings at the end (the default)
     #[arg(long, alias = "show-timings", hide = true, overrides_with = "no_perf", env = "LLAMA_ARG_PERF")]
     pub perf: bool,
 
@@ -177,47 +177,47 @@ pub enum When {
     Auto,
 }
 
-/// What only raw generation knows.
+/// Flags of generation without a subcommand.
 #[derive(clap::Args, Clone, Debug)]
 #[command(next_help_heading = "Generation")]
 pub struct GenerationArgs {
-    /// Hold a conversation (as when there is no prompt, or with --system-prompt, --single-turn or --chat-template)
+    /// Hold a conversation (implied by no prompt, --system-prompt, --single-turn or --chat-template)
     #[arg(long, alias = "cnv", overrides_with = "no_conversation")]
     pub conversation: bool,
 
-    /// Go on from the prompt as it stands
+    /// Continue the prompt as it is, without a chat template
     #[arg(long, alias = "no-cnv", overrides_with = "conversation")]
     pub no_conversation: bool,
 
-    /// Do not repeat the prompt before what is written
+    /// Do not print the prompt before the generated text
     #[arg(long, overrides_with = "display_prompt")]
     pub no_display_prompt: bool,
 
-    /// Repeat the prompt before what is written, as is the default
+    /// Print the prompt before the generated text (the default)
     #[arg(long, hide = true, overrides_with = "no_display_prompt")]
     pub display_prompt: bool,
 
-    /// Take lines from the user where the text ends or is interrupted
+    /// Ask the user for a line when the text ends or is interrupted
     #[arg(short, long)]
     pub interactive: bool,
 
-    /// The same, and begin with the user
+    /// Same as --interactive, and ask for a line first
     #[arg(long, alias = "if")]
     pub interactive_first: bool,
 
-    /// Put before each line of the user, instead of a chat template; with --infill, the text before the gap (@FILE: from a file)
+    /// Text put before each line of the user, instead of a chat template; with --infill, the code before the gap (@FILE reads a file)
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub in_prefix: Option<OsString>,
 
-    /// Put a BOS before each line of the user, instead of a chat template
+    /// Put a BOS token before each line of the user, instead of a chat template
     #[arg(long)]
     pub in_prefix_bos: bool,
 
-    /// Put after each line of the user, instead of a chat template; with --infill, the text after the gap (@FILE: from a file)
+    /// Text put after each line of the user, instead of a chat template; with --infill, the code after the gap (@FILE reads a file)
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub in_suffix: Option<OsString>,
 
-    /// Fill in the middle: write what stands between --in-prefix and --in-suffix (Codestral)
+    /// Fill in the middle: generate what belongs between --in-prefix and --in-suffix (Codestral)
     #[arg(long)]
     pub infill: bool,
 }

@@ -6,11 +6,11 @@ use bise::sampling::{RANDOM_SEED, SamplerKind, SamplingParams, parse_logit_bias}
 use super::prompt::EscapeArgs;
 use crate::cli::usage::wrong;
 
-/// The sampler chain.
+/// The chain of samplers.
 #[derive(clap::Args, Clone, Debug)]
 #[command(next_help_heading = "Sampling")]
 pub struct SamplingArgs {
-    /// Samplers in the order they are applied, separated by ';'
+    /// Samplers to apply, in this order, separated by ';' [default: penalties;dry;top_n_sigma;top_k;typ_p;top_p;min_p;xtc;temperature]
     #[arg(
         long,
         value_name = "NAMES",
@@ -19,19 +19,19 @@ pub struct SamplingArgs {
     )]
     pub samplers: String,
 
-    /// The same by letters: edskypmxt
+    /// Samplers to apply, a letter each [default: edskypmxt]
     #[arg(long, alias = "sampling-seq", value_name = "LETTERS")]
     pub sampler_seq: Option<String>,
 
-    /// Seed of the random numbers; -1: a random one
+    /// Random seed; -1: a random one
     #[arg(short, long, value_name = "SEED", default_value = "-1", value_parser = parse_seed, allow_negative_numbers = true)]
     pub seed: u32,
 
-    /// Never end the text: the end tokens are ruled out
+    /// Never generate an end-of-text token
     #[arg(long)]
     pub ignore_eos: bool,
 
-    /// Temperature; 0: always the likeliest token
+    /// Temperature; 0: always take the most likely token
     #[arg(
         long,
         alias = "temperature",
@@ -42,7 +42,7 @@ pub struct SamplingArgs {
     )]
     pub temp: f32,
 
-    /// Keep the K likeliest tokens; 0: all
+    /// Keep the K most likely tokens; 0: off
     #[arg(
         long,
         value_name = "K",
@@ -52,15 +52,15 @@ pub struct SamplingArgs {
     )]
     pub top_k: i32,
 
-    /// Keep the likeliest tokens that together reach P; 1: all
+    /// Keep the most likely tokens whose probabilities add up to P; 1: off
     #[arg(long, value_name = "P", default_value_t = 0.95, env = "LLAMA_ARG_TOP_P")]
     pub top_p: f32,
 
-    /// Keep tokens at least P times as likely as the likeliest; 0: all
+    /// Keep tokens at least P times as likely as the most likely one; 0: off
     #[arg(long, value_name = "P", default_value_t = 0.05, env = "LLAMA_ARG_MIN_P")]
     pub min_p: f32,
 
-    /// Keep tokens within N standard deviations of the best logit; -1: all
+    /// Keep tokens within N standard deviations of the highest logit; -1: off
     #[arg(long, alias = "top-nsigma", value_name = "N", default_value_t = -1.0, allow_negative_numbers = true)]
     pub top_n_sigma: f32,
 
@@ -68,23 +68,23 @@ pub struct SamplingArgs {
     #[arg(long, alias = "typical-p", value_name = "P", default_value_t = 1.0)]
     pub typical: f32,
 
-    /// XTC: chance of leaving out the likeliest tokens; 0: off
+    /// XTC: probability of dropping the most likely tokens; 0: off
     #[arg(long, value_name = "P", default_value_t = 0.0)]
     pub xtc_probability: f32,
 
-    /// XTC: how likely a token is that can be left out; above 0.5: off
+    /// XTC: how likely a token must be to be dropped; above 0.5: off
     #[arg(long, value_name = "P", default_value_t = 0.1)]
     pub xtc_threshold: f32,
 
-    /// Tokens the penalties look back on; 0: off, -1: the context
+    /// Number of last tokens that penalties look at; 0: off, -1: the whole context
     #[arg(long, value_name = "N", default_value_t = 64, allow_negative_numbers = true)]
     pub repeat_last_n: i32,
 
-    /// Penalty for tokens that have occurred; 1: none
+    /// Factor by which repeated tokens are penalized; 1: off
     #[arg(long, value_name = "N", default_value_t = 1.0, env = "LLAMA_ARG_REPEAT_PENALTY")]
     pub repeat_penalty: f32,
 
-    /// Penalty taken off once for tokens that have occurred
+    /// Penalty subtracted once from each repeated token; 0: off
     #[arg(
         long,
         value_name = "N",
@@ -94,7 +94,7 @@ pub struct SamplingArgs {
     )]
     pub presence_penalty: f32,
 
-    /// Penalty taken off for each time a token has occurred
+    /// Penalty subtracted for every occurrence of a token; 0: off
     #[arg(
         long,
         value_name = "N",
@@ -104,35 +104,35 @@ pub struct SamplingArgs {
     )]
     pub frequency_penalty: f32,
 
-    /// DRY: weight of the penalty for repeated sequences; 0: off
+    /// DRY: strength of the penalty for repeated sequences; 0: off
     #[arg(long, value_name = "N", default_value_t = 0.0)]
     pub dry_multiplier: f32,
 
-    /// DRY: growth of the penalty with the length of the sequence
+    /// DRY: how the penalty grows with the length of the repetition
     #[arg(long, value_name = "N", default_value_t = 1.75)]
     pub dry_base: f32,
 
-    /// DRY: length of a sequence that may be repeated freely
+    /// DRY: length of a repetition that is not penalized
     #[arg(long, value_name = "N", default_value_t = 2, allow_negative_numbers = true)]
     pub dry_allowed_length: i32,
 
-    /// DRY: tokens it looks back on; 0: off, -1: the context
+    /// DRY: number of last tokens it looks at; 0: off, -1: the whole context
     #[arg(long, value_name = "N", default_value_t = 64, allow_negative_numbers = true)]
     pub dry_penalty_last_n: i32,
 
-    /// DRY: a text that ends sequences, instead of the usual '\n', ':', '"' and '*'; none: no such text
+    /// DRY: a text that breaks repetitions, instead of '\n', ':', '"' and '*'; none: no breakers
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub dry_sequence_breaker: Vec<String>,
 
-    /// Half the range of the dynamic temperature; 0: off
+    /// Dynamic temperature: half its range; 0: off
     #[arg(long, value_name = "N", default_value_t = 0.0)]
     pub dynatemp_range: f32,
 
-    /// How the dynamic temperature follows the entropy
+    /// Dynamic temperature: exponent of the entropy
     #[arg(long, value_name = "N", default_value_t = 1.0)]
     pub dynatemp_exp: f32,
 
-    /// Mirostat 1 or 2 instead of the chain; 0: off
+    /// Mirostat version, instead of the samplers above: 1 or 2; 0: off
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=2))]
     pub mirostat: u8,
 
@@ -144,13 +144,13 @@ pub struct SamplingArgs {
     #[arg(long, value_name = "N", default_value_t = 5.0)]
     pub mirostat_ent: f32,
 
-    /// Add BIAS to the logit of a token, e.g. 15043+1 or 2-inf
+    /// Add BIAS to the logit of a token id, as in 15043+1 or 2-inf
     #[arg(short, long, value_name = "TOKEN(+/-)BIAS", value_parser = |s: &str| parse_logit_bias(s))]
     pub logit_bias: Vec<(u32, f32)>,
 }
 
 impl SamplingArgs {
-    /// The parameters meant. A look-back of -1 is one of the whole context of `n_ctx` tokens.
+    /// Sampling parameters; a look-back of -1 becomes the whole context of `n_ctx` tokens.
     ///
     /// # Errors
     /// An unknown sampler. (Ranges are checked where the sampler is made.)

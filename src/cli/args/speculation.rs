@@ -6,11 +6,11 @@ use bise::speculation::SpeculationOptions;
 #[derive(clap::Args, Clone, Copy, Debug)]
 #[command(next_help_heading = "Speculation")]
 pub struct SpeculationArgs {
-    /// Draft what followed the newest tokens earlier in the text, where that pays; the text is the same either way
+    /// Draft tokens from what followed the last ones earlier in the text (ngram), where that is faster; the text is the same either way
     #[arg(long, value_name = "TYPE", default_value = "ngram", env = "LLAMA_ARG_SPEC_TYPE")]
     pub spec_type: SpecType,
 
-    /// Tokens drafted at a time, at most (never more than 63); 0: none
+    /// Maximum number of drafted tokens, up to 63; 0: off
     #[arg(long, aliases = ["draft", "draft-n", "spec-draft-n-max", "spec-ngram-mod-n-max", "spec-ngram-simple-size-m"], value_name = "N", default_value_t = 15, env = "LLAMA_ARG_SPEC_DRAFT_N_MAX")]
     pub draft_max: usize,
 }
@@ -18,15 +18,15 @@ pub struct SpeculationArgs {
 /// Where drafts come from.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SpecType {
-    /// The text itself
+    /// From the text itself
     #[value(aliases = ["ngram-simple", "ngram-map-k", "ngram-map-k4v", "ngram-mod", "ngram-cache"])]
     Ngram,
-    /// Nowhere: each token takes a pass of its own
+    /// No drafts
     None,
 }
 
 impl SpeculationArgs {
-    /// The options meant.
+    /// Options for the engine.
     pub fn options(self) -> SpeculationOptions {
         match self.spec_type {
             SpecType::Ngram => SpeculationOptions { n_max: self.draft_max, ..SpeculationOptions::default() },

@@ -46,14 +46,14 @@ pub fn read(words: impl IntoIterator<Item = OsString>, root: &clap::Command) -> 
     let mut rest = words.into_iter().collect::<Vec<_>>().into_iter().peekable();
     let mut words = Words { command: rest.next().into_iter().collect(), ..Words::default() };
     let mut command = root;
+    let asks_for_help = rest.next_if(|word| word == "help").is_some();
     if let Some(sub) = rest.peek().and_then(|word| word.to_str()).and_then(|name| root.find_subcommand(name))
     {
         command = sub;
         words.command.extend(rest.next());
-        if sub.get_name() == "help" {
-            words.args.extend(rest);
-            return Ok(words);
-        }
+    }
+    if asks_for_help {
+        words.args.push("--help".into());
     }
     let mut reader = Reader { root, command, words };
     let refuse = |message| Refusal {
@@ -289,23 +289,17 @@ pub fn find_long<'a>(name: &str, command: &'a clap::Command) -> Option<&'a clap:
         .find(|a| a.get_long() == Some(name) || a.get_all_aliases().unwrap_or_default().contains(&name))
 }
 
-/// Says in the help of each flag how else llama.cpp spells it.
-pub fn describe_spellings(arg: clap::Arg) -> clap::Arg {
-    let names: Vec<String> =
-        arg.get_all_aliases().unwrap_or_default().iter().map(|name| dashed(name)).collect();
-    match arg.get_help().map(ToString::to_string) {
-        Some(help) if !names.is_empty() => arg.help(format!("{help} [also {}]", names.join(", "))),
-        _ => arg,
-    }
+/// How else llama.cpp spells a flag, for the help.
+pub fn other_spellings(arg: &clap::Arg) -> Vec<String> {
+    arg.get_all_aliases().unwrap_or_default().iter().map(|name| dashed(name)).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     fn root() -> clap::Command {
-        let mut root = crate::cli::command_line::Cli::command();
+        let mut root = crate::cli::command_line::define();
         root.build();
         root
     }

@@ -18,82 +18,82 @@ use crate::cli::describe::Description;
 use crate::cli::load;
 use crate::cli::usage::wrong;
 
-/// What to measure: every combination of what is listed.
+/// What to measure: every combination of the listed values.
 #[derive(clap::Args, Debug)]
 pub struct BenchArgs {
-    /// GGUF files; the built-in model where none is given
+    /// GGUF files, separated by commas; without any, the built-in model
     #[arg(short, long, value_name = "FILES", value_delimiter = ',', env = "LLAMA_ARG_MODEL")]
     model: Vec<PathBuf>,
 
-    /// Tokens of the prompt in a test of reading; 0: no such test
+    /// Prompt lengths for the prefill tests; 0: none
     #[arg(short = 'p', long, value_name = "N,…", value_parser = parse_numbers, default_value = "512")]
     n_prompt: Vec<Numbers>,
 
-    /// Tokens in a test of writing; 0: no such test
+    /// Numbers of tokens for the decode tests; 0: none
     #[arg(short = 'n', long, value_name = "N,…", value_parser = parse_numbers, default_value = "128")]
     n_gen: Vec<Numbers>,
 
-    /// A test of reading PP tokens and writing TG
+    /// Also test a prompt of PP tokens followed by TG generated ones
     #[arg(long, value_name = "PP,TG", value_parser = parse_pair)]
     pg: Vec<(usize, usize)>,
 
-    /// Tokens that stand before those that are measured
+    /// Number of tokens in the context before each test
     #[arg(short = 'd', long, value_name = "N,…", value_parser = parse_numbers, default_value = "0")]
     n_depth: Vec<Numbers>,
 
-    /// Most tokens read at a time, as asked for
+    /// Maximum number of prompt tokens in a batch
     #[arg(short, long, value_name = "N,…", value_parser = parse_numbers, default_value = "2048")]
     batch_size: Vec<Numbers>,
 
-    /// Most tokens read at a time, as done
+    /// Maximum number of tokens in one forward pass
     #[arg(long, alias = "ub", value_name = "N,…", value_parser = parse_numbers, default_value = "512")]
     ubatch_size: Vec<Numbers>,
 
-    /// Types of the cached keys
+    /// Types of the key cache: f32, f16, q8_0, q4_0
     #[arg(long, alias = "ctk", value_name = "TYPE,…", value_delimiter = ',', value_parser = parse_cache_type, default_value = "f16")]
     cache_type_k: Vec<CacheType>,
 
-    /// Types of the cached values
+    /// Types of the value cache: f32, f16, q8_0, q4_0
     #[arg(long, alias = "ctv", value_name = "TYPE,…", value_delimiter = ',', value_parser = parse_cache_type, default_value = "f16")]
     cache_type_v: Vec<CacheType>,
 
-    /// Threads; as many as there are performance cores to use where not given
+    /// Numbers of threads [default: one per performance core]
     #[arg(short, long, value_name = "N,…", value_parser = parse_numbers)]
     threads: Vec<Numbers>,
 
-    /// Sequences that write together; speeds are those of all together
+    /// Number of sequences decoded together; speeds are their sum
     #[arg(long, alias = "np", value_name = "N", default_value_t = 1, value_parser = positive)]
     parallel: usize,
 
-    /// How often each test is run
+    /// Number of runs per test
     #[arg(short, long, value_name = "N", default_value_t = 5, value_parser = positive)]
     repetitions: usize,
 
-    /// How the results are printed
+    /// Format of the results
     #[arg(short, long, value_name = "FORMAT", default_value = "md")]
     output: Format,
 
-    /// The same, for a second print on stderr
+    /// Also print the results to stderr, in this format
     #[arg(long, alias = "oe", value_name = "FORMAT")]
     output_err: Option<Format>,
 
-    /// No run before those that are measured
+    /// Skip the warm-up run
     #[arg(long)]
     no_warmup: bool,
 
-    /// Say on stderr which test is running
+    /// Print to stderr which test is running
     #[arg(long)]
     progress: bool,
 
-    /// Attend to the last N positions only; 0: to all; as the file says where not given
+    /// Attend to the last N tokens only; 0: to all of them [default: as the file says]
     #[arg(long, value_name = "N")]
     sliding_window: Option<usize>,
 
-    /// Instruction set of the kernels, instead of the best this machine has
+    /// Use this instruction set instead of the best one the CPU has
     #[arg(long, value_name = "NAME", env = "BISE_ISA")]
     isa: Option<Isa>,
 
-    /// How the file is brought into memory
+    /// How to load the file: auto and mmap map it, none and dio read it, mlock reads and locks it, mmap+mlock maps and locks it
     #[arg(long, alias = "lm", value_name = "MODE", default_value = "auto", env = "LLAMA_ARG_LOAD_MODE")]
     load_mode: LoadMode,
 
@@ -105,7 +105,7 @@ pub struct BenchArgs {
     pub log: LogArgs,
 }
 
-/// The numbers of one list.
+/// A list of numbers, as typed.
 #[derive(Clone, Debug)]
 pub struct Numbers(Vec<usize>);
 

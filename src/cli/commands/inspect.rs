@@ -23,7 +23,7 @@ use crate::cli::term::signals;
 /// What to inspect.
 #[derive(clap::Args, Debug)]
 pub struct InspectArgs {
-    /// GGUF file, or the first of a split; the built-in model where none is given
+    /// GGUF file, or the first part of a split model; without it, the built-in model
     #[arg(value_name = "FILE")]
     file: Option<PathBuf>,
 
@@ -31,7 +31,7 @@ pub struct InspectArgs {
     #[arg(short, long, value_name = "FILE", conflicts_with = "file", hide = true, env = "LLAMA_ARG_MODEL")]
     model: Option<PathBuf>,
 
-    /// Read every tensor and look for scales and weights that are NaN or infinite
+    /// Read every tensor and report scales and weights that are NaN or infinite
     #[arg(long)]
     check_tensors: bool,
 

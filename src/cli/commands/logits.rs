@@ -7,7 +7,7 @@ use bise::tokenizer::EncodeOptions;
 
 use crate::cli::args::log::LogArgs;
 use crate::cli::args::model::{CacheArgs, ModelArgs};
-use crate::cli::args::numbers::positive;
+use crate::cli::args::numbers::{context_length, positive};
 use crate::cli::ids::{self, IdList};
 use crate::cli::npy::RowWriter;
 use crate::cli::term::signals;
@@ -17,36 +17,36 @@ use crate::cli::{load, text};
 /// What to read, and where to write.
 #[derive(clap::Args, Debug)]
 pub struct LogitsArgs {
+    /// Read token ids from a .npy file (16, 32 or 64-bit integers); no BOS token is added
+    #[arg(long, value_name = "IDS.npy", conflicts_with_all = ["tokens", "file"])]
+    ids: Option<PathBuf>,
+
+    /// Token ids, as in 1,2,3; no BOS token is added
+    #[arg(long, value_name = "IDS", conflicts_with = "file")]
+    tokens: Option<IdList>,
+
+    /// Read a text from a file and tokenize it as a prompt
+    #[arg(short, long, value_name = "FILE")]
+    file: Option<PathBuf>,
+
+    /// Number of tokens in one forward pass; the logits are the same for any number
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = positive)]
+    chunk: usize,
+
+    /// Context length in tokens; 0: as long as the input
+    #[arg(short, long, value_name = "N", default_value_t = 0, value_parser = context_length)]
+    ctx_size: u32,
+
+    /// The .npy file to write: a row of float32 logits for every token
+    #[arg(short, long, value_name = "OUT.npy")]
+    output: PathBuf,
+
+    #[command(flatten)]
+    pub log: LogArgs,
     #[command(flatten)]
     model: ModelArgs,
     #[command(flatten)]
     cache: CacheArgs,
-    #[command(flatten)]
-    pub log: LogArgs,
-
-    /// File with token ids, as they are (int16, int32 or int64, signed or not)
-    #[arg(long, value_name = "IDS.npy", conflicts_with_all = ["tokens", "file"])]
-    ids: Option<PathBuf>,
-
-    /// Token ids, as they are: 1,2,3
-    #[arg(long, value_name = "IDS", conflicts_with = "file")]
-    tokens: Option<IdList>,
-
-    /// File with a text, tokenized as a prompt is
-    #[arg(short, long, value_name = "FILE")]
-    file: Option<PathBuf>,
-
-    /// Tokens read at a time; the logits are the same for any number
-    #[arg(long, value_name = "N", default_value_t = 512, value_parser = positive)]
-    chunk: usize,
-
-    /// Length of the context in tokens; 0: as long as the tokens
-    #[arg(short, long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..1 << 31))]
-    ctx_size: u32,
-
-    /// The file to write
-    #[arg(short, long, value_name = "OUT.npy")]
-    output: PathBuf,
 }
 
 /// Runs the command.

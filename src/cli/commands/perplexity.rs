@@ -18,31 +18,31 @@ use crate::cli::{ids, load, text};
 /// What to score.
 #[derive(clap::Args, Debug)]
 pub struct PerplexityArgs {
-    #[command(flatten)]
-    model: ModelArgs,
-    #[command(flatten)]
-    context: ContextArgs,
-    #[command(flatten)]
-    pub log: LogArgs,
-
-    /// File with the text (a newline at its end is left out)
+    /// Text to score (one newline at its end is dropped)
     #[arg(short, long, value_name = "FILE", conflicts_with = "ids")]
     file: Option<PathBuf>,
 
-    /// File with token ids instead, as they are: no BOS is put anywhere
+    /// Score these token ids instead; no BOS token is added
     #[arg(long, value_name = "IDS.npy")]
     ids: Option<PathBuf>,
 
-    /// Most chunks to score; -1: all
+    /// Maximum number of chunks to score; -1: all
     #[arg(long, value_name = "N", default_value = "-1", value_parser = positive_or_all)]
     chunks: usize,
 
-    /// Score every position of a chunk but the first, instead of the second half
+    /// Score every position of a chunk but the first, not only its second half
     #[arg(long)]
     all_positions: bool,
 
     #[command(flatten)]
     escapes: EscapeArgs,
+
+    #[command(flatten)]
+    pub log: LogArgs,
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    context: ContextArgs,
 }
 
 /// The context llama-perplexity takes where none is given.

@@ -18,15 +18,15 @@ use crate::cli::{load, text};
 /// Flags of llama-tokenize.
 #[derive(clap::Args, Debug)]
 pub struct TokenizeArgs {
-    /// GGUF file with the vocabulary; the built-in model where none is given
+    /// GGUF file with the vocabulary; without it, the built-in model
     #[arg(short, long, value_name = "FILE", env = "LLAMA_ARG_MODEL")]
     model: Option<PathBuf>,
 
-    /// The text
+    /// Text to tokenize
     #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true)]
     prompt: Option<OsString>,
 
-    /// File with the text, every byte of it
+    /// Read the text from a file, byte for byte
     #[arg(short, long, value_name = "FILE")]
     file: Option<PathBuf>,
 
@@ -34,20 +34,19 @@ pub struct TokenizeArgs {
     #[arg(long)]
     stdin: bool,
 
-    /// Print only the ids, as [1, 2, 3]
+    /// Print nothing but the ids, as [1, 2, 3]
     #[arg(long)]
     ids: bool,
 
-    /// Neither BOS nor EOS, even where the file asks for them (this command alone adds the EOS of add_eos_token;
-    /// prompts never end in one)
+    /// Add neither BOS nor EOS, even if the file asks for them (only this command adds the EOS of add_eos_token)
     #[arg(long)]
     no_bos: bool,
 
-    /// Control tokens in the text are text like any other
+    /// Treat control tokens in the text as plain text
     #[arg(long, overrides_with = "parse_special")]
     no_parse_special: bool,
 
-    /// Control tokens in the text count as such, as is the default
+    /// Recognize control tokens in the text (the default)
     #[arg(long, hide = true, overrides_with = "no_parse_special")]
     parse_special: bool,
 

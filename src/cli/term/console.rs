@@ -101,8 +101,7 @@ impl Screen {
     /// Takes hold of standard output.
     pub fn new(colours: When) -> Self {
         let out = io::stdout().lock();
-        let auto = || out.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
-        let colours = colours == When::On || (colours == When::Auto && auto());
+        let colours = colours == When::On || (colours == When::Auto && shows_colours());
         Self { colours, out, colour: Colour::Plain }
     }
 
@@ -140,6 +139,11 @@ impl Drop for Screen {
     fn drop(&mut self) {
         let _ = self.set_colour(Colour::Plain);
     }
+}
+
+/// Whether standard output is a terminal that wants colours.
+pub fn shows_colours() -> bool {
+    io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
 }
 
 /// Puts the terminal back, from wherever the program ends.
