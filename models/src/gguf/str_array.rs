@@ -96,14 +96,23 @@ impl StrArray {
     /// The bytes of string `i`, if there are that many. Reads the lengths of up to 15 strings before it.
     #[must_use]
     pub fn get(&self, i: usize) -> Option<&[u8]> {
-        let mut strings = Strings { rest: self.bytes().get(*self.marks.get(i / STEP)?..)?, n_left: self.len };
-        strings.n_left -= i - i % STEP;
-        strings.nth(i % STEP)
+        self.iter_from(i).next()
     }
 
     /// The strings in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &[u8]> + Clone {
-        Strings { rest: self.bytes(), n_left: self.len }
+        self.iter_from(0)
+    }
+
+    /// The strings from string `i` on, in order; none if there are not that many.
+    pub fn iter_from(&self, i: usize) -> impl ExactSizeIterator<Item = &[u8]> + Clone {
+        let mark = self.marks.get(i / STEP).and_then(|mark| self.bytes().get(*mark..));
+        let n_left = self.len.saturating_sub(i - i % STEP);
+        let mut strings = Strings { rest: mark.unwrap_or_default(), n_left };
+        for _ in 0..i % STEP {
+            strings.next();
+        }
+        strings
     }
 
     fn bytes(&self) -> &[u8] {
@@ -178,8 +187,9 @@ mod tests {
             assert!(array.iter().eq(texts.iter().map(|text| text.as_bytes())));
             for (i, text) in texts.iter().enumerate() {
                 assert_eq!(array.get(i), Some(text.as_bytes()), "{i} of {n}");
+                assert_eq!(array.iter_from(i).len(), n - i);
             }
-            assert_eq!(array.get(n), None);
+            assert_eq!((array.get(n), array.iter_from(n).len(), array.iter_from(n + 20).len()), (None, 0, 0));
         }
     }
 

@@ -132,15 +132,15 @@ impl Merges {
             long: HashMap::new(),
         };
         let mut bytes = Vec::new();
-        let spelling = |id: u32| {
-            let spelled = spelled.get(id as usize).copied().unwrap_or(false);
-            vocabulary.tokens.get(id as usize).filter(|_| spelled).map(|token| (id, token))
-        };
+        // The token that the last merge made, and the one after it: nearly always the next merge makes one of the two.
+        let mut likely: [Option<(u32, &[u8])>; 2] = [None, None];
+        let mut following = vocabulary.tokens.iter_from(0);
         let mut made = None;
-        let mut likely = [None, None];
         for (index, text) in (0u32..).zip(list.iter()) {
-            // Nearly always a merge makes the token of the merge before, or the one after that.
-            let expected = likely.iter().flatten().find_map(|&(id, token)| Some((id, cut_of(text, token)?)));
+            let cut = |likely: Option<(u32, &[u8])>| {
+                likely.and_then(|(id, token)| Some((id, cut_of(text, token)?)))
+            };
+            let expected = cut(likely[0]).or_else(|| cut(likely[1]));
             let (id, left) = match expected {
                 Some(expected) => expected,
                 None => decode_merge(text, tokens, alphabet, &mut bytes).map_err(|expected| {
@@ -164,9 +164,13 @@ impl Merges {
             }
             if made != Some(id) {
                 made = Some(id);
-                let next = id.wrapping_add(1);
-                likely =
-                    [likely[1].filter(|&(likely, _)| likely == id).or_else(|| spelling(id)), spelling(next)];
+                let is_next = likely[1].is_some_and(|(next, _)| next == id);
+                if !is_next {
+                    following = vocabulary.tokens.iter_from(id as usize);
+                    likely[1] = following.next().map(|token| (id, token));
+                }
+                let next = following.next().map(|token| (id + 1, token));
+                likely = [likely[1], next].map(|likely| likely.filter(|(id, _)| spelled[*id as usize]));
             }
         }
         Ok(merges)
@@ -203,10 +207,17 @@ fn cut_of(merge: &[u8], token: &[u8]) -> Option<u32> {
     if merge.len() != token.len() + 1 {
         return None;
     }
-    let n_common = merge.iter().zip(token).take_while(|(a, b)| a == b).count();
-    let (left, right) = token.split_at(n_common);
-    let is_cut = !left.is_empty() && !right.is_empty() && merge[n_common] == b' ' && merge.ends_with(right);
-    is_cut.then(|| n_chars(left))
+    let mut n_common = 0;
+    let mut n_chars = 0;
+    while n_common < token.len() && merge[n_common] == token[n_common] {
+        n_chars += u32::from(token[n_common] & 0xc0 != 0x80);
+        n_common += 1;
+    }
+    let is_cut = n_common > 0
+        && n_common < token.len()
+        && merge[n_common] == b' '
+        && merge[n_common + 1..] == token[n_common..];
+    is_cut.then_some(n_chars)
 }
 
 /// The token that a merge makes and where it cuts it, in bytes; else what is expected of a merge.
@@ -253,6 +264,13 @@ impl Alphabet {
 
     /// Appends the bytes that `text` spells; false if it is not in the alphabet, or not UTF-8.
     fn decode(&self, text: &[u8], out: &mut Vec<u8>) -> bool {
+        // Most tokens are a word of printable ASCII, with or without a space before it.
+        let (space, word) = text.strip_prefix("Ġ".as_bytes()).map_or((&b""[..], text), |word| (b" ", word));
+        if word.iter().all(|byte| matches!(byte, 0x21..=0x7e)) {
+            out.extend_from_slice(space);
+            out.extend_from_slice(word);
+            return true;
+        }
         let mut rest = text;
         while let [first, after @ ..] = rest {
             // All characters of the alphabet are one or two bytes of UTF-8.

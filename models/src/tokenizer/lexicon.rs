@@ -1,6 +1,7 @@
 //! Byte strings numbered from 0, in one allocation, looked up by content.
 
 use super::error::{TokenizerError, keys};
+use hashbrown::hash_table::Entry;
 use hashbrown::{DefaultHashBuilder, HashTable};
 use std::hash::BuildHasher;
 
@@ -60,10 +61,11 @@ impl Lexicon {
         let string = slice(bytes, ends, id);
         *longest = string.len().max(*longest);
         let hash = hasher.hash_one(string);
-        match index.find_mut(hash, |&other| slice(bytes, ends, other) == string) {
-            Some(other) => Some(std::mem::replace(other, id)),
-            None => {
-                index.insert_unique(hash, id, |&other| hasher.hash_one(slice(bytes, ends, other)));
+        let is_same = |&other: &u32| slice(bytes, ends, other) == string;
+        match index.entry(hash, is_same, |&other| hasher.hash_one(slice(bytes, ends, other))) {
+            Entry::Occupied(mut other) => Some(std::mem::replace(other.get_mut(), id)),
+            Entry::Vacant(place) => {
+                place.insert(id);
                 None
             }
         }
