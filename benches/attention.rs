@@ -10,12 +10,16 @@
 //!   that together do not, all threads. Bytes of keys and values a second, beside `limits/read` of the `kernels` bench.
 //! - `prefill/TYPE/ISA`: 256 queries on 4096 positions, all threads. An element is one multiplication or addition.
 
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use bise_kernels::kv_page::{CacheType, PAGE_LEN, PageLayout};
 use bise_kernels::{Attention, AttentionScratch, CacheLine, Isa, KernelTable, Team, attention};
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput};
+
+/// Nothing is cancelled.
+static NEVER: AtomicBool = AtomicBool::new(false);
 
 const N_HEADS: usize = 32;
 const N_KV_HEADS: usize = 8;
@@ -99,6 +103,7 @@ impl Keys {
                                 window: None,
                                 q: &q,
                                 scales: &scales,
+                                cancel: &NEVER,
                                 pages: &pages,
                             };
                             attention(&team, kernels, &scratch, &task, &mut out);

@@ -18,6 +18,7 @@ mod limits;
 
 use std::hint::black_box;
 use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use bise_kernels::{
@@ -26,6 +27,9 @@ use bise_kernels::{
 };
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput};
+
+/// Nothing is cancelled.
+static NEVER: AtomicBool = AtomicBool::new(false);
 
 /// Weights in a row.
 const K: usize = 4096;
@@ -151,7 +155,8 @@ impl Bench {
             group.bench_function(BenchmarkId::new(kernels.isa().name(), name), |b| {
                 b.iter(|| {
                     let mut products = [Product { w, y: &mut y }];
-                    self.team.together(|| matmul(&self.team, kernels, &mut products, x, &self.scratch));
+                    self.team
+                        .together(|| matmul(&self.team, kernels, &mut products, x, &self.scratch, &NEVER));
                     black_box(&mut y);
                 })
             });

@@ -136,3 +136,21 @@ fn sessions_of_many_threads_get_what_they_get_alone() {
         }
     });
 }
+
+#[test]
+fn engines_that_share_threads_get_what_they_get_with_their_own() {
+    let threads = bise::Threads::new(2).unwrap();
+    let share = || {
+        let options = EngineOptions { shared_threads: Some(threads.clone()), ..EngineOptions::default() };
+        Engine::builtin_with(&options).unwrap()
+    };
+    let (first, second) = (share(), share());
+    assert_eq!((first.n_threads(), second.n_threads()), (2, 2));
+    let alone = fresh(&engine(), &tokens(20));
+    std::thread::scope(|scope| {
+        for engine in [&first, &second] {
+            let alone = &alone;
+            scope.spawn(move || (0..5).for_each(|_| assert_eq!(fresh(engine, &tokens(20)), *alone)));
+        }
+    });
+}

@@ -4,6 +4,8 @@ mod common;
 #[path = "common/fenced.rs"]
 mod fenced;
 
+use std::sync::atomic::AtomicBool;
+
 use bise_kernels::{
     Attention, AttentionScratch, CacheType, Isa, KernelTable, PAGE_LEN, PageHead, PageLayout, Partials, Team,
     attention,
@@ -11,6 +13,9 @@ use bise_kernels::{
 use common::Random;
 use fenced::Fenced;
 use half::f16;
+
+/// Nothing is cancelled.
+static NEVER: AtomicBool = AtomicBool::new(false);
 
 /// A sequence's cache, and what went into it.
 struct Cache {
@@ -97,6 +102,7 @@ impl Cache {
                     window,
                     q: &self.q[start * width..][..m * width],
                     scales: &self.scales[start..][..m],
+                    cancel: &NEVER,
                     pages: &pages,
                 };
                 attention(&team, kernels, &scratch, &task, out);
@@ -236,6 +242,7 @@ fn more_pages_than_a_wave_holds_are_shared_out_alike() {
             window: None,
             q: &cache.q,
             scales: &[0.2],
+            cancel: &NEVER,
             pages: &|page| &cache.pages[page],
         };
         team.together(|| attention(&team, KernelTable::detect(), &scratch, &task, &mut out));
@@ -269,5 +276,27 @@ fn queries_with_different_ranges_travel_together() {
                 assert_eq!(ranges[r].0 >= ranges[r].1, a == [0.0; 96], "{:?}", ranges[r]);
             }
         }
+    }
+}
+
+#[test]
+fn a_cancelled_attention_computes_nothing() {
+    let cache = Cache::new(5, 100, 2, PageLayout::new(1, 32, CacheType::F32, CacheType::F32));
+    for threads in [1, 2] {
+        let team = Team::new(threads).unwrap();
+        let scratch = AttentionScratch::new(&cache.layout, 2, threads);
+        let mut out = vec![7.0; 100 * 64];
+        let task = Attention {
+            layout: &cache.layout,
+            n_heads: 2,
+            start: 0,
+            window: None,
+            q: &cache.q,
+            scales: &cache.scales,
+            cancel: &AtomicBool::new(true),
+            pages: &|page| &cache.pages[page],
+        };
+        team.together(|| attention(&team, KernelTable::detect(), &scratch, &task, &mut out));
+        assert!(out.iter().all(|x| *x == 7.0), "{threads} threads");
     }
 }

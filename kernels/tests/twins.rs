@@ -11,16 +11,20 @@ mod guarded;
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
 
 use bise_kernels::matmul::{FEW_ROWS, TILE_STRIP_ROWS};
 use bise_kernels::{
-    ActivationKind, Activations, Format, Isa, KernelTable, OutStrip, Product, QuantMatrix, StripScratch,
-    Team, matmul,
+    ActivationBuffer, ActivationKind, Activations, Format, Isa, KernelTable, OutStrip, Product, QuantMatrix,
+    StripScratch, Team, matmul,
 };
 use common::{Quantized, Random, map_halves, with_tiles};
 use fenced::{Fenced, fenced_columns};
 use guarded::Guarded;
 use proptest::prelude::*;
+
+/// Nothing is cancelled.
+static NEVER: AtomicBool = AtomicBool::new(false);
 
 fn scalar() -> &'static KernelTable {
     KernelTable::for_isa(Isa::Scalar).expect("every machine runs plain Rust")
@@ -253,7 +257,7 @@ proptest! {
             let mut y = vec![f32::NAN; expected.len()];
             let mut one = vec![f32::NAN; case.m];
             let mut products = [Product { w, y: &mut y }, Product { w: alone, y: &mut one }];
-            team.together(|| with_tiles(x, |x| matmul(&team, kernels, &mut products, x, &scratch)));
+            team.together(|| with_tiles(x, |x| matmul(&team, kernels, &mut products, x, &scratch, &NEVER)));
             let isa = kernels.isa();
             assert_same_bits(&y, &expected, || format!("{isa} {format} on {n_threads} threads"));
             let column: Vec<f32> = expected.iter().skip(n_rows / 2).step_by(n_rows).copied().collect();
@@ -300,7 +304,7 @@ fn large_products_equal_the_reference_on_any_team() {
             let (mut a, mut b) = (vec![f32::NAN; expected.len()], vec![f32::NAN; expected.len()]);
             let mut products = [Product { w, y: &mut a }, Product { w, y: &mut b }];
             team.together(|| {
-                with_tiles(x, |x| matmul(&team, KernelTable::detect(), &mut products, x, &scratch))
+                with_tiles(x, |x| matmul(&team, KernelTable::detect(), &mut products, x, &scratch, &NEVER))
             });
             assert_same_bits(&a, &expected, || format!("{m} tokens on {n_threads} threads"));
             assert_same_bits(&b, &expected, || format!("{m} tokens on {n_threads} threads, second"));
@@ -318,7 +322,7 @@ fn a_product_that_panics_leaves_the_scratch_usable() {
     let multiply = |input: &Input| {
         let mut y = vec![f32::NAN; case.m * case.n_rows];
         let mut products = [Product { w, y: &mut y }];
-        team.together(|| matmul(&team, KernelTable::detect(), &mut products, input.view(), &scratch));
+        team.together(|| matmul(&team, KernelTable::detect(), &mut products, input.view(), &scratch, &NEVER));
         y
     };
     let expected = multiply(&case.input(Format::Q4_K));
@@ -346,5 +350,22 @@ fn fill_block(random: &mut Random, block: &mut [f32]) {
     if shape == 3 {
         block[0] = 127.0; // `127 / amax` is 1, and every other value lies on a tie
         block[1..].iter_mut().for_each(|x| *x = x.clamp(-126.5, 126.5));
+    }
+}
+
+#[test]
+fn a_cancelled_product_computes_nothing() {
+    let bytes = vec![0; 64 * 34];
+    let w = QuantMatrix::new(&bytes, Format::Q8_0, 64, 32).unwrap();
+    for threads in [1, 2] {
+        let team = Team::new(threads).unwrap();
+        let scratch: Vec<_> = (0..threads).map(|_| Mutex::new(StripScratch::new(0))).collect();
+        let mut buffer = ActivationBuffer::new(&[(3, 32)]);
+        let kernels = KernelTable::detect();
+        let x = buffer.prepare(&team, kernels, ActivationKind::Q8_0, &[1.0; 96], 3, 32).unwrap();
+        let mut y = vec![7.0; 3 * 64];
+        let cancelled = AtomicBool::new(true);
+        team.together(|| matmul(&team, kernels, &mut [Product { w, y: &mut y }], x, &scratch, &cancelled));
+        assert!(y.iter().all(|y| *y == 7.0), "{threads} threads");
     }
 }

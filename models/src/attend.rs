@@ -1,5 +1,7 @@
 //! A layer's attention: writes the new keys and values into their pages, and lets the queries see them.
 
+use std::sync::atomic::AtomicBool;
+
 use bise_kernels::kv_page::PAGE_LEN;
 use bise_kernels::{Attention, AttentionScratch, KernelTable, Team, attention};
 
@@ -72,6 +74,8 @@ pub(crate) struct Queries<'a> {
     pub wanted_only: bool,
     /// What each query is multiplied by.
     pub scales: &'a [f32],
+    /// Ends the work early.
+    pub cancel: &'a AtomicBool,
 }
 
 /// `out = softmax(q·Kᵀ)·V` over what each query sees, `[queries, n_heads · head_dim]`.
@@ -84,7 +88,7 @@ pub(crate) fn attend(
     q: Rows<'_>,
     mut out: RowsMut<'_>,
 ) {
-    let Queries { layer, n_heads, wanted_only, scales } = queries;
+    let Queries { layer, n_heads, wanted_only, scales, cancel } = queries;
     let mut first = 0;
     for span in batch {
         let n = if wanted_only { span.wanted().len() } else { span.tokens.len() };
@@ -97,6 +101,7 @@ pub(crate) fn attend(
             n_heads,
             start: cache.len() + span.tokens.len() - n,
             window: cache.window(),
+            cancel,
             q: q.range(first..first + n).data(),
             scales: &scales[first..][..n],
             pages: &|page| cache.page(layer, page),

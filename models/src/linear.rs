@@ -123,9 +123,17 @@ impl Linear<'_> {
                             .expect("finite rows")
                     }
                 };
-            matmul(self.team, self.kernels, &mut products[first..first + same], activations, self.strips);
+            matmul(
+                self.team,
+                self.kernels,
+                &mut products[first..first + same],
+                activations,
+                self.strips,
+                self.cancel,
+            );
             first += same;
         }
+        self.check_cancel()?;
         if let Some(hook) = self.hook {
             for (site, product) in sites.into_iter().zip(&mut products) {
                 hook.product(site, x.view(), RowsMut::new(product.y, product.w.n_rows()));

@@ -228,7 +228,13 @@ impl Mistral {
             linear.project(RowsMut::new(&mut s.h[..m * d], d), &s.spans, [q])?;
         }
         self.rope(linear, RowsMut::new(&mut s.q[..m * q_dim], q_dim), &s.rotations);
-        let queries = Queries { layer: i, n_heads: c.n_heads, wanted_only: is_last, scales: &s.scales };
+        let queries = Queries {
+            layer: i,
+            n_heads: c.n_heads,
+            wanted_only: is_last,
+            scales: &s.scales,
+            cancel: linear.cancel,
+        };
         let q = Rows::new(&s.q[..m * q_dim], q_dim);
         let attended = RowsMut::new(&mut s.h[..m * q_dim], q_dim);
         attend::attend(linear.team, self.kernels, attention, batch, queries, q, attended);

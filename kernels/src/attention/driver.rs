@@ -1,6 +1,7 @@
 //! One sequence's queries over all its pages, shared out to a team.
 
 use std::collections::TryReserveError;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::partials::{PageHead, Partials};
@@ -33,6 +34,8 @@ pub struct Attention<'a> {
     pub q: &'a [f32],
     /// What each query is multiplied by, `[m]`: `1/√head_dim`, times an attention temperature where the model has one.
     pub scales: &'a [f32],
+    /// Once it is set, no further task is begun, and the outputs are unspecified.
+    pub cancel: &'a AtomicBool,
     /// The page that holds positions `64·i .. 64·i + 64`, for every `i` that has a position some query sees.
     pub pages: &'a (dyn Fn(usize) -> &'a [u8] + Sync),
 }
@@ -155,6 +158,9 @@ pub fn attention(
         (TASK_ROWS / job.n_rep).max(1).min(m.div_ceil(2 * team.n_threads().div_ceil(n_kv_heads)).max(1));
     let n_tiles = m.div_ceil(tile);
     team.run(n_tiles * n_kv_heads, |i, worker| {
+        if task.cancel.load(Relaxed) {
+            return;
+        }
         // The last queries see most keys: they go first.
         let first = (n_tiles - 1 - i / n_kv_heads) * tile;
         let mut worker = lock(&scratch.workers[worker]);
@@ -262,6 +268,9 @@ impl Job<'_, '_> {
         while page < end {
             let n = WAVE_PAGES.min(end - page);
             team.run(n * n_kv_heads, |i, worker| {
+                if self.task.cancel.load(Relaxed) {
+                    return;
+                }
                 let at = |i| (page + i / n_kv_heads, i % n_kv_heads);
                 let (page, kv_head) = at(i);
                 // Tasks are taken in order: while threads keep step, this one's next.

@@ -1,5 +1,6 @@
 //! Splits products into tasks and hands them to the team.
 
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 
 use crate::activation::panel::TILE_MIN_ROWS;
@@ -18,40 +19,51 @@ pub struct Product<'a> {
     pub y: &'a mut [f32],
 }
 
+/// Matrices that one [`matmul`] takes at most.
+const MAX_PRODUCTS: usize = 4;
+
 /// Multiplies the activations with several matrices in one parallel step.
 ///
-/// `scratch` has one entry for each thread of the team, of at least [`scratch_bytes`](crate::matmul::scratch_bytes).
+/// `scratch` has one entry for each thread of the team, of at least [`scratch_bytes`](crate::matmul::scratch_bytes). Once `cancel` is
+/// set, no further task is begun, and the outputs are unspecified.
 ///
 /// # Panics
-/// Where shapes do not fit, or activations have not the form that a matrix's format asks for.
+/// If shapes do not fit, activations have not the form that a matrix's format asks for, or there are more than four matrices.
 pub fn matmul(
     team: &Team,
     kernels: &KernelTable,
     products: &mut [Product<'_>],
     x: Activations<'_>,
     scratch: &[Mutex<StripScratch>],
+    cancel: &AtomicBool,
 ) {
     let m = x.m();
     let tiled = m >= TILE_MIN_ROWS;
     let n_products = products.len();
-    let strips =
-        products.iter_mut().enumerate().map(|(i, p)| Strip::new(p, m, team.n_threads(), i + 1 == n_products));
-    let strips: Vec<Strip> = strips.collect();
-    let n_tasks = strips.iter().map(|s| s.n_tasks).sum();
+    assert!(n_products <= MAX_PRODUCTS, "{n_products} products at once");
+    let mut strips = [const { None }; MAX_PRODUCTS];
+    for (i, (strip, p)) in strips.iter_mut().zip(products).enumerate() {
+        *strip = Some(Strip::new(p, m, team.n_threads(), i + 1 == n_products));
+    }
+    let strips = || strips.iter().flatten();
+    let n_tasks = strips().map(|s| s.n_tasks).sum();
     team.run(n_tasks, |mut task, worker| {
-        let mut i = 0;
-        while task >= strips[i].n_tasks {
-            task -= strips[i].n_tasks;
-            i += 1;
+        if cancel.load(Relaxed) {
+            return;
         }
-        let strip = &strips[i];
-        let rows = strip.tasks.rows(task);
-        let w = strip.w.rows(rows.start, rows.len());
-        // SAFETY: each task has columns of its own of an output that `products` borrows mutably.
-        let y = unsafe { OutStrip::new(strip.y.0.add(rows.start), strip.w.n_rows(), rows.len(), m) };
-        // A panic of a task leaves numbers, which the next one overwrites.
-        let scratch = &mut *scratch[worker].lock().unwrap_or_else(PoisonError::into_inner);
-        if tiled { kernels.tile(w, x, y, scratch) } else { kernels.dot(w, x, y, scratch) }
+        for strip in strips() {
+            if task >= strip.n_tasks {
+                task -= strip.n_tasks;
+                continue;
+            }
+            let rows = strip.tasks.rows(task);
+            let w = strip.w.rows(rows.start, rows.len());
+            // SAFETY: each task has columns of its own of an output that `products` borrows mutably.
+            let y = unsafe { OutStrip::new(strip.y.0.add(rows.start), strip.w.n_rows(), rows.len(), m) };
+            // A panic of a task leaves numbers, which the next one overwrites.
+            let scratch = &mut *scratch[worker].lock().unwrap_or_else(PoisonError::into_inner);
+            return if tiled { kernels.tile(w, x, y, scratch) } else { kernels.dot(w, x, y, scratch) };
+        }
     });
 }
 
