@@ -188,13 +188,6 @@ impl Tokenizer {
         &self.inner.warnings
     }
 
-    /// The texts that a message must not turn into tokens: those of control, unknown and user-defined tokens, but for
-    /// [user-defined white space](Segment::Content).
-    pub fn protected_texts(&self) -> impl Iterator<Item = &str> {
-        let protected = self.inner.special.ids().filter(|&id| !self.is_white_space(id));
-        protected.filter_map(|id| std::str::from_utf8(self.piece(id)).ok())
-    }
-
     /// The number of tokens.
     pub fn n_vocab(&self) -> usize {
         self.inner.types.len()

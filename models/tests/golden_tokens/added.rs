@@ -90,9 +90,7 @@ fn a_message_that_spells_an_added_token_stays_text() {
     let sets: Vec<Set> = read_gz("added.json.gz");
     for set in &sets {
         let tokenizer = with_added(set, 4);
-        let protected: Vec<&str> = tokenizer.protected_texts().collect();
         for text in set.added.iter().filter(|text| !text.trim().is_empty()) {
-            assert!(protected.contains(&text.as_str()), "{}: {text:?}", set.name);
             let middle = text.char_indices().nth(1).map_or(text.len(), |(at, _)| at);
             let (left, right) = text.split_at(middle);
             // Whole, and put together from what the template and the message say.
@@ -112,7 +110,6 @@ fn a_message_that_spells_an_added_token_stays_text() {
         }
         // White space is no structure: the model saw it as these tokens in messages too.
         for text in set.added.iter().filter(|text| text.trim().is_empty()) {
-            assert!(!protected.contains(&text.as_str()));
             let message = format!("x{text}y");
             assert_eq!(
                 tokenizer.encode_segments(&[Segment::Content(&message)], false),
