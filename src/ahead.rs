@@ -21,6 +21,12 @@ impl Ahead {
         self.drafts.get(self.n_taken).copied()
     }
 
+    /// The logits after the `i`-th that remains.
+    pub fn row(&self, i: usize) -> &[f32] {
+        let n_vocab = self.logits.len() / self.drafts.len();
+        &self.logits[(self.n_taken + i) * n_vocab..][..n_vocab]
+    }
+
     /// Replaces what remained; the logits after each of `drafts` are to follow. The buffers are kept from one time to the next.
     pub fn set(&mut self, drafts: &[u32]) {
         self.clear();

@@ -20,10 +20,11 @@
 
 mod ahead;
 pub mod chat;
+pub mod constraint;
+mod continuation;
 mod engine;
 mod error;
 pub mod generation;
-mod pieces;
 mod runner;
 pub mod sampling;
 mod sequence;
@@ -37,9 +38,9 @@ pub use bise_models::{
     ForwardError, Hook, KvCache, MistralConfig, Output, OutputRow, Outputs, PagePool, PoolError, Projection,
     Rows, RowsMut, Site, SpanError, gguf, tokenizer,
 };
+pub use continuation::Pieces;
 pub use engine::{Engine, EngineOptions, MemoryPlan, SessionOptions};
 pub use error::Error;
-pub use pieces::Pieces;
 pub use runner::{Feed, Runner};
 pub use sequence::Sequence;
 pub use session::{Session, decode_together};

@@ -3,13 +3,11 @@
 use std::ops::ControlFlow;
 use std::sync::atomic::AtomicBool;
 
-use bise_models::tokenizer::EncodeOptions;
 use bise_models::{ForwardError, KvCache, OutOfMemory, Output, SpanError};
 use smallvec::SmallVec;
 
 use crate::ahead::Ahead;
-use crate::sampling::{Sampler, SamplingParams};
-use crate::{Engine, Error, Feed, Pieces, Sequence, SessionOptions};
+use crate::{Engine, Error, Feed, Sequence, SessionOptions};
 
 /// Sessions stop between passes.
 static NEVER: AtomicBool = AtomicBool::new(false);
@@ -24,8 +22,6 @@ pub struct Session {
     logits: Vec<f32>,
     logits_are_stale: bool,
     ahead: Ahead,
-    /// Changes when tokens (not drafts) are forgotten.
-    lineage: u64,
 }
 
 impl Session {
@@ -36,7 +32,6 @@ impl Session {
         logits.try_reserve_exact(n_vocab).map_err(|_| out_of_memory)?;
         logits.resize(n_vocab, 0.0);
         let sequence = engine.sequence(options);
-        let lineage = sequence.lineage();
         Ok(Session {
             engine,
             sequence,
@@ -44,7 +39,6 @@ impl Session {
             logits,
             logits_are_stale: true,
             ahead: Ahead::default(),
-            lineage,
         })
     }
 
@@ -76,17 +70,6 @@ impl Session {
     /// Drafts that were read ahead of the position and may still turn out right (see [`Session::decode_ahead`]).
     pub fn n_ahead(&self) -> usize {
         self.ahead.len()
-    }
-
-    /// Whether `token` is the next draft.
-    pub(crate) fn is_ahead(&self, token: u32) -> bool {
-        self.ahead.next() == Some(token)
-    }
-
-    /// A number that no other session has, and this one no longer has once it has forgotten tokens: as long as it stays the same, the
-    /// tokens only grow.
-    pub(crate) fn lineage(&self) -> u64 {
-        self.lineage
     }
 
     /// Logits after the last token read, `[n_vocab]`. `None` where that token's were not computed: before anything is read, after
@@ -196,7 +179,6 @@ impl Session {
             return Ok(());
         }
         if self.sequence.truncate(position) {
-            self.lineage = self.sequence.lineage();
             self.logits_are_stale = true;
             return Ok(());
         }
@@ -209,30 +191,7 @@ impl Session {
     pub fn clear(&mut self) {
         self.ahead.clear();
         self.sequence.clear();
-        self.lineage = self.sequence.lineage();
         self.logits_are_stale = true;
-    }
-
-    /// Continues `prompt` (read after what was read before) with up to `max_tokens` tokens, piece by piece, until the model ends.
-    ///
-    /// # Errors
-    /// For sampling parameters that make no sense, and as [`Session::prefill`] for the prompt.
-    pub fn generate(
-        &mut self,
-        prompt: &str,
-        sampling: &SamplingParams,
-        max_tokens: usize,
-    ) -> Result<Pieces<'_>, Error> {
-        let tokenizer = self.engine.tokenizer();
-        let n_vocab = self.engine.config().n_vocab;
-        let options = EncodeOptions { add_special: self.tokens().is_empty(), parse_special: true };
-        let prompt = tokenizer.encode(prompt, options);
-        let ends: Vec<u32> =
-            (0..n_vocab as u32).filter(|token| tokenizer.is_end_of_generation(*token)).collect();
-        let mut sampler = Sampler::new(sampling, n_vocab, &ends)?;
-        self.prefill(&prompt)?;
-        prompt.iter().for_each(|token| sampler.accept(*token));
-        Ok(Pieces::new(self, sampler, max_tokens))
     }
 
     /// Errs where `tokens` cannot all be read.
@@ -266,8 +225,24 @@ impl Session {
         self.ahead.clear();
     }
 
+    /// Logits after the last token read (0) or the `i`-th draft ahead, where those were computed.
+    pub(crate) fn row(&self, i: usize) -> &[f32] {
+        match i {
+            0 => &self.logits,
+            _ => self.ahead.row(i - 1),
+        }
+    }
+
+    /// Takes the first `n` drafts ahead into the text.
+    pub(crate) fn take_ahead(&mut self, n: usize) -> Result<(), Error> {
+        (0..n).try_for_each(|_| match self.ahead.next() {
+            Some(draft) => self.decode(draft).map(drop),
+            None => Ok(()),
+        })
+    }
+
     /// Drafts that can be read beside one token, and dropped again.
-    fn max_drafts(&self) -> usize {
+    pub(crate) fn max_drafts(&self) -> usize {
         self.room().saturating_sub(1).min(self.n_ubatch - 1).min(KvCache::SLACK)
     }
 

@@ -4,9 +4,10 @@
 
 use std::path::Path;
 
+use bise::generation::{Generation, GenerationOptions};
 use bise::gguf::{GgufFile, GgufWriter, WriteError};
-use bise::sampling::{Sampler, SamplingParams};
-use bise::speculation::{SpeculationOptions, Speculator};
+use bise::sampling::{DryBreaker, Sampler, SamplingParams};
+use bise::speculation::{SpeculationOptions, SpeculationStats};
 use bise::tokenizer::EncodeOptions;
 use bise::{CacheType, Engine, EngineOptions, Session, SessionOptions, decode_together};
 
@@ -52,8 +53,8 @@ fn write(
     mut decode: impl FnMut(&mut Session, u32, usize),
 ) -> (Vec<u32>, Vec<u32>) {
     let n_vocab = session.engine().config().n_vocab;
-    // The text goes on past its end: what comes there is as good a test.
-    let mut sampler = Sampler::new(params, n_vocab, &[]).unwrap();
+    let eos = session.engine().tokenizer().eos().unwrap();
+    let mut sampler = Sampler::new(params, n_vocab, &[eos]).unwrap();
     let prompt = prompt(session.engine());
     session.prefill(&prompt).unwrap();
     prompt.iter().for_each(|&token| sampler.accept(token));
@@ -69,15 +70,44 @@ fn write(
     (tokens, bits(session.logits().unwrap()))
 }
 
+/// What [`write`] and [`plainly`] give, by a generation.
+fn generate(
+    session: &mut Session,
+    params: &SamplingParams,
+    n: usize,
+    speculation: SpeculationOptions,
+) -> ((Vec<u32>, Vec<u32>), SpeculationStats) {
+    let options = GenerationOptions {
+        sampling: params.clone(),
+        max_tokens: Some(n),
+        speculation,
+        ..GenerationOptions::default()
+    };
+    let mut generation = Generation::new(session.engine().tokenizer(), options).unwrap();
+    let prompt = prompt(session.engine());
+    session.prefill(&prompt).unwrap();
+    generation.prime(&prompt);
+    while generation.finish().is_none() {
+        session.step(&mut generation).unwrap();
+    }
+    // The last token is not read, and has no logits yet.
+    let last = generation.pending().expect("the last of the tokens asked for is not read");
+    session.decode(last).unwrap();
+    let tokens = session.tokens()[prompt.len()..].to_vec();
+    ((tokens, bits(session.logits().unwrap())), generation.stats().speculation)
+}
+
 fn plainly(session: &mut Session, token: u32, _: usize) {
     session.decode(token).unwrap();
 }
 
 /// Ways to choose tokens, by name.
 fn choices() -> Vec<(String, SamplingParams)> {
-    let mut choices = vec![("greedy".to_owned(), SamplingParams::greedy())];
+    // The text does not end, so that there is enough of it.
+    let greedy = SamplingParams { ignore_eos: true, ..SamplingParams::greedy() };
+    let mut choices = vec![("greedy".to_owned(), greedy)];
     for seed in [1, 2, 3] {
-        let params = SamplingParams { seed, temp: 0.8, ..SamplingParams::default() };
+        let params = SamplingParams { seed, temp: 0.8, ignore_eos: true, ..SamplingParams::default() };
         let mirostat = SamplingParams { mirostat: 2, mirostat_tau: 2.0, ..params.clone() };
         let penalties = SamplingParams {
             penalty_repeat: 1.05,
@@ -89,6 +119,7 @@ fn choices() -> Vec<(String, SamplingParams)> {
             dry_multiplier: 0.5,
             dry_allowed_length: 4,
             dry_penalty_last_n: 200,
+            dry_breakers: vec![DryBreaker { head: 13, tail: Vec::new() }],
             ..params.clone()
         };
         let cold = SamplingParams { temp: 0.3, ..params.clone() };
@@ -105,15 +136,10 @@ fn the_text_is_that_of_plain_decoding_however_tokens_are_chosen() {
     let mut n_accepted = 0;
     for (name, params) in choices() {
         let plain = write(&mut session(&engine), &params, 300, plainly);
-        for options in [ALWAYS, SpeculationOptions::default()] {
-            let mut speculator = Speculator::new(&options);
-            let text = write(&mut session(&engine), &params, 300, |session, token, n_more| {
-                let logits = bits(speculator.decode(session, token, n_more).unwrap());
-                assert_eq!(logits, bits(session.logits().unwrap()));
-            });
+        for options in [ALWAYS, SpeculationOptions::default(), SpeculationOptions::off()] {
+            let (text, stats) = generate(&mut session(&engine), &params, 300, options);
             assert!(text == plain, "{name}, {options:?}");
-            let stats = speculator.stats();
-            assert_eq!((stats.n_tokens, stats.n_tokens - stats.n_passes), (300, stats.n_accepted), "{name}");
+            assert_eq!((stats.n_tokens, stats.n_tokens - stats.n_passes), (299, stats.n_accepted), "{name}");
             n_accepted += if options.always { stats.n_accepted } else { 0 };
         }
     }
@@ -145,18 +171,15 @@ fn the_text_is_that_of_plain_decoding_with_right_and_wrong_drafts() {
 
 #[test]
 fn the_text_is_that_of_plain_decoding_for_any_threads_and_cache() {
-    let params = SamplingParams { seed: 4, temp: 0.4, ..SamplingParams::default() };
+    let params = SamplingParams { seed: 4, temp: 0.4, ignore_eos: true, ..SamplingParams::default() };
     for cache in [CacheType::F16, CacheType::Q8_0, CacheType::Q4_0] {
         let options = SessionOptions { k_type: cache, v_type: cache, ..SessionOptions::default() };
         let plain = write(&mut engine(1).session(&options).unwrap(), &params, 320, plainly);
         for threads in 1..=3 {
-            let mut speculator = Speculator::new(&ALWAYS);
             let mut session = engine(threads).session(&options).unwrap();
-            let text = write(&mut session, &params, 320, |session, token, n_more| {
-                speculator.decode(session, token, n_more).unwrap();
-            });
+            let (text, stats) = generate(&mut session, &params, 320, ALWAYS);
             assert!(text == plain, "{cache}, {threads} threads");
-            assert!(speculator.stats().n_drafted > 0);
+            assert!(stats.n_drafted > 0);
         }
     }
 }
@@ -354,43 +377,40 @@ fn a_draft_that_the_model_fails_on_is_no_error_unless_it_is_chosen() {
 }
 
 #[test]
-fn a_speculator_follows_a_session_that_is_cut_back_and_another() {
+fn a_generation_goes_on_with_texts_that_are_cut_back_and_others() {
     let engine = engine(2);
     let tokens = prompt(&engine);
-    let mut speculator = Speculator::new(&ALWAYS);
+    let options = |speculation| GenerationOptions {
+        sampling: SamplingParams { ignore_eos: true, ..SamplingParams::greedy() },
+        speculation,
+        ..GenerationOptions::default()
+    };
+    let mut generation = Generation::new(engine.tokenizer(), options(ALWAYS)).unwrap();
+    let mut plain_generation =
+        Generation::new(engine.tokenizer(), options(SpeculationOptions::off())).unwrap();
     let mut sessions = [session(&engine), session(&engine)];
     let mut plain = session(&engine);
     let mut random = random(3);
-    let mut texts = [Vec::new(), Vec::new()];
-    for _ in 0..60 {
-        let which = random(2) as usize;
-        let (session, text): (_, &mut Vec<u32>) = (&mut sessions[which], &mut texts[which]);
-        match random(6) {
-            0 => {
-                let position = random(text.len() as u32 + 1) as usize;
-                session.rewind(position).unwrap();
-                text.truncate(position);
-            }
-            1 => {
-                session.prefill(&tokens).unwrap();
-                text.extend(&tokens);
-            }
-            _ => {
-                for _ in 0..random(12) {
-                    let token = tokens[random(5) as usize];
-                    speculator.decode(session, token, usize::MAX).unwrap();
-                    text.push(token);
-                }
-            }
+    let write = |session: &mut Session, generation: &mut Generation, n: usize| {
+        generation.set_max_tokens(Some(n));
+        generation.prime(session.tokens());
+        while generation.finish().is_none() {
+            session.step(generation).unwrap();
         }
-        assert_eq!(session.tokens(), text);
-        if !text.is_empty() {
-            plain.clear();
-            plain.prefill(text).unwrap();
-            speculator.decode(session, 9, 3).unwrap();
-            text.push(9);
-            assert_eq!(bits(session.logits().unwrap()), bits(plain.decode(9).unwrap()));
-        }
+        let mut text = session.tokens().to_vec();
+        text.extend(generation.pending());
+        text
+    };
+    for round in 0..40 {
+        let session = &mut sessions[random(2) as usize];
+        let position = random(session.position() as u32 + 1) as usize;
+        session.rewind(position).unwrap();
+        session.prefill(&tokens[..1 + random(20) as usize]).unwrap();
+        plain.clear();
+        plain.prefill(session.tokens()).unwrap();
+        let n = random(24) as usize;
+        let text = write(session, &mut generation, n);
+        assert_eq!(text, write(&mut plain, &mut plain_generation, n), "round {round}");
     }
-    assert!(speculator.stats().n_accepted > 0);
+    assert!(generation.stats().speculation.n_accepted > 0, "{:?}", generation.stats());
 }

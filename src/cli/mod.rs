@@ -4,7 +4,6 @@ mod args;
 mod command_line;
 mod commands;
 mod describe;
-mod generator;
 mod ids;
 mod load;
 mod npy;
@@ -12,6 +11,7 @@ mod term;
 mod text;
 mod timings;
 mod usage;
+mod writer;
 
 use std::ffi::OsString;
 use std::io::Write;

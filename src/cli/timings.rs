@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use bise::speculation::SpeculationStats;
+use bise::generation::GenerationStats;
 
 use super::term::console::Log;
 
@@ -15,16 +15,8 @@ pub struct Timings {
     pub prompt: Duration,
     /// How many they were.
     pub n_prompt: usize,
-    /// Reading tokens that were sampled.
-    pub eval: Duration,
-    /// How many they were.
-    pub n_eval: usize,
-    /// Choosing tokens.
-    pub sampling: Duration,
-    /// How many were chosen.
-    pub n_sampled: usize,
-    /// Passes that drafts saved.
-    pub speculation: SpeculationStats,
+    /// Choosing tokens, and reading them.
+    pub generation: GenerationStats,
 }
 
 impl Timings {
@@ -36,11 +28,7 @@ impl Timings {
             load,
             prompt: zero,
             n_prompt: 0,
-            eval: zero,
-            n_eval: 0,
-            sampling: zero,
-            n_sampled: 0,
-            speculation: SpeculationStats::default(),
+            generation: GenerationStats::default(),
         }
     }
 
@@ -55,11 +43,12 @@ impl Timings {
                 "{name:>16} time = {time:>10.2} ms / {n:>5} {unit} ({each:>8.2} ms per token, {rate:>8.2} tokens per second)"
             ));
         };
+        let generation = self.generation;
+        let drafts = generation.speculation;
         log.note(format_args!("{:>16} time = {:>10.2} ms", "load", ms(self.load)));
-        row("sampling", self.sampling, self.n_sampled, "tokens");
+        row("sampling", generation.choosing, generation.n_chosen, "tokens");
         row("prompt eval", self.prompt, self.n_prompt, "tokens");
-        row("eval", self.eval, self.n_eval, "runs  ");
-        let drafts = self.speculation;
+        row("eval", generation.passes, drafts.n_tokens, "runs  ");
         if drafts.n_drafted > 0 {
             let rate = 100.0 * drafts.n_accepted as f64 / drafts.n_drafted as f64;
             let (n_tokens, n_saved) = (drafts.n_tokens, drafts.n_tokens - drafts.n_passes);
@@ -68,7 +57,7 @@ impl Timings {
                 "speculation", drafts.n_drafted, drafts.n_accepted
             ));
         }
-        let (total, n) = (ms(self.start.elapsed()), self.n_prompt + self.n_eval);
+        let (total, n) = (ms(self.start.elapsed()), self.n_prompt + drafts.n_tokens);
         log.note(format_args!("{:>16} time = {total:>10.2} ms / {n:>5} tokens", "total"));
         if let Some(bytes) = peak_memory_bytes() {
             log.note(format_args!("{:>16}      = {:>10.2} MB (resident)", "peak memory", bytes as f64 / 1e6));

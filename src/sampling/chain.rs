@@ -16,10 +16,9 @@ use super::top_p::TopP;
 use super::typical::Typical;
 use super::xtc::Xtc;
 use super::{RANDOM_SEED, SamplerKind, SamplingError, SamplingParams};
+use crate::constraint::{Constraint, TokenMask};
 
 /// One link of the chain.
-///
-/// A grammar constraint would be one too: its `apply` removes the tokens the grammar rules out, and it goes first.
 pub trait Link: Send {
     /// Removes candidates or changes their logits.
     fn apply(&mut self, candidates: &mut Candidates, rng: &mut Rng);
@@ -35,7 +34,11 @@ pub trait Link: Send {
 }
 
 /// A sampler chain with its state: the tokens it has seen and its random numbers.
+///
+/// A [`Constraint`] comes before all links, so that they work on what it allows.
 pub struct Sampler {
+    constraint: Option<Constrained>,
+    end_tokens: Vec<u32>,
     links: Vec<Box<dyn Link>>,
     greedy: bool,
     candidates: Candidates,
@@ -102,8 +105,47 @@ impl Sampler {
             }
         }
         let seed = if params.seed == RANDOM_SEED { random_seed() } else { params.seed };
-        let rng = Rng::new(u64::from(seed));
-        Ok(Self { links, greedy, candidates: Candidates::default(), n_vocab, seed, rng })
+        Ok(Self {
+            constraint: None,
+            end_tokens: end_tokens.to_vec(),
+            links,
+            greedy,
+            candidates: Candidates::default(),
+            n_vocab,
+            seed,
+            rng: Rng::new(u64::from(seed)),
+        })
+    }
+
+    /// Chooses by other parameters from now on. What was accepted is forgotten; the random numbers go on, unless the seed is
+    /// another one.
+    ///
+    /// # Errors
+    /// As [`Self::new`]; nothing changes then.
+    pub fn set_params(&mut self, params: &SamplingParams) -> Result<(), SamplingError> {
+        let mut new = Self::new(params, self.n_vocab, &self.end_tokens)?;
+        if params.seed == self.seed || params.seed == RANDOM_SEED {
+            (new.seed, new.rng) = (self.seed, self.rng.clone());
+        }
+        new.constraint = self.constraint.take();
+        *self = new;
+        Ok(())
+    }
+
+    /// Allows only what a constraint does, from the next token on.
+    pub fn constrain(&mut self, constraint: Box<dyn Constraint>) {
+        let allowed = TokenMask::new(self.n_vocab);
+        self.constraint = Some(Constrained { constraint, allowed, is_current: false });
+    }
+
+    /// Allows everything again, and gives back the constraint.
+    pub fn unconstrain(&mut self) -> Option<Box<dyn Constraint>> {
+        self.constraint.take().map(|constrained| constrained.constraint)
+    }
+
+    /// Whether there is a constraint, and it allows the text to end but no token.
+    pub fn is_complete(&mut self) -> bool {
+        self.constraint.as_mut().is_some_and(|c| c.constraint.can_end() && c.allowed().is_empty())
     }
 
     /// The seed in use (the one drawn, if a random one was asked for).
@@ -122,6 +164,11 @@ impl Sampler {
         }
         let candidates = &mut self.candidates;
         candidates.fill(logits)?;
+        if let Some(constrained) = &mut self.constraint {
+            let can_end = constrained.constraint.can_end();
+            let (allowed, ends) = (constrained.allowed(), &self.end_tokens);
+            candidates.retain(|c| if ends.contains(&c.id) { can_end } else { allowed.contains(c.id) });
+        }
         for link in &mut self.links {
             link.apply(candidates, &mut self.rng);
         }
@@ -137,19 +184,52 @@ impl Sampler {
         Ok(chosen.id)
     }
 
-    /// Takes a token into the text, sampled or of the prompt: penalties, DRY and mirostat remember it.
+    /// Takes a sampled token into the text: penalties, DRY and mirostat remember it, and the constraint moves on.
     pub fn accept(&mut self, token: u32) {
+        if let Some(constrained) = &mut self.constraint {
+            constrained.constraint.accept(token);
+            constrained.is_current = false;
+        }
+        self.accept_prompt(token);
+    }
+
+    /// Takes a token into the text that was not sampled, of a prompt: a constraint does not apply to it.
+    pub fn accept_prompt(&mut self, token: u32) {
         for link in &mut self.links {
             link.accept(token);
         }
     }
 
-    /// Starts over: no history, and the random numbers from the seed on.
-    pub fn reset(&mut self) {
+    /// Forgets the tokens accepted. The random numbers go on, and the constraint stays as it is.
+    pub fn forget(&mut self) {
         for link in &mut self.links {
             link.reset();
         }
+    }
+
+    /// Starts over: no history, and the random numbers from the seed on.
+    pub fn reset(&mut self) {
+        self.forget();
         self.rng = Rng::new(u64::from(self.seed));
+    }
+}
+
+/// A constraint, and what it allows next.
+struct Constrained {
+    constraint: Box<dyn Constraint>,
+    allowed: TokenMask,
+    /// Whether `allowed` is of the text so far.
+    is_current: bool,
+}
+
+impl Constrained {
+    fn allowed(&mut self) -> &TokenMask {
+        if !self.is_current {
+            self.allowed.clear();
+            self.constraint.mask(&mut self.allowed);
+            self.is_current = true;
+        }
+        &self.allowed
     }
 }
 
@@ -304,6 +384,75 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// Allows one token after the other, and then the end.
+    struct Only(Vec<u32>);
+
+    impl Constraint for Only {
+        fn mask(&mut self, allowed: &mut TokenMask) {
+            self.0.first().into_iter().for_each(|token| allowed.insert(*token));
+        }
+
+        fn accept(&mut self, token: u32) {
+            if self.0.first() == Some(&token) {
+                self.0.remove(0);
+            }
+        }
+
+        fn can_end(&self) -> bool {
+            self.0.is_empty()
+        }
+    }
+
+    #[test]
+    fn a_constraint_comes_before_everything_else() {
+        let logits = bumpy(300);
+        for params in [
+            SamplingParams::greedy(),
+            SamplingParams { seed: 3, top_k: 1, ..Default::default() },
+            SamplingParams { seed: 3, mirostat: 1, ..Default::default() },
+            SamplingParams { seed: 3, mirostat: 2, ..Default::default() },
+            SamplingParams {
+                seed: 3,
+                top_n_sigma: 1.0,
+                typ_p: 0.5,
+                xtc_probability: 1.0,
+                ..Default::default()
+            },
+            SamplingParams { logit_bias: vec![(9, 1e9)], ..Default::default() },
+        ] {
+            let mut s = sampler(params, 300);
+            s.accept_prompt(250);
+            s.constrain(Box::new(Only(vec![7, 299, 0])));
+            assert!(!s.is_complete());
+            assert_eq!(generate(&mut s, &logits, 3), [7, 299, 0]);
+            assert!(s.is_complete());
+            // Token 2 is the end.
+            assert_eq!(generate(&mut s, &logits, 1), [2]);
+            assert!(s.unconstrain().is_some() && !s.is_complete());
+        }
+        // An end that is ruled out leaves nothing.
+        let mut s = sampler(SamplingParams { ignore_eos: true, ..Default::default() }, 300);
+        s.constrain(Box::new(Only(vec![])));
+        assert_eq!(s.sample(&logits), Err(SamplingError::NoCandidate));
+    }
+
+    #[test]
+    fn parameters_change_and_the_random_numbers_go_on() {
+        let logits = vec![0.0; 50];
+        let params = SamplingParams { seed: 8, top_k: 0, min_p: 0.0, ..Default::default() };
+        let mut whole = sampler(params.clone(), 50);
+        let want = generate(&mut whole, &logits, 20);
+        let mut changed = sampler(params.clone(), 50);
+        let mut got = generate(&mut changed, &logits, 10);
+        changed.set_params(&SamplingParams { temp: 0.5, ..params.clone() }).unwrap();
+        got.extend(generate(&mut changed, &logits, 10));
+        assert_eq!(got, want, "among equals the temperature changes nothing");
+        assert!(changed.set_params(&SamplingParams { temp: f32::NAN, ..params.clone() }).is_err());
+        changed.set_params(&SamplingParams { seed: 9, ..params.clone() }).unwrap();
+        let other = SamplingParams { seed: 9, ..params };
+        assert_eq!(generate(&mut changed, &logits, 20), generate(&mut sampler(other, 50), &logits, 20));
     }
 
     /// Computed by tests/golden/sampling.py, which shares no code with this chain: random numbers, sums, order and all.

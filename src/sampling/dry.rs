@@ -30,15 +30,16 @@ impl Dry {
     pub fn new(params: &SamplingParams, n_vocab: usize) -> Self {
         let mut breakers = params.dry_breakers.clone();
         breakers.sort_unstable();
+        let history = History::new(params.dry_penalty_last_n);
         Self {
             multiplier: params.dry_multiplier,
             base: params.dry_base,
             // Never negative: the parameters have been checked.
             allowed_length: params.dry_allowed_length.max(0) as usize,
             breakers,
-            history: History::new(params.dry_penalty_last_n),
-            recent: Vec::new(),
-            matches: Vec::new(),
+            recent: Vec::with_capacity(history.capacity()),
+            matches: Vec::with_capacity(history.capacity()),
+            history,
             longest: vec![0; n_vocab],
         }
     }

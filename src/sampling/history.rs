@@ -2,6 +2,9 @@
 
 use std::collections::VecDeque;
 
+/// Tokens that room is made for from the start; more are rare, and remembered all the same.
+const MOST_RESERVED: usize = 8192;
+
 /// The last `limit` tokens accepted, or all of them without a limit.
 #[derive(Debug, Clone)]
 pub(super) struct History {
@@ -12,7 +15,14 @@ pub(super) struct History {
 impl History {
     /// `last_n` as in [`super::SamplingParams`]: −1 remembers everything.
     pub fn new(last_n: i32) -> Self {
-        Self { tokens: VecDeque::new(), limit: usize::try_from(last_n).ok() }
+        let limit = usize::try_from(last_n).ok();
+        // Room from the start, so that remembering a token allocates nothing; one more than the limit for a moment.
+        Self { tokens: VecDeque::with_capacity(limit.map_or(0, |n| n.min(MOST_RESERVED) + 1)), limit }
+    }
+
+    /// Tokens that it has room for.
+    pub fn capacity(&self) -> usize {
+        self.tokens.capacity()
     }
 
     /// Adds a token; gives back the one that fell out of the window.

@@ -17,12 +17,14 @@ impl LogitBias {
 }
 
 impl Link for LogitBias {
-    /// The first of the chain: every token is still there, in order of id.
     fn apply(&mut self, candidates: &mut Candidates, _rng: &mut Rng) {
-        let row = candidates.edit();
+        let in_order_of_id = candidates.edit();
         for &(token, bias) in &self.biases {
-            let c = &mut row[token as usize];
-            c.logit = (c.logit + bias).min(f32::MAX);
+            // A constraint may have removed it.
+            if let Ok(i) = in_order_of_id.binary_search_by_key(&token, |c| c.id) {
+                let c = &mut in_order_of_id[i];
+                c.logit = (c.logit + bias).min(f32::MAX);
+            }
         }
     }
 }

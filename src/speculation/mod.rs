@@ -1,22 +1,22 @@
 //! Speculative decoding without a second model: what followed the newest tokens earlier in the text may follow them again.
 //!
-//! A [`Speculator`] looks the newest tokens up in the text so far, prompt included, and has what followed them checked in one pass
-//! with the token to be decoded ([`Session::decode_ahead`]). Several tokens in one pass take much less time than a pass for each, so
-//! texts that quote or repeat come out faster, and all texts the same, token for token: drafts never decide what is chosen.
+//! A [`Speculator`] looks the newest tokens up in the text so far, prompt included, and proposes what followed them there as drafts,
+//! to be checked in one pass together with the token to be decoded. Several tokens in one pass take much less time than a pass for
+//! each, so texts that quote or repeat come out faster; and all texts come out the same, token for token, as drafts never decide what
+//! is chosen.
 //!
-//! It sends drafts only as long as they pay. How often they are right is learnt from every token, whether or not drafts were sent for
-//! it, and what passes of several tokens cost from those that ran.
+//! It proposes drafts only as long as they pay. How often they are right is learnt from every token, whether or not drafts were sent
+//! for it, and what passes of several tokens cost from those that ran.
 
 mod ngrams;
 mod pace;
 
-use std::time::Instant;
+use std::time::Duration;
 
 use self::ngrams::Ngrams;
 use self::pace::{Acceptance, Costs, n_paying};
-use crate::{Error, Session};
 
-/// Drafts that a pass can check at most.
+/// The most drafts that a pass can check.
 const MOST_DRAFTS: usize = 63;
 
 /// How far to speculate.
@@ -55,17 +55,16 @@ pub struct SpeculationStats {
     pub n_accepted: usize,
 }
 
-/// Decodes the tokens of a session one after the other, with drafts where they pay.
+/// Proposes drafts for the text it observes, where they pay.
 #[derive(Debug)]
 pub struct Speculator {
     options: SpeculationOptions,
     ngrams: Ngrams,
-    /// That of the session whose tokens are indexed.
-    lineage: Option<u64>,
-    /// What may follow the indexed tokens.
+    /// What may follow the text, if `match_is_current`.
     drafts: Vec<u32>,
     /// Length of the match they come from.
     match_len: usize,
+    match_is_current: bool,
     acceptance: Acceptance,
     costs: Costs,
     stats: SpeculationStats,
@@ -78,9 +77,9 @@ impl Speculator {
         Speculator {
             options,
             ngrams: Ngrams::default(),
-            lineage: None,
-            drafts: Vec::new(),
+            drafts: Vec::with_capacity(options.n_max),
             match_len: 0,
+            match_is_current: false,
             acceptance: Acceptance::default(),
             costs: Costs::new(1 + options.n_max),
             stats: SpeculationStats::default(),
@@ -92,73 +91,74 @@ impl Speculator {
         self.stats
     }
 
-    /// Reads `token` in `session`, and returns the logits after it: those of [`Session::decode`], bit for bit. Up to `n_more` tokens
-    /// are wanted after it, and no more than those are speculated on.
-    ///
-    /// The session may be read and cut back by other means in between, or be another one.
-    ///
-    /// # Errors
-    /// As [`Session::decode`].
-    pub fn decode<'s>(
-        &mut self,
-        session: &'s mut Session,
-        token: u32,
-        n_more: usize,
-    ) -> Result<&'s [f32], Error> {
+    /// Takes `text` in place of the text so far. What they have in common is not indexed again, and what was learnt stays.
+    pub fn restart(&mut self, text: &[u32]) {
         if self.options.n_max == 0 {
-            return session.decode(token);
+            return;
         }
-        self.follow(session.tokens(), session.lineage(), token);
-        if session.is_ahead(token) {
-            self.propose(1);
-            self.stats.n_tokens += 1;
-            self.stats.n_accepted += 1;
-            return session.decode(token);
-        }
-        // The last token wanted needs no pass behind it.
-        let n_drafts = self.plan(n_more.saturating_sub(1));
-        let start = Instant::now();
-        if let Err(error) = session.decode_ahead(token, &self.drafts[..n_drafts]) {
-            self.lineage = None;
-            return Err(error);
-        }
-        self.passed(session.n_ahead(), start.elapsed().as_secs_f64());
-        session.logits().ok_or(Error::NoTokens)
+        let common = self.ngrams.tokens().iter().zip(text).take_while(|(a, b)| a == b).count();
+        self.ngrams.truncate(common);
+        self.extend(&text[common..]);
     }
 
-    /// Indexes a session's tokens, and `token` behind them; and learns from it, where it was to be foretold.
-    fn follow(&mut self, tokens: &[u32], lineage: u64, token: u32) {
-        let indexed = self.ngrams.tokens();
-        if self.lineage != Some(lineage) {
-            let common = indexed.iter().zip(tokens).take_while(|(a, b)| a == b).count();
-            self.ngrams.truncate(common);
-            self.lineage = Some(lineage);
-        } else if let Some(&draft) = self.drafts.first().filter(|_| indexed.len() == tokens.len()) {
+    /// Takes tokens behind the text that nobody could have foretold: those of a prompt.
+    pub fn extend(&mut self, tokens: &[u32]) {
+        if self.options.n_max > 0 {
+            tokens.iter().for_each(|&token| self.ngrams.push(token));
+            self.match_is_current = false;
+        }
+    }
+
+    /// Makes room for so many tokens more, so that observing them allocates nothing.
+    pub fn reserve(&mut self, n_tokens: usize) {
+        if self.options.n_max > 0 {
+            self.ngrams.reserve(n_tokens);
+        }
+    }
+
+    /// Takes the token that was chosen to follow the text, and learns from it.
+    pub fn observe(&mut self, token: u32) {
+        if self.options.n_max == 0 {
+            return;
+        }
+        self.look_up(1);
+        if let Some(&draft) = self.drafts.first() {
             self.acceptance.learn(self.match_len, draft == token);
         }
-        for &token in &tokens[self.ngrams.tokens().len()..] {
-            self.ngrams.push(token);
-        }
         self.ngrams.push(token);
+        self.match_is_current = false;
     }
 
-    fn propose(&mut self, n: usize) {
-        self.match_len = self.ngrams.propose(n, &mut self.drafts);
-    }
-
-    /// How many drafts to send of those that are now proposed, up to `n_most`.
-    fn plan(&mut self, n_most: usize) -> usize {
-        self.propose(self.options.n_max);
+    /// Up to `n_most` tokens that may follow the text, as many as pay.
+    pub fn propose(&mut self, n_most: usize) -> &[u32] {
+        if self.options.n_max == 0 {
+            return &[];
+        }
+        self.match_is_current = false;
+        self.look_up(self.options.n_max);
         let n = self.drafts.len().min(n_most);
-        if self.options.always { n } else { n_paying(&self.acceptance, &self.costs, self.match_len, n) }
+        let n =
+            if self.options.always { n } else { n_paying(&self.acceptance, &self.costs, self.match_len, n) };
+        &self.drafts[..n]
     }
 
-    /// Counts a pass that read a token and `n_drafts` drafts.
-    fn passed(&mut self, n_drafts: usize, seconds: f64) {
-        self.stats.n_tokens += 1;
+    /// Counts a pass that read a token and `n_drafts` drafts behind it, of which the first `n_accepted` were chosen.
+    pub fn passed(&mut self, n_drafts: usize, n_accepted: usize, took: Duration) {
+        self.stats.n_tokens += 1 + n_accepted;
         self.stats.n_passes += 1;
         self.stats.n_drafted += n_drafts;
-        self.costs.learn(1 + n_drafts, seconds);
+        self.stats.n_accepted += n_accepted;
+        if self.options.n_max > 0 && n_drafts <= self.options.n_max {
+            self.costs.learn(1 + n_drafts, took.as_secs_f64());
+        }
+    }
+
+    /// Finds what may follow the text: at least `n` tokens, where there is a match at all.
+    fn look_up(&mut self, n: usize) {
+        if !self.match_is_current {
+            self.match_len = self.ngrams.propose(n, &mut self.drafts);
+            self.match_is_current = true;
+        }
     }
 }
 
@@ -168,18 +168,18 @@ mod tests {
 
     /// Decodes a text where passes cost what `cost` says, and returns the drafts of each pass.
     fn decode(speculator: &mut Speculator, text: &[u32], cost: impl Fn(usize) -> f64) -> Vec<usize> {
-        let (mut ahead, mut sent) = (Vec::new(), Vec::new());
-        for (i, &token) in text.iter().enumerate() {
-            speculator.follow(&text[..i], 0, token);
-            if ahead.first() == Some(&token) {
-                ahead.remove(0);
-                speculator.propose(1);
-                continue;
+        let mut sent = Vec::new();
+        let mut rest = text;
+        while let [token, after @ ..] = rest {
+            if sent.is_empty() {
+                speculator.observe(*token);
             }
-            let n = speculator.plan(usize::MAX);
-            ahead = speculator.drafts[..n].to_vec();
-            speculator.passed(n, cost(1 + n));
-            sent.push(n);
+            let drafts = speculator.propose(usize::MAX).to_vec();
+            let n_right = drafts.iter().zip(after).take_while(|(a, b)| a == b).count();
+            after.iter().take(n_right + 1).for_each(|token| speculator.observe(*token));
+            speculator.passed(drafts.len(), n_right, Duration::from_secs_f64(cost(1 + drafts.len())));
+            sent.push(drafts.len());
+            rest = &after[n_right..];
         }
         sent
     }
@@ -237,14 +237,27 @@ mod tests {
     #[test]
     fn a_text_that_was_cut_back_or_replaced_is_indexed_anew() {
         let mut speculator = Speculator::new(&SpeculationOptions::default());
-        speculator.follow(&[1, 2, 3, 4, 5], 0, 6);
-        // The same session, further on, and then with its end rewritten.
-        speculator.follow(&[1, 2, 3, 4, 5, 6, 7], 0, 8);
+        speculator.restart(&[1, 2, 3, 4, 5]);
+        speculator.observe(6);
+        // Further on, and then with its end rewritten.
+        speculator.restart(&[1, 2, 3, 4, 5, 6, 7, 8]);
         assert_eq!(speculator.ngrams.tokens(), [1, 2, 3, 4, 5, 6, 7, 8]);
-        speculator.follow(&[1, 2, 3, 9], 1, 4);
+        speculator.restart(&[1, 2, 3, 9]);
+        speculator.extend(&[4]);
         assert_eq!(speculator.ngrams.tokens(), [1, 2, 3, 9, 4]);
-        speculator.follow(&[], 2, 4);
-        assert_eq!(speculator.ngrams.tokens(), [4]);
+        speculator.restart(&[]);
+        assert!(speculator.ngrams.tokens().is_empty());
+    }
+
+    #[test]
+    fn what_is_off_neither_proposes_nor_remembers() {
+        let mut speculator = Speculator::new(&SpeculationOptions::off());
+        speculator.restart(&[1, 1, 1, 1]);
+        speculator.observe(1);
+        assert_eq!(speculator.propose(9), [0; 0]);
+        speculator.passed(0, 0, Duration::from_millis(1));
+        assert!(speculator.ngrams.tokens().is_empty());
+        assert_eq!(speculator.stats().n_passes, 1);
     }
 
     #[test]

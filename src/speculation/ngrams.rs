@@ -27,6 +27,13 @@ impl Ngrams {
         &self.tokens
     }
 
+    /// Makes room for so many tokens more.
+    pub fn reserve(&mut self, n_tokens: usize) {
+        self.tokens.reserve(n_tokens);
+        self.previous.reserve(n_tokens);
+        self.latest.reserve(n_tokens);
+    }
+
     /// Puts a token behind the text.
     pub fn push(&mut self, token: u32) {
         let place = self.tokens.len() as u32;

@@ -289,7 +289,7 @@ impl Tokenizer {
     }
 
     /// Whether decoded text starts with a space that was not in the original.
-    fn strips_space(&self) -> bool {
+    pub fn strips_space(&self) -> bool {
         self.inner.add_space_prefix
     }
 }

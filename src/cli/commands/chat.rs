@@ -5,20 +5,20 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use bise::Engine;
 use bise::chat::{ChatError, ChatNote, ChatTemplate, Message, special_texts};
-use bise::generation::StopTexts;
+use bise::generation::{Finish, GenerationOptions};
 use bise::sampling::SamplingParams;
 
 use super::chat_command::{self, Command};
 use super::transcript;
 use crate::cli::args::ChatArgs;
 use crate::cli::args::prompt::ConversationArgs;
-use crate::cli::generator::{Generator, Read, WhenFull};
 use crate::cli::load::{self, Loaded};
 use crate::cli::term::console::{Colour, Log, Screen};
 use crate::cli::term::lines::{Joining, Line, Lines};
 use crate::cli::term::signals;
 use crate::cli::text;
 use crate::cli::usage::wrong;
+use crate::cli::writer::{Pause, Read, WhenFull, Writer};
 
 /// Runs the command.
 ///
@@ -45,20 +45,25 @@ pub fn run_with(args: ChatArgs, loaded: Loaded, log: Log) -> Result<ExitCode> {
     let n_ctx = if options.n_ctx == 0 { loaded.engine.config().n_ctx_train } else { options.n_ctx };
     let params = args.sampling.params(n_ctx, args.prompt.escapes)?;
     let special_texts = special_texts(loaded.engine.tokenizer());
-    let stops = StopTexts::new(args.prompt.reverse_prompts()?);
-    let stop_tokens = stops.control_tokens(loaded.engine.tokenizer());
-    let generator = Generator::new(loaded, &options, params.clone(), &args.speculation.options(), log)?;
+    let generation = GenerationOptions {
+        sampling: params.clone(),
+        max_tokens: usize::try_from(args.prompt.n_predict).ok(),
+        stop: args.prompt.reverse_prompts()?,
+        speculation: args.speculation.options(),
+        special: args.output.special,
+        starts_text: true,
+        ..GenerationOptions::default()
+    };
+    let writer = Writer::new(loaded, &options, generation, log)?;
     let screen = Screen::new(args.output.color);
     let messages = system.map(|text| Message::new("system", text)).into_iter().collect();
     let chat = Chat {
-        generator,
+        writer,
         template,
         special_texts,
         messages,
         notes: Vec::new(),
         params,
-        stops,
-        stop_tokens,
         before_next: String::new(),
         n_first: None,
         args,
@@ -111,17 +116,13 @@ fn system_prompt(args: &ConversationArgs) -> Result<Option<String>> {
 }
 
 struct Chat {
-    generator: Generator,
+    writer: Writer,
     template: ChatTemplate,
     special_texts: Vec<String>,
     messages: Vec<Message>,
     /// What was said of the template already.
     notes: Vec<ChatNote>,
     params: SamplingParams,
-    /// The texts of `--reverse-prompt`.
-    stops: StopTexts,
-    /// Those that are spelt like a control token, which is no text.
-    stop_tokens: Vec<u32>,
     /// What `/read` read.
     before_next: String,
     /// Tokens of the first prompt, which `--keep -1` keeps.
@@ -186,7 +187,7 @@ impl Chat {
             if answer == Answer::TooLong && !lines.is_typed() {
                 bail!(
                     "the conversation is longer than the context of {} tokens",
-                    self.generator.session.n_ctx()
+                    self.writer.session.n_ctx()
                 );
             }
         }
@@ -195,18 +196,18 @@ impl Chat {
     /// Carries out a command that asks for no answer. One that fails says why, and changes nothing.
     fn obey(&mut self, command: Command<'_>) {
         match command {
-            Command::Help => self.log.note(chat_command::HELP),
+            Command::Help => chat_command::HELP.lines().for_each(|line| self.log.note(line)),
             Command::Clear => {
                 self.messages.retain(|message| message.role == "system");
                 self.before_next.clear();
-                self.generator.session.clear();
+                self.writer.session.clear();
             }
             Command::Forget => match self.messages.iter().rposition(|message| message.role == "user") {
                 Some(last) => self.messages.truncate(last),
                 None => self.log.note("there is nothing to forget"),
             },
             Command::ShowSystem => match self.messages.first().filter(|message| message.role == "system") {
-                Some(message) => self.log.note(&message.content),
+                Some(message) => message.content.lines().for_each(|line| self.log.note(line)),
                 None => self.log.note("there is no system prompt"),
             },
             Command::SetSystem(text) => {
@@ -222,10 +223,10 @@ impl Chat {
             }
             Command::Set { name, value } => {
                 let mut params = self.params.clone();
-                let n_ctx = self.generator.session.n_ctx();
+                let n_ctx = self.writer.session.n_ctx();
                 let changed = params.set(name, value).map_err(anyhow::Error::from).and_then(|()| {
                     params = params.with_context(n_ctx);
-                    self.generator.set_sampling(params.clone())?;
+                    self.writer.generation.set_sampling(&params)?;
                     Ok(params)
                 });
                 match changed {
@@ -258,9 +259,9 @@ impl Chat {
     }
 
     /// Says how long everything took.
-    fn end(self, answer: Answer) -> Result<ExitCode> {
+    fn end(mut self, answer: Answer) -> Result<ExitCode> {
         if !self.args.output.no_perf {
-            self.generator.timings.print(self.log);
+            self.writer.print_timings();
         }
         match answer {
             Answer::Complete => Ok(ExitCode::SUCCESS),
@@ -311,85 +312,66 @@ impl Chat {
             }
             Read::Full => {
                 self.messages.pop();
-                let n_ctx = self.generator.session.n_ctx();
+                let n_ctx = self.writer.session.n_ctx();
                 self.log.warn(format_args!("the conversation does not fit in the context of {n_ctx} tokens any more (/clear, --ctx-size, --context-shift)"));
                 return Ok(Answer::TooLong);
             }
         }
-        let engine = self.generator.engine.clone();
-        let tokenizer = engine.tokenizer();
-        let mut decoder = tokenizer.stream_from_start(!self.args.output.special);
-        let mut n_left = usize::try_from(self.args.prompt.n_predict).ok();
-        let (mut said, mut shown) = (String::new(), String::new());
-        let mut end = Answer::Complete;
-        while n_left != Some(0) {
-            if signals::interrupted() {
-                end = Answer::Interrupted;
-                break;
-            }
-            let token = self.generator.choose()?;
-            if tokenizer.is_end_of_generation(token) {
-                break;
-            }
-            n_left = n_left.map(|n| n - 1);
-            shown.clear();
-            let stop = self.stops.push(&decoder.push(token), &mut shown);
-            if let Some(i) = stop {
-                // As in llama.cpp, it is a part of the answer.
-                shown.push_str(&self.stops.texts()[i]);
-            }
-            self.screen.print(&shown)?;
-            said.push_str(&shown);
-            if stop.is_some() || self.stop_tokens.contains(&token) {
-                break;
-            }
-            if self.generator.continue_with(token, n_left)? == Read::Full {
-                let n_ctx = self.generator.session.n_ctx();
-                self.log.warn(format_args!("the context of {n_ctx} tokens is full, so the answer ends here"));
-                break;
-            }
-        }
+        self.writer.generation.prime(self.writer.session.tokens());
+        let mut said = String::new();
+        let pause = self.writer.write(&mut |text| {
+            said.push_str(text);
+            Ok(self.screen.print(text)?)
+        })?;
         drop(writing);
-        shown.clear();
-        self.stops.finish(&mut shown);
-        shown += &decoder.finish();
-        said.push_str(&shown);
-        shown.push('\n');
-        self.screen.print(&shown)?;
+        if let Pause::Finished(Finish::StopText(stop)) = &pause {
+            // As in llama.cpp, it is a part of the answer.
+            said.push_str(stop);
+            self.screen.print(stop)?;
+        }
+        self.screen.print("\n")?;
         self.messages.push(Message::new("assistant", said));
-        Ok(end)
+        if pause == Pause::Full {
+            let n_ctx = self.writer.session.n_ctx();
+            self.log.warn(format_args!("the context of {n_ctx} tokens is full, so the answer ends here"));
+        }
+        Ok(if pause == Pause::Interrupted { Answer::Interrupted } else { Answer::Complete })
     }
 
     /// Reads what of the conversation was not read before.
     fn read_conversation(&mut self) -> Result<Read> {
         loop {
             let tokens = self.tokens()?;
-            let fits = self.generator.engine.config().sliding_window.is_some()
-                || tokens.len() < self.generator.session.n_ctx();
+            let fits = self.writer.engine.config().sliding_window.is_some()
+                || tokens.len() < self.writer.session.n_ctx();
             if !fits {
                 if self.args.prompt.context_shift && self.forget_oldest() {
                     continue;
                 }
                 return Ok(Read::Full);
             }
-            let session = &mut self.generator.session;
+            let session = &mut self.writer.session;
             let common = session.tokens().iter().zip(&tokens).take_while(|(a, b)| a == b).count();
             // The last token is always read, for the logits after it.
             let keep = common.min(tokens.len() - 1);
             session.rewind(keep)?;
-            if self.args.prompt.context_shift && self.args.prompt.n_predict != -2 {
+            self.writer.when_full = match (self.args.prompt.n_predict, self.args.prompt.context_shift) {
+                (-2, _) => WhenFull::StopAtContext,
+                (_, false) => WhenFull::Stop,
                 // A context that fills up while the answer is written.
-                let n_keep = match usize::try_from(self.args.prompt.keep) {
-                    Ok(n) => n + usize::from(self.generator.engine.tokenizer().adds_bos()),
-                    Err(_) => *self.n_first.get_or_insert(tokens.len()),
-                };
-                self.generator.when_full = WhenFull::Shift { n_keep: n_keep.min(tokens.len()) };
-            }
+                (_, true) => {
+                    let n_keep = match usize::try_from(self.args.prompt.keep) {
+                        Ok(n) => n + usize::from(self.writer.engine.tokenizer().adds_bos()),
+                        Err(_) => *self.n_first.get_or_insert(tokens.len()),
+                    };
+                    WhenFull::Shift { n_keep: n_keep.min(tokens.len()) }
+                }
+            };
             if self.args.prompt.verbose_prompt {
                 self.log
                     .note(format_args!("number of tokens in prompt = {} ({keep} read before)", tokens.len()));
             }
-            return self.generator.read(&tokens[keep..]);
+            return self.writer.read(&tokens[keep..]);
         }
     }
 
@@ -405,7 +387,7 @@ impl Chat {
     }
 
     fn tokens(&mut self) -> Result<Vec<u32>> {
-        let engine = self.generator.engine.clone();
+        let engine = self.writer.engine.clone();
         let tokenizer = engine.tokenizer();
         let spelt = |id: Option<u32>| {
             id.map_or(String::new(), |id| String::from_utf8_lossy(tokenizer.piece(id)).into_owned())

@@ -3,17 +3,17 @@
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
-use bise::generation::StopTexts;
+use bise::generation::{Finish, GenerationOptions};
 use bise::tokenizer::{EncodeOptions, StreamDecoder};
 
 use super::chat;
 use crate::cli::args::GenerateArgs;
 use crate::cli::args::prompt::ConversationArgs;
-use crate::cli::generator::{Generator, Read, WhenFull};
 use crate::cli::term::console::{Colour, Log, Screen};
 use crate::cli::term::lines::{Joining, Line, Lines};
 use crate::cli::term::signals;
 use crate::cli::usage::wrong;
+use crate::cli::writer::{Pause, Read, WhenFull, Writer};
 use crate::cli::{load, text};
 
 /// Runs the command: a conversation or raw generation.
@@ -49,18 +49,28 @@ pub fn run(args: GenerateArgs) -> Result<ExitCode> {
     let n_ctx = if options.n_ctx == 0 { loaded.engine.config().n_ctx_train } else { options.n_ctx };
     let params = args.chat.sampling.params(n_ctx, args.chat.prompt.escapes)?;
     let tokens = prompt_tokens(&given, &loaded.engine, interactive)?;
-    let generator = Generator::new(loaded, &options, params, &args.chat.speculation.options(), log)?;
+    let generation = GenerationOptions {
+        sampling: params,
+        max_tokens: usize::try_from(args.chat.prompt.n_predict).ok(),
+        stop: args.chat.prompt.reverse_prompts()?,
+        speculation: args.chat.speculation.options(),
+        special: args.chat.output.special,
+        // Behind nothing but a BOS.
+        starts_text: tokens.iter().all(|&token| loaded.engine.tokenizer().is_control(token)),
+        ..GenerationOptions::default()
+    };
+    let writer = Writer::new(loaded, &options, generation, log)?;
     if !interactive {
-        generator.check_prompt(&tokens)?;
+        writer.check_prompt(&tokens)?;
     }
     let turns = Turns {
         asks: interactive && !(args.chat.conversation.single_turn && given != Given::Nothing),
         asks_first: args.generation.interactive_first || (conversation && given == Given::Nothing),
         conversation,
     };
-    let mut writer = Writer::new(generator, args, turns, &tokens, log)?;
-    let interrupted = writer.write(tokens)?;
-    writer.finish();
+    let mut text = RawText::new(writer, args, turns, &tokens, log)?;
+    let interrupted = text.write(tokens)?;
+    text.finish();
     Ok(if interrupted { ExitCode::from(signals::EXIT_INTERRUPTED) } else { ExitCode::SUCCESS })
 }
 
@@ -146,21 +156,6 @@ fn prompt_tokens(given: &Given, engine: &bise::Engine, interactive: bool) -> Res
     }
 }
 
-/// Why the writing paused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Pause {
-    /// An end token.
-    End,
-    /// A text of `--reverse-prompt`.
-    ReversePrompt,
-    /// As many tokens as were asked for.
-    Enough,
-    /// No room for more.
-    Full,
-    /// Ctrl-C.
-    Interrupted,
-}
-
 /// Whether and how the user is asked in between.
 #[derive(Clone, Copy, Debug)]
 struct Turns {
@@ -173,53 +168,39 @@ struct Turns {
 }
 
 /// Raw generation, and the user's lines in between.
-struct Writer {
-    generator: Generator,
+struct RawText {
+    writer: Writer,
     args: GenerateArgs,
     turns: Turns,
     screen: Screen,
+    /// Of what is given; the generation has its own.
     decoder: StreamDecoder,
-    /// The texts of `--reverse-prompt`.
-    stops: StopTexts,
-    /// Those that are spelt like a control token, which is no text.
-    stop_tokens: Vec<u32>,
     /// What remains of the tokens asked for; `None` is no limit.
     n_left: Option<usize>,
     log: Log,
 }
 
-impl Writer {
-    fn new(
-        mut generator: Generator,
-        args: GenerateArgs,
-        turns: Turns,
-        tokens: &[u32],
-        log: Log,
-    ) -> Result<Self> {
+impl RawText {
+    fn new(mut writer: Writer, args: GenerateArgs, turns: Turns, tokens: &[u32], log: Log) -> Result<Self> {
         let prompt = &args.chat.prompt;
+        let tokenizer = writer.engine.tokenizer();
         let n_keep = match usize::try_from(prompt.keep) {
             // BOS is always kept.
-            Ok(n) if n <= tokens.len() => {
-                (n + usize::from(generator.engine.tokenizer().adds_bos())).min(tokens.len())
-            }
+            Ok(n) if n <= tokens.len() => (n + usize::from(tokenizer.adds_bos())).min(tokens.len()),
             _ => tokens.len(),
         };
-        if prompt.context_shift && prompt.n_predict != -2 {
-            generator.when_full = WhenFull::Shift { n_keep };
-        }
         if prompt.verbose_prompt {
-            log.note(format_args!("number of tokens in prompt = {}", tokens.len()));
-            for &token in tokens {
-                let piece = String::from_utf8_lossy(generator.engine.tokenizer().piece(token)).into_owned();
-                log.note(format_args!("{token:>6} -> '{piece}'"));
-            }
+            log_tokens(&writer, tokens, log);
         }
-        let stops = StopTexts::new(prompt.reverse_prompts()?);
-        let stop_tokens = stops.control_tokens(generator.engine.tokenizer());
-        let decoder = generator.engine.tokenizer().stream_from_start(!args.chat.output.special);
+        let decoder = tokenizer.stream_from_start(!args.chat.output.special);
+        writer.when_full = match (prompt.n_predict, prompt.context_shift) {
+            (-2, _) => WhenFull::StopAtContext,
+            (_, true) => WhenFull::Shift { n_keep },
+            (_, false) => WhenFull::Stop,
+        };
         let screen = Screen::new(args.chat.output.color);
         let n_left = usize::try_from(prompt.n_predict).ok();
-        Ok(Self { generator, args, turns, screen, decoder, stops, stop_tokens, n_left, log })
+        Ok(Self { writer, args, turns, screen, decoder, n_left, log })
     }
 
     /// Writes until everything is said; returns whether Ctrl-C ended it.
@@ -227,101 +208,90 @@ impl Writer {
         self.echo(&tokens)?;
         // An editor would draw over the text that a line goes on from.
         let mut lines = self.turns.asks.then(Lines::plain);
-        let mut unread = tokens;
+        let mut given = tokens;
         if let Some(lines) = lines.as_mut().filter(|_| self.turns.asks_first) {
             match self.user_line(lines)? {
-                Some(line) => unread.extend(line),
+                Some(line) => given.extend(line),
                 None => return Ok(false),
             }
         }
-        if self.generator.session.position() == 0 && unread.is_empty() {
+        if given.is_empty() {
             bail!("there is nothing to go on from: the vocabulary has no token that begins a text");
         }
         if self.args.chat.conversation.single_turn {
             lines = None;
         }
         loop {
-            let pause = self.write_until_pause(&mut unread)?;
+            let pause = self.write_until_pause(&given)?;
+            given.clear();
             let Some(lines) = &mut lines else {
-                if pause == Pause::End {
+                if matches!(pause, Pause::Finished(Finish::EndToken(_))) {
                     self.screen.print(" [end of text]")?;
                 }
                 return Ok(pause == Pause::Interrupted);
             };
+            self.n_left = self.writer.generation.n_left();
             match pause {
                 Pause::Full => return Ok(false),
-                Pause::End => {
+                Pause::Finished(Finish::EndToken(_)) => {
                     self.screen.print("\n")?;
-                    if let Some(first) = self.stops.texts().first() {
-                        let options = EncodeOptions { add_special: false, parse_special: true };
-                        let tokens = self.generator.engine.tokenizer().encode(first, options);
-                        self.echo(&tokens)?;
-                        unread.extend(tokens);
+                    let options = EncodeOptions { add_special: false, parse_special: true };
+                    if let Some(first) = self.args.chat.prompt.reverse_prompts()?.first() {
+                        given = self.writer.engine.tokenizer().encode(first, options);
+                        self.echo(&given)?;
                     }
                 }
-                Pause::Enough => self.n_left = usize::try_from(self.args.chat.prompt.n_predict).ok(),
-                Pause::ReversePrompt | Pause::Interrupted => {}
+                Pause::Finished(_) | Pause::Interrupted => {}
+            }
+            if self.n_left == Some(0) {
+                self.n_left = usize::try_from(self.args.chat.prompt.n_predict).ok();
             }
             match self.user_line(lines)? {
-                Some(line) => unread.extend(line),
+                Some(line) => given.extend(line),
                 None => return Ok(false),
             }
         }
     }
 
-    /// Reads what is unread, then writes; what was chosen but not read yet is in `unread` afterwards.
-    fn write_until_pause(&mut self, unread: &mut Vec<u32>) -> Result<Pause> {
+    /// Reads what is given, then writes.
+    fn write_until_pause(&mut self, given: &[u32]) -> Result<Pause> {
         let writing = signals::writing();
-        let mut read = self.generator.read(unread)?;
-        unread.clear();
-        let mut shown = String::new();
-        let pause = loop {
-            match read {
-                Read::Done => {}
-                Read::Full => break Pause::Full,
-                Read::Interrupted => break Pause::Interrupted,
+        // What was chosen last goes before it.
+        let unread: Vec<u32> =
+            self.writer.generation.pending().into_iter().chain(given.iter().copied()).collect();
+        let n_pending = unread.len() - given.len();
+        let position = self.writer.session.position();
+        let pause = match self.writer.read(&unread)? {
+            Read::Full => Pause::Full,
+            read => {
+                self.writer.generation.set_max_tokens(self.n_left);
+                // The first is part of the text already, and of what was given, as much as was read.
+                let n_read = self.writer.session.position().saturating_sub(position + n_pending);
+                let is_done = read == Read::Done;
+                self.writer.generation.extend(if is_done { given } else { &given[..n_read] });
+                let screen = &mut self.screen;
+                if is_done {
+                    self.writer.write(&mut |text| Ok(screen.print(text)?))?
+                } else {
+                    Pause::Interrupted
+                }
             }
-            if signals::interrupted() {
-                break Pause::Interrupted;
-            }
-            if self.n_left == Some(0) {
-                break Pause::Enough;
-            }
-            if self.args.chat.prompt.n_predict == -2
-                && self.generator.session.position() >= self.generator.session.n_ctx()
-            {
-                break Pause::Full;
-            }
-            let token = self.generator.choose()?;
-            self.n_left = self.n_left.map(|n| n - 1);
-            shown.clear();
-            let stop = self.stops.push(&self.decoder.push(token), &mut shown);
-            if let Some(i) = stop {
-                // As in llama.cpp: what follows is the user's answer to it.
-                shown.push_str(&self.stops.texts()[i]);
-            }
-            self.screen.print(&shown)?;
-            *unread = vec![token];
-            if self.generator.engine.tokenizer().is_end_of_generation(token) {
-                break Pause::End;
-            }
-            if stop.is_some() || self.stop_tokens.contains(&token) {
-                break Pause::ReversePrompt;
-            }
-            if self.n_left == Some(0) {
-                break Pause::Enough;
-            }
-            unread.clear();
-            read = self.generator.continue_with(token, self.n_left)?;
         };
         drop(writing);
-        shown.clear();
-        self.stops.finish(&mut shown);
-        self.screen.print(&shown)?;
-        if pause == Pause::Full {
-            let n_ctx = self.generator.session.n_ctx();
-            self.log
-                .warn(format_args!("the context of {n_ctx} tokens is full (--ctx-size, --context-shift)"));
+        match &pause {
+            // As in llama.cpp: what follows is the user's answer to it.
+            Pause::Finished(Finish::StopText(stop)) => self.screen.print(stop)?,
+            Pause::Finished(Finish::EndToken(token)) if self.args.chat.output.special => {
+                let piece = self.writer.engine.tokenizer().piece(*token);
+                self.screen.print(&String::from_utf8_lossy(piece))?;
+            }
+            Pause::Full => {
+                let n_ctx = self.writer.session.n_ctx();
+                self.log.warn(format_args!(
+                    "the context of {n_ctx} tokens is full (--ctx-size, --context-shift)"
+                ));
+            }
+            _ => {}
         }
         Ok(pause)
     }
@@ -365,7 +335,7 @@ impl Writer {
             self.screen.print(&suffix)?;
         }
         let line = escapes.meant("standard input", line)?;
-        let tokenizer = self.generator.engine.tokenizer();
+        let tokenizer = self.writer.engine.tokenizer();
         let encode = |text: &str, parse_special| {
             tokenizer.encode(text, EncodeOptions { add_special: false, parse_special })
         };
@@ -379,22 +349,26 @@ impl Writer {
         tokens.extend(line);
         tokens.extend(encode(&suffix, true));
         if self.args.chat.prompt.verbose_prompt {
-            self.log.note(format_args!("number of tokens in prompt = {}", tokens.len()));
-            for &token in &tokens {
-                let piece = String::from_utf8_lossy(tokenizer.piece(token)).into_owned();
-                self.log.note(format_args!("{token:>6} -> '{piece}'"));
-            }
+            log_tokens(&self.writer, &tokens, self.log);
         }
         Ok(Some(tokens))
     }
 
     /// Ends the output, and says how long everything took.
     fn finish(mut self) {
-        let rest = self.decoder.finish();
-        let _ = self.screen.print(&rest).and_then(|()| self.screen.print("\n"));
+        let _ = self.screen.print("\n");
         if !self.args.chat.output.no_perf {
             self.log.note("");
-            self.generator.timings.print(self.log);
+            self.writer.print_timings();
         }
+    }
+}
+
+/// What `--verbose-prompt` shows.
+fn log_tokens(writer: &Writer, tokens: &[u32], log: Log) {
+    log.note(format_args!("number of tokens in prompt = {}", tokens.len()));
+    for &token in tokens {
+        let piece = String::from_utf8_lossy(writer.engine.tokenizer().piece(token)).into_owned();
+        log.note(format_args!("{token:>6} -> '{piece}'"));
     }
 }

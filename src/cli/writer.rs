@@ -1,12 +1,11 @@
-//! A session and a sampler that write a text together: reading, choosing, making room, taking time.
+//! A session and a generation that write a text together: reading what is given, making room, telling how long it took.
 
 use std::ops::ControlFlow;
 use std::time::Instant;
 
 use anyhow::{Result, bail, ensure};
-use bise::sampling::{Sampler, SamplingError, SamplingParams, dry_breakers};
-use bise::speculation::{SpeculationOptions, Speculator};
-use bise::tokenizer::{EncodeOptions, Tokenizer};
+use bise::generation::{Finish, Generation, GenerationOptions};
+use bise::sampling::SamplingError;
 use bise::{Engine, Session, SessionOptions};
 
 use super::load::Loaded;
@@ -20,6 +19,8 @@ use super::usage::wrong;
 pub enum WhenFull {
     /// Stop.
     Stop,
+    /// Stop, also where a sliding window leaves room for more.
+    StopAtContext,
     /// Forget the older half, except for the first tokens, and go on.
     Shift {
         /// How many of the first are kept.
@@ -30,7 +31,7 @@ pub enum WhenFull {
 /// What became of tokens that were to be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Read {
-    /// They are read; the next token can be chosen.
+    /// They are read, and the text can go on.
     Done,
     /// There is no room for them.
     Full,
@@ -38,20 +39,30 @@ pub enum Read {
     Interrupted,
 }
 
-/// Writes one text.
-pub struct Generator {
+/// Why the writing paused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Pause {
+    /// The generation is over.
+    Finished(Finish),
+    /// There is no room for more.
+    Full,
+    /// Ctrl-C.
+    Interrupted,
+}
+
+/// Writes texts in one session.
+pub struct Writer {
     pub engine: Engine,
     pub session: Session,
-    pub sampler: Sampler,
-    pub timings: Timings,
+    pub generation: Generation,
     pub when_full: WhenFull,
-    speculator: Speculator,
+    timings: Timings,
     log: Log,
     /// Whether the user was told that the text has outgrown what the model was trained for.
     told_length: bool,
 }
 
-impl Generator {
+impl Writer {
     /// Makes room for a text.
     ///
     /// # Errors
@@ -59,38 +70,21 @@ impl Generator {
     pub fn new(
         loaded: Loaded,
         options: &SessionOptions,
-        params: SamplingParams,
-        speculation: &SpeculationOptions,
+        generation: GenerationOptions,
         log: Log,
     ) -> Result<Self> {
         let Loaded { engine, took } = loaded;
         let start = Instant::now();
-        let tokenizer = engine.tokenizer();
-        let sampler = sampler(tokenizer, params)?;
+        let generation = Generation::new(engine.tokenizer(), generation).map_err(|error| match error {
+            SamplingError::BadParameter { .. } => wrong(error),
+            error => error.into(),
+        })?;
         let session = engine.session(options)?;
         let timings = Timings::new(took + start.elapsed());
-        let generator = Self {
-            session,
-            sampler,
-            timings,
-            when_full: WhenFull::Stop,
-            speculator: Speculator::new(speculation),
-            log,
-            told_length: false,
-            engine,
-        };
-        generator.report(options);
-        Ok(generator)
-    }
-
-    /// Chooses tokens by other parameters from now on.
-    ///
-    /// # Errors
-    /// Parameters outside their range.
-    pub fn set_sampling(&mut self, params: SamplingParams) -> Result<()> {
-        self.sampler = sampler(self.engine.tokenizer(), params)?;
-        self.session.tokens().iter().for_each(|&token| self.sampler.accept(token));
-        Ok(())
+        let writer =
+            Self { engine, session, generation, when_full: WhenFull::Stop, timings, log, told_length: false };
+        writer.report(options);
+        Ok(writer)
     }
 
     /// What is going to run, in a few lines.
@@ -117,7 +111,7 @@ impl Generator {
             options.k_type,
             options.v_type,
         ));
-        log.note(format_args!("sampler seed: {}", self.sampler.seed()));
+        log.note(format_args!("sampler seed: {}", self.generation.seed()));
         if self.session.n_ctx() > config.n_ctx_train {
             log.warn(format_args!(
                 "the context of {} tokens is longer than the {} the model was trained for",
@@ -143,7 +137,7 @@ impl Generator {
         Ok(())
     }
 
-    /// Reads tokens that somebody gave, with a progress bar where there are many.
+    /// Reads tokens that somebody gave, with a progress bar where there are many. The generation is to be told of them.
     ///
     /// # Errors
     /// If the model fails.
@@ -166,43 +160,51 @@ impl Generator {
         self.timings.prompt += start.elapsed();
         let n_read = self.session.position() - before;
         self.timings.n_prompt += n_read;
-        tokens[..n_read].iter().for_each(|&token| self.sampler.accept(token));
         self.tell_length();
         Ok(if n_read == tokens.len() { Read::Done } else { Read::Interrupted })
     }
 
-    /// Reads the token that was chosen last, where `n_more` are wanted after it; `None` is no end.
+    /// Writes until the generation is over, the context is full or Ctrl-C is pressed, and hands each piece to `show`.
     ///
     /// # Errors
-    /// If the model fails.
-    pub fn continue_with(&mut self, token: u32, n_more: Option<usize>) -> Result<Read> {
-        if !self.make_room(1)? {
-            return Ok(Read::Full);
+    /// If the model fails, or `show` does.
+    pub fn write(&mut self, show: &mut dyn FnMut(&str) -> Result<()>) -> Result<Pause> {
+        let pause = loop {
+            if let Some(finish) = self.generation.finish() {
+                break Pause::Finished(finish.clone());
+            }
+            if signals::interrupted() {
+                break Pause::Interrupted;
+            }
+            if self.generation.pending().is_some() && !self.make_room(1)? {
+                break Pause::Full;
+            }
+            let max_drafts = match self.when_full {
+                WhenFull::StopAtContext => self.left_of_context().saturating_sub(1),
+                _ => usize::MAX,
+            };
+            self.session.step_within(&mut self.generation, max_drafts)?;
+            show(self.generation.text())?;
+            self.tell_length();
+        };
+        if !matches!(pause, Pause::Finished(_)) {
+            self.generation.interrupt();
+            show(self.generation.text())?;
         }
-        let start = Instant::now();
-        self.speculator.decode(&mut self.session, token, n_more.unwrap_or(usize::MAX))?;
-        self.timings.eval += start.elapsed();
-        self.timings.speculation = self.speculator.stats();
-        self.timings.n_eval += 1;
-        self.tell_length();
-        Ok(Read::Done)
+        Ok(pause)
     }
 
-    /// Chooses the token that comes after those read. It belongs to the text from now on.
-    ///
-    /// # Errors
-    /// If no token can be chosen.
-    pub fn choose(&mut self) -> Result<u32> {
-        let start = Instant::now();
-        let token = self.sampler.sample(self.session.logits().ok_or(bise::Error::NoTokens)?)?;
-        self.sampler.accept(token);
-        self.timings.sampling += start.elapsed();
-        self.timings.n_sampled += 1;
-        Ok(token)
+    /// Prints how long everything took.
+    pub fn print_timings(&mut self) {
+        self.timings.generation = self.generation.stats();
+        self.timings.print(self.log);
     }
 
     /// Whether `n` more tokens fit, after what there is to be done about it.
     fn make_room(&mut self, n: usize) -> Result<bool> {
+        if self.when_full == WhenFull::StopAtContext && self.left_of_context() == 0 {
+            return Ok(false);
+        }
         if n <= self.session.room() {
             return Ok(true);
         }
@@ -224,6 +226,11 @@ impl Generator {
         Ok(true)
     }
 
+    /// Positions of the context without a token.
+    fn left_of_context(&self) -> usize {
+        self.session.n_ctx().saturating_sub(self.session.position())
+    }
+
     fn tell_length(&mut self) {
         let trained = self.engine.config().n_ctx_train;
         if !self.told_length && self.session.position() > trained && self.session.n_ctx() <= trained {
@@ -233,32 +240,4 @@ impl Generator {
             ));
         }
     }
-}
-
-fn sampler(tokenizer: &Tokenizer, mut params: SamplingParams) -> Result<Sampler> {
-    if params.dry_enabled() {
-        params.dry_breakers = breakers(tokenizer, &params.dry_sequence_breakers);
-    }
-    Sampler::new(&params, tokenizer.n_vocab(), &end_tokens(tokenizer)).map_err(|error| match error {
-        SamplingError::BadParameter { .. } => wrong(error),
-        error => error.into(),
-    })
-}
-
-/// All tokens at which a text ends.
-fn end_tokens(tokenizer: &Tokenizer) -> Vec<u32> {
-    (0..tokenizer.n_vocab() as u32).filter(|&id| tokenizer.is_end_of_generation(id)).collect()
-}
-
-/// DRY's sequence breakers in the tokens of a vocabulary.
-fn breakers(tokenizer: &Tokenizer, texts: &[String]) -> Vec<bise::sampling::DryBreaker> {
-    // Behind a newline, so that no space is put before the text.
-    let plain = EncodeOptions { add_special: false, parse_special: false };
-    let guard = tokenizer.encode("\n", plain);
-    let tokenize = |text: &str| {
-        let tokens = tokenizer.encode(&format!("\n{text}"), plain);
-        tokens.strip_prefix(&guard[..]).map_or_else(|| tokenizer.encode(text, plain), <[u32]>::to_vec)
-    };
-    let pieces = (0..tokenizer.n_vocab() as u32).map(|id| (id, tokenizer.piece(id)));
-    dry_breakers(texts, pieces, tokenize)
 }
