@@ -83,7 +83,8 @@ impl Runner {
     ///
     /// # Errors
     /// For a token outside the vocabulary, a sequence without room for its tokens, and where memory is short: nothing was read then. Also
-    /// where no sequence is left that has not failed, when cancelled, and where the file has shrunk.
+    /// where no sequence is left that has not failed, when cancelled, and where the file was changed in place: what is
+    /// computed from it since then is worth nothing, and the model has to be opened again.
     pub fn forward<'s>(
         &'s mut self,
         batch: &mut [Feed<'_>],
@@ -101,6 +102,8 @@ impl Runner {
                 feed.sequence.extend(feed.tokens);
             }
         }
+        // The file may have changed under the pass.
+        self.engine.file().check_unchanged()?;
         Ok(outputs)
     }
 }

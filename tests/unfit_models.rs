@@ -200,7 +200,27 @@ fn hyper_parameters_out_of_range_are_named() {
 fn counts_too_large_for_the_file_end_at_once() {
     refused(|model| model.set("llama.block_count", i32::MAX), &["tensor 'blk.8.", "missing"]);
     refused(|model| model.set("llama.block_count", u64::MAX), &["llama.block_count"]);
-    refused(|model| model.set("llama.feed_forward_length", 1_u32 << 30), &["tensor 'blk.0.ffn_", "shape"]);
+    refused(|model| model.set("llama.feed_forward_length", 1_u32 << 20), &["tensor 'blk.0.ffn_", "shape"]);
+}
+
+#[test]
+fn widths_that_ask_for_buffers_of_any_size_are_refused_before_there_are_any() {
+    for (key, value, most) in [
+        ("llama.embedding_length", 1_u32 << 20, "262144"),
+        ("llama.attention.key_length", 1 << 30, "262144 together"),
+        ("llama.feed_forward_length", 1 << 30, "1048576"),
+        ("llama.expert_count", 1 << 20, "4096"),
+    ] {
+        let change = |model: &mut Model| {
+            model.set("llama.attention.value_length", value);
+            model.set("llama.expert_used_count", 2_u32);
+            model.set(key, value);
+            if !key.ends_with("key_length") {
+                model.remove("llama.attention.value_length");
+            }
+        };
+        refused(change, &["key 'llama.", "found", "at most", most]);
+    }
 }
 
 #[test]

@@ -16,6 +16,11 @@ const MIN_FACTOR: f32 = 1e-6;
 const MIN_MSCALE: f32 = 1e-3;
 /// The largest growth of an attention temperature; Ministral 3 has 0.1.
 const MAX_TEMPERATURE: f32 = 1e3;
+/// The widest residual stream and attention. The largest public models have some 16,000. A file may be small and still ask
+/// for buffers of any size, one row of them for each token of a pass.
+const MAX_WIDTH: usize = 1 << 18;
+/// The widest feed-forward. The largest public models have some 60,000.
+const MAX_FF_WIDTH: usize = 1 << 20;
 /// The most experts a layer may have. The largest public models have some hundreds.
 const MAX_EXPERTS: usize = 1 << 12;
 
@@ -132,6 +137,11 @@ impl MistralConfig {
                 "an even length: dimensions rotate in pairs",
             ));
         }
+        keys.at_most("embedding_length", n_embd, MAX_WIDTH)?;
+        if n_heads.saturating_mul(head_dim) > MAX_WIDTH {
+            let found = format!("{n_heads} heads of {head_dim}");
+            return Err(keys.wrong("attention.head_count", found, format!("at most {MAX_WIDTH} together")));
+        }
         let n_ctx_train = keys.count("context_length")?;
         let rope = keys.rope(head_dim, n_ctx_train)?;
         let temperature_key = keys.present(["attention.temperature_scale", "rope.scaling_beta"]);
@@ -150,12 +160,11 @@ impl MistralConfig {
             }
         };
         let n_ff = keys.count("feed_forward_length")?;
+        keys.at_most("feed_forward_length", n_ff, MAX_FF_WIDTH)?;
         let experts = match keys.optional_zero("expert_count")? {
             0 => None,
-            n if n > MAX_EXPERTS => {
-                return Err(keys.wrong("expert_count", n, format!("at most {MAX_EXPERTS} experts")));
-            }
             n_experts => {
+                keys.at_most("expert_count", n_experts, MAX_EXPERTS)?;
                 let n_used = keys.count("expert_used_count")?;
                 if n_used > n_experts {
                     let expected = format!("at most {n_experts} experts");

@@ -166,6 +166,13 @@ impl Keys<'_> {
         }
     }
 
+    pub fn at_most(&self, key: &str, n: usize, most: usize) -> Result<(), GgufError> {
+        if n > most {
+            return Err(self.wrong(key, n, format!("at most {most}")));
+        }
+        Ok(())
+    }
+
     /// Refuses keys of the architecture that may change the arithmetic and are not read.
     pub fn refuse_unknown(&self) -> Result<(), GgufError> {
         for (name, value) in self.meta.iter() {

@@ -14,7 +14,7 @@ use crate::cli::term::signals;
 use crate::cli::usage::wrong;
 use crate::cli::{load, text};
 
-/// What to read, and where to write.
+/// Arguments of `bise logits`.
 #[derive(clap::Args, Debug)]
 pub struct LogitsArgs {
     /// Read token ids from a .npy file (16, 32 or 64-bit integers); no BOS token is added
@@ -52,7 +52,7 @@ pub struct LogitsArgs {
 /// Runs the command.
 ///
 /// # Errors
-/// No tokens, tokens outside the vocabulary, more than the context holds, or a file that cannot be written.
+/// If there are no tokens, some are outside the vocabulary or beyond the context, or the file cannot be written.
 pub fn run(args: LogitsArgs) -> Result<()> {
     let log = args.log.log();
     let engine = load::load(&args.model, log)?.engine;
@@ -98,6 +98,8 @@ pub fn run(args: LogitsArgs) -> Result<()> {
         progress.set(session.position());
     }
     drop(writing);
+    // The last rows are computed after the last pass has looked.
+    engine.file().check_unchanged()?;
     writer.finish()
 }
 
