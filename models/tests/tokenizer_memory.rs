@@ -1,6 +1,6 @@
-//! What a vocabulary takes of memory and time, from the file to the first tokens.
+//! Memory and time that a vocabulary takes, from opening the file to the first tokens.
 //!
-//! A test of its own, since it counts what the whole process allocates; one test function, since others would be counted.
+//! It counts what the whole process allocates, so it is a test binary of its own, with a single test.
 
 #[path = "golden_tokens/fixtures.rs"]
 #[allow(dead_code)]

@@ -10,10 +10,10 @@ const STEP: usize = 16;
 /// Bytes of the length before each string.
 const LEN_BYTES: usize = 8;
 
-/// Many strings, encoded as in a little-endian file: a length of 8 bytes before each. Read from such a file they are
-/// not copied, so a vocabulary of 131,072 tokens takes 64 KiB.
+/// Many strings in the encoding of a little-endian file: each after its length in 8 bytes. An array in such a file is
+/// borrowed from it, so a vocabulary of 131,072 tokens takes 64 KiB of memory.
 ///
-/// Strings are bytes, since token strings need not be UTF-8. Clones share them.
+/// Strings are bytes, since tokens need not be UTF-8. Clones share them.
 #[derive(Clone, Default)]
 pub struct StrArray {
     encoded: Encoded,
@@ -25,7 +25,7 @@ pub struct StrArray {
 #[derive(Clone)]
 enum Encoded {
     Owned(Arc<Vec<u8>>),
-    /// A part of a file. Its lengths were checked once, but another process may still change them.
+    /// Part of a file. The lengths in it were checked, but another process may still change them.
     Borrowed(TensorBytes),
 }
 

@@ -1,4 +1,4 @@
-//! The two algorithms behind one face.
+//! One interface to the two algorithms.
 
 use super::byte_level::ByteLevel;
 use super::lexicon::Lexicon;

@@ -1,14 +1,14 @@
-//! What a vocabulary means where the file is wrong or silent: types of tokens, and scores.
+//! Types and scores for vocabularies whose file is wrong or silent about them.
 
 use super::error::{TokenizerError, keys, quoted};
 use super::names::{self, Named};
 use super::token_type::{TokenType, parse_byte};
 use super::vocabulary::{Algorithm, Vocabulary};
 
-/// The type of every token, with a line in `warnings` for each kind of mistake that was corrected.
+/// The type of every token; each kind of correction adds a line to `warnings`.
 ///
-/// Converters that go by way of `tokenizer.json` write byte pieces and added tokens as normal ones; llama.cpp corrects
-/// the tokens it knows by name in the same way. `roles` are the ids that the file gives a role, and their types.
+/// Converters that read `tokenizer.json` type byte pieces and added tokens as normal. llama.cpp corrects the tokens it
+/// knows by name in the same way. `roles` are the ids to which the file gives a role, with the types that go with them.
 ///
 /// # Errors
 ///
@@ -75,8 +75,7 @@ pub(super) fn types(
     Ok(types)
 }
 
-/// Gives the type of a byte to pieces that are spelt like one, where no piece of that type has the byte. Returns how
-/// many.
+/// Types the pieces that are spelled `<0x0A>` as bytes, where no typed piece has that byte. Returns how many.
 fn find_bytes(vocabulary: &Vocabulary, types: &mut [TokenType]) -> usize {
     let mut found = [false; 256];
     for (token, kind) in vocabulary.tokens.iter().zip(&*types) {
@@ -97,7 +96,7 @@ fn find_bytes(vocabulary: &Vocabulary, types: &mut [TokenType]) -> usize {
     n_corrected
 }
 
-/// The line about tokens that are typed as text but are not.
+/// The warning about tokens that are typed as text but are not.
 fn correction(vocabulary: &Vocabulary, mut ids: Vec<u32>) -> Option<String> {
     const N_NAMED: usize = 4;
     ids.sort_unstable();
@@ -117,9 +116,9 @@ fn correction(vocabulary: &Vocabulary, mut ids: Vec<u32>) -> Option<String> {
     })
 }
 
-/// For each piece of a SentencePiece vocabulary, its place when higher scores merge first. Without scores, or where all
-/// of them are the same (what converters write that have none), pieces merge in the order of the vocabulary, and a line
-/// in `warnings` says so.
+/// The merge priority of each piece of a SentencePiece vocabulary: lower goes first, for higher scores. Without scores,
+/// or where all are the same (converters that have none write such), pieces merge in the order of the vocabulary, and
+/// `warnings` gets a line.
 pub(super) fn priorities(
     vocabulary: &Vocabulary,
     types: &[TokenType],
@@ -132,7 +131,7 @@ pub(super) fn priorities(
         warnings.push(in_order("is missing"));
         return by_id();
     }
-    // Single characters take no part in merging, so that their scores say nothing.
+    // Nothing merges into a single character, so its score does not count.
     let merged =
         |token: &[u8]| token.len() > 1 && std::str::from_utf8(token).is_ok_and(|t| t.chars().count() > 1);
     let mut scores = vocabulary.tokens.iter().zip(types).zip(&vocabulary.scores);

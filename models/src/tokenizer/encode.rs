@@ -21,9 +21,9 @@ pub struct EncodeOptions {
 pub enum Segment<'a> {
     /// Written by the template: control and user-defined tokens are parsed.
     Template(&'a str),
-    /// Written by somebody else: never becomes a control or user-defined token, whatever it holds. The exception is
-    /// user-defined white space (runs of spaces or line breaks, as Gemma has them), which is no more than another
-    /// spelling, and what the model was trained on.
+    /// Written by somebody else: never becomes a control or user-defined token, whatever it holds. User-defined white
+    /// space (runs of spaces or line breaks, as in Gemma) is still found: it marks no structure, and the model was
+    /// trained on messages with these tokens.
     Content(&'a str),
 }
 
@@ -108,13 +108,13 @@ impl Tokenizer {
     }
 }
 
-/// Where SentencePiece's space goes.
+/// Whether a stretch of text gets SentencePiece's space in front.
 #[derive(Clone, Copy)]
 enum Space {
-    /// The text goes on behind an inline token.
+    /// No: it continues after an inline token.
     Never,
-    /// Before the text, if there is any.
+    /// Yes, unless it is empty.
     BeforeText,
-    /// Before the text and the inline token that follows, which counts as text.
+    /// Yes, even if it is empty: an inline token follows, which counts as text.
     Always,
 }

@@ -1,18 +1,18 @@
 //! Text to tokens and back, by the vocabulary that a GGUF file carries.
 //!
-//! Two families exist. **SentencePiece** BPE (`tokenizer.ggml.model` = `llama`; Mistral v1 to v7) merges characters
-//! whose concatenation has the best score, and spells what it does not know in bytes. **Byte-level** BPE (`gpt2`;
-//! tekken, Llama 3, SmolLM) splits text into words by an expression and merges bytes by a list. Ids equal those of
-//! `sentencepiece`, `mistral_common` and Hugging Face's `tokenizers` (`tests/golden_tokens`).
+//! There are two families. **SentencePiece** BPE (`tokenizer.ggml.model` = `llama`; Mistral v1 to v7) merges the
+//! adjacent symbols whose concatenation has the best score, and falls back to bytes for unknown characters.
+//! **Byte-level** BPE (`gpt2`; tekken, Llama 3, SmolLM) splits text into words with a regular expression and merges
+//! bytes in the order of a list. Ids equal those of `sentencepiece`, `mistral_common` and Hugging Face's `tokenizers`
+//! (`tests/golden_tokens`).
 //!
-//! Around them stands what belongs to a file and not to an algorithm. Text is cut at **control** tokens, where the
-//! caller allows it, and at **user-defined** ones, which are tokens that a fine-tune added; at each place the leftmost
-//! and longest counts, as in `tokenizers`. SentencePiece's space goes before the text, and again after every cut, as in
-//! `tokenizers` (`legacy`) and llama.cpp; only the user-defined tokens of Mistral's own models (`[REFERENCE_DOC_1]`) stand
-//! in the middle of a text, as in `mistral_common`. GGUF does not carry the `lstrip` and `rstrip` of `tokenizers`.
+//! Before either runs, text is cut at **control** tokens, where the caller allows it, and at **user-defined** tokens,
+//! which fine-tunes add. The leftmost match wins, and of those the longest, as in `tokenizers`. SentencePiece's space is
+//! put before the text and again after every cut, as in `tokenizers` (`legacy`) and llama.cpp. The exceptions are the
+//! user-defined tokens of Mistral's own models (`[REFERENCE_DOC_1]`), which get no space, as in `mistral_common`. GGUF
+//! has no place for the `lstrip` and `rstrip` of `tokenizers`, so there is none here.
 //!
-//! Whatever the vocabulary, building a tokenizer takes time and memory in proportion to it, and encoding takes
-//! `O(n log n)`.
+//! Time and memory to build a tokenizer are linear in the vocabulary, whatever it holds; encoding is `O(n log n)`.
 
 mod bpe;
 mod byte_level;
@@ -183,7 +183,7 @@ impl Tokenizer {
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// What a user should know about the vocabulary, a line each: mistakes in the file that were corrected.
+    /// Mistakes in the file that were corrected, one line each, for the user to see.
     pub fn warnings(&self) -> &[String] {
         &self.inner.warnings
     }

@@ -1,8 +1,8 @@
 //! SentencePiece BPE: pieces with scores, unknown characters as bytes.
 //!
 //! The algorithm is that of `bpe_model.cc` in google/sentencepiece: characters merge where their concatenation is a
-//! piece, the piece with the highest score first, leftmost among equals. Ranks of pairs, as Hugging Face's BPE has
-//! them, cannot express that, since several pieces may share a score (Mistral's runs of spaces all have −10⁹).
+//! piece, the piece with the highest score first, leftmost among equals. Pair ranks, as in Hugging Face's BPE, cannot
+//! express that: several pieces may share a score (Mistral's runs of spaces all have −10⁹).
 
 use super::corrections;
 use super::error::TokenizerError;
@@ -22,11 +22,11 @@ const SPACE: &str = "\u{2581}";
 pub(super) struct SentencePiece {
     /// The bytes that each token stands for, with plain spaces; those that merging can reach are indexed.
     surfaces: Lexicon,
-    /// For each piece, its place when higher scores merge first.
+    /// The merge priority of each piece; lower goes first.
     priorities: Vec<u32>,
     /// Pieces that may take part in merges but not remain: they are split again at the end. In order.
     unused: Vec<u32>,
-    /// No piece has a space behind another character, so that words can be tokenized one by one.
+    /// No piece has a space after another character, so words can be tokenized one at a time.
     splits_at_spaces: bool,
     /// The token of each byte, or [`NONE`].
     bytes: Box<[u32; 256]>,
@@ -67,7 +67,7 @@ impl SentencePiece {
         Ok(Self {
             surfaces,
             priorities: corrections::priorities(vocabulary, types, warnings),
-            // What an unused piece was made of is remembered by its text, wherever in the text that was.
+            // What an unused piece was merged from is remembered for the whole text, as in the original.
             splits_at_spaces: splits_at_spaces && unused.is_empty(),
             unused,
             bytes,

@@ -3,21 +3,20 @@
 use super::lexicon::Lexicon;
 use std::ops::Range;
 
-/// Longer tokens are never found in text. Those in use have less than 50 bytes; a bound keeps the search linear whatever
-/// a file holds.
+/// Longer tokens are not looked for. Real ones have fewer than 50 bytes; the bound keeps the search linear for any file.
 pub(super) const MAX_BYTES: usize = 512;
 
-/// "No such token" among the places of [`SpecialTokens::sorted`].
+/// "None" among indices into [`SpecialTokens::sorted`].
 const NONE: u32 = u32::MAX;
 
-/// A set of strings, found in text: the leftmost first, and of those that start at one place the longest.
+/// A set of strings to find in text: the leftmost match wins, and of those the longest.
 ///
-/// A sorted list rather than an automaton, which would take tens of bytes for every byte of a hostile vocabulary.
+/// It is a sorted list rather than an automaton, which takes tens of bytes for every byte of a (hostile) vocabulary.
 #[derive(Debug)]
 pub(super) struct SpecialTokens {
     /// The ids of the tokens, in the order of their texts.
     sorted: Vec<u32>,
-    /// For each of them, the place of the longest other one that it starts with.
+    /// For each of them, the index in `sorted` of its longest proper prefix.
     prefixes: Vec<u32>,
     /// Where in `sorted` the texts with each first byte begin; the last entry is the length.
     by_first: Box<[u32; 257]>,
@@ -26,8 +25,8 @@ pub(super) struct SpecialTokens {
 impl SpecialTokens {
     /// A set of tokens, whose texts are those in `texts`. Of equal texts, the first in `ids` counts.
     ///
-    /// Left out are the texts that can never be found: empty ones, those that are not UTF-8 (text is, so what they
-    /// match would be part of a character), and those above [`MAX_BYTES`].
+    /// Leaves out empty texts, those above [`MAX_BYTES`], and those that are not UTF-8: text is UTF-8, so they could
+    /// only match a part of a character.
     pub fn new(ids: impl Iterator<Item = u32>, texts: &Lexicon) -> Self {
         let text = |id: &u32| texts.string(*id);
         let can_be_found =
@@ -37,7 +36,7 @@ impl SpecialTokens {
         sorted.dedup_by(|a, b| text(a) == text(b));
         sorted.shrink_to_fit();
 
-        // What a text starts with stands before it, so the candidates form a stack.
+        // Prefixes of a text sort before it, so the candidates form a stack.
         let mut prefixes = Vec::with_capacity(sorted.len());
         let mut open: Vec<u32> = Vec::new();
         for (place, id) in (0u32..).zip(&sorted) {
@@ -56,7 +55,7 @@ impl SpecialTokens {
         self.sorted.binary_search_by(|&id| texts.string(id).cmp(text)).ok().map(|place| self.sorted[place])
     }
 
-    /// The first token at or after `start` that `allowed` lets through, and its place in `text`.
+    /// The first match at or after `start` that `allowed` accepts: its range in `text` and its id.
     pub fn find(
         &self,
         text: &str,
@@ -79,7 +78,7 @@ impl SpecialTokens {
             let first = usize::from(first);
             self.by_first[first] as usize..self.by_first[first + 1] as usize
         });
-        // Every token that `rest` starts with is the last one that is not above `rest`, or a prefix of it.
+        // Every token that `rest` starts with is either the last one that sorts before `rest`, or a prefix of that.
         let before = self.sorted[range.clone()].partition_point(|&id| texts.string(id) <= rest);
         let last = before.checked_sub(1).map(|before| (range.start + before) as u32);
         let n_common = last.map_or(0, |last| text(last).iter().zip(rest).take_while(|(a, b)| a == b).count());

@@ -6,8 +6,8 @@ use regex_automata::nfa::thompson;
 use regex_automata::util::pool::Pool;
 use regex_automata::{Anchored, Input};
 
-// The expressions below end in `|\s+(?!\S)|\s+` in the original. An automaton cannot look ahead, so they end in `|\s+`
-// here, and `Pattern::next` gives back the last character of such a match where more text follows.
+// The originals of these expressions end in `|\s+(?!\S)|\s+`. An automaton cannot look ahead, so they end in `|\s+` here,
+// and `Pattern::next` gives the last character of such a match back if more text follows.
 
 /// GPT-2's own expression.
 const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+";
@@ -129,7 +129,7 @@ fn split<'t>(patterns: &[Pattern], text: &'t str, word: &mut dyn FnMut(&'t str))
 
 type MakeCache = Box<dyn Fn() -> Cache + Send + Sync + std::panic::UnwindSafe + std::panic::RefUnwindSafe>;
 
-/// An expression, as an automaton that is built while it runs: the whole of it would be large, and building it slow.
+/// An expression as a lazy DFA, whose states are built as they are needed: compiling takes a millisecond.
 struct Pattern {
     dfa: std::sync::Arc<DFA>,
     caches: Pool<Cache, MakeCache>,

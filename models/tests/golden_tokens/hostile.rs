@@ -1,7 +1,7 @@
 //! Vocabularies made to be slow or large: opening and encoding stay in proportion to the file and the text.
 //!
-//! The bounds are some fifty times what is needed, so that a busy machine does not break them; what they are against
-//! took minutes or gigabytes.
+//! The time limits are some fifty times what is needed, so that a busy machine does not exceed them. The faults they
+//! guard against took minutes or gigabytes.
 
 use crate::fixtures::vocabulary;
 use bise_models::tokenizer::{Algorithm, EncodeOptions, Segment, Tokenizer, Vocabulary};

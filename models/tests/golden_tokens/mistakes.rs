@@ -1,4 +1,4 @@
-//! What converters get wrong: the tokens are right all the same, and a line says what was corrected.
+//! Files that converters got wrong: their tokens are right all the same, and a line says what was corrected.
 
 use crate::fixtures::{Golden, read_gz, vocabulary};
 use bise_models::gguf::{Array, Metadata};
@@ -101,7 +101,7 @@ fn an_end_of_text_is_not_added_to_a_prompt() {
 }
 
 #[test]
-fn strange_vocabularies_are_borne() {
+fn odd_vocabularies_load() {
     // Empty pieces, the same piece twice, padding, pieces with plain spaces, and an end of text that is a word.
     let tokens =
         ["<unk>", "<s>", "</s>", "▁", "a", "b", "ab", "", "", "a", "[PAD9]", "▁ a", "[PAD]", "<pad>"];
