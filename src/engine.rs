@@ -22,7 +22,8 @@ pub struct EngineOptions {
     pub shared_threads: Option<Threads>,
     /// Instruction set; the best of this machine where `None`.
     pub isa: Option<Isa>,
-    /// Map the file rather than read it into memory.
+    /// Map the file rather than read it into memory. A mapped file must stay as it is while it is in use: if it shrinks in the
+    /// middle of a pass, the process gets SIGBUS. See [`OpenOptions::mmap`](bise_models::gguf::OpenOptions::mmap).
     pub mmap: bool,
     /// Keep the file's pages from being swapped out.
     pub mlock: bool,

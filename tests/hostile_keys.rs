@@ -52,6 +52,22 @@ const KEYS: &[&str] = &[
     "never_heard_of",
 ];
 
+/// Keys of a vocabulary, beside those that the models have.
+const TOKENIZER_KEYS: &[&str] = &[
+    "chat_template",
+    "ggml.pre",
+    "ggml.merges",
+    "ggml.unknown_token_id",
+    "ggml.eot_token_id",
+    "ggml.padding_token_id",
+    "ggml.fim_pre_token_id",
+    "ggml.add_bos_token",
+    "ggml.add_eos_token",
+    "ggml.add_space_prefix",
+    "ggml.remove_extra_whitespaces",
+    "ggml.precompiled_charsmap",
+];
+
 /// Numbers of every type at and around its ends, and everything that is no number.
 fn values() -> Vec<Value> {
     let mut values = vec![
@@ -137,11 +153,12 @@ fn run(path: &Path, key: &str, value: &Value) -> Result<(), String> {
 
 fn try_all(name: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/tests/oracles").join(name);
-    let arch =
-        GgufFile::open(&path).unwrap().metadata().require::<&str>("general.architecture").unwrap().to_owned();
+    let file = GgufFile::open(&path).unwrap();
+    let arch = file.metadata().require::<&str>("general.architecture").unwrap();
+    let others = file.metadata().iter().map(|(key, _)| key.to_owned()).filter(|key| !key.starts_with(arch));
     let keys = KEYS.iter().map(|key| format!("{arch}.{key}"));
     let (mut n_ran, mut n_refused) = (0, 0);
-    for key in keys.chain(["general.architecture".to_owned(), "tokenizer.ggml.tokens".to_owned()]) {
+    for key in keys.chain(others).chain(TOKENIZER_KEYS.iter().map(|key| format!("tokenizer.{key}"))) {
         for value in values() {
             match run(&path, &key, &value) {
                 Ok(()) => n_ran += 1,

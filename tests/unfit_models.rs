@@ -346,6 +346,8 @@ fn other_parts_beside_the_language_model_are_left_out_with_a_line() {
         model.add("blk.8.nextn.eh_proj.weight", 256);
     };
     runs_with_a_warning(with_prediction, &["layers for multi-token prediction (2 tensors", "left out"]);
+    let with_mtp = |model: &mut Model| model.add("mtp.layers.0.weight", 64);
+    runs_with_a_warning(with_mtp, &["layers for multi-token prediction (1 tensor,", "left out"]);
     let with_head = |model: &mut Model| model.add("cls.output.weight", 64);
     runs_with_a_warning(with_head, &["a classification head (1 tensor,", "left out"]);
 }

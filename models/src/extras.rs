@@ -41,6 +41,8 @@ impl Extra {
             Some(Extra::Audio)
         } else if begins(&["v.", "mm.", "vision_tower.", "multi_modal_projector.", "patch_merger."]) {
             Some(Extra::Vision)
+        } else if begins(&["mtp."]) {
+            Some(Extra::Prediction)
         } else if begins(&["cls."]) {
             Some(Extra::Classifier)
         } else {

@@ -339,8 +339,9 @@ impl Loader<'_> {
                 let expected = "no such tensor: it would change the arithmetic, and is not supported";
                 return Err(self.file.tensor_error(tensor, format!("shape {:?}", tensor.shape), expected));
             };
-            if extra == Extra::Prediction {
-                let block = tensor.name.split('.').nth(1).unwrap_or_default();
+            if extra == Extra::Prediction
+                && let Some(block) = tensor.name.strip_prefix("blk.").and_then(|rest| rest.split('.').next())
+            {
                 *predicting.entry(block).or_insert(false) |= tensor.name.contains(".nextn.");
             }
             left_out.add(extra, tensor);
