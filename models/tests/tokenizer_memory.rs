@@ -88,6 +88,11 @@ fn a_vocabulary_takes_little_memory() {
         );
         assert!(tokens.len() > 10);
         assert!(heap < heap_limit, "{name}: the tokenizer takes {heap} bytes");
+        let predicted = tokenizer.heap_bytes();
+        assert!(
+            predicted.abs_diff(heap) < heap / 20,
+            "{name}: {predicted} bytes are said to be taken, {heap} are"
+        );
         // Numbers are kept as the file has them, 4 bytes each; strings stay in the file.
         assert!(metadata < heap_limit / 2, "{name}: the metadata take {metadata} bytes");
         drop((tokenizer, tokens, file));

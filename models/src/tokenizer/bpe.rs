@@ -35,6 +35,14 @@ impl Bpe {
         }
     }
 
+    /// Heap memory in bytes.
+    pub(super) fn heap_bytes(&self) -> usize {
+        match self {
+            Self::SentencePiece(model) => model.heap_bytes(),
+            Self::ByteLevel(model) => model.heap_bytes(),
+        }
+    }
+
     /// The bytes that each token stands for.
     pub(super) fn lexicon(&self) -> &Lexicon {
         match self {

@@ -53,6 +53,12 @@ impl ByteLevel {
         &self.tokens
     }
 
+    /// Heap memory in bytes.
+    pub(super) fn heap_bytes(&self) -> usize {
+        let bytes = size_of_val(&*self.bytes);
+        self.splitter.heap_bytes() + self.tokens.heap_bytes() + self.merges.heap_bytes() + bytes
+    }
+
     /// Appends the tokens of a text.
     pub(super) fn encode(&self, text: &str, tokens: &mut Vec<u32>) {
         let mut merger = Merger::default();
@@ -174,6 +180,11 @@ impl Merges {
             }
         }
         Ok(merges)
+    }
+
+    /// Heap memory in bytes, without the maps, which are empty in ordinary files.
+    fn heap_bytes(&self) -> usize {
+        size_of::<u32>() * self.first.capacity() + self.cuts.capacity()
     }
 
     /// The priority of making token `id` from a left half of `left` bytes and the rest, if the list has it.

@@ -85,6 +85,11 @@ impl Lexicon {
         if (id as usize) < self.ends.len() { slice(&self.bytes, &self.ends, id) } else { &[] }
     }
 
+    /// Heap memory in bytes.
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.bytes.capacity() + size_of::<u32>() * self.ends.capacity() + self.index.allocation_size()
+    }
+
     /// The number of strings.
     pub(super) fn len(&self) -> usize {
         self.ends.len()

@@ -188,6 +188,13 @@ impl Tokenizer {
         &self.inner.warnings
     }
 
+    /// Heap memory that this tokenizer and its clones share, in bytes. (The strings of the file itself stay in the
+    /// file.)
+    pub fn heap_bytes(&self) -> usize {
+        let Inner { bpe, types, special, .. } = &*self.inner;
+        size_of::<Inner>() + bpe.heap_bytes() + types.capacity() + special.heap_bytes()
+    }
+
     /// The number of tokens.
     pub fn n_vocab(&self) -> usize {
         self.inner.types.len()

@@ -80,6 +80,12 @@ impl SentencePiece {
         &self.surfaces
     }
 
+    /// Heap memory in bytes.
+    pub(super) fn heap_bytes(&self) -> usize {
+        let numbers = self.priorities.capacity() + self.unused.capacity() + self.bytes.len();
+        self.surfaces.heap_bytes() + size_of::<u32>() * numbers
+    }
+
     /// The token of a piece that text can become.
     pub(super) fn id(&self, piece: &[u8]) -> Option<u32> {
         self.surfaces.get(&with_spaces(piece))

@@ -50,6 +50,11 @@ impl SpecialTokens {
         Self { sorted, prefixes, by_first }
     }
 
+    /// Heap memory in bytes.
+    pub fn heap_bytes(&self) -> usize {
+        size_of::<u32>() * (self.sorted.capacity() + self.prefixes.capacity() + self.by_first.len())
+    }
+
     /// The token with this text.
     pub fn id(&self, text: &[u8], texts: &Lexicon) -> Option<u32> {
         self.sorted.binary_search_by(|&id| texts.string(id).cmp(text)).ok().map(|place| self.sorted[place])
@@ -142,13 +147,17 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_search_is_the_plain_one(tokens in prop::collection::vec("[ab<é]{1,5}", 0..12), text in "[ab<é]{0,30}") {
+        fn the_search_equals_trying_every_token_everywhere(
+            tokens in prop::collection::vec("[ab<é]{1,5}", 0..12),
+            text in "[ab<é]{0,30}",
+        ) {
             let set = set(&tokens);
             let mut expected = Vec::new();
             let mut at = 0;
             while at < text.len() {
-                let here = tokens.iter().zip(0u32..).filter(|(token, _)| text.as_bytes()[at..].starts_with(token.as_bytes()));
-                // `max_by_key` prefers the last of equals, and equal tokens count once, as the first.
+                let rest = &text.as_bytes()[at..];
+                let here = tokens.iter().zip(0u32..).filter(|(token, _)| rest.starts_with(token.as_bytes()));
+                // `max_by_key` prefers the last of equals; equal tokens count once, as the first.
                 match here.max_by_key(|(token, id)| (token.len(), std::cmp::Reverse(*id))) {
                     Some((token, id)) => {
                         expected.push((at..at + token.len(), id));

@@ -100,6 +100,13 @@ pub(super) struct Splitter {
 }
 
 impl Splitter {
+    /// Heap memory in bytes, with the states that have been built so far.
+    pub(super) fn heap_bytes(&self) -> usize {
+        let pattern =
+            |pattern: &Pattern| pattern.dfa.get_nfa().memory_usage() + pattern.caches.get().memory_usage();
+        self.patterns.iter().map(pattern).sum()
+    }
+
     /// Calls `word` with each word of `text`, in order.
     pub(super) fn split<'t>(&self, text: &'t str, mut word: impl FnMut(&'t str)) {
         split(&self.patterns, text, &mut word);
@@ -176,7 +183,7 @@ impl Pattern {
 
 impl std::fmt::Debug for Pattern {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Pattern").field("memory_usage", &self.dfa.memory_usage()).finish_non_exhaustive()
+        f.debug_struct("Pattern").finish_non_exhaustive()
     }
 }
 
