@@ -7,14 +7,14 @@ use keys::Keys;
 use crate::gguf::{GgufError, Metadata};
 use crate::rope_scaling::{RopeConfig, RopeScaling};
 
-/// The architectures this crate runs.
+/// The architectures that this crate can run.
 pub const ARCHITECTURES: [&str; 2] = ["llama", "mistral3"];
 
-/// Positions are squeezed, by factors above 1; by one below, rotations get faster, and soon meaningless.
+/// The smallest factor of a context extension. Real ones are above 1; below, rotations get too fast to mean anything.
 const MIN_FACTOR: f32 = 1e-6;
-/// Cosines and sines are scaled by no less than this, and by no more than its inverse.
+/// The smallest factor on cosines and sines. The largest is its inverse.
 const MIN_MSCALE: f32 = 1e-3;
-/// The largest growth of an attention temperature; Ministral 3 has 0.1.
+/// The largest `beta` of an attention temperature. Ministral 3 has 0.1.
 const MAX_TEMPERATURE: f32 = 1e3;
 /// The widest residual stream and attention. The largest public models have some 16,000. A file may be small and still ask
 /// for buffers of any size, one row of them for each token of a pass.
@@ -27,9 +27,9 @@ const MAX_EXPERTS: usize = 1 << 12;
 /// Mixtral's feed-forward: a router picks a few of many experts for each token (<https://arxiv.org/abs/2401.04088>).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ExpertsConfig {
-    /// Experts in a layer.
+    /// Number of experts in each layer.
     pub n_experts: usize,
-    /// Experts a token visits.
+    /// Number of experts that each token is sent to.
     pub n_used: usize,
 }
 
@@ -54,9 +54,9 @@ impl AttentionTemperature {
 pub struct MistralConfig {
     /// `llama` or `mistral3`.
     pub arch: String,
-    /// Transformer layers.
+    /// Number of transformer layers.
     pub n_layers: usize,
-    /// Layers behind them for multi-token prediction, which are not run.
+    /// Number of layers after them for multi-token prediction, which are not run.
     pub n_predict_layers: usize,
     /// The context the model was trained for, in tokens.
     pub n_ctx_train: usize,
@@ -64,13 +64,13 @@ pub struct MistralConfig {
     pub n_embd: usize,
     /// Width of the feed-forward.
     pub n_ff: usize,
-    /// Query heads.
+    /// Number of query heads.
     pub n_heads: usize,
-    /// Key and value heads; divides `n_heads`.
+    /// Number of key and value heads. Divides `n_heads`.
     pub n_kv_heads: usize,
-    /// Dimensions of a head; need not be `n_embd / n_heads`.
+    /// Dimensions of a head, which need not be `n_embd / n_heads`.
     pub head_dim: usize,
-    /// Tokens of the vocabulary.
+    /// Size of the vocabulary.
     pub n_vocab: usize,
     /// The epsilon of RMSNorm, added to the mean square before the root is taken.
     pub rms_eps: f32,
@@ -234,7 +234,7 @@ impl MistralConfig {
         self.n_kv_heads * self.head_dim
     }
 
-    /// Public files of Mistral 7B v0.1 lost their window in conversion; its rope base sets it apart from v0.2 and v0.3.
+    /// Whether this is Mistral 7B v0.1, whose public files lost the window in conversion. The rope base tells it from v0.2 and v0.3.
     fn looks_like_7b_v0_1(&self) -> bool {
         self.arch == "llama"
             && (self.n_layers, self.n_heads, self.n_kv_heads) == (32, 32, 8)

@@ -23,12 +23,12 @@ pub struct Matrix {
 }
 
 impl Matrix {
-    /// The matrix, for a product.
+    /// A view of the matrix for the kernels.
     pub fn view(&self) -> QuantMatrix<'_> {
         QuantMatrix::new(&self.bytes, self.format, self.n_rows, self.k).expect("checked when it was loaded")
     }
 
-    /// How its weights are stored.
+    /// The format its weights are stored in.
     pub fn format(&self) -> Format {
         self.format
     }
@@ -37,14 +37,14 @@ impl Matrix {
 /// The weight of an RMSNorm.
 #[derive(Clone, Debug)]
 pub enum Norm {
-    /// F32, in the file.
+    /// F32, used in place in the file.
     Mapped(TensorBytes),
     /// Widened from 16 bits.
     Widened(Box<[u8]>),
 }
 
 impl Norm {
-    /// One weight a channel.
+    /// The weights, one per channel.
     pub fn view(&self) -> LeF32<'_> {
         let bytes: &[u8] = match self {
             Norm::Mapped(bytes) => bytes,
@@ -68,13 +68,13 @@ pub struct FeedForward {
 /// A layer's feed-forward, dense or sparse.
 #[derive(Clone, Debug)]
 pub enum FeedForwards {
-    /// One for all tokens.
+    /// The same for all tokens.
     Dense(FeedForward),
-    /// Mixtral's.
+    /// Mixtral's: a router picks some of many experts for each token.
     Experts {
         /// `[n_experts, n_embd]`
         router: Matrix,
-        /// One a piece.
+        /// One feed-forward per expert.
         experts: Vec<FeedForward>,
     },
 }
@@ -107,16 +107,16 @@ pub struct Weights {
     pub layers: Vec<Layer>,
     /// `[n_embd]`
     pub output_norm: Norm,
-    /// `[n_vocab, n_embd]`; the embedding where the file ties them.
+    /// `[n_vocab, n_embd]`; the embedding if they are tied.
     pub output: Matrix,
-    /// Llama 3's divisors of the rotary frequencies, `[rope dims / 2]`.
+    /// Divisors of the rotary frequencies, `[rope.n_dims / 2]`, as Llama 3 has them.
     pub rope_freqs: Option<Vec<f32>>,
     n_bytes: usize,
     left_out: LeftOut,
 }
 
 impl Weights {
-    /// Finds every tensor that `config` calls for, and checks its shape and type.
+    /// Finds all tensors of the model that `config` describes, and checks their shapes and types.
     ///
     /// # Errors
     /// For a file without tensors, a tensor that is missing, of another shape, or of a type without kernels, and for a tensor that would
@@ -171,7 +171,7 @@ impl Weights {
         self.left_out.line()
     }
 
-    /// Every matrix of the model (a tied output once).
+    /// All matrices of the model. The embedding comes twice if it is the output too.
     pub fn matrices(&self) -> impl Iterator<Item = &Matrix> {
         let layers = self.layers.iter().flat_map(|l| {
             let ffn: Vec<&Matrix> = match &l.ffn {
@@ -186,7 +186,7 @@ impl Weights {
     }
 }
 
-/// Takes tensors out of a file and remembers which.
+/// Looks up tensors and keeps track of those that are used.
 struct Loader<'a> {
     file: &'a GgufFile,
     used: HashSet<String>,

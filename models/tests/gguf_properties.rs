@@ -63,6 +63,12 @@ fn allowance(n_bytes: usize) -> isize {
     (16 * n_bytes + 16384).cast_signed()
 }
 
+/// How many cases: `default`, or `PROPTEST_CASES` if that is more.
+fn n_cases(default: u32) -> u32 {
+    let asked = std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok());
+    asked.unwrap_or(0).max(default)
+}
+
 fn fixture(name: &str) -> Vec<u8> {
     fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/gguf").join(name)).unwrap()
 }
@@ -80,7 +86,7 @@ fn change() -> impl Strategy<Value = (prop::sample::Index, Vec<u8>)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(3000))]
+    #![proptest_config(ProptestConfig::with_cases(n_cases(3000)))]
 
     #[test]
     fn spoiled_files_are_refused_or_read_without_panic_or_large_allocation(
@@ -168,7 +174,7 @@ fn description() -> impl Strategy<Value = (TensorType, Vec<usize>)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig::with_cases(n_cases(300)))]
 
     #[test]
     fn what_is_written_is_read_back(
