@@ -1,11 +1,11 @@
 //! A conversation as a file: `{"messages": [{"role": …, "content": …}, …]}`, the form of OpenAI's requests.
 
-use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use bise::chat::Message;
+use bise_models::atomic_file::AtomicFile;
 use serde_json::{Value, json};
 
 use crate::cli::text;
@@ -18,18 +18,9 @@ pub fn save(path: &Path, messages: &[Message]) -> Result<()> {
     let messages: Vec<Value> =
         messages.iter().map(|message| json!({"role": message.role, "content": message.content})).collect();
     let text = format!("{:#}\n", json!({ "messages": messages }));
-    if path.exists() && !path.is_file() {
-        bail!("{}: found something that is not a file, expected a file or a new name", path.display());
-    }
-    let mut aside = path.as_os_str().to_owned();
-    aside.push(".part");
-    let written = File::create(&aside)
-        .and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()))
-        .and_then(|()| fs::rename(&aside, path));
-    if written.is_err() {
-        let _ = fs::remove_file(&aside);
-    }
-    written.with_context(|| path.display().to_string())
+    AtomicFile::create(path)
+        .and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.commit()))
+        .with_context(|| path.display().to_string())
 }
 
 /// Reads a conversation from a file: an object with `messages`, or the bare list.
@@ -78,7 +69,7 @@ mod tests {
             save(&path, &messages).unwrap();
             assert_eq!(load(&path).unwrap(), messages);
         }
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left beside it");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left beside it");
         assert!(save(folder.path(), &messages).is_err());
     }
 
