@@ -86,7 +86,7 @@ impl ByteLevel {
         }));
         merger.merge(|left, right| {
             let id = self.tokens.get(Symbol { len: left.len + right.len, ..*left }.of(word))?;
-            Some(Merge { priority: self.merges.priority(id, left.len)?, id })
+            Some(Merge { priority: self.merges.priority(id, left.len + right.len, left.len)?, id })
         });
     }
 }
@@ -101,8 +101,9 @@ impl ByteLevel {
 struct Merges {
     /// For each token, where in the list its first group begins, or [`NONE`].
     first: Vec<u32>,
-    /// Where the other groups of a token begin, if it has several.
-    others: HashMap<u32, Vec<u32>>,
+    /// The priorities of merges that are not in a token's first group, by token and length of the left half. Also those
+    /// behind more merges of that group than there are ways to cut the token, which only a strange file has.
+    others: HashMap<(u32, u32), u32>,
     /// For each merge of the list, the length of the left half in bytes, and whether it begins a group.
     cuts: Vec<u8>,
     /// The lengths that do not fit.
@@ -142,6 +143,8 @@ impl Merges {
         let mut likely: [Option<(u32, &[u8])>; 2] = [None, None];
         let mut following = vocabulary.tokens.iter_from(0);
         let mut made = None;
+        // Where the group began that the last merge is in.
+        let mut group = 0;
         for (index, text) in (0u32..).zip(list.iter()) {
             let cut = |likely: Option<(u32, &[u8])>| {
                 likely.and_then(|(id, token)| Some((id, cut_of(text, token)?)))
@@ -163,10 +166,13 @@ impl Merges {
                 }
             }
             if begins != 0 {
-                match &mut merges.first[id as usize] {
-                    first if *first == NONE => *first = index,
-                    _ => merges.others.entry(id).or_default().push(index),
+                group = index;
+                if merges.first[id as usize] == NONE {
+                    merges.first[id as usize] = index;
                 }
+            }
+            if merges.first[id as usize] != group || (index - group) as usize >= tokens.string(id).len() {
+                merges.others.entry((id, left)).or_insert(group);
             }
             if made != Some(id) {
                 made = Some(id);
@@ -187,28 +193,23 @@ impl Merges {
         size_of::<u32>() * self.first.capacity() + self.cuts.capacity()
     }
 
-    /// The priority of making token `id` from a left half of `left` bytes and the rest, if the list has it.
-    fn priority(&self, id: u32, left: u32) -> Option<u32> {
+    /// The priority of making token `id`, of `len` bytes, from a left half of `left` bytes and the rest, if the list has
+    /// it.
+    fn priority(&self, id: u32, len: u32, left: u32) -> Option<u32> {
         let first = Some(self.first[id as usize]).filter(|&first| first != NONE)?;
-        let others = self.others.get(&id).into_iter().flatten().copied();
-        [first].into_iter().chain(others).find(|&group| self.group_has(group, left))
-    }
-
-    /// Whether one of the merges in the group that begins at `group` has a left half of `left` bytes.
-    fn group_has(&self, group: u32, left: u32) -> bool {
-        for (index, &cut) in (group..).zip(&self.cuts[group as usize..]) {
-            if index > group && cut & BEGINS != 0 {
+        for (index, &cut) in (first..).zip(&self.cuts[first as usize..]).take(len as usize) {
+            if index > first && cut & BEGINS != 0 {
                 break;
             }
-            let len = match cut & !BEGINS {
+            let found = match cut & !BEGINS {
                 LONG => self.long[&index],
-                len => len.into(),
+                found => found.into(),
             };
-            if len == left {
-                return true;
+            if found == left {
+                return Some(first);
             }
         }
-        false
+        self.others.get(&(id, left)).copied()
     }
 }
 

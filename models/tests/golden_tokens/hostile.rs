@@ -113,3 +113,26 @@ fn byte_level_words_without_end() {
         assert_eq!(tokenizer.decode(&tokens, true), text);
     }
 }
+
+#[test]
+fn the_same_merges_again_and_again() {
+    let tokens = ["a", "b", "c", "ab", "bc", "abc"];
+    let repeated = std::iter::repeat_n("a bc", 300_000);
+    let alternating = std::iter::repeat_n(["b c", "a bc"], 300_000).flatten();
+    let lists: [Vec<&str>; 2] =
+        [["a b"].into_iter().chain(repeated).collect(), ["a b"].into_iter().chain(alternating).collect()];
+    for list in lists {
+        let mut vocabulary = Vocabulary::with_defaults(Algorithm::ByteLevel { pre: "gpt-2".to_owned() });
+        vocabulary.tokens = tokens.iter().collect();
+        vocabulary.merges = list.iter().collect();
+        let seconds = Duration::from_secs(5);
+        let tokenizer = within(seconds, "opening", || Tokenizer::new(vocabulary.clone()).unwrap());
+        // The list has no way to make `abc` of `ab` and `c`.
+        let text = "abc".repeat(20_000);
+        let tokens = within(seconds, "encoding", || tokenizer.encode(&text, RAW));
+        assert_eq!(tokens, [3, 2].repeat(20_000));
+        vocabulary.merges.push(b"ab c");
+        let tokenizer = Tokenizer::new(vocabulary).unwrap();
+        assert_eq!(tokenizer.encode(&text, RAW), [5].repeat(20_000));
+    }
+}
