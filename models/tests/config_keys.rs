@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use bise_models::MistralConfig;
-use bise_models::gguf::{GgufFile, Metadata, Value};
+use bise_models::gguf::{Array, GgufFile, Metadata, StrArray, Value};
+use bise_models::tokenizer::{Algorithm, Vocabulary};
 
 fn ministral() -> GgufFile {
     let oracles = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/oracles");
@@ -60,4 +61,27 @@ fn without_a_type_there_is_no_scaling_whatever_else_ollama_writes() {
     file.metadata_mut().set("mistral3.rope.scaling.factor", Value::F32(0.0));
     let error = MistralConfig::from_metadata(file.metadata()).unwrap_err().to_string();
     assert!(error.contains("'mistral3.rope.scaling.factor': found 0, expected a positive number"), "{error}");
+}
+
+/// Ollama's own loader makes the same correction.
+#[test]
+fn a_mistral_3_without_a_splitting_rule_splits_as_tekken() {
+    let pre = |arch: &str, pre: Option<&str>| {
+        let mut metadata = Metadata::new("m.gguf");
+        metadata.set("general.architecture", arch);
+        metadata.set("tokenizer.ggml.model", "gpt2");
+        metadata.set("tokenizer.ggml.tokens", Array::Str(["a"].into_iter().collect::<StrArray>()));
+        metadata.set("tokenizer.ggml.merges", Array::Str(StrArray::default()));
+        if let Some(pre) = pre {
+            metadata.set("tokenizer.ggml.pre", pre);
+        }
+        match Vocabulary::from_metadata(&metadata).unwrap().algorithm {
+            Algorithm::ByteLevel { pre } => pre,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(pre("mistral3", Some("default")), "tekken");
+    assert_eq!(pre("mistral3", None), "tekken");
+    assert_eq!(pre("mistral3", Some("llama-bpe")), "llama-bpe");
+    assert_eq!(pre("llama", Some("default")), "default");
 }

@@ -92,7 +92,9 @@ impl Tokenizer {
     pub fn from_metadata(metadata: &Metadata) -> Result<Self, TokenizerError> {
         let vocabulary = Vocabulary::from_metadata(metadata)?;
         let mut warnings = Vec::new();
-        if matches!(vocabulary.algorithm, Algorithm::ByteLevel { .. }) && metadata.get(keys::PRE).is_none() {
+        if matches!(&vocabulary.algorithm, Algorithm::ByteLevel { pre } if pre == "default")
+            && metadata.get(keys::PRE).is_none()
+        {
             warnings.push(format!(
                 "'{}' is missing: text is split into words by the rule \"default\", which may not be the one that the \
                  model was trained with",

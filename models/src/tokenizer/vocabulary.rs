@@ -121,8 +121,12 @@ impl Vocabulary {
         let algorithm = match metadata.require::<&str>(keys::MODEL)? {
             "llama" => Algorithm::SentencePiece,
             "gpt2" => {
-                let pre = metadata.str(keys::PRE)?.unwrap_or("default").to_owned();
-                Algorithm::ByteLevel { pre }
+                let pre = match metadata.str(keys::PRE)?.unwrap_or("default") {
+                    // Ollama's converter writes no better for Mistral 3, whose vocabulary is tekken.
+                    "default" if metadata.str("general.architecture")? == Some("mistral3") => "tekken",
+                    pre => pre,
+                };
+                Algorithm::ByteLevel { pre: pre.to_owned() }
             }
             other => {
                 let expected = "\"llama\" (SentencePiece BPE) or \"gpt2\" (byte-level BPE)";
