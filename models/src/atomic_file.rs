@@ -115,8 +115,10 @@ fn links(path: &Path) -> io::Result<Vec<PathBuf>> {
 
 /// A new file in the directory of `path`, with the permissions that any new file would have.
 fn beside(path: &Path) -> io::Result<NamedTempFile> {
+    /// The longest name is 255 bytes on most file systems; six random letters and `.part` are added to this.
+    const MAX_NAME: usize = 200;
     let mut prefix = OsString::from(".");
-    prefix.push(path.file_name().unwrap_or_default());
+    prefix.push(path.file_name().filter(|name| name.len() <= MAX_NAME).unwrap_or("new".as_ref()));
     prefix.push(".");
     let mut builder = tempfile::Builder::new();
     builder.prefix(&prefix).suffix(".part");
@@ -173,6 +175,14 @@ mod tests {
         drop(AtomicFile::create(&path).unwrap());
         assert_eq!(names(folder.path()), ["f"]);
         assert_eq!(fs::read(&path).unwrap(), b"half");
+    }
+
+    #[test]
+    fn a_name_may_be_as_long_as_names_can_be() {
+        let folder = tempfile::tempdir().unwrap();
+        let name = "n".repeat(255);
+        write(&folder.path().join(&name), "x").unwrap();
+        assert_eq!(names(folder.path()), [name.as_str()]);
     }
 
     #[test]
