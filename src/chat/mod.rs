@@ -16,6 +16,7 @@
 //! ```
 
 mod guard;
+mod jinja;
 mod named;
 mod protect;
 mod python;

@@ -25,9 +25,23 @@ CONVERSATIONS = [
 ]
 
 
+class Generation(jinja2.ext.Extension):
+    """The tag by which transformers finds what the assistant said: its body stands for itself."""
+
+    tags = {"generation"}
+
+    def parse(self, parser):
+        line = next(parser.stream).lineno
+        body = parser.parse_statements(["name:endgeneration"], drop_needle=True)
+        return jinja2.nodes.CallBlock(self.call_method("_support"), [], [], body).set_lineno(line)
+
+    def _support(self, caller):
+        return caller()
+
+
 def environment():
     env = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[jinja2.ext.loopcontrols]
+        trim_blocks=True, lstrip_blocks=True, extensions=[Generation, jinja2.ext.loopcontrols]
     )
 
     def raise_exception(message):
@@ -35,8 +49,8 @@ def environment():
 
     env.globals["raise_exception"] = raise_exception
     env.globals["strftime_now"] = lambda format: "DATE"
-    env.filters["tojson"] = lambda x, ensure_ascii=False, indent=None: json.dumps(
-        x, ensure_ascii=ensure_ascii, indent=indent
+    env.filters["tojson"] = lambda x, ensure_ascii=False, indent=None, separators=None, sort_keys=False: json.dumps(
+        x, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
     )
     return env
 
@@ -49,32 +63,37 @@ def merged(messages):
     return [{"role": first["role"], "content": system["content"] + "\n" + first["content"]}, *rest]
 
 
-renders = []
-for path in sorted((HERE / "templates").glob("*.jinja")):
-    template = environment().from_string(path.read_text())
-    for messages in CONVERSATIONS:
-        for add_generation_prompt in (True, False):
-            case = {"template": path.stem, "messages": messages, "add_generation_prompt": add_generation_prompt}
+def main():
+    renders = []
+    for path in sorted((HERE / "templates").glob("*.jinja")):
+        template = environment().from_string(path.read_text())
+        for messages in CONVERSATIONS:
+            for add_generation_prompt in (True, False):
+                case = {"template": path.stem, "messages": messages, "add_generation_prompt": add_generation_prompt}
 
-            def render(messages):
-                return template.render(
-                    messages=messages,
-                    tools=None,
-                    documents=None,
-                    add_generation_prompt=add_generation_prompt,
-                    bos_token="<s>",
-                    eos_token="</s>",
-                )
+                def render(messages):
+                    return template.render(
+                        messages=messages,
+                        tools=None,
+                        documents=None,
+                        add_generation_prompt=add_generation_prompt,
+                        bos_token="<s>",
+                        eos_token="</s>",
+                    )
 
-            try:
-                case["text"] = render(messages)
-            except jinja2.exceptions.TemplateError as error:
-                if merged(messages):
-                    case["merged"] = render(merged(messages))
-                else:
-                    case["refused"] = str(error)
-            # A default system text that holds the date differs every day.
-            if "DATE" not in case.get("text", ""):
-                renders.append(case)
-(HERE / "chat_renders.json").write_text(json.dumps(renders, ensure_ascii=False, indent=0) + "\n")
-print(len(renders), "renders")
+                try:
+                    case["text"] = render(messages)
+                except jinja2.exceptions.TemplateError as error:
+                    if merged(messages):
+                        case["merged"] = render(merged(messages))
+                    else:
+                        case["refused"] = str(error)
+                # A default system text that holds the date differs every day.
+                if "DATE" not in case.get("text", ""):
+                    renders.append(case)
+    (HERE / "chat_renders.json").write_text(json.dumps(renders, ensure_ascii=False, indent=0) + "\n")
+    print(len(renders), "renders")
+
+
+if __name__ == "__main__":
+    main()
