@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use bise::chat::{ChatTemplate, Message, special_texts};
+use bise::chat::{ChatInput, ChatTemplate, Message, SpecialTokens};
 use bise_models::tokenizer::{Algorithm, Tokenizer, Vocabulary};
 use serde_json::Value;
 
@@ -49,7 +49,7 @@ fn vocabulary(name: &str) -> Vocabulary {
 fn named_templates_give_the_tokens_of_mistral_common() {
     let file = File::open(path("conversations.json")).unwrap();
     let conversations: Vec<Value> = serde_json::from_reader(std::io::BufReader::new(file)).unwrap();
-    let mut tokenizers: HashMap<(&str, bool), (Tokenizer, Vec<String>)> = HashMap::new();
+    let mut tokenizers: HashMap<(&str, bool), Tokenizer> = HashMap::new();
     let mut checked: HashMap<&str, usize> = HashMap::new();
     for conversation in &conversations {
         let name = conversation["template"].as_str().unwrap();
@@ -60,16 +60,14 @@ fn named_templates_give_the_tokens_of_mistral_common() {
         let file = if name.ends_with("tekken") { "tekken" } else { name };
         // A converter may have left the space to the template: the tokens are the same.
         for adds_space in [true, false] {
-            let (tokenizer, special) = tokenizers.entry((file, adds_space)).or_insert_with(|| {
+            let tokenizer = tokenizers.entry((file, adds_space)).or_insert_with(|| {
                 let mut vocabulary = vocabulary(file);
                 vocabulary.add_space_prefix &= adds_space;
-                let tokenizer = Tokenizer::new(vocabulary).unwrap();
-                let special = special_texts(&tokenizer);
-                (tokenizer, special)
+                Tokenizer::new(vocabulary).unwrap()
             });
             let template =
                 ChatTemplate::by_name(&format!("mistral-{name}")).unwrap().with_space_prefix(adds_space);
-            let prompt = template.render(&messages, true, "<s>", "</s>", special).unwrap();
+            let prompt = template.render(&ChatInput::new(&messages), &SpecialTokens::of(tokenizer)).unwrap();
             let got = tokenizer.encode_segments(&prompt.segments(), true);
             assert_eq!(got, want, "{name}, adds_space {adds_space}: {messages:?} as {:?}", prompt.text);
         }

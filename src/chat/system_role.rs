@@ -1,6 +1,8 @@
 //! Templates without a system role: what the system message says goes before the first user message.
 
-use super::{ChatError, ChatTemplate, Message};
+use serde_json::{Value, json};
+
+use super::{ChatError, ChatInput, ChatTemplate, Message, SpecialTokens};
 
 /// A text that no template writes by itself.
 const PROBE: &str = "bise-system-probe";
@@ -8,7 +10,7 @@ const PROBE: &str = "bise-system-probe";
 /// Whether the template takes a system message and writes what it says.
 pub(super) fn is_supported(template: &ChatTemplate) -> bool {
     let probe = [Message::new("system", PROBE), Message::new("user", "Hello")];
-    match template.render_as_given(&probe, true, "<s>", "</s>", &[""; 0]) {
+    match template.render_as_given(&ChatInput::new(&probe), &SpecialTokens::new("<s>", "</s>")) {
         Ok(prompt) => prompt.text.contains(PROBE),
         Err(ChatError::Refused(_) | ChatError::Failed { .. }) => false,
         // Says nothing about roles, and comes up again when the conversation itself is rendered.
@@ -20,12 +22,21 @@ pub(super) fn is_supported(template: &ChatTemplate) -> bool {
 /// llama.cpp. `None` if it does not start with a system message or has no user message.
 pub(super) fn merge(messages: &[Message]) -> Option<Vec<Message>> {
     let (system, rest) = messages.split_first()?;
-    if system.role != "system" {
+    if system.role() != "system" {
         return None;
     }
+    let system = match system.fields().get("content")? {
+        Value::String(text) => text.clone(),
+        Value::Array(parts) => parts.iter().filter_map(|part| part["text"].as_str()).collect(),
+        _ => return None,
+    };
     let mut merged = rest.to_vec();
-    let first_user = merged.iter_mut().find(|message| message.role == "user")?;
-    first_user.content = format!("{}\n{}", system.content, first_user.content);
+    let first_user = merged.iter_mut().find(|message| message.role() == "user")?;
+    match first_user.fields_mut().get_mut("content")? {
+        Value::String(text) => *text = format!("{system}\n{text}"),
+        Value::Array(parts) => parts.insert(0, json!({"type": "text", "text": system + "\n"})),
+        _ => return None,
+    }
     Some(merged)
 }
 
@@ -44,7 +55,7 @@ mod tests {
 
     fn render(source: &str, turns: &[(&str, &str)]) -> Result<(String, Vec<ChatNote>), ChatError> {
         let template = ChatTemplate::from_source(source).unwrap();
-        let prompt = template.render(&chat(turns), true, "<s>", "</s>", &["<s>", "</s>"])?;
+        let prompt = template.render(&ChatInput::new(&chat(turns)), &SpecialTokens::new("<s>", "</s>"))?;
         Ok((prompt.text, prompt.notes))
     }
 
@@ -58,6 +69,21 @@ mod tests {
         let (text, notes) = render(DROPS_SYSTEM, &talk).unwrap();
         assert_eq!(text, "<user>Be brief.\nHi<assistant>Ho<user>Bye");
         assert_eq!(notes, [ChatNote::SystemMerged]);
+    }
+
+    #[test]
+    fn parts_are_merged_as_parts() {
+        let parts = |role: &str, text: &str| {
+            let content = json!([{"type": "text", "text": text}]);
+            Message::from_json(json!({"role": role, "content": content})).unwrap()
+        };
+        let merged = merge(&[parts("system", "Be brief."), parts("user", "Hi")]).unwrap();
+        let want = json!([{"type": "text", "text": "Be brief.\n"}, {"type": "text", "text": "Hi"}]);
+        assert_eq!(merged[0].fields()["content"], want);
+        assert_eq!(
+            merge(&[parts("system", "a"), Message::new("user", "b")]).unwrap(),
+            [Message::new("user", "a\nb")]
+        );
     }
 
     #[test]

@@ -3,6 +3,7 @@
 Needs jinja2. Reads templates/*.jinja (of the models they are named after, Apache-2.0), writes chat_renders.json.
 """
 
+import copy
 import json
 from pathlib import Path
 
@@ -22,6 +23,92 @@ CONVERSATIONS = [
     TURN(("user", "one"), ("user", "two")),
     TURN(("assistant", "first")),
     TURN(("narrator", "x")),
+]
+
+TOOLS = [
+    {
+        "type": "function",
+        "function": {
+            "name": "get_weather",
+            "description": "The weather of a city, \"today\" <b>only</b> – é",
+            "parameters": {
+                "type": "object",
+                "properties": {"city": {"type": "string"}, "days": {"type": "integer", "default": 1.5}},
+                "required": ["city"],
+            },
+        },
+    },
+    {"type": "function", "function": {"name": "now", "description": "", "parameters": {}}},
+]
+CALL = lambda id, name, arguments: {
+    "id": id, "type": "function", "function": {"name": name, "arguments": arguments}
+}
+PARTS = lambda *texts: [{"type": "text", "text": text} for text in texts]
+# Conversations with tools, parts and more variables: what render takes beside the messages.
+REQUESTS = [
+    {"messages": TURN(("user", "Weather?")), "tools": TOOLS},
+    {"messages": TURN(("system", "S"), ("user", "Weather?")), "tools": TOOLS},
+    {
+        "messages": [
+            {"role": "user", "content": "Weather in " + EVIL + "?"},
+            {"role": "assistant", "content": None, "tool_calls": [CALL("abcdefghi", "get_weather", {"city": EVIL})]},
+            {"role": "tool", "name": "get_weather", "tool_call_id": "abcdefghi", "content": EVIL},
+            {"role": "assistant", "content": "Fine."},
+            {"role": "user", "content": "And now?"},
+        ],
+        "tools": TOOLS,
+    },
+    {
+        "messages": [
+            {"role": "user", "content": "Both?"},
+            {
+                "role": "assistant",
+                "content": "",
+                "tool_calls": [
+                    CALL("123456789", "get_weather", {"city": "Zürich", "days": 2}),
+                    CALL("987654321", "now", {}),
+                ],
+            },
+            {"role": "tool", "tool_call_id": "123456789", "content": "{\"sun\": true}"},
+            {"role": "tool", "tool_call_id": "987654321", "content": "12:00"},
+        ],
+        "tools": TOOLS,
+    },
+    {
+        "messages": [
+            {"role": "user", "content": "As text"},
+            {"role": "assistant", "tool_calls": [CALL("123456789", "now", '{"a": 1}')]},
+            {"role": "tool", "tool_call_id": "123456789", "content": {"a": [1, None]}},
+        ],
+    },
+    {
+        "messages": [
+            {"role": "user", "content": "short id"},
+            {"role": "assistant", "tool_calls": [CALL("1", "now", {})]},
+        ],
+        "tools": TOOLS,
+    },
+    {"messages": [{"role": "user", "content": PARTS("one", " two " + EVIL)}]},
+    {
+        "messages": [
+            {"role": "system", "content": PARTS("Be", " brief")},
+            {"role": "user", "content": PARTS("Hi")},
+            {"role": "assistant", "content": PARTS("Ho")},
+            {"role": "user", "content": PARTS("Bye")},
+        ]
+    },
+    {
+        "messages": [
+            {"role": "system", "content": "S"},
+            {"role": "user", "content": "Think"},
+            {"role": "assistant", "content": [{"type": "thinking", "thinking": EVIL}, {"type": "text", "text": "42"}]},
+            {"role": "user", "content": "Why?"},
+        ]
+    },
+    {"messages": TURN(("user", "Hi")), "documents": [{"title": "T", "text": EVIL}]},
+    {"messages": TURN(("user", "Hi")), "arguments": {"enable_thinking": False, "default_system_message": EVIL}},
+    {"messages": TURN(("user", "Hi"), ("assistant", "It is ")), "continue_final_message": True},
+    {"messages": TURN(("user", "Hi"), ("assistant", "It is")), "continue_final_message": True},
 ]
 
 
@@ -57,42 +144,72 @@ def environment():
 
 def merged(messages):
     """The conversation with a leading system message put before the first user message, as llama.cpp does."""
-    if messages[0]["role"] != "system" or len(messages) < 2:
-        return None
     system, first, *rest = messages
-    return [{"role": first["role"], "content": system["content"] + "\n" + first["content"]}, *rest]
+    if isinstance(first["content"], list):
+        text = "".join(part["text"] for part in system["content"])
+        content = [{"type": "text", "text": text + "\n"}, *first["content"]]
+    else:
+        content = system["content"] + "\n" + first["content"]
+    return [{"role": first["role"], "content": content}, *rest]
+
+
+def render(template, request):
+    """As `render_jinja_template` of transformers."""
+    messages = copy.deepcopy(request["messages"])
+    tag = "CONTINUE_FINAL_MESSAGE_TAG "
+    if request.get("continue_final_message"):
+        messages[-1]["content"] += tag
+    text = template.render(
+        messages=messages,
+        tools=request.get("tools"),
+        documents=request.get("documents"),
+        add_generation_prompt=request.get("add_generation_prompt", False),
+        bos_token="<s>",
+        eos_token="</s>",
+        **request.get("arguments", {}),
+    )
+    if request.get("continue_final_message"):
+        at = text.rindex(tag.strip())
+        text = text[:at] if text[at : at + len(tag)] == tag else text[:at].rstrip()
+    return text
+
+
+def takes_system(template):
+    """Whether what a system message says is in the prompt."""
+    try:
+        return "PROBE" in render(template, {"messages": TURN(("system", "PROBE"), ("user", "Hello"))})
+    except jinja2.exceptions.TemplateError:
+        return False
 
 
 def main():
-    renders = []
+    cases = []
     for path in sorted((HERE / "templates").glob("*.jinja")):
         template = environment().from_string(path.read_text())
-        for messages in CONVERSATIONS:
-            for add_generation_prompt in (True, False):
-                case = {"template": path.stem, "messages": messages, "add_generation_prompt": add_generation_prompt}
-
-                def render(messages):
-                    return template.render(
-                        messages=messages,
-                        tools=None,
-                        documents=None,
-                        add_generation_prompt=add_generation_prompt,
-                        bos_token="<s>",
-                        eos_token="</s>",
-                    )
-
-                try:
-                    case["text"] = render(messages)
-                except jinja2.exceptions.TemplateError as error:
-                    if merged(messages):
-                        case["merged"] = render(merged(messages))
-                    else:
-                        case["refused"] = str(error)
-                # A default system text that holds the date differs every day.
-                if "DATE" not in case.get("text", ""):
-                    renders.append(case)
-    (HERE / "chat_renders.json").write_text(json.dumps(renders, ensure_ascii=False, indent=0) + "\n")
-    print(len(renders), "renders")
+        requests = [
+            {"messages": messages, "add_generation_prompt": add_generation_prompt}
+            for messages in CONVERSATIONS
+            for add_generation_prompt in (True, False)
+        ] + REQUESTS
+        for request in requests:
+            case = {"template": path.stem, **request}
+            merges = request["messages"][0]["role"] == "system" and not takes_system(template)
+            if merges:
+                request = {**request, "messages": merged(request["messages"])}
+            try:
+                case["merged" if merges else "text"] = render(template, request)
+            except Exception as error:
+                refused = isinstance(error, jinja2.exceptions.TemplateError) and not isinstance(
+                    error, jinja2.exceptions.TemplateRuntimeError
+                )
+                case["refused" if refused else "failed"] = str(error)
+            # A default system text that holds the date differs every day.
+            if "DATE" not in case.get("text", ""):
+                cases.append(case)
+    (HERE / "chat_renders.json").write_text(
+        "[\n" + ",\n".join(json.dumps(case, ensure_ascii=False) for case in cases) + "\n]\n"
+    )
+    print(len(cases), "renders,", sum("text" in case for case in cases), "texts")
 
 
 if __name__ == "__main__":

@@ -58,10 +58,9 @@ impl Args {
         match self.get(at, name) {
             None | Some(Value::None) => Ok(None),
             Some(Value::Text(text)) => Ok(Some(text.clone())),
-            Some(other) => Err(Fault::failed(format!(
-                "argument '{name}': expected a text, found {}",
-                other.type_name()
-            ))),
+            Some(other) => {
+                Err(Fault::failed(format!("argument '{name}': expected a text, found {}", other.type_name())))
+            }
         }
     }
 

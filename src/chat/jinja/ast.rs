@@ -16,15 +16,31 @@ pub(super) type Body = Vec<Node>;
 pub(super) enum Statement {
     Data(Arc<str>),
     Print(Expr),
-    If { branches: Vec<(Expr, Body)>, otherwise: Body },
+    If {
+        branches: Vec<(Expr, Body)>,
+        otherwise: Body,
+    },
     For(Arc<For>),
     Set(Target, Expr),
-    SetBlock { target: Target, filters: Vec<Postfix>, body: Body },
-    With { bindings: Vec<(Target, Expr)>, body: Body },
+    SetBlock {
+        target: Target,
+        filters: Vec<Postfix>,
+        body: Body,
+    },
+    With {
+        bindings: Vec<(Target, Expr)>,
+        body: Body,
+    },
     Macro(Arc<Macro>),
     /// `{% call(args) f(x) %}…{% endcall %}`: the body is a macro called `caller`.
-    Call { caller: Arc<Macro>, call: Expr },
-    Filter { filters: Vec<Postfix>, body: Body },
+    Call {
+        caller: Arc<Macro>,
+        call: Expr,
+    },
+    Filter {
+        filters: Vec<Postfix>,
+        body: Body,
+    },
     /// A body that stands for itself: `block`, `autoescape`, `generation`.
     Block(Body),
     Break,

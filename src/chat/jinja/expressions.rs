@@ -188,7 +188,9 @@ impl Interpreter {
             };
             self.meter.pay(dict.map.len())?;
             for (key, value) in &dict.map {
-                args.named.push((Arc::from(&*self.text(&key.0)?), value.clone()));
+                let name = self.text(&key.0)?;
+                self.meter.pay_copy(name.len())?;
+                args.named.push((Arc::from(&*name), value.clone()));
             }
         }
         Ok(args)
@@ -260,6 +262,8 @@ impl Interpreter {
         };
         match (found, key) {
             (Some(found), _) => Ok(found),
+            // No attribute has a longer name.
+            (None, Value::Text(name)) if name.len() > 64 => Ok(Value::no_item()),
             (None, Value::Text(name)) if !matches!(value, Value::Dict(_)) || has_method(value, name) => {
                 self.attribute(value, &Arc::from(&**name))
             }
@@ -301,7 +305,9 @@ impl Interpreter {
                         return Err(Fault::failed("format_map expects a mapping"));
                     };
                     let named = dict.map.iter().map(|(key, value)| {
-                        Ok((Arc::from(&*self.text(&key.0)?), value.clone()))
+                        let name = self.text(&key.0)?;
+                        meter.pay_scan(name.len())?;
+                        Ok((Arc::from(&*name), value.clone()))
                     });
                     format::braces(self, text, &[], &named.collect::<Result<Vec<_>, Fault>>()?)
                 }
@@ -388,9 +394,8 @@ impl Interpreter {
 
     /// The entries of a dict as tuples.
     pub fn pairs(&self, dict: &Dict) -> Result<Vec<Value>, Fault> {
-        let pair = |(key, value): (&Key, &Value)| {
-            Value::tuple(&self.meter, vec![key.0.clone(), value.clone()])
-        };
+        let pair =
+            |(key, value): (&Key, &Value)| Value::tuple(&self.meter, vec![key.0.clone(), value.clone()]);
         dict.map.iter().map(pair).collect()
     }
 
@@ -408,7 +413,11 @@ impl Interpreter {
                         n += 1;
                     }
                 }
-                if name == "index" { Err(Fault::failed("the value is not in the list")) } else { Ok(Value::Int(n)) }
+                if name == "index" {
+                    Err(Fault::failed("the value is not in the list"))
+                } else {
+                    Ok(Value::Int(n))
+                }
             }
             _ => Err(Fault::failed(format!("access to attribute '{name}' of 'list' object is unsafe."))),
         }
@@ -431,21 +440,39 @@ fn has_method(value: &Value, name: &str) -> bool {
         Value::Text(_) => strings::NAMES.contains(&name),
         Value::Dict(_) => matches!(
             name,
-            "get" | "keys" | "values" | "items" | "copy" | "pop" | "popitem" | "update" | "clear" | "setdefault"
+            "get"
+                | "keys"
+                | "values"
+                | "items"
+                | "copy"
+                | "pop"
+                | "popitem"
+                | "update"
+                | "clear"
+                | "setdefault"
         ),
         Value::List(list) => match list.kind {
             ListKind::List => matches!(
                 name,
-                "index" | "count" | "copy" | "append" | "extend" | "insert" | "pop" | "remove" | "reverse"
-                    | "sort" | "clear"
+                "index"
+                    | "count"
+                    | "copy"
+                    | "append"
+                    | "extend"
+                    | "insert"
+                    | "pop"
+                    | "remove"
+                    | "reverse"
+                    | "sort"
+                    | "clear"
             ),
             ListKind::Tuple | ListKind::Group | ListKind::Range(_) => matches!(name, "index" | "count"),
             ListKind::View(_) | ListKind::Generator(_) => false,
         },
-        Value::Object(object) => match (&***object, name) {
-            (Object::Loop(_), "cycle" | "changed") | (Object::Cycler(..), "next" | "reset") => true,
-            _ => false,
-        },
+        Value::Object(object) => matches!(
+            (&***object, name),
+            (Object::Loop(_), "cycle" | "changed") | (Object::Cycler(..), "next" | "reset")
+        ),
         _ => false,
     }
 }

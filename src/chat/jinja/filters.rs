@@ -18,10 +18,42 @@ pub(super) fn exists(name: &str) -> bool {
 }
 
 const NAMES: [&str; 32] = [
-    "abs", "attr", "batch", "count", "d", "default", "dictsort", "first", "float", "groupby", "int", "items",
-    "join", "last", "length", "list", "map", "max", "min", "random", "reject", "rejectattr", "reverse", "round",
-    "safe", "select", "selectattr", "slice", "sort", "string", "sum", "unique",
+    "abs",
+    "attr",
+    "batch",
+    "count",
+    "d",
+    "default",
+    "dictsort",
+    "first",
+    "float",
+    "groupby",
+    "int",
+    "items",
+    "join",
+    "last",
+    "length",
+    "list",
+    "map",
+    "max",
+    "min",
+    "random",
+    "reject",
+    "rejectattr",
+    "reverse",
+    "round",
+    "safe",
+    "select",
+    "selectattr",
+    "slice",
+    "sort",
+    "string",
+    "sum",
+    "unique",
 ];
+
+/// The longest text that is read as a number.
+const MAX_NUMBER_BYTES: usize = 4300;
 
 /// Applies a filter.
 pub(super) fn apply(it: &Interpreter, name: &str, value: &Value, args: &Args) -> Outcome {
@@ -114,6 +146,9 @@ pub(super) fn apply(it: &Interpreter, name: &str, value: &Value, args: &Args) ->
             Value::Float(n) => Ok(Value::Float(n.abs())),
             _ => value.as_int().map(|n| Value::Int(n.abs())).ok_or_else(|| wrong(name, value)),
         },
+        "int" | "float" if value.as_text().is_some_and(|text| text.len() > MAX_NUMBER_BYTES) => {
+            Err(Fault::failed(format!("{name}: a number of more than {MAX_NUMBER_BYTES} bytes")))
+        }
         "int" | "float" if value.is_undefined() => {
             Err(Fault::failed(format!("{name}: the value is undefined")))
         }
@@ -162,7 +197,8 @@ pub(super) fn apply(it: &Interpreter, name: &str, value: &Value, args: &Args) ->
         "sort" => {
             let items = value.items(meter)?;
             let (reverse, case_sensitive) = (args.flag(0, "reverse"), args.flag(1, "case_sensitive"));
-            let mut keyed = Vec::new();
+            let _held = meter.hold(items.len() * 2 * size_of::<(Value, Value)>())?;
+            let mut keyed = Vec::with_capacity(items.len());
             for item in items.iter() {
                 let key = match args.get(2, "attribute") {
                     Some(Value::Text(paths)) if paths.contains(',') => {
@@ -177,7 +213,6 @@ pub(super) fn apply(it: &Interpreter, name: &str, value: &Value, args: &Args) ->
                 };
                 keyed.push((key, item.clone()));
             }
-            let _held = meter.hold(keyed.len() * 2 * size_of::<(Value, Value)>())?;
             sort_by(&mut keyed, meter, |(a, _), (b, _)| {
                 let order = a.order(b, meter)?;
                 Ok(if reverse { order.map(Ordering::reverse) } else { order })
@@ -193,7 +228,8 @@ pub(super) fn apply(it: &Interpreter, name: &str, value: &Value, args: &Args) ->
                 Some(_) => return Err(Fault::failed("You can only sort by either \"key\" or \"value\"")),
             };
             let reverse = args.flag(2, "reverse");
-            let mut keyed = Vec::new();
+            let _held = meter.hold(dict.map.len() * 2 * size_of::<(Value, Value)>())?;
+            let mut keyed = Vec::with_capacity(dict.map.len());
             for pair in it.pairs(dict)? {
                 let key = it.item(&pair, &Value::Int(by_value))?;
                 keyed.push((sort_key(it, &key, None, args.flag(0, "case_sensitive"))?, pair));
@@ -205,9 +241,11 @@ pub(super) fn apply(it: &Interpreter, name: &str, value: &Value, args: &Args) ->
             Value::list(meter, keyed.into_iter().map(|(_, pair)| pair).collect())
         }
         "unique" => {
+            let items = value.items(meter)?;
+            let _held = meter.hold(items.len() * 4 * size_of::<Value>())?;
             let mut seen = indexmap::IndexSet::new();
             let mut chosen = Vec::new();
-            for item in value.items(meter)?.iter() {
+            for item in items.iter() {
                 let key = sort_key(it, item, args.get(1, "attribute"), args.flag(0, "case_sensitive"))?;
                 if seen.insert(Key::new(&key, meter)?) {
                     chosen.push(item.clone());
@@ -320,12 +358,13 @@ fn group(it: &Interpreter, value: &Value, args: &Args) -> Outcome {
     let path = args.require(0, "attribute")?;
     let default = args.get(1, "default");
     let case_sensitive = args.flag(2, "case_sensitive");
-    let mut keyed = Vec::new();
-    for item in value.items(meter)?.iter() {
+    let items = value.items(meter)?;
+    let _held = meter.hold(items.len() * 2 * size_of::<(Value, Value, Value)>())?;
+    let mut keyed = Vec::with_capacity(items.len());
+    for item in items.iter() {
         let real = follow(it, item, Some(path), default)?;
         keyed.push((sort_key(it, &real, None, case_sensitive)?, real, item.clone()));
     }
-    let _held = meter.hold(keyed.len() * 2 * size_of::<(Value, Value, Value)>())?;
     sort_by(&mut keyed, meter, |a, b| a.0.order(&b.0, meter))?;
     let mut groups: Vec<(Value, Value, Vec<Value>)> = Vec::new();
     for (key, real, item) in keyed {
@@ -441,7 +480,7 @@ fn to_int(value: &Value, args: &Args) -> Outcome {
                 16 => (16, "0x"),
                 8 => (8, "0o"),
                 2 => (2, "0b"),
-                2..=36 => (base as u32, ""),
+                3..=36 => (base as u32, ""),
                 _ => (10, ""),
             };
             let digits = lower.strip_prefix(prefix).unwrap_or(&lower);

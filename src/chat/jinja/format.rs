@@ -16,6 +16,7 @@ const MAX_PRECISION: usize = 1000;
 
 /// `format % values`, where `values` is a tuple, a dict, or a single value.
 pub(super) fn percent(meter: &Rc<Meter>, format: &Text, values: &Value) -> Result<Value, Fault> {
+    meter.pay_scan(format.len())?;
     let mut out = Writer::new(meter)?;
     let tuple = match values {
         Value::List(list) if matches!(list.kind, ListKind::Tuple | ListKind::Group) => Some(&list.items[..]),
@@ -38,7 +39,9 @@ pub(super) fn percent(meter: &Rc<Meter>, format: &Text, values: &Value) -> Resul
         at += found + 1;
         let mut named = None;
         if format[at..].starts_with('(') {
-            let Some(end) = format[at..].find(')') else { return Err(Fault::failed("incomplete format key")) };
+            let Some(end) = format[at..].find(')') else {
+                return Err(Fault::failed("incomplete format key"));
+            };
             let Value::Dict(dict) = values else { return Err(Fault::failed("format requires a mapping")) };
             let name = &format[at + 1..at + end];
             named = Some(dict.get(name).cloned().ok_or_else(|| Fault::failed(format!("no key {name:?}")))?);
@@ -51,7 +54,13 @@ pub(super) fn percent(meter: &Rc<Meter>, format: &Text, values: &Value) -> Resul
         let flags = &rest[..n_flags];
         at += n_flags;
         spec.alternate = flags.contains('#');
-        spec.sign = if flags.contains('+') { '+' } else if flags.contains(' ') { ' ' } else { '-' };
+        spec.sign = if flags.contains('+') {
+            '+'
+        } else if flags.contains(' ') {
+            ' '
+        } else {
+            '-'
+        };
         let mut number = |at: &mut usize| -> Result<Option<i128>, Fault> {
             if format[*at..].starts_with('*') {
                 *at += 1;
@@ -138,7 +147,10 @@ pub(super) fn percent(meter: &Rc<Meter>, format: &Text, values: &Value) -> Resul
         }
     }
     out.push_part(format, at..format.len())?;
-    let n_given = tuple.map_or(usize::from(!matches!(values, Value::Dict(_) | Value::List(_) | Value::Undefined(_))), <[_]>::len);
+    let n_given = tuple.map_or(
+        usize::from(!matches!(values, Value::Dict(_) | Value::List(_) | Value::Undefined(_))),
+        <[_]>::len,
+    );
     if n_used < n_given && !by_name {
         return Err(Fault::failed("not all arguments converted during string formatting"));
     }
@@ -304,6 +316,7 @@ pub(super) fn braces(
     positional: &[Value],
     named: &[(std::sync::Arc<str>, Value)],
 ) -> Result<Value, Fault> {
+    it.meter.pay_scan(format.len())?;
     let mut out = Writer::new(&it.meter)?;
     let mut fields = Fields { it, positional, named, n_auto: Some(0), n_manual: false };
     fields.write(&mut out, format, 0..format.len(), 2)?;
@@ -407,7 +420,9 @@ impl Fields<'_> {
             self.positional.get(n).cloned().ok_or_else(missing)?
         } else {
             let named = self.named.iter().find(|(name, _)| **name == *first);
-            named.map(|(_, value)| value.clone()).ok_or_else(|| Fault::failed(format!("no field {first:?}")))?
+            named
+                .map(|(_, value)| value.clone())
+                .ok_or_else(|| Fault::failed(format!("no field {first:?}")))?
         };
         while !rest.is_empty() {
             self.it.meter.pay(1)?;
@@ -446,9 +461,7 @@ fn split_field(field: &str) -> Result<(&str, Option<char>, Option<usize>), Fault
     let mut chars = field[end + 1..].chars();
     match (chars.next(), chars.next()) {
         (Some(letter), None) => Ok((&field[..end], Some(letter), None)),
-        (Some(letter), Some(':')) => {
-            Ok((&field[..end], Some(letter), Some(end + 2 + letter.len_utf8())))
-        }
+        (Some(letter), Some(':')) => Ok((&field[..end], Some(letter), Some(end + 2 + letter.len_utf8()))),
         _ => Err(Fault::failed("expected ':' after conversion specifier")),
     }
 }
@@ -475,7 +488,9 @@ fn write_field(out: &mut Writer, value: &Value, spec: &Text) -> Result<(), Fault
             pad(out, &cut(&meter, text, spec.precision)?, &spec)
         }
         // With a width alone a bool is a number, as in Python.
-        Value::Int(_) | Value::Bool(_) if matches!(spec.kind, None | Some('d' | 'b' | 'o' | 'x' | 'X' | 'n' | 'c')) => {
+        Value::Int(_) | Value::Bool(_)
+            if matches!(spec.kind, None | Some('d' | 'b' | 'o' | 'x' | 'X' | 'n' | 'c')) =>
+        {
             let n = value.as_int().unwrap_or(0);
             if spec.kind == Some('c') {
                 let c = u32::try_from(n).ok().and_then(char::from_u32);

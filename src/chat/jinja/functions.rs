@@ -87,7 +87,9 @@ pub(super) fn call(it: &Interpreter, function: Function, args: Args) -> Outcome 
             Err(Fault::failed("at least one item has to be provided"))
         }
         Function::Cycler => Value::object(meter, Object::Cycler(args.positional, Cell::new(0))),
-        Function::Lipsum => Err(Fault::failed("lipsum is not supported: a prompt has no use for filler text")),
+        Function::Lipsum => {
+            Err(Fault::failed("lipsum is not supported: a prompt has no use for filler text"))
+        }
         Function::RaiseException => {
             let message = match args.get(0, "message") {
                 Some(message) => to_text(message, meter)?.to_string(),

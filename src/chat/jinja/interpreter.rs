@@ -245,13 +245,8 @@ impl Interpreter {
             return Ok(());
         }
         let recursion = it.recursive.then(|| (Arc::clone(it), Rc::clone(scope)));
-        let state = Loop {
-            items: items.clone(),
-            index: Cell::new(0),
-            depth,
-            changed: RefCell::new(None),
-            recursion,
-        };
+        let state =
+            Loop { items: items.clone(), index: Cell::new(0), depth, changed: RefCell::new(None), recursion };
         let state = Value::object(&self.meter, Object::Loop(state))?;
         let loop_name: Arc<str> = "loop".into();
         for (index, item) in items.iter().enumerate() {

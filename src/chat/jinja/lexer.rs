@@ -299,7 +299,8 @@ impl<'a> Lexer<'a> {
             }
             let Some((at, escape)) = chars.next() else { break };
             let mut code = |from: usize, radix: u32, max: usize| {
-                let digits: String = rest[from..].chars().take(max).take_while(|c| c.is_digit(radix)).collect();
+                let digits: String =
+                    rest[from..].chars().take(max).take_while(|c| c.is_digit(radix)).collect();
                 for _ in 0..digits.len().saturating_sub(usize::from(radix == 8)) {
                     chars.next();
                 }

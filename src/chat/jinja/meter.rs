@@ -58,6 +58,12 @@ impl Meter {
         self.pay(n / 128)
     }
 
+    /// Bytes in use.
+    #[cfg(test)]
+    pub fn live(&self) -> usize {
+        self.live.get()
+    }
+
     /// Reserves memory until the charge is dropped.
     pub fn hold(self: &Rc<Self>, bytes: usize) -> Result<Charge, Fault> {
         let mut charge = Charge { meter: Rc::clone(self), bytes: 0 };

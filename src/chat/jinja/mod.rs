@@ -119,7 +119,8 @@ impl Template {
                 Variable::Given(value) => n_bytes += size(value),
                 Variable::Messages(messages) => {
                     n_messages += messages.len();
-                    n_bytes += messages.iter().flat_map(|m| m.iter()).map(|(k, v)| k.len() + size(v)).sum::<usize>();
+                    n_bytes +=
+                        messages.iter().flat_map(|m| m.iter()).map(|(k, v)| k.len() + size(v)).sum::<usize>();
                 }
             }
         }

@@ -16,7 +16,7 @@ pub(super) fn compare(
     comparison: Comparison,
     b: &Value,
 ) -> Result<bool, Fault> {
-    let order = || Ok(a.order(b, meter)?);
+    let order = || a.order(b, meter);
     Ok(match comparison {
         Comparison::Eq => a.equals(b, meter)?,
         Comparison::Ne => !a.equals(b, meter)?,
@@ -65,7 +65,11 @@ pub(super) fn arithmetic(meter: &Rc<Meter>, a: &Value, operator: Arithmetic, b: 
             // Before the list is made.
             meter.pay(total / 4)?;
             drop(meter.hold(2 * size_of::<Value>() * total)?);
-            Value::sequence(meter, plain(&list.kind), (0..n).flat_map(|_| list.items.iter().cloned()).collect())
+            Value::sequence(
+                meter,
+                plain(&list.kind),
+                (0..n).flat_map(|_| list.items.iter().cloned()).collect(),
+            )
         }
         (Arithmetic::Mod, Value::Text(text), values) => format::percent(meter, text, values),
         _ => numbers(a, operator, b),
@@ -110,7 +114,9 @@ fn numbers(a: &Value, operator: Arithmetic, b: &Value) -> Outcome {
             Div if y == 0 => return Err(zero()),
             Div => return Ok(Value::Float(x as f64 / y as f64)),
             FloorDiv | Mod if y == 0 => return Err(zero()),
-            FloorDiv => x.checked_div_euclid(y).map(|q| if y < 0 && x.rem_euclid(y) != 0 { q - 1 } else { q }),
+            FloorDiv => {
+                x.checked_div_euclid(y).map(|q| if y < 0 && x.rem_euclid(y) != 0 { q - 1 } else { q })
+            }
             Mod => x.checked_rem(y).map(|r| if r != 0 && (r < 0) != (y < 0) { r + y } else { r }),
             Pow if y < 0 => return Ok(Value::Float((x as f64).powf(y as f64))),
             Pow => u32::try_from(y).ok().and_then(|y| x.checked_pow(y)),
@@ -137,9 +143,10 @@ fn numbers(a: &Value, operator: Arithmetic, b: &Value) -> Outcome {
 pub(super) fn slice(meter: &Rc<Meter>, value: &Value, parts: [Option<&Value>; 3]) -> Outcome {
     let int = |part: Option<&Value>| match part {
         None | Some(Value::None) => Ok(None),
-        Some(value) => value.as_int().map(Some).ok_or_else(|| {
-            Fault::failed(format!("slice indices are integers, found {}", value.type_name()))
-        }),
+        Some(value) => value
+            .as_int()
+            .map(Some)
+            .ok_or_else(|| Fault::failed(format!("slice indices are integers, found {}", value.type_name()))),
     };
     let (start, stop, step) = (int(parts[0])?, int(parts[1])?, int(parts[2])?.unwrap_or(1));
     if step == 0 {
@@ -173,6 +180,7 @@ pub(super) fn slice(meter: &Rc<Meter>, value: &Value, parts: [Option<&Value>; 3]
         }
         Value::Text(text) => {
             meter.pay(text.len() / 8)?;
+            let _held = meter.hold(text.len() * size_of::<usize>())?;
             let starts: Vec<usize> = text.char_indices().map(|(at, _)| at).collect();
             let mut out = Writer::new(meter)?;
             for place in places {

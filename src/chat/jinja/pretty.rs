@@ -56,7 +56,9 @@ fn write(out: &mut Writer, value: &Value, indent: i64, allowance: i64, top: bool
         return out.push_text(&whole);
     }
     match value {
-        Value::List(list) if matches!(list.kind, ListKind::List | ListKind::Tuple) && !list.items.is_empty() => {
+        Value::List(list)
+            if matches!(list.kind, ListKind::List | ListKind::Tuple) && !list.items.is_empty() =>
+        {
             let (open, close) = match (&list.kind, list.items.len()) {
                 (ListKind::List, _) => ("[", "]"),
                 (_, 1) => ("(", ",)"),

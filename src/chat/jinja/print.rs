@@ -104,7 +104,7 @@ pub(super) fn float_repr(n: f64) -> String {
 
 /// A text in quotes, as `repr` writes it.
 fn quote(out: &mut Writer, text: &Text) -> Result<(), Fault> {
-    out.meter().pay_scan(text.len())?;
+    out.meter().pay(1 + text.len() / if text.is_ascii() { 32 } else { 4 })?;
     let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
     out.push(quote, false)?;
     for (_, c, given) in text.marked_chars() {
@@ -134,8 +134,10 @@ fn quote(out: &mut Writer, text: &Text) -> Result<(), Fault> {
 
 /// What `str.isprintable` says of a character. Rust's `escape_debug` follows the same categories.
 pub(super) fn is_printable(c: char) -> bool {
-    // Behind another character, since a combining one is escaped where it comes first.
-    matches!(c, '"' | '\'' | '\\') || format!("a{c}").escape_debug().count() == 2
+    // A combining character is escaped where it comes first, so it is looked at behind another one.
+    matches!(c, '"' | '\'' | '\\')
+        || c.escape_debug().len() == 1
+        || format!("a{c}").escape_debug().count() == 2
 }
 
 /// The layout of a JSON text.
@@ -157,9 +159,7 @@ impl Json {
             Value::Int(n) => out.push_str(&n.to_string(), false),
             Value::Float(n) => out.push_str(&json_float(*n), false),
             Value::Text(text) => self.string(out, text),
-            Value::List(list)
-                if matches!(list.kind, ListKind::List | ListKind::Tuple | ListKind::Group) =>
-            {
+            Value::List(list) if matches!(list.kind, ListKind::List | ListKind::Tuple | ListKind::Group) => {
                 out.push_str("[", false)?;
                 for (at, item) in list.items.iter().enumerate() {
                     self.before_item(out, at, depth + 1)?;

@@ -19,6 +19,9 @@ pub(super) fn call(meter: &Rc<Meter>, text: &Text, name: &str, args: &Args) -> M
         return Ok(None);
     }
     meter.pay_scan(text.len())?;
+    for argument in args.positional.iter().filter_map(Value::as_text) {
+        meter.pay_scan(argument.len())?;
+    }
     let bool = |b| Ok(Some(Value::Bool(b)));
     let int = |n: usize| Ok(Some(Value::Int(n as i128)));
     let text_value = |text: Made<Text>| Ok(Some(Value::Text(text?)));
@@ -110,10 +113,17 @@ pub(super) fn call(meter: &Rc<Meter>, text: &Text, name: &str, args: &Args) -> M
         "center" | "ljust" | "rjust" | "zfill" => {
             let width = args.int(0, "width")?.ok_or_else(|| Fault::failed("missing argument 'width'"))?;
             let fill = match args.text(1, "fillchar")? {
-                Some(fill) => match fill.marked_chars().map(|(_, c, given)| (c, given)).collect::<Vec<_>>()[..] {
-                    [fill] => fill,
-                    _ => return Err(Fault::failed("The fill character must be exactly one character long")),
-                },
+                Some(fill) => {
+                    match fill.marked_chars().take(2).map(|(_, c, given)| (c, given)).collect::<Vec<_>>()[..]
+                    {
+                        [fill] => fill,
+                        _ => {
+                            return Err(Fault::failed(
+                                "The fill character must be exactly one character long",
+                            ));
+                        }
+                    }
+                }
                 None => (if name == "zfill" { '0' } else { ' ' }, false),
             };
             text_value(justify(meter, text, name, width, fill))
@@ -158,16 +168,57 @@ pub(super) fn call(meter: &Rc<Meter>, text: &Text, name: &str, args: &Args) -> M
 
 /// The methods of texts.
 pub(super) const NAMES: [&str; 45] = [
-    "upper", "lower", "casefold", "swapcase", "capitalize", "title", "strip", "lstrip", "rstrip",
-    "removeprefix", "removesuffix", "startswith", "endswith", "find", "rfind", "index", "rindex", "count",
-    "replace", "split", "rsplit", "splitlines", "partition", "rpartition", "center", "ljust", "rjust", "zfill",
-    "expandtabs", "isspace", "isalpha", "isalnum", "isnumeric", "isdigit", "isdecimal", "isascii",
-    "isprintable", "isidentifier", "isupper", "islower", "istitle", "format", "format_map", "join", "encode",
+    "upper",
+    "lower",
+    "casefold",
+    "swapcase",
+    "capitalize",
+    "title",
+    "strip",
+    "lstrip",
+    "rstrip",
+    "removeprefix",
+    "removesuffix",
+    "startswith",
+    "endswith",
+    "find",
+    "rfind",
+    "index",
+    "rindex",
+    "count",
+    "replace",
+    "split",
+    "rsplit",
+    "splitlines",
+    "partition",
+    "rpartition",
+    "center",
+    "ljust",
+    "rjust",
+    "zfill",
+    "expandtabs",
+    "isspace",
+    "isalpha",
+    "isalnum",
+    "isnumeric",
+    "isdigit",
+    "isdecimal",
+    "isascii",
+    "isprintable",
+    "isidentifier",
+    "isupper",
+    "islower",
+    "istitle",
+    "format",
+    "format_map",
+    "join",
+    "encode",
 ];
 
 /// Unicode's decimal digits and superscripts, as far as Rust tells them from other numbers.
 fn is_digit(c: char) -> bool {
-    is_superscript(c) || (c.is_numeric() && !c.is_alphabetic() && !('¼'..='¾').contains(&c) && c.to_digit(36).is_none())
+    is_superscript(c)
+        || (c.is_numeric() && !c.is_alphabetic() && !('¼'..='¾').contains(&c) && c.to_digit(36).is_none())
 }
 
 fn is_superscript(c: char) -> bool {
@@ -222,7 +273,7 @@ pub(super) fn strip(
 }
 
 pub(super) fn replace(meter: &Rc<Meter>, text: &Text, old: &Text, new: &Text, count: i128) -> Made<Text> {
-    meter.pay_scan(text.len())?;
+    meter.pay_scan(text.len() + old.len())?;
     let max = usize::try_from(count).unwrap_or(usize::MAX);
     let mut out = Writer::new(meter)?;
     let mut at = 0;
@@ -245,22 +296,33 @@ fn split(
     from_right: bool,
 ) -> Made<Vec<Range<usize>>> {
     let max = usize::try_from(max).unwrap_or(usize::MAX);
+    let mut held = meter.hold(0)?;
+    let mut piece = || meter.pay(1).and_then(|()| held.grow(3 * size_of::<Range<usize>>()));
     let mut ranges: Vec<Range<usize>> = Vec::new();
     let Some(separator) = separator else {
         // Words between white space; what is left after `max` of them keeps the white space at its far end.
         let mut rest = 0..text.len();
         loop {
-            meter.pay(1)?;
+            piece()?;
             let part = &text[rest.clone()];
-            let inner = if from_right { part.trim_end_matches(is_space) } else { part.trim_start_matches(is_space) };
+            let inner =
+                if from_right { part.trim_end_matches(is_space) } else { part.trim_start_matches(is_space) };
             if inner.is_empty() {
                 break;
             }
-            if from_right { rest.end = rest.start + inner.len() } else { rest.start = rest.end - inner.len() }
+            if from_right {
+                rest.end = rest.start + inner.len()
+            } else {
+                rest.start = rest.end - inner.len()
+            }
             let cut = if from_right { inner.rfind(is_space) } else { inner.find(is_space) };
             let Some(cut) = cut.filter(|_| ranges.len() < max) else {
                 let word = if ranges.len() < max { inner.trim_matches(is_space).len() } else { inner.len() };
-                ranges.push(if from_right { rest.end - word..rest.end } else { rest.start..rest.start + word });
+                ranges.push(if from_right {
+                    rest.end - word..rest.end
+                } else {
+                    rest.start..rest.start + word
+                });
                 break;
             };
             if from_right {
@@ -281,19 +343,16 @@ fn split(
         return Err(Fault::failed("empty separator"));
     }
     let mut found: Vec<usize> = Vec::new();
-    let push = |found: &mut Vec<usize>, at: usize| -> Made<()> {
-        meter.pay(1)?;
-        found.push(at);
-        Ok(())
-    };
     if from_right {
         for (at, _) in text.rmatch_indices(separator).take(max) {
-            push(&mut found, at)?;
+            piece()?;
+            found.push(at);
         }
         found.reverse();
     } else {
         for (at, _) in text.match_indices(separator).take(max) {
-            push(&mut found, at)?;
+            piece()?;
+            found.push(at);
         }
     }
     let mut start = 0;
@@ -311,26 +370,26 @@ pub(super) fn lines(meter: &Rc<Meter>, text: &Text, keep_ends: bool) -> Made<Vec
     let breaks = |c: char| {
         matches!(c, '\n' | '\r' | '\x0b' | '\x0c' | '\x1c'..='\x1e' | '\u{85}' | '\u{2028}' | '\u{2029}')
     };
+    let mut held = meter.hold(0)?;
     let mut ranges = Vec::new();
     let mut start = 0;
     while start < text.len() {
         meter.pay(1)?;
+        held.grow(2 * size_of::<Range<usize>>())?;
         let rest = &text[start..];
         let end = rest.find(breaks).map_or(text.len(), |at| start + at);
-        let width = if text[end..].starts_with("\r\n") { 2 } else { text[end..].chars().next().map_or(0, char::len_utf8) };
+        let width = if text[end..].starts_with("\r\n") {
+            2
+        } else {
+            text[end..].chars().next().map_or(0, char::len_utf8)
+        };
         ranges.push(start..if keep_ends { end + width } else { end });
         start = end + width;
     }
     Ok(ranges)
 }
 
-fn justify(
-    meter: &Rc<Meter>,
-    text: &Text,
-    name: &str,
-    width: i128,
-    fill: (char, bool),
-) -> Made<Text> {
+fn justify(meter: &Rc<Meter>, text: &Text, name: &str, width: i128, fill: (char, bool)) -> Made<Text> {
     let missing = (width - text.n_chars(meter)? as i128).max(0);
     let missing = usize::try_from(missing).map_err(|_| Fault::Endless)?;
     let mut out = Writer::new(meter)?;
@@ -387,10 +446,9 @@ pub(super) fn change_case(meter: &Rc<Meter>, text: &Text, name: &str) -> Made<Te
             Case::Lower if c == '\u{3a3}' => out.push(lower_sigma(text, at), given)?,
             Case::Lower => c.to_lowercase().try_for_each(|c| out.push(c, given))?,
             Case::Fold if c == '\u{131}' => out.push(c, given)?,
-            Case::Fold => c
-                .to_uppercase()
-                .flat_map(char::to_lowercase)
-                .try_for_each(|c| out.push(c, given))?,
+            Case::Fold => {
+                c.to_uppercase().flat_map(char::to_lowercase).try_for_each(|c| out.push(c, given))?
+            }
             Case::Title if title_case(c) != c || ('\u{10d0}'..='\u{10ff}').contains(&c) => {
                 out.push(title_case(c), given)?;
             }

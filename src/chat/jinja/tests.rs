@@ -1,9 +1,8 @@
-use serde_json::json;
-
 use super::*;
 
 fn try_render(source: &str, variables: &serde_json::Value) -> Result<Rendered, String> {
-    let template = Template::parse(source).map_err(|error| format!("line {}: {}", error.line, error.message))?;
+    let template =
+        Template::parse(source).map_err(|error| format!("line {}: {}", error.line, error.message))?;
     let map = variables.as_object().unwrap();
     let variables: Vec<_> = map.iter().map(|(name, value)| (name.as_str(), Variable::Given(value))).collect();
     template.render(&variables).map_err(|stopped| format!("{stopped:?}"))
@@ -25,4 +24,106 @@ fn texts_are_those_of_jinja2() {
     }
     assert!(cases.len() > 2000);
     assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
+}
+
+/// What is at the bottom of the deepest nesting, and of the deepest calls, fits in a small stack.
+#[test]
+fn the_stack_stays_small() {
+    let deep = |open: &str, middle: &str, close: &str, n: usize| {
+        format!(
+            "{{% macro f() %}}{{{{ {}{middle}{} }}}}{{% endmacro %}}{{{{ f() }}}}",
+            open.repeat(n),
+            close.repeat(n)
+        )
+    };
+    let mut sources = vec![
+        "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}".to_owned(),
+        "{% for x in [1] recursive %}{{ loop([1]) }}{% endfor %}".to_owned(),
+        "{% macro f(n) %}{% if n %}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(40) }}".to_owned(),
+        format!("{}{}", "{% if 1 %}".repeat(97), "{% endif %}".repeat(97)),
+        format!("{}{}", "{% for a in [1] %}".repeat(97), "{% endfor %}".repeat(97)),
+        format!("{}{}", "{% filter upper %}".repeat(97), "{% endfilter %}".repeat(97)),
+    ];
+    for n in [10, 90, 95, 97, 98] {
+        sources.push(deep("(1 or 2 and 3 < 4 + 5 ~ 6 * 7 ** ", "f()", ")", n));
+        sources.push(deep("[", "f()", "]", n));
+        sources.push(deep("{1: ", "f()", "}", n));
+        sources.push(deep("f(x=", "f()", ")", n));
+        sources.push(deep("[1]|map('default', ", "f()", ")", n));
+        sources.push(deep("not (1 if ", "f()", " else 2)", n));
+        sources.push("[".repeat(n) + "{{");
+    }
+    let stack = 768 << 10;
+    let run = move || {
+        for source in sources {
+            if let Ok(template) = Template::parse(&source) {
+                let _ = template.render(&[]);
+            }
+        }
+        let mut json = serde_json::json!(1);
+        for _ in 0..80 {
+            json = serde_json::json!([{ "a": json }]);
+        }
+        let _ = try_render(
+            "{{ x | tojson(indent=2) }}{{ x }}{{ x == x }}{{ x | pprint }}",
+            &serde_json::json!({ "x": json }),
+        );
+    };
+    std::thread::Builder::new().stack_size(stack).spawn(run).unwrap().join().unwrap();
+}
+
+/// Nothing is kept from one render to the next, whatever holds itself.
+#[test]
+fn what_holds_itself_is_let_go() {
+    let source = "{% set ns = namespace() %}{% set ns.a = ns %}{% macro f() %}{{ ns }}{% endmacro %}{% set ns.f = f %}ok";
+    let template = Template::parse(source).unwrap();
+    let interpreter = Interpreter::new(Meter::new(0, 0));
+    let meter = Rc::clone(&interpreter.meter);
+    assert_eq!(&*interpreter.run(&template.body, Vec::new()).unwrap(), "ok");
+    assert!(meter.live() > 0);
+    drop(interpreter);
+    assert_eq!(meter.live(), 0);
+}
+
+#[test]
+fn given_characters_are_known() {
+    // With « and » around what is given.
+    let marked = |source: &str, x: &str| {
+        let Rendered { mut text, given } = try_render(source, &serde_json::json!({ "x": x })).unwrap();
+        for range in given.iter().rev() {
+            text.insert(range.end, '»');
+            text.insert(range.start, '«');
+        }
+        text
+    };
+    assert_eq!(marked("a{{ x }}b", "é"), "a«é»b");
+    assert_eq!(marked("{{ '<' ~ x | trim ~ '>' }}", " y "), "<«y»>");
+    assert_eq!(marked("{{ x.upper() }}", "ß"), "«SS»");
+    assert_eq!(marked("{{ x | replace('b', '-') }}", "abc"), "«a»-«c»");
+    assert_eq!(marked("{{ x | tojson }}", "\""), "\"«\\\"»\"");
+    assert_eq!(marked("{{ '%5s|' % x }}", "ab"), "   «ab»|");
+    assert_eq!(marked("{{ {'a': 'b'}[x] }}", "a"), "b");
+    assert_eq!(marked("{{ '-'.join([x, x]) }}", "a"), "«a»-«a»");
+    assert_eq!(marked("{{ x | indent(1) }}", "a\n\n"), "«a»\n\n");
+}
+
+/// Python: `datetime.datetime(2024, 2, 29, 12, 45, 5).strftime(…)` and others, with glibc.
+#[test]
+fn strftime_is_pythons() {
+    let at = |text: &str| text.parse::<jiff::civil::DateTime>().unwrap().in_tz("UTC").unwrap();
+    let all = "%Y-%m-%d %H:%M:%S %B %b %A %a %I%p %y %j %% %-d %F %T";
+    assert_eq!(
+        time::strftime(all, &at("2024-02-29T12:45:05")),
+        "2024-02-29 12:45:05 February Feb Thursday Thu 12PM 24 060 % 29 2024-02-29 12:45:05"
+    );
+    assert_eq!(time::strftime("%d %b %Y|%-d|%-m|%e|%-I", &at("2025-08-01T09:59:59")), "01 Aug 2025|1|8| 1|9");
+    assert_eq!(
+        time::strftime("%c|%x|%X|%D|%R", &at("2025-08-01T09:05:09")),
+        "Fri Aug  1 09:05:09 2025|08/01/25|09:05:09|08/01/25|09:05"
+    );
+    assert_eq!(
+        time::strftime("%U %W %u %w %G-W%V %f %z%Z.", &at("2025-01-05T00:00:00")),
+        "01 00 7 0 2025-W01 000000 ."
+    );
+    assert_eq!(time::strftime("%Q%", &at("2025-01-05T00:00:00")), "%Q%");
 }

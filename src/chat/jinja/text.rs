@@ -113,10 +113,6 @@ impl Writer {
         &self.meter
     }
 
-    pub fn len(&self) -> usize {
-        self.text.len()
-    }
-
     pub fn is_empty(&self) -> bool {
         self.text.is_empty()
     }
@@ -167,6 +163,9 @@ impl Writer {
 
     /// Appends a part of a text, by bytes.
     pub fn push_part(&mut self, text: &Text, part: Range<usize>) -> Result<(), Fault> {
+        if part.is_empty() {
+            return Ok(());
+        }
         let start = self.text.len();
         self.push_str(&text[part.clone()], false)?;
         let first = text.given().partition_point(|range| range.end <= part.start);

@@ -12,8 +12,26 @@ use super::value::Value;
 use super::{Fault, Outcome, format, pretty, strings};
 
 pub(super) const NAMES: [&str; 21] = [
-    "capitalize", "center", "e", "escape", "filesizeformat", "forceescape", "format", "indent", "lower", "pprint",
-    "replace", "striptags", "title", "tojson", "trim", "truncate", "upper", "urlencode", "wordcount", "wordwrap",
+    "capitalize",
+    "center",
+    "e",
+    "escape",
+    "filesizeformat",
+    "forceescape",
+    "format",
+    "indent",
+    "lower",
+    "pprint",
+    "replace",
+    "striptags",
+    "title",
+    "tojson",
+    "trim",
+    "truncate",
+    "upper",
+    "urlencode",
+    "wordcount",
+    "wordwrap",
     "xmlattr",
 ];
 
@@ -213,6 +231,7 @@ fn wrap(meter: &Rc<Meter>, text: &Text, args: &Args) -> Result<Text, Fault> {
             out.push_text(&between)?;
         }
         meter.pay(line.len() / 4)?;
+        let _held = meter.hold(line.len() * 3 * size_of::<(usize, char)>())?;
         // White space and words in turn, words cut after hyphens between letters.
         let mut chunks: std::collections::VecDeque<std::ops::Range<usize>> = Default::default();
         let mut start = line.start;
@@ -256,7 +275,8 @@ fn wrap(meter: &Rc<Meter>, text: &Text, args: &Args) -> Result<Text, Fault> {
                 && width_of(&chunk) > width
             {
                 if break_words {
-                    let cut = chunk.start + strings::byte_at(&text[chunk.clone()], (width - used).max(1).min(width));
+                    let cut = chunk.start
+                        + strings::byte_at(&text[chunk.clone()], (width - used).max(1).min(width));
                     if width > used {
                         row.push(chunk.start..cut);
                         chunks[0] = cut..chunk.end;
@@ -311,7 +331,7 @@ fn strip_tags(meter: &Rc<Meter>, text: &Text) -> Result<Text, Fault> {
         out.push_part(text, at..text.len())?;
         Ok(out.finish())
     };
-    meter.pay_scan(text.len())?;
+    meter.pay(text.len() / 8)?;
     let text = without(&without(text, "<!--", "-->")?, "<", ">")?;
     let mut out = Writer::new(meter)?;
     for word in text.split(is_space).filter(|word| !word.is_empty()) {

@@ -385,7 +385,7 @@ impl Value {
     pub fn contains(&self, item: &Self, meter: &Rc<Meter>) -> Result<bool, Fault> {
         match (self, item) {
             (Self::Text(text), Self::Text(part)) => {
-                meter.pay_scan(text.len())?;
+                meter.pay_scan(text.len() + part.len())?;
                 Ok(text.contains(&**part))
             }
             (Self::Text(_), item) => Err(Fault::failed(format!(

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use bise::Engine;
-use bise::chat::{ChatError, ChatNote, ChatTemplate, Message, special_texts};
+use bise::chat::{ChatError, ChatInput, ChatNote, ChatTemplate, Message, SpecialTokens};
 use bise::generation::{Finish, GenerationOptions};
 use bise::sampling::SamplingParams;
 
@@ -44,7 +44,7 @@ pub fn run_with(args: ChatArgs, loaded: Loaded, log: Log) -> Result<ExitCode> {
     let options = args.context.session_options();
     let n_ctx = if options.n_ctx == 0 { loaded.engine.config().n_ctx_train } else { options.n_ctx };
     let params = args.sampling.params(n_ctx, args.prompt.escapes)?;
-    let special_texts = special_texts(loaded.engine.tokenizer());
+    let special_tokens = SpecialTokens::of(loaded.engine.tokenizer());
     let generation = GenerationOptions {
         sampling: params.clone(),
         max_tokens: usize::try_from(args.prompt.n_predict).ok(),
@@ -60,7 +60,7 @@ pub fn run_with(args: ChatArgs, loaded: Loaded, log: Log) -> Result<ExitCode> {
     let chat = Chat {
         writer,
         template,
-        special_texts,
+        special_tokens,
         messages,
         notes: Vec::new(),
         params,
@@ -118,7 +118,7 @@ fn system_prompt(args: &ConversationArgs) -> Result<Option<String>> {
 struct Chat {
     writer: Writer,
     template: ChatTemplate,
-    special_texts: Vec<String>,
+    special_tokens: SpecialTokens,
     messages: Vec<Message>,
     /// What was said of the template already.
     notes: Vec<ChatNote>,
@@ -198,20 +198,22 @@ impl Chat {
         match command {
             Command::Help => chat_command::HELP.lines().for_each(|line| self.log.note(line)),
             Command::Clear => {
-                self.messages.retain(|message| message.role == "system");
+                self.messages.retain(|message| message.role() == "system");
                 self.before_next.clear();
                 self.writer.session.clear();
             }
-            Command::Forget => match self.messages.iter().rposition(|message| message.role == "user") {
+            Command::Forget => match self.messages.iter().rposition(|message| message.role() == "user") {
                 Some(last) => self.messages.truncate(last),
                 None => self.log.note("there is nothing to forget"),
             },
-            Command::ShowSystem => match self.messages.first().filter(|message| message.role == "system") {
-                Some(message) => message.content.lines().for_each(|line| self.log.note(line)),
+            Command::ShowSystem => match self.messages.first().filter(|message| message.role() == "system") {
+                Some(message) => {
+                    message.content().unwrap_or_default().lines().for_each(|line| self.log.note(line));
+                }
                 None => self.log.note("there is no system prompt"),
             },
             Command::SetSystem(text) => {
-                self.messages.retain(|message| message.role != "system");
+                self.messages.retain(|message| message.role() != "system");
                 if !text.is_empty() {
                     self.messages.insert(0, Message::new("system", text));
                 }
@@ -292,10 +294,10 @@ impl Chat {
 
     /// Answers the last message anew; `None` where there is none.
     fn regenerate(&mut self) -> Result<Option<Answer>> {
-        if self.messages.last().is_some_and(|message| message.role == "assistant") {
+        if self.messages.last().is_some_and(|message| message.role() == "assistant") {
             self.messages.pop();
         }
-        if self.messages.last().is_none_or(|message| message.role != "user") {
+        if self.messages.last().is_none_or(|message| message.role() != "user") {
             self.log.note("there is nothing to answer anew");
             return Ok(None);
         }
@@ -377,10 +379,10 @@ impl Chat {
 
     /// Drops the oldest question and answer; whether there was one beside the newest question.
     fn forget_oldest(&mut self) -> bool {
-        let Some(first) = self.messages.iter().position(|message| message.role == "user") else {
+        let Some(first) = self.messages.iter().position(|message| message.role() == "user") else {
             return false;
         };
-        let next = self.messages[first + 1..].iter().position(|message| message.role == "user");
+        let next = self.messages[first + 1..].iter().position(|message| message.role() == "user");
         let Some(n) = next else { return false };
         self.messages.drain(first..=first + n);
         true
@@ -389,12 +391,9 @@ impl Chat {
     fn tokens(&mut self) -> Result<Vec<u32>> {
         let engine = self.writer.engine.clone();
         let tokenizer = engine.tokenizer();
-        let spelt = |id: Option<u32>| {
-            id.map_or(String::new(), |id| String::from_utf8_lossy(tokenizer.piece(id)).into_owned())
-        };
-        let (bos, eos) = (spelt(tokenizer.bos()), spelt(tokenizer.eos()));
-        let prompt = match self.template.render(&self.messages, true, &bos, &eos, &self.special_texts) {
-            Err(error @ ChatError::Refused(_)) => match self.template.alternative(&self.messages) {
+        let input = ChatInput::new(&self.messages);
+        let prompt = match self.template.render(&input, &self.special_tokens) {
+            Err(error @ ChatError::Refused(_)) => match self.template.alternative(&input) {
                 Some(name) => bail!("{error} (--chat-template {name} takes it)"),
                 None => return Err(error.into()),
             },

@@ -16,7 +16,7 @@ use crate::cli::text;
 /// If it cannot be written.
 pub fn save(path: &Path, messages: &[Message]) -> Result<()> {
     let messages: Vec<Value> =
-        messages.iter().map(|message| json!({"role": message.role, "content": message.content})).collect();
+        messages.iter().map(|message| Value::Object(message.fields().clone())).collect();
     let text = format!("{:#}\n", json!({ "messages": messages }));
     AtomicFile::create(path)
         .and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.commit()))
