@@ -2,12 +2,14 @@
 
 #![cfg(feature = "builtin-model")]
 
+use std::sync::atomic::AtomicBool;
+
 use bise::constraint::{Choices, ConstraintError};
 use bise::generation::{Event, Finish, Generation, GenerationOptions};
 use bise::sampling::{SamplingError, SamplingParams};
 use bise::speculation::SpeculationOptions;
 use bise::tokenizer::{Algorithm, EncodeOptions, Tokenizer, Vocabulary};
-use bise::{Engine, SessionOptions};
+use bise::{Engine, Feed, Output, Sequence, SessionOptions};
 
 const STORY: &str = "Once upon a time";
 
@@ -363,4 +365,76 @@ fn choices_that_cannot_be_made_are_errors() {
     generation.prime(&[2]);
     generation.advance([&row(5, 3)[..]]).unwrap();
     assert_eq!((generation.text(), generation.finish()), ("", Some(&Finish::Constraint)));
+}
+
+/// Generations in the passes of one runner, as a server makes them: each has its own next tokens and drafts in every pass.
+#[test]
+fn many_generations_share_passes_and_each_writes_its_own_text() {
+    let engine = Engine::builtin().unwrap();
+    let prompts = [
+        STORY,
+        "Tom had a red ball. Tom had a red ball and a blue ball. Tom had a",
+        "[INST] What is the capital of France? [/INST]",
+        "One day",
+    ];
+    let options = |i: usize| GenerationOptions {
+        sampling: SamplingParams { seed: i as u32, temp: 0.5, ..SamplingParams::default() },
+        stop: vec!["never said".to_owned()],
+        speculation: SpeculationOptions { n_max: 5, always: true },
+        ..greedy(20 + 10 * i)
+    };
+    let alone: Vec<(String, Finish)> = (0..4).map(|i| run(prompts[i], options(i))).collect();
+
+    let never = AtomicBool::new(false);
+    let mut runner = engine.runner();
+    let mut sequences: Vec<Sequence> = (0..4).map(|_| engine.sequence(&SessionOptions::default())).collect();
+    let mut generations: Vec<Generation> =
+        (0..4).map(|i| Generation::new(engine.tokenizer(), options(i)).unwrap()).collect();
+    let mut texts = vec![String::new(); 4];
+    let n_vocab = engine.config().n_vocab;
+    let mut n_passes = 0;
+    while generations.iter().any(|generation| generation.finish().is_none()) {
+        let mut fed: Vec<Vec<u32>> = Vec::new();
+        for (i, generation) in generations.iter_mut().enumerate() {
+            if sequences[i].position() > 0 {
+                fed.push(generation.next_tokens(5).to_vec());
+            } else if i <= n_passes {
+                // They come one after the other.
+                let as_prompt = EncodeOptions { add_special: true, parse_special: true };
+                let prompt = engine.tokenizer().encode(prompts[i], as_prompt);
+                generation.prime(&prompt);
+                fed.push(prompt);
+            } else {
+                fed.push(Vec::new());
+            }
+        }
+        let mut batch: Vec<Feed<'_>> = sequences
+            .iter_mut()
+            .zip(&fed)
+            .map(|(sequence, tokens)| {
+                let output = if sequence.position() == 0 { Output::Last } else { Output::All };
+                Feed { sequence, tokens, output }
+            })
+            .filter(|feed| !feed.tokens.is_empty())
+            .collect();
+        let spans: Vec<usize> = (0..4).filter(|i| !fed[*i].is_empty()).collect();
+        let mut rows = vec![Vec::new(); 4];
+        let mut outputs = runner.forward(&mut batch, &never).unwrap();
+        while let Some(row) = outputs.next_row().unwrap() {
+            rows[spans[row.span]].extend_from_slice(row.values);
+        }
+        n_passes += 1;
+        for i in spans {
+            let before = sequences[i].position() - fed[i].len();
+            let n_accepted = generations[i].advance(rows[i].chunks_exact(n_vocab)).unwrap();
+            if before > 0 {
+                assert!(sequences[i].truncate(before + n_accepted));
+            }
+            texts[i] += generations[i].text();
+        }
+    }
+    for (i, (text, finish)) in alone.into_iter().enumerate() {
+        assert_eq!((&texts[i], generations[i].finish()), (&text, Some(&finish)));
+    }
+    assert!(generations.iter().any(|generation| generation.stats().speculation.n_accepted > 0));
 }

@@ -14,7 +14,7 @@
 //! let mut session = engine.session(&SessionOptions::default())?;
 //! let options = GenerationOptions {
 //!     sampling: SamplingParams::greedy(),
-//!     stop: vec![" village".to_owned()],
+//!     stop: vec![" roof".to_owned()],
 //!     ..GenerationOptions::default()
 //! };
 //! let mut generation = Generation::new(engine.tokenizer(), options)?;
@@ -27,7 +27,7 @@
 //!     session.step(&mut generation)?; // one pass: feeds `next_tokens`, and calls `advance`
 //!     story += generation.text();
 //! }
-//! assert_eq!(story, ", a kind boy named Hugo lived in a cottage with a small");
+//! assert_eq!(story, ", a kind boy named Hugo lived in a cottage with a red");
 //! # }
 //! # Ok::<(), bise::Error>(())
 //! ```
