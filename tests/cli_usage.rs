@@ -195,6 +195,50 @@ fn memory_that_cannot_be_locked_is_a_warning() {
     assert!(ran.stderr.contains("--mlock has no effect on the built-in model"), "{}", ran.stderr);
 }
 
+/// What is written at once cannot be torn apart by what another program writes to the same terminal or log.
+#[cfg(unix)]
+#[test]
+fn a_line_on_stderr_is_one_write() {
+    use std::os::fd::OwnedFd;
+    use std::os::unix::net::UnixDatagram;
+
+    let folder = Folder::new();
+    folder.write("text.txt", "Once upon a time, there was a little mouse. ".repeat(4));
+    for line in [
+        &["-p", "Once", "-n", "2", "-ngl", "1", "--verbose-prompt"][..],
+        &["-m", "none.gguf", "-p", "x"],
+        &["--bogus"],
+        &["-c", "many"],
+        &["bench", "-p", "1", "-n", "0", "-r", "1", "--progress", "-oe", "md"],
+        &["bench", "-p", "1", "-n", "0", "-r", "1", "-oe", "jsonl"],
+        &["perplexity", "-f", "text.txt", "-c", "16"],
+    ] {
+        // Each write arrives as a message of its own.
+        let (reader, writer) = UnixDatagram::pair().unwrap();
+        let end = writer.try_clone().unwrap();
+        let mut child = folder.command(line).stderr(OwnedFd::from(writer)).spawn().unwrap();
+        let messages = std::thread::spawn(move || {
+            let (mut messages, mut bytes) = (Vec::new(), vec![0; 1 << 16]);
+            loop {
+                let n = reader.recv(&mut bytes).unwrap();
+                if n == 0 {
+                    return messages;
+                }
+                messages.push(String::from_utf8(bytes[..n].to_vec()).unwrap());
+            }
+        });
+        let mut out = Vec::new();
+        std::io::Read::read_to_end(&mut child.stdout.take().unwrap(), &mut out).unwrap();
+        child.wait().unwrap();
+        end.send(&[]).unwrap();
+        let messages = messages.join().unwrap();
+        assert!(!messages.is_empty(), "{line:?}");
+        for message in messages {
+            assert!(message.ends_with('\n'), "{line:?}: {message:?}");
+        }
+    }
+}
+
 #[cfg(unix)]
 mod stdout {
     use std::os::unix::process::CommandExt;

@@ -9,6 +9,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use super::args::log::LogArgs;
 use super::args::{ChatArgs, GenerateArgs, environment, help, words};
 use super::commands::{bench, inspect, logits, perplexity, tokenize};
+use super::term::printable::Printable;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -226,7 +227,7 @@ fn refuse(refusal: &words::Refusal) -> clap::Error {
         Some(name) => root.find_subcommand_mut(name).expect("the command was found before"),
         None => &mut root,
     };
-    command.error(ErrorKind::UnknownArgument, &refusal.message)
+    command.error(ErrorKind::UnknownArgument, Printable(&refusal.message))
 }
 
 /// An error that names a flag by the word the user wrote.

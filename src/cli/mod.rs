@@ -66,13 +66,15 @@ fn execute(cli: Cli) -> Result<ExitCode> {
 /// Prints what clap has to say: the help or version on stdout, wrong usage on stderr.
 fn print_usage(error: &clap::Error) -> ExitCode {
     if error.use_stderr() {
-        let _ = error.print();
+        // In one write; what cannot be written to stderr is lost.
+        let colours = console::wants_colours(&std::io::stderr());
+        let _ = std::io::stderr().write_all(args::help::text(&error.render(), colours).as_bytes());
         return ExitCode::from(EXIT_USAGE);
     }
     let printed = stdout::require_open()
         .and_then(|()| {
             let mut out = std::io::stdout().lock();
-            let text = args::help::text(&error.render(), console::shows_colours());
+            let text = args::help::text(&error.render(), console::wants_colours(&out));
             out.write_all(text.as_bytes()).context("standard output")
         })
         .and_then(|()| stdout::flush());

@@ -3,6 +3,7 @@
 mod report;
 mod test;
 
+use std::io::BufWriter;
 use std::path::PathBuf;
 use std::time::{Instant, SystemTime};
 
@@ -156,7 +157,7 @@ pub fn run(args: BenchArgs) -> Result<()> {
         some => some.into_iter().map(|n| i32::try_from(n).unwrap_or(i32::MAX)).collect(),
     };
     let mut table = Table::new(args.output, std::io::stdout());
-    let mut table_err = args.output_err.map(|format| Table::new(format, std::io::stderr()));
+    let mut table_err = args.output_err.map(|format| Table::new(format, BufWriter::new(std::io::stderr())));
     for model in models {
         for &n_threads in &threads {
             let engine = load::load(&model_args(&args, model, n_threads), log)?.engine;

@@ -101,7 +101,7 @@ impl Screen {
     /// Takes hold of standard output.
     pub fn new(colours: When) -> Self {
         let out = io::stdout().lock();
-        let colours = colours == When::On || (colours == When::Auto && shows_colours());
+        let colours = colours == When::On || (colours == When::Auto && wants_colours(&out));
         Self { colours, out, colour: Colour::Plain }
     }
 
@@ -141,9 +141,9 @@ impl Drop for Screen {
     }
 }
 
-/// Whether standard output is a terminal that wants colours.
-pub fn shows_colours() -> bool {
-    io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
+/// Whether a stream is a terminal that wants colours.
+pub fn wants_colours(stream: &impl IsTerminal) -> bool {
+    stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
 }
 
 /// Puts the terminal back, from wherever the program ends.
