@@ -8,8 +8,10 @@ use bise_kernels::kv_page::{CacheType, PageLayout};
 use bise_kernels::{Isa, KernelTable};
 use bise_models::gguf::{GgufFile, OpenOptions, Value};
 use bise_models::tokenizer::Tokenizer;
-use bise_models::{KvCache, Mistral, MistralConfig, PagePool, PassContext};
+use bise_models::{Mistral, MistralConfig, PagePool, PassContext};
 
+use crate::memory::MemoryPlan;
+use crate::speculation::SpeculationOptions;
 use crate::threads::Threads;
 use crate::{Error, Runner, Sequence, Session};
 
@@ -66,24 +68,6 @@ impl Default for SessionOptions {
     }
 }
 
-/// What a model and one sequence will take of memory, in bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MemoryPlan {
-    /// The tensors that the model uses, resident once read; mapped, not copied.
-    pub weights_bytes: usize,
-    /// Keys and values when the context, or the window, is full.
-    pub cache_bytes: usize,
-    /// Buffers of a forward pass.
-    pub scratch_bytes: usize,
-}
-
-impl MemoryPlan {
-    /// All together.
-    pub fn total(&self) -> usize {
-        self.weights_bytes + self.cache_bytes + self.scratch_bytes
-    }
-}
-
 /// A model ready to run. Clones share it.
 #[derive(Clone)]
 pub struct Engine(Arc<Inner>);
@@ -96,6 +80,8 @@ struct Inner {
     /// Working memory of sessions whose passes are done: one, unless passes were under way at the same time.
     idle: Mutex<Vec<PassContext>>,
     warnings: Vec<String>,
+    /// Read into memory or locked there, rather than mapped and read as needed.
+    weights_are_resident: bool,
 }
 
 impl Engine {
@@ -173,11 +159,20 @@ impl Engine {
         if options.mlock {
             file.mlock()?;
         }
+        let weights_are_resident = options.mlock || !options.mmap;
         let threads = match &options.shared_threads {
             Some(threads) => threads.clone(),
             None => Threads::new(options.threads.unwrap_or_else(crate::threads::default_threads))?,
         };
-        Ok(Engine(Arc::new(Inner { file, model, tokenizer, threads, idle: Mutex::default(), warnings })))
+        Ok(Engine(Arc::new(Inner {
+            file,
+            model,
+            tokenizer,
+            threads,
+            idle: Mutex::default(),
+            warnings,
+            weights_are_resident,
+        })))
     }
 
     /// A new text, with everything to read and continue it.
@@ -234,20 +229,24 @@ impl Engine {
         self.0.threads.n()
     }
 
-    /// What this model and one sequence will take of memory.
+    /// What this process will take of memory with one session, from what it takes now.
     pub fn memory(&self, options: &SessionOptions) -> MemoryPlan {
-        let config = self.config();
-        let layout = page_layout(config, options);
+        let (config, weights) = (self.config(), self.0.model.weights());
+        let (embeddings, output) = (weights.token_embd.view().bytes(), weights.output.view().bytes());
+        let resident = if self.0.weights_are_resident { weights.n_bytes() } else { 0 };
         MemoryPlan {
-            weights_bytes: self.0.model.weights().n_bytes(),
-            cache_bytes: KvCache::bytes(
-                &layout,
-                config.n_layers,
-                self.n_ctx(options),
-                config.sliding_window,
-                options.n_ubatch,
-            ),
-            scratch_bytes: PassContext::bytes(config, self.n_threads(), options.n_ubatch, 1),
+            layout: page_layout(config, options),
+            n_ctx: self.n_ctx(options),
+            n_ubatch: options.n_ubatch,
+            n_threads: self.n_threads(),
+            n_drafts: SpeculationOptions::default().n_max,
+            program_bytes: crate::memory::resident_bytes().unwrap_or(0).saturating_sub(resident),
+            weights_bytes: weights.n_bytes(),
+            embeddings_bytes: match resident == 0 && embeddings.as_ptr() != output.as_ptr() {
+                true => embeddings.len(),
+                false => 0,
+            },
+            config: config.clone(),
         }
     }
 

@@ -25,6 +25,7 @@ mod continuation;
 mod engine;
 mod error;
 pub mod generation;
+pub mod memory;
 mod runner;
 pub mod sampling;
 mod sequence;
@@ -39,7 +40,7 @@ pub use bise_models::{
     Rows, RowsMut, Site, SpanError, gguf, tokenizer,
 };
 pub use continuation::Pieces;
-pub use engine::{Engine, EngineOptions, MemoryPlan, SessionOptions};
+pub use engine::{Engine, EngineOptions, SessionOptions};
 pub use error::Error;
 pub use runner::{Feed, Runner};
 pub use sequence::Sequence;

@@ -24,7 +24,7 @@ fn a_prompt_is_repeated_and_gone_on_from() {
         "load time =",
         "total time =",
         "peak memory",
-        "memory: weights",
+        "when the context is full (weights",
     ] {
         assert!(ran.stderr.contains(words), "{words}: {}", ran.stderr);
     }

@@ -59,27 +59,10 @@ impl Timings {
         }
         let (total, n) = (ms(self.start.elapsed()), self.n_prompt + drafts.n_tokens);
         log.note(format_args!("{:>16} time = {total:>10.2} ms / {n:>5} tokens", "total"));
-        if let Some(bytes) = peak_memory_bytes() {
+        if let Some(bytes) = bise::memory::peak_bytes() {
             log.note(format_args!("{:>16}      = {:>10.2} MB (resident)", "peak memory", bytes as f64 / 1e6));
         }
     }
-}
-
-/// The most memory that was resident at one time, in bytes; `None` where the system does not say.
-pub fn peak_memory_bytes() -> Option<u64> {
-    #[cfg(unix)]
-    {
-        // SAFETY: an all-zero `rusage` is a valid one, and `getrusage` only fills in the one it is given.
-        let usage = unsafe {
-            let mut usage: libc::rusage = std::mem::zeroed();
-            (libc::getrusage(libc::RUSAGE_SELF, &mut usage) == 0).then_some(usage)
-        }?;
-        // Bytes on Apple's systems, kibibytes elsewhere.
-        let unit = if cfg!(target_vendor = "apple") { 1 } else { 1024 };
-        u64::try_from(usage.ru_maxrss).ok().map(|n| n * unit)
-    }
-    #[cfg(not(unix))]
-    None
 }
 
 /// Mean and standard deviation (over n − 1) of samples; the deviation of fewer than two is 0.
@@ -99,11 +82,5 @@ mod tests {
     fn deviation_is_over_one_less() {
         assert_eq!(mean_and_deviation(&[2.0, 4.0]), (3.0, 2.0_f64.sqrt()));
         assert_eq!(mean_and_deviation(&[5.0]), (5.0, 0.0));
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn some_memory_is_resident() {
-        assert!(peak_memory_bytes().unwrap() > 100_000);
     }
 }

@@ -101,13 +101,16 @@ impl Writer {
         ));
         let window = config.sliding_window.map_or(String::new(), |n| format!(", window {n}"));
         let plan = engine.memory(options);
+        let (n_ctx, megabytes) = (self.session.n_ctx(), |bytes: usize| super::describe::bytes(bytes as u64));
         log.note(format_args!(
-            "memory: weights {} + cache {} + buffers {} = {} (context {}{window}, keys {}, values {})",
-            super::describe::bytes(plan.weights_bytes as u64),
-            super::describe::bytes(plan.cache_bytes as u64),
-            super::describe::bytes(plan.scratch_bytes as u64),
-            super::describe::bytes(plan.total() as u64),
-            self.session.n_ctx(),
+            "memory: {} now, {} when the context is full (weights {}, keys and values {}, buffers {}, program {}; context {n_ctx}{window}, \
+             keys {}, values {})",
+            megabytes(plan.now()),
+            megabytes(plan.full()),
+            megabytes(plan.weights_bytes()),
+            megabytes(plan.cache_bytes(n_ctx)),
+            megabytes(plan.buffers_bytes(n_ctx)),
+            megabytes(plan.program_bytes()),
             options.k_type,
             options.v_type,
         ));

@@ -25,7 +25,7 @@ impl MemoryTable {
     pub fn of(config: &MistralConfig, weights: u64) -> Self {
         let n_threads = std::thread::available_parallelism().map_or(1, usize::from);
         let n_ubatch = SessionOptions::default().n_ubatch;
-        let scratch = PassContext::bytes(config, n_threads, n_ubatch, 1) as u64;
+        let scratch = PassContext::bytes(config, n_threads, n_ubatch, 16) as u64;
         let cache = |n_ctx: usize, kind: CacheType| {
             let layout = PageLayout::new(config.n_kv_heads, config.head_dim, kind, kind);
             KvCache::bytes(&layout, config.n_layers, n_ctx, config.sliding_window, n_ubatch) as u64

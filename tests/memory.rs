@@ -1,0 +1,267 @@
+//! The memory that is foretold and printed is the memory that is taken, and where there is none, a run ends with one line.
+
+#![cfg(all(feature = "cli", feature = "builtin-model", target_os = "linux"))]
+
+mod cli_support;
+
+use std::path::{Path, PathBuf};
+
+use bise::gguf::{GgufDataWriter, GgufFile, GgufWriter, TensorType, Value, WriteError};
+use bise::tokenizer::EncodeOptions;
+use cli_support::Folder;
+
+/// A model of zeros: which numbers it has does not change what it takes.
+#[derive(Clone, Copy)]
+struct Shape {
+    n_embd: usize,
+    n_layers: usize,
+    n_heads: usize,
+    n_kv_heads: usize,
+    n_ff: usize,
+    n_experts: usize,
+    window: u32,
+    tied: bool,
+    tensor_type: TensorType,
+}
+
+const PLAIN: Shape = Shape {
+    n_embd: 256,
+    n_layers: 4,
+    n_heads: 4,
+    n_kv_heads: 2,
+    n_ff: 768,
+    n_experts: 0,
+    window: 0,
+    tied: false,
+    tensor_type: TensorType::F16,
+};
+
+impl Shape {
+    fn write(&self, folder: &Folder) -> PathBuf {
+        let tiny = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/tiny/bise-tiny.Q4_K_M.gguf");
+        let tiny = GgufFile::open(tiny).unwrap();
+        let mut writer = GgufWriter::new();
+        for (key, value) in tiny.metadata().iter().filter(|(key, _)| !key.starts_with("llama.rope")) {
+            writer.metadata_mut().set(key, value.clone());
+        }
+        let mut set = |key: &str, n: usize| {
+            writer.metadata_mut().set(&format!("llama.{key}"), Value::U32(n as u32));
+        };
+        let head_dim = self.n_embd / self.n_heads;
+        set("embedding_length", self.n_embd);
+        set("block_count", self.n_layers);
+        set("feed_forward_length", self.n_ff);
+        set("attention.head_count", self.n_heads);
+        set("attention.head_count_kv", self.n_kv_heads);
+        set("attention.key_length", head_dim);
+        set("attention.value_length", head_dim);
+        set("rope.dimension_count", head_dim);
+        set("attention.sliding_window", self.window as usize);
+        if self.n_experts > 0 {
+            set("expert_count", self.n_experts);
+            set("expert_used_count", 2);
+        }
+        let mut tensors: Vec<(String, Vec<usize>, TensorType)> = Vec::new();
+        let (d, kv) = (self.n_embd, self.n_kv_heads * head_dim);
+        let n_vocab = 4096;
+        let mut matrix = |name: &str, shape: &[usize]| {
+            tensors.push((format!("{name}.weight"), shape.to_vec(), self.tensor_type));
+        };
+        matrix("token_embd", &[d, n_vocab]);
+        if !self.tied {
+            matrix("output", &[d, n_vocab]);
+        }
+        for i in 0..self.n_layers {
+            matrix(&format!("blk.{i}.attn_q"), &[d, d]);
+            matrix(&format!("blk.{i}.attn_k"), &[d, kv]);
+            matrix(&format!("blk.{i}.attn_v"), &[d, kv]);
+            matrix(&format!("blk.{i}.attn_output"), &[d, d]);
+            match self.n_experts {
+                0 => {
+                    matrix(&format!("blk.{i}.ffn_gate"), &[d, self.n_ff]);
+                    matrix(&format!("blk.{i}.ffn_up"), &[d, self.n_ff]);
+                    matrix(&format!("blk.{i}.ffn_down"), &[self.n_ff, d]);
+                }
+                n => {
+                    matrix(&format!("blk.{i}.ffn_gate_inp"), &[d, n]);
+                    matrix(&format!("blk.{i}.ffn_gate_exps"), &[d, self.n_ff, n]);
+                    matrix(&format!("blk.{i}.ffn_up_exps"), &[d, self.n_ff, n]);
+                    matrix(&format!("blk.{i}.ffn_down_exps"), &[self.n_ff, d, n]);
+                }
+            }
+        }
+        for i in 0..self.n_layers {
+            tensors.push((format!("blk.{i}.attn_norm.weight"), vec![d], TensorType::F32));
+            tensors.push((format!("blk.{i}.ffn_norm.weight"), vec![d], TensorType::F32));
+        }
+        tensors.push(("output_norm.weight".to_owned(), vec![d], TensorType::F32));
+        for (name, shape, tensor_type) in &tensors {
+            writer.add_tensor(name, shape, *tensor_type).unwrap();
+        }
+        let path = folder.path("zeros.gguf");
+        let fill = |out: &mut GgufDataWriter<_>| {
+            tensors.iter().try_for_each(|(_, shape, tensor_type)| {
+                let n: usize = shape.iter().product();
+                let bytes = match tensor_type {
+                    TensorType::F32 => 4 * n,
+                    TensorType::F16 => 2 * n,
+                    TensorType::Q8_0 => n / 32 * 34,
+                    TensorType::Q4_K => n / 256 * 144,
+                    other => panic!("{other:?}"),
+                };
+                out.write(&vec![0; bytes])
+            })
+        };
+        writer.save::<WriteError>(&path, fill).unwrap();
+        path
+    }
+}
+
+/// The number before ` MB` or ` GB` that follows `before`, in megabytes.
+fn megabytes(stderr: &str, before: &str) -> f64 {
+    let line =
+        stderr.lines().find(|line| line.contains(before)).unwrap_or_else(|| panic!("{before}: {stderr}"));
+    let rest = line[line.find(before).unwrap() + before.len()..].trim_start_matches([' ', '=']);
+    let mut words = rest.split([' ', ',']);
+    let number: f64 = words.next().unwrap().parse().unwrap_or_else(|_| panic!("{line}"));
+    match words.next().unwrap() {
+        "MB" => number,
+        "GB" => 1e3 * number,
+        other => panic!("{other}: {line}"),
+    }
+}
+
+/// A text of about `n` tokens, of which few are the same: each looks its own row of the embedding up.
+fn text(n: usize) -> String {
+    let engine = bise::Engine::builtin().unwrap();
+    let tokenizer = engine.tokenizer();
+    let plain = EncodeOptions { add_special: false, parse_special: false };
+    let is_word =
+        |word: &String| word.starts_with(' ') && word.bytes().skip(1).all(|b| b.is_ascii_lowercase());
+    let words: Vec<String> = (0..tokenizer.n_vocab() as u32)
+        .map(|id| String::from_utf8_lossy(tokenizer.piece(id)).into_owned())
+        .filter(is_word)
+        .collect();
+    let text =
+        |n_words: usize| -> String { (0..n_words).map(|i| words[i * 7919 % words.len()].as_str()).collect() };
+    let all: Vec<usize> = (0..=n).collect();
+    let n_words = all.partition_point(|&n_words| tokenizer.encode(&text(n_words), plain).len() <= n);
+    text(n_words.saturating_sub(1))
+}
+
+/// Runs a prompt of about `n` tokens, and returns what was foretold for a short text and a full context, and the peak.
+fn run(folder: &Folder, model: &Path, n: usize, flags: &[&str]) -> [f64; 3] {
+    folder.write("prompt.txt", text(n));
+    let model = model.to_str().unwrap();
+    let flags =
+        [&["-m", model, "-f", "prompt.txt", "-no-cnv", "--temp", "0", "-n", "8", "-t", "2"], flags].concat();
+    let ran = folder.bise(flags).ok();
+    let full = megabytes(&ran.stderr, " now, ");
+    [megabytes(&ran.stderr, "memory: "), full, megabytes(&ran.stderr, "peak memory")]
+}
+
+#[test]
+fn what_is_foretold_is_what_is_taken() {
+    let wide = Shape { n_kv_heads: 4, ..PLAIN };
+    let cases: [(&str, Shape, usize, &[&str]); 12] = [
+        ("plain", PLAIN, 512, &[]),
+        ("four layers more", Shape { n_layers: 8, ..PLAIN }, 512, &[]),
+        ("f32 weights", Shape { tensor_type: TensorType::F32, ..PLAIN }, 512, &[]),
+        ("tied, 8 bits", Shape { tensor_type: TensorType::Q8_0, tied: true, ..PLAIN }, 1024, &[]),
+        ("4 bits", Shape { tensor_type: TensorType::Q4_K, ..PLAIN }, 1024, &["-ctk", "f32", "-ctv", "f32"]),
+        ("f32 cache", wide, 2048, &["-ctk", "f32", "-ctv", "f32"]),
+        ("q8_0 cache", wide, 2048, &["-ctk", "q8_0", "-ctv", "q8_0"]),
+        ("q4_0 values", wide, 2048, &["-ctv", "q4_0"]),
+        ("small passes", wide, 1024, &["-ub", "32"]),
+        ("window", Shape { window: 256, ..wide }, 2048, &["-ctk", "f32", "-ctv", "f32"]),
+        ("window longer than the context", Shape { window: 1 << 20, ..wide }, 512, &[]),
+        ("experts, read into memory", Shape { n_experts: 4, ..PLAIN }, 512, &["--no-mmap"]),
+    ];
+    let folder = Folder::new();
+    let mut wrong = Vec::new();
+    for (name, shape, n_ctx, flags) in cases {
+        let model = shape.write(&folder);
+        let length = n_ctx.to_string();
+        let flags = [&["-c", &length], flags].concat();
+        let [now, _, short] = run(&folder, &model, 8, &flags);
+        let [_, full, long] = run(&folder, &model, n_ctx - 40, &flags);
+        println!("{name}: {now:.1} MB foretold, {short:.1} taken; {full:.1} when full, {long:.1} taken");
+        for (foretold, taken) in [(now, short), (full, long)] {
+            if (foretold - taken).abs() > (0.05 * taken).max(3.0) {
+                wrong.push(format!("{name}: {foretold:.1} MB foretold, {taken:.1} taken"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn the_peak_is_this_programs_and_not_that_of_whoever_started_it() {
+    // Touched, and in this process until the program has been started.
+    let large = vec![1u8; 300 << 20];
+    let folder = Folder::new();
+    let model = folder.model();
+    let [_, _, peak] = run(&folder, &model, 8, &[]);
+    assert_eq!(large.iter().step_by(4096).map(|x| usize::from(*x)).sum::<usize>(), large.len() / 4096);
+    assert!(peak < 100.0, "{peak} MB");
+
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+    let kilobytes: usize = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+    let ours = bise::memory::peak_bytes().unwrap();
+    assert!(ours >= kilobytes * 1024 && ours <= kilobytes * 1024 + (8 << 20), "{ours} {kilobytes}");
+}
+
+/// Runs the program in an address space of so many megabytes.
+fn limited(folder: &Folder, megabytes: u64, flags: &[&str]) -> cli_support::Ran {
+    use std::os::unix::process::CommandExt;
+    let mut command = folder.command(flags);
+    let limit = libc::rlimit { rlim_cur: megabytes << 20, rlim_max: megabytes << 20 };
+    // SAFETY: between fork and exec only `setrlimit` is called, which is async-signal-safe, with a limit that lives in the closure.
+    unsafe {
+        command.pre_exec(move || match libc::setrlimit(libc::RLIMIT_AS, &limit) {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
+        });
+    }
+    folder.finish(&mut command, b"")
+}
+
+#[test]
+fn without_memory_a_run_ends_with_one_line() {
+    let folder = Folder::new();
+    let shape = Shape { n_embd: 2048, n_heads: 8, n_kv_heads: 8, n_layers: 2, n_ff: 2048, ..PLAIN };
+    let model = Shape { tensor_type: TensorType::Q4_K, ..shape }.write(&folder);
+    let model = model.to_str().unwrap();
+    folder.write("prompt.txt", text(4000));
+    let run = |megabytes, flags: &[&str]| {
+        let always = ["-m", model, "-f", "prompt.txt", "-no-cnv", "-n", "4", "-t", "2", "--temp", "0"];
+        limited(&folder, megabytes, &[&always, flags].concat())
+    };
+    // 4,000 tokens take 131 MB of keys and values in the one, and 200 MB of buffers in the other.
+    let many_pages = ["-c", "8000", "-ctk", "f32", "-ctv", "f32", "-ub", "64"];
+    let large_pass = ["-c", "8000", "-ub", "4000"];
+    run(4000, &many_pages).ok();
+    let (mut n_pages, mut n_buffers) = (0, 0);
+    for megabytes in (60..=400).step_by(20) {
+        for flags in [&many_pages[..], &large_pass] {
+            let ran = run(megabytes, flags);
+            if ran.code == 0 {
+                continue;
+            }
+            let error = ran.error();
+            n_pages += usize::from(error.contains("keys and values"));
+            n_buffers += usize::from(error.contains("the buffers of a pass"));
+        }
+    }
+    assert!(n_pages > 0 && n_buffers > 0, "{n_pages} {n_buffers}");
+}
+
+#[test]
+fn a_context_of_two_thousand_million_tokens_takes_what_is_read_of_it() {
+    let folder = Folder::new();
+    let model = folder.model();
+    let flags = ["-c", "2147483647", "--sliding-window", "0"];
+    let [_, _, peak] = run(&folder, &model, 8, &flags);
+    assert!(peak < 100.0, "{peak} MB");
+}
