@@ -24,51 +24,49 @@ macro_rules! float_kernels {
     ($name:ident, $lanes:ty, $(#[$features:meta],)? product $r:literal x $t:literal, scores $v:literal, values $p:literal) => {
         const $name: FloatKernels = {
             type S = $lanes;
+            macro_rules! lanes {
+                () => {
+                    // SAFETY: the functions below have all features that `S` stands for, and are called through a table only, which
+                    // `KernelTable::for_isa` hands out after it has found them on this CPU.
+                    unsafe { S::new() }
+                };
+            }
 
             $(#[$features])?
             unsafe fn product_f32(w: QuantMatrix<'_>, x: Activations<'_>, y: OutStrip<'_>, _: &mut StripScratch) {
-                // SAFETY: the features are the caller's promise.
-                float_dot::product::<S, F32, $r, $t>(unsafe { S::new() }, w, x, y)
+                float_dot::product::<S, F32, $r, $t>(lanes!(), w, x, y)
             }
             $(#[$features])?
             unsafe fn product_f16(w: QuantMatrix<'_>, x: Activations<'_>, y: OutStrip<'_>, _: &mut StripScratch) {
-                // SAFETY: as above.
-                float_dot::product::<S, F16, $r, $t>(unsafe { S::new() }, w, x, y)
+                float_dot::product::<S, F16, $r, $t>(lanes!(), w, x, y)
             }
             $(#[$features])?
             unsafe fn product_bf16(w: QuantMatrix<'_>, x: Activations<'_>, y: OutStrip<'_>, _: &mut StripScratch) {
-                // SAFETY: as above.
-                float_dot::product::<S, Bf16, $r, $t>(unsafe { S::new() }, w, x, y)
+                float_dot::product::<S, Bf16, $r, $t>(lanes!(), w, x, y)
             }
             $(#[$features])?
             unsafe fn rms_norm(x: &[f32], weight: LeF32<'_>, eps: f32, out: &mut [f32]) -> bool {
-                // SAFETY: as above.
-                ops::rms_norm(unsafe { S::new() }, x, weight, eps, out)
+                ops::rms_norm(lanes!(), x, weight, eps, out)
             }
             $(#[$features])?
             unsafe fn swiglu(gate: &mut [f32], up: &[f32]) {
-                // SAFETY: as above.
-                ops::swiglu(unsafe { S::new() }, gate, up)
+                ops::swiglu(lanes!(), gate, up)
             }
             $(#[$features])?
             unsafe fn add_scaled(y: &mut [f32], x: &[f32], factor: f32) {
-                // SAFETY: as above.
-                ops::add_scaled(unsafe { S::new() }, y, x, factor)
+                ops::add_scaled(lanes!(), y, x, factor)
             }
             $(#[$features])?
             unsafe fn scale(x: &mut [f32], factor: f32) {
-                // SAFETY: as above.
-                ops::scale(unsafe { S::new() }, x, factor)
+                ops::scale(lanes!(), x, factor)
             }
             $(#[$features])?
             unsafe fn softmax(x: &mut [f32]) {
-                // SAFETY: as above.
-                ops::softmax(unsafe { S::new() }, x)
+                ops::softmax(lanes!(), x)
             }
             $(#[$features])?
             unsafe fn apply_rope(row: &mut [f32], head_dim: usize, rope_dims: usize, rotation: &[f32]) {
-                // SAFETY: as above.
-                rope::apply_rope(unsafe { S::new() }, row, head_dim, rope_dims, rotation)
+                rope::apply_rope(lanes!(), row, head_dim, rope_dims, rotation)
             }
             $(#[$features])?
             unsafe fn attend_page(
@@ -77,18 +75,15 @@ macro_rules! float_kernels {
                 ranges: &[(u8, u8)],
                 out: &mut Partials,
             ) {
-                // SAFETY: as above.
-                page::attend_page::<S, $v, $p>(unsafe { S::new() }, head, q, ranges, out)
+                page::attend_page::<S, $v, $p>(lanes!(), head, q, ranges, out)
             }
             $(#[$features])?
             unsafe fn merge(running: &mut Partials, page: &Partials, n_rows: usize) {
-                // SAFETY: as above.
-                partials::merge(unsafe { S::new() }, running, page, n_rows)
+                partials::merge(lanes!(), running, page, n_rows)
             }
             $(#[$features])?
             unsafe fn finish(running: &Partials, row: usize, out: &mut [f32]) {
-                // SAFETY: as above.
-                partials::finish(unsafe { S::new() }, running, row, out)
+                partials::finish(lanes!(), running, row, out)
             }
 
             FloatKernels {

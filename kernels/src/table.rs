@@ -94,7 +94,7 @@ impl KernelTable {
         let room = if self.by_block && x.m() <= FEW_ROWS { w.n_rows() } else { TILE_STRIP_ROWS };
         for first in (0..w.n_rows()).step_by(room.max(1)) {
             let n = room.min(w.n_rows() - first);
-            // SAFETY: as in `dot`.
+            // SAFETY: a table is handed out for an available ISA only, and the shapes of whole and parts were checked.
             unsafe { self.tile[w.format() as usize](w.rows(first, n), x, y.columns(first, n), scratch) }
         }
     }

@@ -223,7 +223,8 @@ impl Job<'_, '_> {
     unsafe fn write(&self, running: &Partials, kv_head: usize, first: usize, n: usize) {
         let head_dim = self.task.layout.head_dim();
         let (group, width) = (self.n_rep * head_dim, self.task.n_heads * head_dim);
-        // SAFETY: `first + n` rows of `width` were asserted to be there, and these columns are ours by the caller's promise.
+        // SAFETY: `attention` asserted that `out` has a row of `width` for every query, of which `first + n` is at most one past the last,
+        // and `kv_head * group + group` is at most `width`. No other task is given these queries and heads.
         let mut out = unsafe {
             let y = self.out.0.add(first * width + kv_head * group);
             OutStrip::new(y, width, group, n)

@@ -58,7 +58,8 @@ pub fn matmul(
             }
             let rows = strip.tasks.rows(task);
             let w = strip.w.rows(rows.start, rows.len());
-            // SAFETY: each task has columns of its own of an output that `products` borrows mutably.
+            // SAFETY: `Tasks` has every row in one task, so nobody else has these columns of an output that `products` borrows mutably until
+            // `run` returns; `Strip::new` asserted that the output has `m` rows of `n_rows`.
             let y = unsafe { OutStrip::new(strip.y.0.add(rows.start), strip.w.n_rows(), rows.len(), m) };
             // A panic of a task leaves numbers, which the next one overwrites.
             let scratch = &mut *scratch[worker].lock().unwrap_or_else(PoisonError::into_inner);

@@ -37,7 +37,8 @@ impl<'a> OutStrip<'a> {
     #[inline(always)]
     pub fn row(&mut self, t: usize) -> &mut [f32] {
         assert!(t < self.m);
-        // SAFETY: t < m, and `new` was promised that these columns are ours; `&mut self` keeps the slices apart in time.
+        // SAFETY: `t` is below `m`, and these columns are this strip's alone: it came from `whole`, which borrows the matrix, from `columns`,
+        // which stays inside a borrowed strip, or from a task, which has columns no other has. `&mut self` lets one slice live at a time.
         unsafe { std::slice::from_raw_parts_mut(self.y.add(t * self.ld), self.n_rows) }
     }
 
