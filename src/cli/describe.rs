@@ -1,18 +1,18 @@
-//! A model file in a few words: what `inspect`, `bench` and the load log say of it.
+//! A model file in a few words, for `inspect`, `bench` and the log.
 
 use bise::gguf::GgufFile;
 
-/// What a file is, from its metadata and tensors alone.
+/// A summary of a file, from its metadata and tensor table alone.
 pub struct Description {
     /// `general.name`, or the file's name.
     pub name: String,
     /// `general.architecture`.
     pub arch: String,
-    /// How it was quantized, in llama.cpp's words.
+    /// The quantization, named as in llama.cpp.
     pub file_type: String,
-    /// Weights.
+    /// Number of weights.
     pub n_params: u64,
-    /// Bytes of all tensors.
+    /// Size of all tensors.
     pub n_bytes: u64,
 }
 
@@ -33,13 +33,13 @@ impl Description {
         }
     }
 
-    /// As llama-bench has it: `llama 7.2B Q4_K - Medium`.
+    /// The model type as llama-bench prints it: `llama 7.2B Q4_K - Medium`.
     pub fn model_type(&self) -> String {
         format!("{} {} {}", self.arch, count(self.n_params), self.file_type)
     }
 }
 
-/// The type that holds most bytes, where the file does not say how it was quantized.
+/// The tensor type with the most bytes, for files that do not name their quantization.
 fn main_type(file: &GgufFile) -> String {
     let mut by_type = std::collections::BTreeMap::<&str, usize>::new();
     for tensor in file.tensors() {
@@ -75,7 +75,7 @@ fn file_type_name(id: u32) -> Option<&'static str> {
     })
 }
 
-/// `8.1M`, `7.2B`.
+/// Formats a count: `8.1M`, `7.2B`.
 pub fn count(n: u64) -> String {
     match n {
         0..1_000 => n.to_string(),
@@ -85,7 +85,7 @@ pub fn count(n: u64) -> String {
     }
 }
 
-/// `5.2 MB`, `4.37 GB`: powers of ten.
+/// Formats a size in powers of ten: `5.2 MB`, `4.37 GB`.
 pub fn bytes(n: u64) -> String {
     match n {
         0..1_000 => format!("{n} B"),

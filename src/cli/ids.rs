@@ -1,4 +1,4 @@
-//! Tokens to score: from a `.npy` file, a list, or a text.
+//! Token ids from `.npy` files and from lists.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use bise::tokenizer::Tokenizer;
 
 use super::npy;
 
-/// A list of ids as typed: `1,2,3`.
+/// A list of ids as typed, `1,2,3`.
 #[derive(Clone, Debug)]
 pub struct IdList(pub Vec<u32>);
 
@@ -22,20 +22,20 @@ impl std::str::FromStr for IdList {
     }
 }
 
-/// Ids of a `.npy` file, as they are.
+/// Reads token ids from a `.npy` file.
 ///
 /// # Errors
-/// A file that is no list of ids of this vocabulary.
+/// The file is not a list of token ids of this vocabulary.
 pub fn from_npy(path: &Path, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
     let ids = npy::read_ids(path)?;
     check(&ids, tokenizer).with_context(|| path.display().to_string())?;
     Ok(ids)
 }
 
-/// Checks that there are ids, all of them of this vocabulary.
+/// Checks that the list is not empty and every id is in the vocabulary.
 ///
 /// # Errors
-/// Where that is not so.
+/// It is empty, or an id is not.
 pub fn check(ids: &[u32], tokenizer: &Tokenizer) -> Result<()> {
     ensure!(!ids.is_empty(), "found no token, expected at least one");
     let n_vocab = tokenizer.n_vocab();

@@ -1,4 +1,4 @@
-//! Opening a model as the flags say.
+//! Opens a model according to the flags.
 
 use std::time::{Duration, Instant};
 
@@ -17,10 +17,10 @@ pub struct Loaded {
     pub took: Duration,
 }
 
-/// Opens the model that is asked for, the built-in one by default, and passes on its warnings.
+/// Opens the model of `--model`, or the built-in one, and logs its warnings.
 ///
 /// # Errors
-/// Whatever is wrong with the file or the flags.
+/// The file or a flag is invalid.
 pub fn load(args: &ModelArgs, log: Log) -> Result<Loaded> {
     let start = Instant::now();
     let options = EngineOptions { threads: threads(args, log), ..engine_options(args)? };
@@ -43,10 +43,10 @@ pub fn load(args: &ModelArgs, log: Log) -> Result<Loaded> {
     Ok(Loaded { engine, took: start.elapsed() })
 }
 
-/// The model inside the program.
+/// The built-in model.
 ///
 /// # Errors
-/// If the program was built without one.
+/// The program was built without one.
 pub fn builtin(options: &EngineOptions) -> Result<Engine> {
     #[cfg(feature = "builtin-model")]
     return Ok(Engine::builtin_with(options)?);
@@ -70,7 +70,7 @@ fn engine_options(args: &ModelArgs) -> Result<EngineOptions> {
     })
 }
 
-/// The threads asked for, but no more than there are cores for: waiting for each other, they would only be slower.
+/// The number of threads from the flags, capped at the cores this process may use: more would only wait for each other.
 fn threads(args: &ModelArgs, log: Log) -> Option<usize> {
     let asked = args.threads.max(args.threads_batch.unwrap_or(-1));
     let asked = usize::try_from(asked).ok().filter(|&n| n > 0)?;
@@ -83,7 +83,7 @@ fn threads(args: &ModelArgs, log: Log) -> Option<usize> {
     Some(asked.min(cores))
 }
 
-/// Keeps the weights in memory where that was asked for. A system that refuses costs speed at worst, so it is no error.
+/// Locks the weights in memory if a flag asks for it. A refusal costs speed at worst, so it is only a warning.
 fn lock(args: &ModelArgs, engine: &Engine, log: Log) {
     let flag = match args.load_mode {
         _ if args.mlock => "--mlock",
@@ -98,7 +98,7 @@ fn lock(args: &ModelArgs, engine: &Engine, log: Log) {
     }
 }
 
-/// The flags of the rotary embedding, as metadata of the file's architecture.
+/// The RoPE flags as metadata overrides, with the prefix of the file's architecture.
 fn rope_overrides(args: &ModelArgs) -> Result<Vec<(String, Value)>> {
     let pairs = args.rope.metadata()?;
     if pairs.is_empty() {
@@ -116,10 +116,10 @@ fn architecture(file: &GgufFile) -> Result<String> {
 }
 
 impl RopeArgs {
-    /// Keys without the architecture, and values.
+    /// Metadata keys, without the architecture prefix, and their values.
     ///
     /// # Errors
-    /// Numbers that make no sense.
+    /// A number is out of range.
     fn metadata(&self) -> Result<Vec<(&'static str, Value)>> {
         let mut pairs = Vec::new();
         let float = |x: f32| Value::F32(x);

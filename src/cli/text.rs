@@ -1,4 +1,4 @@
-//! Text that comes from people: arguments, files, standard input; and the escapes in it.
+//! Text from arguments, files and standard input, and the escapes in it.
 
 use std::ffi::OsStr;
 use std::io::Read;
@@ -6,37 +6,37 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
-/// A text given on the command line, which need not be UTF-8 there.
+/// A command-line argument as UTF-8.
 ///
 /// # Errors
-/// Where it is not, naming the flag and the place.
+/// It is not UTF-8; the message names the flag and the offset.
 pub fn from_argument(flag: &str, text: &OsStr) -> Result<String> {
     from_bytes(flag, text.as_encoded_bytes().to_vec())
 }
 
-/// The whole of a text file.
+/// Reads a text file.
 ///
 /// # Errors
-/// A file that cannot be read or is not UTF-8.
+/// The file cannot be read or is not UTF-8.
 pub fn from_file(path: &Path) -> Result<String> {
     let bytes = std::fs::read(path).with_context(|| path.display().to_string())?;
     from_bytes(&path.display().to_string(), bytes)
 }
 
-/// The whole of standard input.
+/// Reads standard input to its end.
 ///
 /// # Errors
-/// Input that cannot be read or is not UTF-8.
+/// It cannot be read or is not UTF-8.
 pub fn from_stdin() -> Result<String> {
     let mut bytes = Vec::new();
     std::io::stdin().lock().read_to_end(&mut bytes).context("standard input")?;
     from_bytes("standard input", bytes)
 }
 
-/// Bytes as text; `source` names them in the error.
+/// Converts bytes to text; `source` names them in the error.
 ///
 /// # Errors
-/// Bytes that are not UTF-8.
+/// The bytes are not UTF-8.
 pub fn from_bytes(source: &str, bytes: Vec<u8>) -> Result<String> {
     match String::from_utf8(bytes) {
         Ok(text) => Ok(text),
@@ -48,10 +48,10 @@ pub fn from_bytes(source: &str, bytes: Vec<u8>) -> Result<String> {
     }
 }
 
-/// Processes `\n`, `\r`, `\t`, `\'`, `\"`, `\\` and `\xHH` as llama.cpp does; any other backslash stays.
+/// Processes `\n`, `\r`, `\t`, `\'`, `\"`, `\\` and `\xHH` like llama.cpp; other backslashes stay.
 ///
 /// # Errors
-/// `\xHH` that makes bytes which are not UTF-8; `source` names the text.
+/// `\xHH` escapes produce invalid UTF-8; `source` names the text.
 pub fn unescape(source: &str, text: &str) -> Result<String> {
     let bytes = text.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());

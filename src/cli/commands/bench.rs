@@ -1,4 +1,4 @@
-//! `bise bench`: how fast tokens are read and written, with llama-bench's flags, tests and field names.
+//! `bise bench`: speed of prefill and decode, with llama-bench's flags, tests and field names.
 
 mod report;
 mod test;
@@ -110,7 +110,7 @@ pub struct BenchArgs {
 #[derive(Clone, Debug)]
 pub struct Numbers(Vec<usize>);
 
-/// Reads `1,2,16-64*2,100-120+10`.
+/// Parses `1,2,16-64*2,100-120+10`.
 fn parse_numbers(text: &str) -> Result<Numbers, String> {
     let wrong = || format!("found '{text}', expected numbers or ranges as in 1,8-32+8,64-512*2");
     let mut numbers = Vec::new();
@@ -143,7 +143,7 @@ fn parse_pair(text: &str) -> Result<(usize, usize), String> {
 /// Runs the command.
 ///
 /// # Errors
-/// A model that cannot be opened or fails.
+/// The model cannot be opened, or a pass fails.
 pub fn run(args: BenchArgs) -> Result<()> {
     let log = args.log.log();
     let tests = tests(&args);
@@ -200,7 +200,7 @@ fn flat(lists: &[Numbers]) -> Vec<usize> {
     lists.iter().flat_map(|list| list.0.iter().copied()).collect()
 }
 
-/// The tests in llama-bench's order: for each depth, reading, writing, both.
+/// The tests in llama-bench's order: for each depth prefill, decode, both.
 fn tests(args: &BenchArgs) -> Vec<Test> {
     let mut tests = Vec::new();
     for n_depth in flat(&args.n_depth) {
@@ -228,7 +228,7 @@ fn model_args(args: &BenchArgs, model: Option<&PathBuf>, threads: i32) -> ModelA
     }
 }
 
-/// Every combination of batches and cache types, with the batch as asked for.
+/// Every combination of batch sizes and cache types, each with its `--batch-size`.
 fn session_options(args: &BenchArgs) -> Vec<(SessionOptions, usize)> {
     let mut all = Vec::new();
     for n_batch in flat(&args.batch_size) {
@@ -247,7 +247,7 @@ fn session_options(args: &BenchArgs) -> Vec<(SessionOptions, usize)> {
     all
 }
 
-/// Nanoseconds of each repetition.
+/// Runs a test and returns the nanoseconds of each repetition.
 fn measure(engine: &Engine, options: &SessionOptions, test: Test, args: &BenchArgs) -> Result<Vec<u64>> {
     let options = SessionOptions { n_ctx: test.n_prompt + test.n_gen + test.n_depth, ..*options };
     let mut tokens = Tokens::new(engine);
@@ -275,7 +275,7 @@ fn measure(engine: &Engine, options: &SessionOptions, test: Test, args: &BenchAr
     Ok(samples)
 }
 
-/// Reads a prompt in every session, then writes in all of them together.
+/// Prefills every session in turn, then decodes all of them together.
 fn run_once(sessions: &mut [Session], test: Test, tokens: &mut Tokens) -> Result<()> {
     if test.n_prompt > 0 {
         for session in sessions.iter_mut() {
@@ -293,7 +293,7 @@ fn run_once(sessions: &mut [Session], test: Test, tokens: &mut Tokens) -> Result
     Ok(())
 }
 
-/// Tokens at random, the same in every run.
+/// Pseudo-random tokens, the same in every run.
 struct Tokens {
     n_vocab: u32,
     state: u64,

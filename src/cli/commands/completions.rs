@@ -1,4 +1,4 @@
-//! `bise completions`: what a shell needs to complete our flags.
+//! `bise completions`: shell completions.
 
 use std::io::Write;
 
@@ -8,7 +8,7 @@ use clap_complete::Shell;
 /// Prints the script that completes `command` in a shell.
 ///
 /// # Errors
-/// If nobody reads it.
+/// The output cannot be written.
 pub fn run(shell: Shell, command: &mut clap::Command) -> Result<()> {
     let mut script = Vec::new();
     clap_complete::generate(shell, command, "bise", &mut script);

@@ -1,4 +1,4 @@
-//! `bise inspect`: what a file holds, and the memory it will need.
+//! `bise inspect`: what is in a file, and how much memory it needs.
 
 mod check_tensors;
 mod memory_table;
@@ -46,7 +46,7 @@ pub struct InspectArgs {
 /// Runs the command.
 ///
 /// # Errors
-/// A file that is no sound GGUF, or, with `--check-tensors`, one with bad tensors.
+/// The file is not valid GGUF, or `--check-tensors` finds bad tensors.
 pub fn run(args: InspectArgs) -> Result<()> {
     let path = args.file.as_ref().or(args.model.as_ref());
     let (opened, engine);
@@ -227,13 +227,13 @@ fn shape_rows(config: &MistralConfig) -> Vec<(&'static str, String)> {
     rows
 }
 
-/// How the template of a file is called, or that it has one of its own.
+/// The name of the chat template if it is a known one, else "its own".
 fn template_name(metadata: &Metadata) -> Option<String> {
     let source = metadata.str("tokenizer.chat_template").ok().flatten()?;
     Some(bise::chat::detect(source).map_or_else(|| "its own".into(), |known| known.to_string()))
 }
 
-/// A value as one line, long ones shortened.
+/// Formats a value on one line, shortened if it is long.
 fn shown(value: &Value) -> String {
     const MOST_CHARS: usize = 80;
     const MOST_ITEMS: usize = 6;
@@ -253,7 +253,7 @@ fn shown(value: &Value) -> String {
     }
 }
 
-/// A value as JSON; of long arrays, the length and the first items.
+/// Converts a value to JSON; a long array to its length and first items.
 fn as_json(value: &Value) -> serde_json::Value {
     const MOST_ITEMS: usize = 16;
     match value {

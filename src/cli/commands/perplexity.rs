@@ -1,4 +1,4 @@
-//! `bise perplexity`: how well a model predicts a text, cut into chunks and scored as llama-perplexity does it.
+//! `bise perplexity`: scores a text in chunks, like llama-perplexity.
 
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
@@ -45,13 +45,13 @@ pub struct PerplexityArgs {
     context: ContextArgs,
 }
 
-/// The context llama-perplexity takes where none is given.
+/// The default context length of llama-perplexity.
 const DEFAULT_N_CTX: usize = 512;
 
 /// Runs the command.
 ///
 /// # Errors
-/// A text that is too short, or a model that fails.
+/// The text is too short, or a pass fails.
 pub fn run(args: PerplexityArgs) -> Result<()> {
     let log = args.log.log();
     if args.file.is_none() && args.ids.is_none() {

@@ -1,4 +1,4 @@
-//! The results of `bise bench` as llama-bench prints them.
+//! Prints the results of `bise bench` like llama-bench.
 
 use std::io::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -12,7 +12,7 @@ use crate::cli::describe::Description;
 use crate::cli::term::printable::{Printable, printable_json};
 use crate::cli::timings::mean_and_deviation;
 
-/// How results are printed.
+/// Output formats.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// A table in Markdown
@@ -43,7 +43,7 @@ impl Row<'_> {
         self.samples_ns.iter().map(|&ns| n_tokens as f64 * 1e9 / (ns.max(1) as f64)).collect()
     }
 
-    /// llama-bench's fields, as far as they mean something here, and our own.
+    /// The fields of llama-bench that mean something here, and our own.
     fn fields(&self) -> Map<String, Value> {
         let ns: Vec<f64> = self.samples_ns.iter().map(|&ns| ns as f64).collect();
         let ts = self.samples_ts();
@@ -82,7 +82,7 @@ impl Row<'_> {
         fields
     }
 
-    /// The cells of the table, with their widths; negative ones are flush left.
+    /// The cells of the table: name, width (negative: left-aligned) and text.
     fn cells(&self) -> Vec<(&'static str, i32, String)> {
         let about = self.about;
         let gib = about.n_bytes as f64 / (1_u64 << 30) as f64;
@@ -107,7 +107,7 @@ impl Row<'_> {
     }
 }
 
-/// Prints rows as they come.
+/// Prints rows as they are added.
 pub struct Table<W: Write> {
     format: Format,
     out: W,
@@ -122,7 +122,7 @@ impl<W: Write> Table<W> {
     /// Prints one result.
     ///
     /// # Errors
-    /// If nobody reads.
+    /// The output cannot be written.
     pub fn add(&mut self, row: &Row<'_>) -> Result<()> {
         let first = self.n_rows == 0;
         self.n_rows += 1;
@@ -166,10 +166,10 @@ impl<W: Write> Table<W> {
         Ok(out.flush()?)
     }
 
-    /// Prints what comes after the last result.
+    /// Prints the end of the table.
     ///
     /// # Errors
-    /// If nobody reads.
+    /// The output cannot be written.
     pub fn finish(mut self) -> Result<()> {
         match self.format {
             Format::Md => writeln!(self.out, "\nbuild: bise {}", env!("CARGO_PKG_VERSION"))?,
@@ -190,7 +190,7 @@ fn rule(width: i32) -> String {
     if width < 0 { format!("{dashes}-") } else { format!("{dashes}:") }
 }
 
-/// The processor's name, where the system tells.
+/// The name of the CPU, if the system reports it.
 fn cpu_info() -> String {
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let name = info
@@ -199,7 +199,7 @@ fn cpu_info() -> String {
     name.unwrap_or(std::env::consts::ARCH).to_string()
 }
 
-/// `2026-11-23T14:03:16Z`.
+/// Formats a time as `2026-11-23T14:03:16Z`.
 fn iso_time(time: SystemTime) -> String {
     let seconds = time.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
     let (days, second) = (seconds / 86_400, seconds % 86_400);

@@ -1,6 +1,6 @@
-//! What is measured at a time.
+//! One test of `bise bench`.
 
-/// A prompt to read, tokens to write, or both, after `n_depth` tokens.
+/// Prefill of `n_prompt` tokens and decode of `n_gen`, with `n_depth` tokens already in the context.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Test {
     pub n_prompt: usize,
@@ -9,7 +9,7 @@ pub struct Test {
 }
 
 impl Test {
-    /// `pp512`, `tg128 @ d4096`, with `x4` where four sequences write together.
+    /// `pp512`, `tg128 @ d4096`, with `x4` for four sequences decoded together.
     pub fn name(&self, n_parallel: usize) -> String {
         let mut name = match (self.n_prompt, self.n_gen) {
             (pp, 0) => format!("pp{pp}"),

@@ -1,4 +1,4 @@
-//! `--check-tensors`: every scale and every plain float is read once, to see whether it is a number.
+//! `--check-tensors`: looks at every scale and every float weight for NaN and infinities.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
