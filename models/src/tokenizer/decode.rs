@@ -1,6 +1,6 @@
 //! Tokens back to text, piece by piece, without ever cutting a character.
 
-use super::Tokenizer;
+use super::handle::Tokenizer;
 
 /// Turns a stream of tokens into text as it arrives.
 ///

@@ -1,7 +1,8 @@
 //! From text to tokens.
 
+use super::handle::{Inner, Tokenizer};
 use super::special::overlaps;
-use super::{Inner, TokenType, Tokenizer};
+use super::token_type::TokenType;
 use std::borrow::Cow;
 use std::ops::Range;
 

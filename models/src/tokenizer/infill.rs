@@ -1,6 +1,9 @@
 //! Fill-in-the-middle prompts.
 
-use super::{EncodeOptions, Tokenizer, TokenizerError, names};
+use super::encode::EncodeOptions;
+use super::error::TokenizerError;
+use super::handle::Tokenizer;
+use super::names;
 
 /// Put before a suffix while it is tokenized, so that the suffix gets no space (as in mistral-common).
 const GUARD: &str = "☺";
