@@ -1,4 +1,4 @@
-//! How long things took, and the most memory they took, as llama.cpp prints it.
+//! Timings and peak memory, printed as llama.cpp prints them.
 
 use std::time::{Duration, Instant};
 
@@ -9,13 +9,13 @@ use super::term::console::Log;
 /// Times of one run.
 pub struct Timings {
     start: Instant,
-    /// Opening the model and making room.
+    /// Opening the model and allocating its session.
     pub load: Duration,
-    /// Reading tokens that were given.
+    /// Prefill.
     pub prompt: Duration,
-    /// How many they were.
+    /// Tokens prefilled.
     pub n_prompt: usize,
-    /// Choosing tokens, and reading them.
+    /// Sampling and decode.
     pub generation: GenerationStats,
 }
 
@@ -32,7 +32,7 @@ impl Timings {
         }
     }
 
-    /// Prints all of them.
+    /// Prints all of it to stderr.
     pub fn print(&self, log: Log) {
         let ms = |duration: Duration| duration.as_secs_f64() * 1e3;
         let row = |name: &str, time: Duration, n: usize, unit: &str| {

@@ -1,4 +1,4 @@
-//! A session and a generation that write a text together: reading what is given, making room, telling how long it took.
+//! Drives a generation in a session: prefill with progress, context shift, Ctrl-C, timings.
 
 use std::ops::ControlFlow;
 use std::time::Instant;
@@ -28,10 +28,10 @@ pub enum WhenFull {
     },
 }
 
-/// What became of tokens that were to be read.
+/// Outcome of a prefill.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Read {
-    /// They are read, and the text can go on.
+    /// The tokens are read.
     Done,
     /// There is no room for them.
     Full,
@@ -39,7 +39,7 @@ pub enum Read {
     Interrupted,
 }
 
-/// Why the writing paused.
+/// Why generation paused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Pause {
     /// The generation is over.
@@ -50,7 +50,7 @@ pub enum Pause {
     Interrupted,
 }
 
-/// Writes texts in one session.
+/// A session and its generation.
 pub struct Writer {
     pub engine: Engine,
     pub session: Session,
@@ -63,7 +63,7 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Makes room for a text.
+    /// Allocates the session, and reports what is going to run.
     ///
     /// # Errors
     /// Sampling parameters outside their range; no room.
@@ -140,7 +140,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Reads tokens that somebody gave, with a progress bar where there are many. The generation is to be told of them.
+    /// Prefills tokens, with a progress bar where there are many. Telling the generation is up to the caller.
     ///
     /// # Errors
     /// If the model fails.
@@ -167,7 +167,7 @@ impl Writer {
         Ok(if n_read == tokens.len() { Read::Done } else { Read::Interrupted })
     }
 
-    /// Writes until the generation is over, the context is full or Ctrl-C is pressed, and hands each piece to `show`.
+    /// Generates until the generation finishes, the context is full or Ctrl-C is pressed, and passes each piece to `show`.
     ///
     /// # Errors
     /// If the model fails, or `show` does.
@@ -203,7 +203,7 @@ impl Writer {
         self.timings.print(self.log);
     }
 
-    /// Whether `n` more tokens fit, after what there is to be done about it.
+    /// Whether `n` more tokens fit, shifting the context if that is allowed.
     fn make_room(&mut self, n: usize) -> Result<bool> {
         if self.when_full == WhenFull::StopAtContext && self.left_of_context() == 0 {
             return Ok(false);
@@ -229,7 +229,7 @@ impl Writer {
         Ok(true)
     }
 
-    /// Positions of the context without a token.
+    /// Positions left in the context.
     fn left_of_context(&self) -> usize {
         self.session.n_ctx().saturating_sub(self.session.position())
     }

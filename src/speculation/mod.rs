@@ -42,7 +42,7 @@ impl SpeculationOptions {
     }
 }
 
-/// What became of the drafts.
+/// Counts of passes and drafts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SpeculationStats {
     /// Tokens decoded.
@@ -86,12 +86,12 @@ impl Speculator {
         }
     }
 
-    /// What became of the drafts so far.
+    /// Counts so far.
     pub fn stats(&self) -> SpeculationStats {
         self.stats
     }
 
-    /// Takes `text` in place of the text so far. What they have in common is not indexed again, and what was learnt stays.
+    /// Replaces the text so far. A common prefix is not indexed again, and what was learnt is kept.
     pub fn restart(&mut self, text: &[u32]) {
         if self.options.n_max == 0 {
             return;
@@ -101,7 +101,7 @@ impl Speculator {
         self.extend(&text[common..]);
     }
 
-    /// Takes tokens behind the text that nobody could have foretold: those of a prompt.
+    /// Appends tokens that were given rather than chosen, such as a prompt: nothing is learnt from them.
     pub fn extend(&mut self, tokens: &[u32]) {
         if self.options.n_max > 0 {
             tokens.iter().for_each(|&token| self.ngrams.push(token));
@@ -109,14 +109,14 @@ impl Speculator {
         }
     }
 
-    /// Makes room for so many tokens more, so that observing them allocates nothing.
+    /// Reserves room for `n_tokens` more, so that observing them does not allocate.
     pub fn reserve(&mut self, n_tokens: usize) {
         if self.options.n_max > 0 {
             self.ngrams.reserve(n_tokens);
         }
     }
 
-    /// Takes the token that was chosen to follow the text, and learns from it.
+    /// Appends the token that was chosen next, and learns from it.
     pub fn observe(&mut self, token: u32) {
         if self.options.n_max == 0 {
             return;
@@ -129,7 +129,7 @@ impl Speculator {
         self.match_is_current = false;
     }
 
-    /// Up to `n_most` tokens that may follow the text, as many as pay.
+    /// Up to `n_most` drafts of what follows the text, as many as pay off.
     pub fn propose(&mut self, n_most: usize) -> &[u32] {
         if self.options.n_max == 0 {
             return &[];
@@ -142,7 +142,7 @@ impl Speculator {
         &self.drafts[..n]
     }
 
-    /// Counts a pass that read a token and `n_drafts` drafts behind it, of which the first `n_accepted` were chosen.
+    /// Records a pass over a token and `n_drafts` drafts, of which the first `n_accepted` were accepted.
     pub fn passed(&mut self, n_drafts: usize, n_accepted: usize, took: Duration) {
         self.stats.n_tokens += 1 + n_accepted;
         self.stats.n_passes += 1;

@@ -1,23 +1,23 @@
-//! Where in a text its newest tokens occurred before, and what followed them there.
+//! Finds where the last tokens of a text occurred before, and what followed them.
 
 use std::collections::HashMap;
 
-/// Tokens that have to match at least.
+/// Shortest match, in tokens.
 pub const MIN_MATCH: usize = 2;
-/// Matches are not told apart beyond this length.
+/// Longer matches count as matches of this length.
 pub const MAX_MATCH: usize = 32;
-/// Earlier places that are looked at, the latest first.
+/// Earlier occurrences to look at, most recent first.
 const MAX_PLACES: usize = 64;
-/// No earlier place.
+/// No earlier occurrence.
 const NONE: u32 = u32::MAX;
 
-/// An index of a text that grows, or is cut back, at its end.
+/// An index over the pairs of tokens in a text that grows and shrinks at its end.
 #[derive(Debug, Default)]
 pub struct Ngrams {
     tokens: Vec<u32>,
-    /// The latest place of each pair of tokens: that of its second.
+    /// The last occurrence of each pair: the position of its second token.
     latest: HashMap<(u32, u32), u32>,
-    /// The place before of the pair that ends here, one for each token.
+    /// By position: the previous occurrence of the pair that ends there.
     previous: Vec<u32>,
 }
 
@@ -27,14 +27,14 @@ impl Ngrams {
         &self.tokens
     }
 
-    /// Makes room for so many tokens more.
+    /// Reserves room for `n_tokens` more.
     pub fn reserve(&mut self, n_tokens: usize) {
         self.tokens.reserve(n_tokens);
         self.previous.reserve(n_tokens);
         self.latest.reserve(n_tokens);
     }
 
-    /// Puts a token behind the text.
+    /// Appends a token.
     pub fn push(&mut self, token: u32) {
         let place = self.tokens.len() as u32;
         let before = match self.tokens.last() {
@@ -45,7 +45,7 @@ impl Ngrams {
         self.previous.push(before);
     }
 
-    /// Takes tokens away from the end, until `len` are left.
+    /// Removes tokens from the end until `len` remain.
     pub fn truncate(&mut self, len: usize) {
         while self.tokens.len() > len {
             let (token, before) = (self.tokens.pop(), self.previous.pop());
@@ -58,10 +58,10 @@ impl Ngrams {
         }
     }
 
-    /// Fills `drafts` with up to `n` tokens that followed the longest earlier match of the text's end, the latest of several, and
-    /// returns the length of the match. Without one it returns 0, and there are no drafts.
+    /// Fills `drafts` with `n` tokens that followed the longest earlier match of the text's end (the most recent one among equals), and
+    /// returns the length of that match: 0, with no drafts, if there is none.
     ///
-    /// A match that reaches into the end is gone on from as if the text repeated itself.
+    /// Where the match runs into the end of the text, the drafts continue as if the text repeated itself.
     pub fn propose(&self, n: usize, drafts: &mut Vec<u32>) -> usize {
         drafts.clear();
         let mut longest = 0;

@@ -1,26 +1,26 @@
-//! How many drafts pay: how often they turn out right, and what a pass costs that checks them.
+//! How many drafts to send: learns how often they are accepted, and what it costs to verify them.
 
 use super::ngrams::{MAX_MATCH, MIN_MATCH};
 
-/// By how much the expected speed has to exceed that of plain decoding before drafts are sent.
+/// Drafts are sent only where the expected speed is this many times that of plain decoding.
 const MARGIN: f64 = 1.05;
-/// Trials, and passes, after which one counts a third of what it did.
+/// Trials (or passes) after which an old one has faded to about a third of its weight.
 const MEMORY: f64 = 48.0;
-/// What is assumed of matches before any was tried, counted as so many trials.
+/// Weight of the prior acceptance rates, in trials.
 const PRIOR_TRIALS: f64 = 3.0;
-/// What each token more is assumed to add to a pass of one before any such pass was timed.
+/// Prior cost of each further token in a pass, in passes of one token.
 const PRIOR_SLOPE: f64 = 0.2;
-/// The trust in that, where a pass that was timed has 1.
+/// Weight of that prior, in timed passes.
 const PRIOR_TRUST: f64 = 0.25;
-/// The same for passes of several tokens, in passes of one: so that what was found too slow is tried again one day.
+/// Passes of one token after which timings of longer passes have faded, so that a length found too slow is tried again.
 const LONG_MEMORY: f64 = 512.0;
-/// Passes of one token that are timed before any drafts are sent.
+/// Passes of one token to time before sending any drafts.
 const PLAIN_PASSES: f64 = 2.0;
 
-/// Learns how often drafts turn out right, from all tokens, whether or not drafts were sent for them.
+/// Acceptance rates of drafts, learnt from every token, whether or not a draft was sent for it.
 #[derive(Clone, Debug)]
 pub struct Acceptance {
-    /// (right, trials) by the length of the match, both fading; matches of 2, 3, 4, 5-7, 8-11, 12-19 and more tokens.
+    /// (accepted, trials) by match length (2, 3, 4, 5-7, 8-11, 12-19 and more tokens), both decaying.
     counts: [(f64, f64); 7],
 }
 
@@ -44,7 +44,7 @@ impl Acceptance {
         }
     }
 
-    /// Takes in whether the token that followed a match of `match_len` tokens earlier followed again.
+    /// Records whether the token predicted by a match of `match_len` tokens was right.
     pub fn learn(&mut self, match_len: usize, right: bool) {
         let (rights, trials) = &mut self.counts[Self::class(match_len)];
         let fade = 1.0 - 1.0 / MEMORY;
@@ -52,24 +52,24 @@ impl Acceptance {
         *trials = *trials * fade + 1.0;
     }
 
-    /// How likely the token after a match of `match_len` tokens is right.
+    /// Probability that the token predicted by a match of `match_len` tokens is right.
     pub fn of(&self, match_len: usize) -> f64 {
         let (rights, trials) = self.counts[Self::class(match_len)];
         rights / trials
     }
 }
 
-/// Learns what passes of several tokens cost, in passes of one.
+/// Cost of a pass by its number of tokens, relative to a pass of one token.
 ///
-/// For each number of tokens there is the factor by which the cost beyond 1 differs from an assumed straight line. Numbers that were
-/// not timed lately take theirs from their neighbours that were, and in the end from the line.
+/// The cost beyond 1 is modelled as a straight line times a factor learnt for each number of tokens. A number that was not timed lately
+/// borrows the factors of its neighbours, and falls back to the line.
 #[derive(Clone, Debug)]
 pub struct Costs {
-    /// Seconds of a pass of one token, and how many were timed, up to [`MEMORY`].
+    /// Mean seconds of a pass of one token, and the number of passes behind it, capped at [`MEMORY`].
     plain: (f64, f64),
-    /// (factor, trust) by the number of tokens.
+    /// (factor, weight) by number of tokens.
     factors: Vec<(f64, f64)>,
-    /// The cost by the number of tokens, from 0.
+    /// Cost by number of tokens, from 0.
     costs: Vec<f64>,
 }
 
@@ -85,17 +85,17 @@ impl Costs {
         costs
     }
 
-    /// Whether passes of one token were timed.
+    /// Whether enough passes of one token were timed.
     pub fn knows_plain(&self) -> bool {
         self.plain.1 >= PLAIN_PASSES
     }
 
-    /// What a pass of `n` tokens costs.
+    /// Cost of a pass of `n` tokens.
     pub fn of(&self, n: usize) -> f64 {
         self.costs[n]
     }
 
-    /// Takes in that a pass of `n` tokens took so long. What interrupts a pass once is not let count too much.
+    /// Records the time of a pass of `n` tokens. Outliers are capped, so that one interruption does not count for much.
     pub fn learn(&mut self, n: usize, seconds: f64) {
         if n == 1 {
             let (mean, timed) = &mut self.plain;
@@ -142,8 +142,8 @@ fn line(n: usize) -> f64 {
     PRIOR_SLOPE * (n - 1) as f64
 }
 
-/// How many of `n` drafts after a match of `match_len` tokens to send: as many as make the most tokens a second, and none where that
-/// is hardly more than one token a pass.
+/// How many of `n` drafts from a match of `match_len` tokens to send: the number that maximizes tokens per second, or none where that is
+/// hardly faster than plain decoding.
 pub fn n_paying(acceptance: &Acceptance, costs: &Costs, match_len: usize, n: usize) -> usize {
     if !costs.knows_plain() {
         return 0;

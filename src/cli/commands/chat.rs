@@ -1,4 +1,4 @@
-//! `bise chat` and `--conversation`: messages through a template, answers streamed, and what was read before is not read again.
+//! `bise chat` and `--conversation`: renders messages by the chat template, streams answers, and reuses the prompt read so far.
 
 use std::process::ExitCode;
 
@@ -30,7 +30,7 @@ pub fn run(args: ChatArgs) -> Result<ExitCode> {
     run_with(args, loaded, log)
 }
 
-/// The same, with a model that is open already.
+/// [`run`] with a model that is already open.
 ///
 /// # Errors
 /// As [`run`].
@@ -120,10 +120,10 @@ struct Chat {
     template: ChatTemplate,
     special_tokens: SpecialTokens,
     messages: Vec<Message>,
-    /// What was said of the template already.
+    /// Notes about the template that were already shown.
     notes: Vec<ChatNote>,
     params: SamplingParams,
-    /// What `/read` read.
+    /// Text from `/read`, to go before the next message.
     before_next: String,
     /// Tokens of the first prompt, which `--keep -1` keeps.
     n_first: Option<usize>,
@@ -137,7 +137,7 @@ struct Chat {
 enum Answer {
     Complete,
     Interrupted,
-    /// The conversation does not fit in the context; the last message was taken back.
+    /// The conversation does not fit in the context; the last message was removed again.
     TooLong,
 }
 
@@ -260,7 +260,7 @@ impl Chat {
         }
     }
 
-    /// Says how long everything took.
+    /// Prints the timings, and returns the exit code.
     fn end(mut self, answer: Answer) -> Result<ExitCode> {
         if !self.args.output.no_perf {
             self.writer.print_timings();
@@ -286,19 +286,19 @@ impl Chat {
         }
     }
 
-    /// Takes a message of the user and answers it.
+    /// Adds a user message and answers it.
     fn say(&mut self, text: String) -> Result<Answer> {
         self.messages.push(Message::new("user", text));
         self.answer()
     }
 
-    /// Answers the last message anew; `None` where there is none.
+    /// Answers the last message again; `None` if there is none.
     fn regenerate(&mut self) -> Result<Option<Answer>> {
         if self.messages.last().is_some_and(|message| message.role() == "assistant") {
             self.messages.pop();
         }
         if self.messages.last().is_none_or(|message| message.role() != "user") {
-            self.log.note("there is nothing to answer anew");
+            self.log.note("there is nothing to answer again");
             return Ok(None);
         }
         self.answer().map(Some)
@@ -340,7 +340,7 @@ impl Chat {
         Ok(if pause == Pause::Interrupted { Answer::Interrupted } else { Answer::Complete })
     }
 
-    /// Reads what of the conversation was not read before.
+    /// Prefills the part of the rendered conversation that the session has not read yet.
     fn read_conversation(&mut self) -> Result<Read> {
         loop {
             let tokens = self.tokens()?;
@@ -377,7 +377,7 @@ impl Chat {
         }
     }
 
-    /// Drops the oldest question and answer; whether there was one beside the newest question.
+    /// Drops the oldest question and its answer. False if only the newest question is left.
     fn forget_oldest(&mut self) -> bool {
         let Some(first) = self.messages.iter().position(|message| message.role() == "user") else {
             return false;

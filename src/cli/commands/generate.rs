@@ -1,4 +1,4 @@
-//! No subcommand: go on from a prompt, as llama.cpp's `main` does.
+//! No subcommand: continue a prompt, as llama.cpp's `main` does.
 
 use std::process::ExitCode;
 
@@ -93,7 +93,7 @@ fn frames_lines(args: &GenerateArgs) -> bool {
     framed && !generation.infill
 }
 
-/// Names what a conversation without a template leaves out.
+/// Warns of flags that have no effect without a template.
 fn warn_of_template_flags(args: &ConversationArgs, log: Log) {
     log.note("--in-prefix, --in-prefix-bos and --in-suffix take the place of the chat template");
     let given = [
@@ -105,7 +105,7 @@ fn warn_of_template_flags(args: &ConversationArgs, log: Log) {
     }
 }
 
-/// What there is to go on from.
+/// What to continue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Given {
     Nothing,
@@ -156,26 +156,26 @@ fn prompt_tokens(given: &Given, engine: &bise::Engine, interactive: bool) -> Res
     }
 }
 
-/// Whether and how the user is asked in between.
+/// When the user is asked for a line.
 #[derive(Clone, Copy, Debug)]
 struct Turns {
-    /// The user is asked where the text pauses.
+    /// Whenever the text pauses.
     asks: bool,
-    /// Also before it begins.
+    /// Also before it starts.
     asks_first: bool,
-    /// It looks like a conversation: with a prompt, and without the texts around each line.
+    /// With a `> ` prompt, and without showing the texts around each line.
     conversation: bool,
 }
 
-/// Raw generation, and the user's lines in between.
+/// Raw generation, with the user's lines in between.
 struct RawText {
     writer: Writer,
     args: GenerateArgs,
     turns: Turns,
     screen: Screen,
-    /// Of what is given; the generation has its own.
+    /// For the prompt; the generation has its own.
     decoder: StreamDecoder,
-    /// What remains of the tokens asked for; `None` is no limit.
+    /// Tokens left to generate; `None` is no limit.
     n_left: Option<usize>,
     log: Log,
 }
@@ -203,7 +203,7 @@ impl RawText {
         Ok(Self { writer, args, turns, screen, decoder, n_left, log })
     }
 
-    /// Writes until everything is said; returns whether Ctrl-C ended it.
+    /// Generates to the end, asking the user in between; returns whether Ctrl-C ended it.
     fn write(&mut self, tokens: Vec<u32>) -> Result<bool> {
         self.echo(&tokens)?;
         // An editor would draw over the text that a line goes on from.
@@ -253,7 +253,7 @@ impl RawText {
         }
     }
 
-    /// Reads what is given, then writes.
+    /// Prefills `given`, then generates until something pauses it.
     fn write_until_pause(&mut self, given: &[u32]) -> Result<Pause> {
         let writing = signals::writing();
         // What was chosen last goes before it.
@@ -296,7 +296,7 @@ impl RawText {
         Ok(pause)
     }
 
-    /// Shows tokens that somebody gave, unless that is not wanted.
+    /// Prints the text of given tokens, unless `--no-display-prompt`.
     fn echo(&mut self, tokens: &[u32]) -> Result<()> {
         let text: String = tokens.iter().map(|&token| self.decoder.push(token)).collect();
         if !self.args.generation.no_display_prompt {
@@ -354,7 +354,7 @@ impl RawText {
         Ok(Some(tokens))
     }
 
-    /// Ends the output, and says how long everything took.
+    /// Ends the output, and prints the timings.
     fn finish(mut self) {
         let _ = self.screen.print("\n");
         if !self.args.chat.output.no_perf {
