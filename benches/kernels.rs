@@ -12,6 +12,8 @@
 //! - `few/FORMAT/ISA/{cache,memory}`: the same with eight rows of activations, as of eight sequences.
 //! - `tile/FORMAT/ISA/{1,n}`: 64 rows of activations on one thread and on all. An element is one multiplication or addition, so
 //!   Gelem/s are GOPS. `limits/ops` is what the instruction at the heart of the kernels reaches when it waits for nothing.
+//! - `shapes/FORMAT/ISA/{1,n}/SHAPE`: one row of activations against more weights than caches hold, on one thread and on all, by how many
+//!   rows a step takes and how far ahead they are prefetched. The shape that this machine takes is printed first.
 //! - `quantize/KIND/ISA`: bytes of f32 activations a second.
 
 mod limits;
@@ -21,6 +23,7 @@ use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use bise_kernels::matmul::DotShape;
 use bise_kernels::{
     ActivationBuffer, ActivationKind, Format, Isa, KernelTable, Product, QuantMatrix, StripScratch, Team,
     matmul,
@@ -36,6 +39,8 @@ const K: usize = 4096;
 /// A matrix that stays in a core's second-level cache, and one that few caches hold.
 const CACHE_BYTES: usize = 512 << 10;
 const MEMORY_BYTES: usize = 1 << 30;
+/// A matrix that no cache holds, for each of many measurements.
+const SHAPES_BYTES: usize = 256 << 20;
 /// A few activation rows.
 const FEW_ROWS: usize = 8;
 /// Activation rows, and weight rows, of a tiled product.
@@ -48,6 +53,7 @@ fn main() {
         Err(_) => std::thread::available_parallelism().map_or(1, usize::from),
     };
     eprintln!("{}; {n_threads} threads; commit {}", limits::cpu_name(), limits::commit());
+    eprintln!("shape of dot products here: {}", DotShape::detect());
     let mut criterion = Criterion::default()
         .sample_size(10)
         .warm_up_time(Duration::from_millis(300))
@@ -98,6 +104,14 @@ fn main() {
         }
         group.finish();
     }
+    for format in [Format::Q4_K, Format::Q6_K, Format::Q8_0, Format::Q4_0] {
+        let mut group = criterion.benchmark_group(format!("shapes/{format}"));
+        one.shapes(&mut group, format, "1");
+        if n_threads > 1 {
+            all.shapes(&mut group, format, "n");
+        }
+        group.finish();
+    }
     quantize(&mut criterion);
     criterion.final_summary();
 }
@@ -132,6 +146,26 @@ impl Bench {
     fn tile(&self, group: &mut BenchmarkGroup<'_, WallTime>, format: Format, name: &str) {
         group.throughput(Throughput::Elements((2 * TILE_ROWS * TILE_WEIGHT_ROWS * K) as u64));
         self.product(group, format, TILE_WEIGHT_ROWS, TILE_ROWS, name);
+    }
+
+    /// One row of activations, by bytes of weights, for every shape and distance.
+    fn shapes(&self, group: &mut BenchmarkGroup<'_, WallTime>, format: Format, name: &str) {
+        let n_rows = SHAPES_BYTES / row_bytes(format) / 16 * 16;
+        group.throughput(Throughput::Bytes((n_rows * row_bytes(format)) as u64));
+        for rows in [DotShape::A_ROW_A_LANE, DotShape::FOUR_ROWS] {
+            for prefetch_bytes in [0, 256, 512, 1024, 2048] {
+                let shape = DotShape { prefetch_bytes, ..rows };
+                self.set_shape(shape);
+                self.product(group, format, n_rows, 1, &format!("{name}/{shape}"));
+            }
+        }
+        self.set_shape(DotShape::detect());
+    }
+
+    fn set_shape(&self, shape: DotShape) {
+        for scratch in &self.scratch {
+            scratch.lock().expect("no benchmark panics").shape = shape;
+        }
     }
 
     fn product(

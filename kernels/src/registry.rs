@@ -168,23 +168,54 @@ static SCALAR_TABLE: KernelTable = {
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use super::*;
-    use crate::matmul::avx2::{Evex, Maddubs, Sums, Vex};
-    use crate::matmul::{amx, avx2, avx512};
+    use crate::matmul::amx::{amx_panel_32, amx_panel_k};
+    use crate::matmul::dot::{vec_dot_32, vec_dot_k};
+    use crate::matmul::formats::*;
+    use crate::matmul::panel::{panel_32, panel_k};
+    use crate::simd::avx2::rows::{Avx2Rows, EvexVnni, Maddubs, VexVnni};
+    use crate::simd::avx512::rows::Avx512Rows;
+
+    /// A kernel for each quantized format, in the order of [`Format::ALL`].
+    macro_rules! formats {
+        ($of_32:ident, $of_256:ident $(, $isa:ty)?) => {
+            [
+                $of_32::<$($isa,)? Q8_0>,
+                $of_32::<$($isa,)? Q4_0>,
+                $of_32::<$($isa,)? Q4_1>,
+                $of_32::<$($isa,)? Q5_0>,
+                $of_32::<$($isa,)? Q5_1>,
+                $of_256::<$($isa,)? Q2K>,
+                $of_256::<$($isa,)? Q3K>,
+                $of_256::<$($isa,)? Q4K>,
+                $of_256::<$($isa,)? Q5K>,
+                $of_256::<$($isa,)? Q6K>,
+                $of_32::<$($isa,)? Iq4Nl>,
+                $of_256::<$($isa,)? Iq4Xs>,
+            ]
+        };
+    }
+
+    // With few activation rows the weights come from memory no faster than AVX2 multiplies them, so its tables share those kernels.
+    const AVX2_DOT: [StripFn; Format::N_QUANTIZED] = formats!(vec_dot_32, vec_dot_k, Avx2Rows<Maddubs>);
 
     /// AVX2, FMA and F16C.
-    pub(super) static AVX2_TABLE: KernelTable = of_avx2::<Maddubs>(Isa::Avx2);
+    pub(super) static AVX2_TABLE: KernelTable =
+        of_avx2(Isa::Avx2, formats!(panel_32, panel_k, Avx2Rows<Maddubs>));
     /// These and AVX-VNNI.
-    pub(super) static VEX_VNNI_TABLE: KernelTable = of_avx2::<Vex>(Isa::AvxVnni);
+    pub(super) static VEX_VNNI_TABLE: KernelTable =
+        of_avx2(Isa::AvxVnni, formats!(panel_32, panel_k, Avx2Rows<VexVnni>));
     /// The first three, AVX-512 VL and VNNI.
-    pub(super) static EVEX_VNNI_TABLE: KernelTable = of_avx2::<Evex>(Isa::AvxVnni);
-    pub(super) static AVX512_TABLE: KernelTable = of_avx512(Isa::Avx512Vnni, avx512::PANEL);
-    pub(super) static AMX_TABLE: KernelTable = of_avx512(Isa::Amx, amx::PANEL);
+    pub(super) static EVEX_VNNI_TABLE: KernelTable =
+        of_avx2(Isa::AvxVnni, formats!(panel_32, panel_k, Avx2Rows<EvexVnni>));
+    pub(super) static AVX512_TABLE: KernelTable =
+        of_avx512(Isa::Avx512Vnni, formats!(panel_32, panel_k, Avx512Rows));
+    pub(super) static AMX_TABLE: KernelTable = of_avx512(Isa::Amx, formats!(amx_panel_32, amx_panel_k));
 
-    const fn of_avx2<S: Sums>(isa: Isa) -> KernelTable {
+    const fn of_avx2(isa: Isa, panel: [StripFn; Format::N_QUANTIZED]) -> KernelTable {
         KernelTable {
             isa,
-            dot: by_format(&AVX2, avx2::DOT),
-            tile: by_format(&AVX2, avx2::panel::<S>()),
+            dot: by_format(&AVX2, AVX2_DOT),
+            tile: by_format(&AVX2, panel),
             tuned: [true; Format::ALL.len()],
             takes_tiles: true,
             by_block: true,
@@ -194,11 +225,11 @@ mod x86 {
         }
     }
 
-    const fn of_avx512(isa: Isa, tile: [StripFn; Format::N_QUANTIZED]) -> KernelTable {
+    const fn of_avx512(isa: Isa, panel: [StripFn; Format::N_QUANTIZED]) -> KernelTable {
         KernelTable {
             isa,
-            dot: by_format(&AVX512, avx512::DOT),
-            tile: by_format(&AVX512, tile),
+            dot: by_format(&AVX512, formats!(vec_dot_32, vec_dot_k, Avx512Rows)),
+            tile: by_format(&AVX512, panel),
             tuned: [true; Format::ALL.len()],
             takes_tiles: true,
             by_block: true,

@@ -74,6 +74,7 @@ impl KernelTable {
     /// Where shapes do not fit, or the activations have not the form that the format asks for.
     pub fn dot(&self, w: QuantMatrix<'_>, x: Activations<'_>, y: OutStrip<'_>, scratch: &mut StripScratch) {
         check(&w, &x, &y);
+        scratch.reserve(scratch_bytes(w.k()));
         // SAFETY: a table is handed out for an available ISA only, and the shapes were checked.
         unsafe { self.dot[w.format() as usize](w, x, y, scratch) }
     }

@@ -5,6 +5,7 @@ use std::marker::PhantomData;
 
 use crate::activation::rows::Activations;
 use crate::aligned::{CacheLine, try_zeros};
+use crate::matmul::shape::DotShape;
 use crate::weights::matrix::QuantMatrix;
 
 /// A strip of a product's output: columns `first..first + n_rows` of `y [m, ld]`, written by one task alone.
@@ -65,12 +66,14 @@ impl<'a> OutStrip<'a> {
 /// One thread's room for unpacked weights, aligned to a cache line; grown before a forward pass, never during one.
 pub struct StripScratch {
     lines: Vec<CacheLine>,
+    /// How dot products take their rows; that of this machine unless set otherwise.
+    pub shape: DotShape,
 }
 
 impl StripScratch {
     /// Room for `bytes` bytes.
     pub fn new(bytes: usize) -> Self {
-        StripScratch { lines: vec![CacheLine::ZERO; bytes.div_ceil(64)] }
+        StripScratch { lines: vec![CacheLine::ZERO; bytes.div_ceil(64)], shape: DotShape::detect() }
     }
 
     /// Room for `bytes` bytes.
@@ -78,7 +81,7 @@ impl StripScratch {
     /// # Errors
     /// If the memory cannot be had.
     pub fn try_new(bytes: usize) -> Result<Self, TryReserveError> {
-        Ok(StripScratch { lines: try_zeros(bytes)? })
+        Ok(StripScratch { lines: try_zeros(bytes)?, shape: DotShape::detect() })
     }
 
     /// The room, 64-byte aligned.

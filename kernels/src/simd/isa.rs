@@ -12,7 +12,7 @@ pub enum Isa {
     Avx2,
     /// AVX2 and the 256-bit `vpdpbusd` of AVX-VNNI, or that of AVX-512 VL and VNNI.
     AvxVnni,
-    /// AVX-512 F, BW, VL, DQ, VBMI and VNNI.
+    /// AVX-512 F, BW, VL, DQ and VNNI.
     Avx512Vnni,
     /// These, and for many activation rows the tile registers of AMX (TILE and INT8), where Linux grants them.
     Amx,
@@ -60,7 +60,6 @@ impl Isa {
                     && is_x86_feature_detected!("avx512bw")
                     && is_x86_feature_detected!("avx512vl")
                     && is_x86_feature_detected!("avx512dq")
-                    && is_x86_feature_detected!("avx512vbmi")
                     && is_x86_feature_detected!("avx512vnni")
             }
             #[cfg(target_arch = "x86_64")]

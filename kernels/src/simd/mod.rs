@@ -9,4 +9,6 @@ pub(crate) mod isa;
 pub(crate) mod lanes;
 #[cfg(target_arch = "aarch64")]
 pub(crate) mod neon;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod row_lanes;
 pub(crate) mod scalar;

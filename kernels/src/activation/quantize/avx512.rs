@@ -3,20 +3,20 @@
 use std::arch::x86_64::*;
 
 /// Blocks of 256 with sums of 16; see [`KernelTable::quantize`](crate::KernelTable::quantize).
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
 pub(crate) fn quantize_q8k(x: &[f32], qs: &mut [i8], scales: &mut [f32], sums: &mut [i16]) -> bool {
     quantize::<16, 16>(x, qs, scales, sums)
 }
 
 /// Blocks of 32 with one sum.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
 pub(crate) fn quantize_q8_0(x: &[f32], qs: &mut [i8], scales: &mut [f32], sums: &mut [i16]) -> bool {
     quantize::<2, 1>(x, qs, scales, sums)
 }
 
 /// Blocks of `V` registers with `S` sums each.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
 fn quantize<const V: usize, const S: usize>(
     x: &[f32],
     qs: &mut [i8],

@@ -1,16 +1,15 @@
-//! AVX-512, and AMX for many activation rows: a tile register multiplies sixteen tokens with sixteen weight rows.
+//! AMX for many activation rows: a tile register multiplies sixteen tokens with sixteen weight rows. With few, AVX-512.
 
 mod registers;
 mod tile_32;
 mod tile_k;
 
 use crate::activation::rows::Activations;
-use crate::matmul::avx512::dot_32::Quant32;
-use crate::matmul::avx512::dot_k::KQuant;
-use crate::matmul::avx512::*;
+use crate::matmul::formats::{Format32, FormatK};
+use crate::matmul::panel::{panel_32, panel_k};
 use crate::matmul::plan::FEW_ROWS;
-use crate::matmul::strip::{OutStrip, StripFn, StripScratch};
-use crate::weights::format::Format;
+use crate::matmul::strip::{OutStrip, StripScratch};
+use crate::simd::avx512::rows::Avx512Rows;
 use crate::weights::matrix::QuantMatrix;
 
 /// Bytes of scratch for a strip of [`TILE_STRIP_ROWS`](crate::matmul::TILE_STRIP_ROWS) rows of `k` weights.
@@ -19,49 +18,39 @@ pub(crate) const fn scratch_bytes(k: usize) -> usize {
     if k_quants > of_32 { k_quants } else { of_32 }
 }
 
-/// Products with many activation rows, by format from Q8_0 on.
-pub(crate) const PANEL: [StripFn; Format::N_QUANTIZED] = [
-    tile_32::<q8_0::Q8_0>,
-    tile_32::<q4_0::Q4_0>,
-    tile_32::<q4_1::Q4_1>,
-    tile_32::<q5_0::Q5_0>,
-    tile_32::<q5_1::Q5_1>,
-    tile_k::<q2_k::Q2K>,
-    tile_k::<q3_k::Q3K>,
-    tile_k::<q4_k::Q4K>,
-    tile_k::<q5_k::Q5K>,
-    tile_k::<q6_k::Q6K>,
-    tile_32::<iq4_nl::Iq4Nl>,
-    tile_k::<iq4_xs::Iq4Xs>,
-];
-
-/// A [`StripFn`](crate::matmul::strip::StripFn): the caller has the features.
-unsafe fn tile_k<F: KQuant>(
+/// A [`StripFn`](crate::matmul::strip::StripFn).
+///
+/// # Safety
+/// The CPU has AVX-512 with VNNI and AMX, and the system lets this process use it.
+pub(crate) unsafe fn amx_panel_k<F: FormatK>(
     w: QuantMatrix<'_>,
     x: Activations<'_>,
     y: OutStrip<'_>,
     scratch: &mut StripScratch,
 ) {
-    // SAFETY: promised by the caller.
+    // SAFETY: the caller vouches for both.
     unsafe {
         match x.m() {
-            ..=FEW_ROWS => crate::matmul::avx512::tile_k::few_k::<F>(w, x.quantized(), y, scratch),
+            ..=FEW_ROWS => panel_k::<Avx512Rows, F>(w, x, y, scratch),
             _ => tile_k::tile_k::<F>(w, x.quantized(), y, scratch),
         }
     }
 }
 
-/// A [`StripFn`](crate::matmul::strip::StripFn): the caller has the features.
-unsafe fn tile_32<F: Quant32>(
+/// A [`StripFn`](crate::matmul::strip::StripFn).
+///
+/// # Safety
+/// As [`amx_panel_k`].
+pub(crate) unsafe fn amx_panel_32<F: Format32>(
     w: QuantMatrix<'_>,
     x: Activations<'_>,
     y: OutStrip<'_>,
     scratch: &mut StripScratch,
 ) {
-    // SAFETY: promised by the caller.
+    // SAFETY: the caller vouches for both.
     unsafe {
         match x.m() {
-            ..=FEW_ROWS => crate::matmul::avx512::tile_32::few_32::<F>(w, x.quantized(), y, scratch),
+            ..=FEW_ROWS => panel_32::<Avx512Rows, F>(w, x, y, scratch),
             _ => tile_32::tile_32::<F>(w, x.quantized(), y, scratch),
         }
     }

@@ -15,12 +15,17 @@ use std::arch::x86_64::*;
 use super::registers::{Registers, Shapes, TILE_ROWS};
 use crate::activation::panel::{Heads32, TILE_CHUNK, TILE_TOKENS, Tile32, carve};
 use crate::activation::rows::QuantizedRows;
-use crate::matmul::avx512::dot_32::Quant32;
-use crate::matmul::avx512::rows::*;
-use crate::matmul::avx512::tile_32::{LINES_32, unpack_32};
+use crate::matmul::formats::{Format32, offset_32};
+use crate::matmul::panel::{N_32 as LINES_32, unpack_32};
 use crate::matmul::plan::TILE_STRIP_ROWS;
+use crate::matmul::rows::Rows;
 use crate::matmul::strip::{OutStrip, StripScratch};
+use crate::simd::avx512::rows::Avx512Rows;
+use crate::simd::row_lanes::RowLanes;
 use crate::weights::matrix::QuantMatrix;
+
+/// Weight rows of a register.
+const ROWS: usize = Avx512Rows::ROWS;
 
 /// Weights and activations of 32 values.
 static SHAPES: Shapes = Shapes::WHOLE.with(4, 8, 64).with(5, 8, 64).with(6, 16, 32).with(7, 16, 32);
@@ -35,8 +40,8 @@ pub(super) const fn scratch_bytes(k: usize) -> usize {
 ///
 /// # Safety
 /// The system lets this process use AMX.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
-pub(super) unsafe fn tile_32<F: Quant32>(
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+pub(super) unsafe fn tile_32<F: Format32>(
     w: QuantMatrix<'_>,
     x: QuantizedRows<'_>,
     mut y: OutStrip<'_>,
@@ -44,7 +49,7 @@ pub(super) unsafe fn tile_32<F: Quant32>(
 ) {
     const CHUNK: usize = TILE_CHUNK / 32;
     // SAFETY: promised by the caller.
-    let registers = unsafe { Registers::new(&SHAPES) };
+    let (registers, s) = unsafe { (Registers::new(&SHAPES), Avx512Rows::new()) };
     let (n_blocks, n_pairs) = (x.k / 32, x.k.div_ceil(64));
     let tiles = x.tiles_32();
     for first in (0..n_blocks).step_by(CHUNK) {
@@ -53,12 +58,12 @@ pub(super) unsafe fn tile_32<F: Quant32>(
         let mut room = scratch.bytes();
         let strip = carve::<__m512i>(&mut room, w.n_rows().div_ceil(ROWS) * group_lines);
         for (g, lines) in strip.chunks_exact_mut(group_lines).enumerate() {
-            let mut rows = Rows::new(&w, g * ROWS, 1);
+            let mut rows = Rows::neighbours(s, &w, g * ROWS);
             rows.skip(first * F::FORMAT.block_bytes());
             // SAFETY: this function has the features, and the rows have `n` blocks from there.
-            unsafe { unpack_32::<F>(&mut rows, n, lines) };
+            unsafe { unpack_32::<Avx512Rows, F>(s, &mut rows, n, lines) };
             for lines in lines.as_chunks_mut::<LINES_32>().0 {
-                let offset = _mm512_set1_epi8(F::OFFSET as i8);
+                let offset = _mm512_set1_epi8(const { offset_32::<Avx512Rows, F>() } as i8);
                 for q in &mut lines[..8] {
                     *q = _mm512_sub_epi8(*q, offset);
                 }
@@ -72,12 +77,12 @@ pub(super) unsafe fn tile_32<F: Quant32>(
                     let mut acc = [_mm512_setzero_ps(); TILE_ROWS];
                     if first > 0 {
                         for (j, acc) in acc.iter_mut().enumerate().take(n) {
-                            *acc = load_rows(y.row(t + j), g * ROWS);
+                            *acc = s.load_rows(&y.row(t + j)[g * ROWS..]);
                         }
                     }
                     multiply::<F>(&registers, lines.as_chunks().0, &tile[first / 2..], first_token, &mut acc);
                     for (j, acc) in acc.iter().enumerate().take(n) {
-                        store_rows(y.row(t + j), g * ROWS, 1, *acc);
+                        s.store_rows(*acc, &mut y.row(t + j)[g * ROWS..]);
                     }
                 }
             }
@@ -91,8 +96,8 @@ pub(super) unsafe fn tile_32<F: Quant32>(
 struct Sums([[i32; ROWS]; TILE_ROWS]);
 
 /// Adds the products of sixteen rows, block after block, with sixteen tokens from `first` on to `acc`.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
-fn multiply<F: Quant32>(
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+fn multiply<F: Format32>(
     registers: &Registers,
     lines: &[[__m512i; LINES_32]],
     tile: &[Tile32],
@@ -128,8 +133,8 @@ fn multiply<F: Quant32>(
 
 /// Adds a block's sums with the tokens from `first` on, scaled.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
-fn add_block<F: Quant32>(
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+fn add_block<F: Format32>(
     lines: &[__m512i; LINES_32],
     heads: &Heads32,
     first: usize,

@@ -18,11 +18,17 @@ use std::arch::x86_64::*;
 use super::registers::{Registers, Shapes, TILE_ROWS};
 use crate::activation::panel::{TILE_CHUNK, TILE_TOKENS, TileK, carve};
 use crate::activation::rows::QuantizedRows;
-use crate::matmul::avx512::dot_k::{Heads, KQuant, dot_mins, pairs_of_mins};
-use crate::matmul::avx512::rows::*;
+use crate::matmul::formats::{FormatK, offset_k};
+use crate::matmul::panel::dot_pairs;
 use crate::matmul::plan::TILE_STRIP_ROWS;
+use crate::matmul::rows::Rows;
 use crate::matmul::strip::{OutStrip, StripScratch};
+use crate::simd::avx512::rows::Avx512Rows;
+use crate::simd::row_lanes::RowLanes;
 use crate::weights::matrix::QuantMatrix;
+
+/// Weight rows of a register.
+const ROWS: usize = Avx512Rows::ROWS;
 
 static SHAPES: Shapes = Shapes::WHOLE;
 
@@ -36,7 +42,7 @@ const GROUPS: usize = 2;
 /// those of their pairs.
 struct Lines<F>(F);
 
-impl<F: KQuant> Lines<F> {
+impl<F: FormatK> Lines<F> {
     const HIGH: usize = 64;
     const D: usize = 128;
     const DMIN: usize = Self::D + 1;
@@ -57,8 +63,8 @@ pub(super) const fn scratch_bytes(k: usize) -> usize {
 ///
 /// # Safety
 /// The system lets this process use AMX.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
-pub(super) unsafe fn tile_k<F: KQuant>(
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+pub(super) unsafe fn tile_k<F: FormatK>(
     w: QuantMatrix<'_>,
     x: QuantizedRows<'_>,
     mut y: OutStrip<'_>,
@@ -66,7 +72,7 @@ pub(super) unsafe fn tile_k<F: KQuant>(
 ) {
     const CHUNK: usize = TILE_CHUNK / 256;
     // SAFETY: promised by the caller.
-    let registers = unsafe { Registers::new(&SHAPES) };
+    let (registers, s) = unsafe { (Registers::new(&SHAPES), Avx512Rows::new()) };
     let n_blocks = x.k / 256;
     let tiles = x.tiles_k();
     let n_groups = w.n_rows().div_ceil(ROWS);
@@ -76,11 +82,11 @@ pub(super) unsafe fn tile_k<F: KQuant>(
         let mut room = scratch.bytes();
         let strip = carve::<__m512i>(&mut room, n_groups.next_multiple_of(GROUPS) * group_lines);
         for (g, lines) in strip.chunks_exact_mut(group_lines).enumerate() {
-            let mut rows = Rows::new(&w, (g * ROWS).min(w.n_rows() - 1), 1);
+            let mut rows = Rows::neighbours(s, &w, (g * ROWS).min(w.n_rows() - 1));
             rows.skip(first * F::FORMAT.block_bytes());
             for lines in lines.chunks_exact_mut(Lines::<F>::BLOCK) {
                 // SAFETY: this function has the features, and the rows have that block.
-                unsafe { unpack::<F>(&rows, lines) };
+                unsafe { unpack::<F>(s, &rows, lines) };
                 rows.skip(F::FORMAT.block_bytes());
             }
         }
@@ -95,15 +101,15 @@ pub(super) unsafe fn tile_k<F: KQuant>(
                     *acc = [_mm512_setzero_ps(); GROUPS];
                     if first > 0 {
                         for (g, acc) in groups.clone().zip(acc) {
-                            *acc = load_rows(y.row(t + i), g * ROWS);
+                            *acc = s.load_rows(&y.row(t + i)[g * ROWS..]);
                         }
                     }
                 }
                 let tile = |i: usize, b: usize| &tiles[i * n_blocks + first + b];
-                multiply::<F>(&registers, lines, n, tile, acc);
+                multiply::<F>(s, &registers, lines, n, tile, acc);
                 for (i, acc) in acc.iter().enumerate() {
                     for (g, acc) in groups.clone().zip(acc) {
-                        store_rows(y.row(t + i), g * ROWS, 1, *acc);
+                        s.store_rows(*acc, &mut y.row(t + i)[g * ROWS..]);
                     }
                 }
             }
@@ -114,35 +120,37 @@ pub(super) unsafe fn tile_k<F: KQuant>(
 /// Unpacks a block of each of sixteen rows.
 ///
 /// # Safety
-/// As [`KQuant::heads`].
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
-unsafe fn unpack<F: KQuant>(rows: &Rows, lines: &mut [__m512i]) {
+/// As [`FormatK::block_scales`].
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+unsafe fn unpack<F: FormatK>(s: Avx512Rows, rows: &Rows, lines: &mut [__m512i]) {
     // SAFETY: promised by the caller.
-    let Heads { d, dmin, scales, mins } = unsafe { F::heads(rows) };
+    let block = unsafe { F::block_scales(s, rows) };
     for i in 0..ROWS {
-        rows.prefetch(i, F::FORMAT.block_bytes());
+        rows.prefetch(s, i, ROWS, F::FORMAT.block_bytes());
     }
     let (low, high) = lines.split_at_mut(Lines::<F>::HIGH);
     // SAFETY: promised by the caller.
-    unsafe { F::lines(rows, low.first_chunk_mut().expect("64 registers of values")) };
+    unsafe { F::columns(s, rows, low.first_chunk_mut().expect("64 registers of values")) };
     let n = F::SUB_LEN / 4;
     for (sub, (low, high)) in low.chunks_exact_mut(n).zip(high.chunks_exact_mut(n)).enumerate() {
-        let scale = words_of_byte(scales[sub / 4], sub % 4);
+        let scale = words_of_byte(block.scales[sub / 4], sub % 4);
         for i in 0..n {
             [low[i], high[i]] = planes::<F>(low[i], scale);
         }
     }
-    lines[Lines::<F>::D] = _mm512_castps_si512(d);
+    lines[Lines::<F>::D] = _mm512_castps_si512(block.d);
     if F::HAS_MINS {
-        lines[Lines::<F>::DMIN] = _mm512_castps_si512(dmin);
-        let n = Lines::<F>::N_MINS;
-        lines[Lines::<F>::MINS..][..n].copy_from_slice(&pairs_of_mins(mins)[..n]);
+        lines[Lines::<F>::DMIN] = _mm512_castps_si512(block.dmin);
+        let pairs = &mut lines[Lines::<F>::MINS..][..Lines::<F>::N_MINS];
+        for (pairs, mins) in pairs.as_chunks_mut().0.iter_mut().zip(block.mins) {
+            *pairs = s.words_of_u8(mins);
+        }
     }
 }
 
 /// Byte `j` of each dword, a signed number, in both of its words.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
 fn words_of_byte(v: __m512i, j: usize) -> __m512i {
     // To the top of each word; the rest is zeros.
     let first = _mm512_set4_epi32(0x0c80_0c80, 0x0880_0880, 0x0480_0480, 0x0080_0080);
@@ -152,13 +160,14 @@ fn words_of_byte(v: __m512i, j: usize) -> __m512i {
 
 /// The low and the high bytes of `scale · value`.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
-fn planes<F: KQuant>(q: __m512i, scale: __m512i) -> [__m512i; 2] {
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+fn planes<F: FormatK>(q: __m512i, scale: __m512i) -> [__m512i; 2] {
     const ODD: __mmask64 = 0xaaaa_aaaa_aaaa_aaaa;
     let mut even = _mm512_and_si512(q, _mm512_set1_epi16(0xff));
     let mut odd = _mm512_srli_epi16::<8>(q);
-    if F::OFFSET != 0 {
-        let offset = _mm512_set1_epi16(F::OFFSET as i16);
+    let offset = const { offset_k::<Avx512Rows, F>() };
+    if offset != 0 {
+        let offset = _mm512_set1_epi16(offset as i16);
         (even, odd) = (_mm512_sub_epi16(even, offset), _mm512_sub_epi16(odd, offset));
     }
     (even, odd) = (_mm512_mullo_epi16(even, scale), _mm512_mullo_epi16(odd, scale));
@@ -174,8 +183,9 @@ struct Sums([[[i32; ROWS]; TILE_ROWS]; 2 * GROUPS]);
 
 /// Adds the products of `GROUPS` groups of rows over `n_blocks` blocks, `lines [group][block]`, with a few tiles of tokens to their
 /// `acc`; `tile(i, b)` is block `b` of tile `i`.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
-fn multiply<'t, F: KQuant>(
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+fn multiply<'t, F: FormatK>(
+    s: Avx512Rows,
     registers: &Registers,
     lines: &[__m512i],
     n_blocks: usize,
@@ -222,7 +232,7 @@ fn multiply<'t, F: KQuant>(
                     for g in 0..GROUPS {
                         let [high, low] =
                             [&sums[2 * g], &sums[2 * g + 1]].map(|sums| bytemuck::cast(sums[t - first]));
-                        scale_and_add::<F>(heads(g, b), high, low, x, t % TILE_TOKENS, &mut acc[t][g]);
+                        scale_and_add::<F>(s, heads(g, b), high, low, x, t % TILE_TOKENS, &mut acc[t][g]);
                     }
                 }
             }
@@ -239,8 +249,9 @@ fn multiply<'t, F: KQuant>(
 
 /// Adds a block's sums of token `t` of a tile with sixteen rows, scaled.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
-fn scale_and_add<F: KQuant>(
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+fn scale_and_add<F: FormatK>(
+    isa: Avx512Rows,
     heads: &[__m512i],
     high: __m512i,
     low: __m512i,
@@ -254,7 +265,7 @@ fn scale_and_add<F: KQuant>(
     if F::HAS_MINS {
         let dmin = _mm512_castsi512_ps(heads[Lines::<F>::DMIN]);
         let mins = &heads[Lines::<F>::MINS..][..Lines::<F>::N_MINS];
-        let m = _mm512_cvtepi32_ps(dot_mins(mins, x.pairs(t, F::SUB_LEN)));
+        let m = _mm512_cvtepi32_ps(dot_pairs(isa, mins, x.pairs(t, F::SUB_LEN)));
         *acc = _mm512_fnmadd_ps(m, _mm512_mul_ps(dmin, dx), *acc);
     }
 }

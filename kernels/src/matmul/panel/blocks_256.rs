@@ -1,0 +1,241 @@
+//! More activation rows against formats in blocks of 256 weights.
+
+use std::marker::PhantomData;
+
+use super::{Sums, load_sums, store_sums, store_sums_apart};
+use crate::activation::panel::{TILE_CHUNK, TILE_TOKENS, TileK, carve};
+use crate::activation::rows::{Activations, QuantizedRows};
+use crate::matmul::formats::{FormatK, offset_k};
+use crate::matmul::plan::{FEW_ROWS, deal};
+use crate::matmul::rows::{PREFETCH_BYTES, Rows};
+use crate::matmul::strip::{OutStrip, StripScratch};
+use crate::simd::row_lanes::{DotI8, Kernel};
+use crate::weights::matrix::QuantMatrix;
+
+/// The product for a strip: a [`StripFn`](crate::matmul::strip::StripFn).
+///
+/// # Safety
+/// The CPU has the features that `S` proves.
+pub(crate) unsafe fn panel_k<S: DotI8, F: FormatK>(
+    w: QuantMatrix<'_>,
+    x: Activations<'_>,
+    y: OutStrip<'_>,
+    scratch: &mut StripScratch,
+) {
+    // SAFETY: the caller vouches for the features.
+    let s = unsafe { S::new() };
+    let (x, format) = (x.quantized(), PhantomData::<F>);
+    if x.m <= FEW_ROWS {
+        s.call(Few { w, x, y, scratch, format });
+    } else {
+        s.call(Many { w, x, y, scratch, format });
+    }
+}
+
+/// Where the registers of an unpacked block are: 64 of values, then those of scales, one of d, one of dmin, and pairs of mins or, where
+/// values are stored with an offset, of scales.
+struct Panel<F>(F);
+
+impl<F: FormatK> Panel<F> {
+    const SUBS: usize = 256 / F::SUB_LEN;
+    const SCALES: usize = 64;
+    const D: usize = Self::SCALES + Self::SUBS;
+    const DMIN: usize = Self::D + 1;
+    const PAIRS: usize = Self::DMIN + 1;
+    const BLOCK: usize = Self::PAIRS + Self::SUBS / 2;
+}
+
+/// Many tokens.
+struct Many<'t, F> {
+    w: QuantMatrix<'t>,
+    x: QuantizedRows<'t>,
+    y: OutStrip<'t>,
+    scratch: &'t mut StripScratch,
+    format: PhantomData<F>,
+}
+
+impl<S: DotI8, F: FormatK> Kernel<S> for Many<'_, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self, s: S) {
+        const CHUNK: usize = TILE_CHUNK / 256;
+        let Many { w, x, mut y, scratch, .. } = self;
+        let n_blocks = x.k / 256;
+        let tiles = x.tiles_k();
+        for first in (0..n_blocks).step_by(CHUNK) {
+            let n = CHUNK.min(n_blocks - first);
+            let group_len = n * Panel::<F>::BLOCK;
+            let mut room = scratch.bytes();
+            let strip = carve::<S::I>(&mut room, w.n_rows().div_ceil(S::ROWS) * group_len);
+            for (g, panel) in strip.chunks_exact_mut(group_len).enumerate() {
+                let mut rows = Rows::neighbours(s, &w, g * S::ROWS);
+                rows.skip(first * F::FORMAT.block_bytes());
+                for panel in panel.chunks_exact_mut(Panel::<F>::BLOCK) {
+                    // SAFETY: the rows have `n` blocks from there.
+                    unsafe { unpack_k::<S, F>(s, &rows, panel) };
+                    rows.skip(F::FORMAT.block_bytes());
+                }
+            }
+            for (i, tile) in tiles.chunks_exact(n_blocks).enumerate() {
+                let t = i * TILE_TOKENS;
+                let tile = &tile[first..][..n];
+                let n_tokens = TILE_TOKENS.min(x.m - t);
+                for (g, panel) in strip.chunks_exact(group_len).enumerate() {
+                    let known = if first > 0 { n_tokens } else { 0 };
+                    let mut acc = load_sums(s, &mut y, t, known, g * S::ROWS);
+                    for (panel, tile) in panel.chunks_exact(Panel::<F>::BLOCK).zip(tile) {
+                        multiply_k::<S, F>(s, panel, tile, n_tokens, &mut acc);
+                    }
+                    store_sums(s, &mut y, t, n_tokens, g * S::ROWS, &acc);
+                }
+            }
+        }
+    }
+}
+
+/// Few tokens: a block is multiplied as soon as it is unpacked.
+struct Few<'t, F> {
+    w: QuantMatrix<'t>,
+    x: QuantizedRows<'t>,
+    y: OutStrip<'t>,
+    scratch: &'t mut StripScratch,
+    format: PhantomData<F>,
+}
+
+impl<S: DotI8, F: FormatK> Kernel<S> for Few<'_, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self, s: S) {
+        let Few { w, x, mut y, scratch, .. } = self;
+        let mut room = scratch.bytes();
+        let panel = carve::<S::I>(&mut room, Panel::<F>::BLOCK);
+        for (row, apart) in deal(w.n_rows(), S::ROWS) {
+            let mut rows = Rows::new(s, &w, (row, apart), S::ROWS, 0, PREFETCH_BYTES);
+            let mut acc = [s.splat_f32(0.0); TILE_TOKENS];
+            for tile in x.tiles_k() {
+                // SAFETY: there is a block for each of the tile's.
+                unsafe { unpack_k::<S, F>(s, &rows, panel) };
+                rows.skip(F::FORMAT.block_bytes());
+                multiply_k::<S, F>(s, panel, tile, x.m, &mut acc);
+            }
+            store_sums_apart(s, &mut y, x.m, (row, apart), &acc);
+        }
+    }
+}
+
+/// Unpacks a block of each lane's row.
+///
+/// # Safety
+/// Each lane has a whole block left.
+#[inline(always)]
+unsafe fn unpack_k<S: DotI8, F: FormatK>(s: S, rows: &Rows, panel: &mut [S::I]) {
+    let offset = const { offset_k::<S, F>() };
+    // SAFETY: the caller vouches for the block.
+    let block = unsafe { F::block_scales(s, rows) };
+    for p in 0..S::ROWS {
+        rows.prefetch(s, p, S::ROWS, F::FORMAT.block_bytes());
+    }
+    // SAFETY: as above.
+    unsafe { F::columns(s, rows, panel.first_chunk_mut().expect("64 registers of values")) };
+    for j in 0..Panel::<F>::SUBS {
+        panel[Panel::<F>::SCALES + j] = s.signed_byte(block.scales[j / 4], j % 4);
+    }
+    panel[Panel::<F>::D] = s.bits(block.d);
+    let n = Panel::<F>::SUBS / 2;
+    let pairs = &mut panel[Panel::<F>::DMIN..][..1 + n];
+    if F::HAS_MINS {
+        pairs[0] = s.bits(block.dmin);
+    }
+    for v in 0..n / 2 {
+        if F::HAS_MINS {
+            [pairs[1 + 2 * v], pairs[2 + 2 * v]] = s.words_of_u8(block.mins[v]);
+        } else if offset != 0 {
+            [pairs[1 + 2 * v], pairs[2 + 2 * v]] = s.words_of_i8(block.scales[v]);
+        }
+    }
+}
+
+/// Adds the products of a block of the first tokens of the tile with an unpacked block to their sums.
+#[inline(always)]
+fn multiply_k<S: DotI8, F: FormatK>(s: S, panel: &[S::I], tile: &TileK, n_tokens: usize, acc: &mut Sums<S>) {
+    for first in (0..n_tokens).step_by(S::ACCUMULATORS) {
+        if S::ACCUMULATORS == 8 {
+            Multiply::<S, F, 8, 1> { panel, tile, first, acc, format: PhantomData }.run(s);
+            continue;
+        }
+        // The sums of a few tokens alone do not take turns for long enough: they are those of two sub-blocks at a time.
+        match n_tokens - first {
+            ..=6 => s.call(Multiply::<S, F, 6, 2> { panel, tile, first, acc, format: PhantomData }),
+            7..=8 => s.call(Multiply::<S, F, 8, 2> { panel, tile, first, acc, format: PhantomData }),
+            9..=12 => s.call(Multiply::<S, F, 12, 1> { panel, tile, first, acc, format: PhantomData }),
+            _ => s.call(Multiply::<S, F, 16, 1> { panel, tile, first, acc, format: PhantomData }),
+        }
+    }
+}
+
+/// The same for `T` tokens from `first` on, and the products of `P` sub-blocks at a time; a function of its own, as the sums find fewer
+/// registers in a caller's loops.
+struct Multiply<'t, S: DotI8, F, const T: usize, const P: usize> {
+    panel: &'t [S::I],
+    tile: &'t TileK,
+    first: usize,
+    acc: &'t mut Sums<S>,
+    format: PhantomData<F>,
+}
+
+impl<S: DotI8, F: FormatK, const T: usize, const P: usize> Kernel<S> for Multiply<'_, S, F, T, P> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self, s: S) {
+        let Multiply { panel, tile, first, acc, .. } = self;
+        let offset = const { offset_k::<S, F>() };
+        let acc: &mut [S::F; T] = acc[first..].first_chunk_mut().expect("tokens of the tile");
+        let pairs = &panel[Panel::<F>::PAIRS..][..Panel::<F>::SUBS / 2];
+        let mut sums = [s.zero(); T];
+        if offset != 0 {
+            // What the offset adds, to be taken away: -offset · Σ_sub scale · Σ x.
+            for t in 0..T {
+                let excess = dot_pairs(s, pairs, tile.pairs(first + t, F::SUB_LEN));
+                sums[t] = s.sub_i32(s.zero(), s.shl32(excess, offset.trailing_zeros() as i32));
+            }
+        }
+        let n = F::SUB_LEN / 4;
+        for sub in (0..Panel::<F>::SUBS).step_by(P) {
+            let x: &[[i32; 16]; T] =
+                tile.qs[sub * n / 16][first..].first_chunk().expect("tokens of the tile");
+            let (mut values, mut at) = ([&panel[..0]; P], [0; P]);
+            for p in 0..P {
+                (values[p], at[p]) = (&panel[(sub + p) * n..][..n], (sub + p) * n % 16);
+            }
+            let products = s.dot(F::BITS, values, x, at, [[s.zero(); T]; P]);
+            for p in 0..P {
+                let scale = panel[Panel::<F>::SCALES + sub + p];
+                for t in 0..T {
+                    sums[t] = s.add_i32(sums[t], s.mul_i32(products[p][t], scale));
+                }
+            }
+        }
+        let (d, dmin) = (s.of_bits(panel[Panel::<F>::D]), s.of_bits(panel[Panel::<F>::DMIN]));
+        for t in 0..T {
+            let dx = s.splat_f32(tile.scales[first + t]);
+            acc[t] = s.fma(s.to_f32(sums[t]), s.mul(d, dx), acc[t]);
+            if F::HAS_MINS {
+                let m = s.to_f32(dot_pairs(s, pairs, tile.pairs(first + t, F::SUB_LEN)));
+                acc[t] = s.fnma(m, s.mul(dmin, dx), acc[t]);
+            }
+        }
+    }
+}
+
+/// `Σ_sub min · Σ x`, or of scales, from pairs of sub-blocks.
+#[inline(always)]
+pub(crate) fn dot_pairs<S: DotI8>(s: S, pairs: &[S::I], sums: &[i32]) -> S::I {
+    let mut sum = s.zero();
+    for j in 0..pairs.len().min(sums.len()) {
+        sum = s.add_products_i16(sum, pairs[j], s.splat_i32(sums[j]));
+    }
+    sum
+}
