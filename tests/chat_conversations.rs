@@ -33,3 +33,21 @@ fn a_refusal_names_a_template_that_takes_the_conversation() {
     let error = ran.error();
     assert!(error.contains("Never") && error.contains("--chat-template mistral-v1"), "{error}");
 }
+
+#[test]
+fn the_template_is_given_variables() {
+    let folder = Folder::new();
+    let chat = |kwargs: &str| {
+        let template = "{{ raise_exception(mood ~ (' ' ~ n[1] if n else '')) }}";
+        let line = ["chat", "--chat-template", template, "--chat-template-kwargs", kwargs, "-p", "Hi", "-st"];
+        folder.bise(line)
+    };
+    assert!(chat(r#"{"mood": "calm", "n": [1, 2]}"#).error().contains("calm 2"));
+    let wrong = chat("[1]");
+    assert_eq!(wrong.code, 2);
+    assert!(
+        wrong.stderr.contains("--chat-template-kwargs") && wrong.stderr.contains("JSON object"),
+        "{}",
+        wrong.stderr
+    );
+}

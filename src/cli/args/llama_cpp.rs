@@ -268,9 +268,6 @@ const ALL: &[Group] = &[
         ("--reasoning-preserve", "LLAMA_ARG_REASONING_PRESERVE"),
         ("--no-reasoning-preserve", "LLAMA_ARG_NO_REASONING_PRESERVE"),
     ]),
-    (Refused("arguments of the template are planned but not there yet"), &[
-        ("--chat-template-kwargs N", "LLAMA_ARG_CHAT_TEMPLATE_KWARGS"),
-    ]),
     (IMAGES, &[
         ("-mm --mmproj N", "LLAMA_ARG_MMPROJ"),
         ("-mmu --mmproj-url N", "LLAMA_ARG_MMPROJ_URL"),

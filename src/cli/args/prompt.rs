@@ -125,6 +125,10 @@ pub struct ConversationArgs {
     #[arg(long, value_name = "FILE", env = "LLAMA_ARG_CHAT_TEMPLATE_FILE")]
     pub chat_template_file: Option<PathBuf>,
 
+    /// Variables for the chat template, as a JSON object ('{"enable_thinking": false}')
+    #[arg(long, value_name = "JSON", env = "LLAMA_ARG_CHAT_TEMPLATE_KWARGS", value_parser = json_object)]
+    pub chat_template_kwargs: Option<JsonObject>,
+
     /// Exit after the first answer
     #[arg(long, alias = "st")]
     pub single_turn: bool,
@@ -220,4 +224,11 @@ pub struct GenerationArgs {
     /// Fill in the middle: generate what belongs between --in-prefix and --in-suffix (Codestral)
     #[arg(long)]
     pub infill: bool,
+}
+
+/// Variables by name.
+type JsonObject = serde_json::Map<String, serde_json::Value>;
+
+fn json_object(text: &str) -> Result<JsonObject, String> {
+    serde_json::from_str(text).map_err(|error| format!("expected a JSON object: {error}"))
 }

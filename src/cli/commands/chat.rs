@@ -391,7 +391,8 @@ impl Chat {
     fn tokens(&mut self) -> Result<Vec<u32>> {
         let engine = self.writer.engine.clone();
         let tokenizer = engine.tokenizer();
-        let input = ChatInput::new(&self.messages);
+        let arguments = self.args.conversation.chat_template_kwargs.as_ref();
+        let input = ChatInput { arguments, ..ChatInput::new(&self.messages) };
         let prompt = match self.template.render(&input, &self.special_tokens) {
             Err(error @ ChatError::Refused(_)) => match self.template.alternative(&input) {
                 Some(name) => bail!("{error} (--chat-template {name} takes it)"),
