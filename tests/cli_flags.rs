@@ -388,7 +388,7 @@ fn words_without_a_flag_are_told_what_to_type() {
         (&["insepct", "model.gguf"], "did you mean `bise inspect`?"),
         (&["Once upon a time"], "type `bise -p 'Once upon a time'`"),
         (&["-n", "3", "Once"], "type `bise -p Once`"),
-        (&["-m", "model.gguf", "inspect"], "comes first: type `bise inspect"),
+        (&["-m", "model.gguf", "inspect"], "comes first: type `bise inspect -m model.gguf`"),
         (&["-m", "model.gguf", "Hello"], "type `bise -p Hello`"),
         (&["chat", "model.gguf"], "type `bise chat -m model.gguf`"),
         (&["tokenize", "Hello"], "type `bise tokenize -p Hello`"),

@@ -3,16 +3,17 @@
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
-/// What to say of `word`, which stands where no word belongs; `after` follows it, and `first` says that nothing came before.
+/// What to say of `word`, which belongs to no flag and stands between other words.
 pub fn advice(
     word: &OsStr,
-    after: Vec<OsString>,
-    first: bool,
+    before: &[OsString],
+    after: &[OsString],
     command: &clap::Command,
     root: &clap::Command,
 ) -> String {
     let word = word.to_string_lossy();
     let quoted = quote(&word);
+    let first = before.is_empty();
     if !std::ptr::eq(command, root) {
         let name = command.get_name();
         let flag = match (is_model(&word), name) {
@@ -27,8 +28,9 @@ pub fn advice(
         };
     }
     if root.find_subcommand(word.as_ref()).is_some() {
-        let after: String = after.iter().map(|word| format!(" {}", quote(&word.to_string_lossy()))).collect();
-        return format!("'{word}' is a command and comes first: type `bise {word} …{after}`");
+        let others: String =
+            before.iter().chain(after).map(|word| format!(" {}", quote(&word.to_string_lossy()))).collect();
+        return format!("'{word}' is a command and comes first: type `bise {word}{others}`");
     }
     if is_model(&word) {
         return format!("found '{word}' without a flag: type `bise -m {quoted}`");

@@ -80,6 +80,7 @@ enum Word<'a> {
 
 impl<'a> Reader<'a> {
     fn read(&mut self, mut rest: Peekable<std::vec::IntoIter<OsString>>) -> Result<(), String> {
+        let all: Vec<OsString> = rest.clone().collect();
         let mut free = self.command.get_positionals().count();
         while let Some(word) = rest.next() {
             let is_flag = word.as_encoded_bytes().starts_with(b"-") && word.len() > 1 && word != "--";
@@ -98,8 +99,9 @@ impl<'a> Reader<'a> {
                 free -= 1;
                 self.words.args.push(word);
             } else {
-                let others = self.words.typed.is_empty() && self.words.warnings.is_empty();
-                return Err(stray::advice(&word, rest.collect(), others, self.command, self.root));
+                let after: Vec<OsString> = rest.collect();
+                let before = &all[..all.len() - 1 - after.len()];
+                return Err(stray::advice(&word, before, &after, self.command, self.root));
             }
         }
         Ok(())
