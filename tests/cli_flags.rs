@@ -70,6 +70,7 @@ fn value(spelling: &str) -> &'static str {
         "--override-kv" => "a=int:1",
         "-l" | "--logit-bias" => "1+1",
         "--chat-template" => "mistral-v1",
+        "--chat-template-kwargs" => "{}",
         _ => "1",
     }
 }
