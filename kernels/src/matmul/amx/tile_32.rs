@@ -48,7 +48,7 @@ pub(super) unsafe fn tile_32<F: Format32>(
     scratch: &mut StripScratch,
 ) {
     const CHUNK: usize = TILE_CHUNK / 32;
-    // SAFETY: promised by the caller.
+    // SAFETY: the table of AMX is handed out only where the system has granted it, and AVX-512 with it.
     let (registers, s) = unsafe { (Registers::new(&SHAPES), Avx512Rows::new()) };
     let (n_blocks, n_pairs) = (x.k / 32, x.k.div_ceil(64));
     let tiles = x.tiles_32();

@@ -71,7 +71,7 @@ pub(super) unsafe fn tile_k<F: FormatK>(
     scratch: &mut StripScratch,
 ) {
     const CHUNK: usize = TILE_CHUNK / 256;
-    // SAFETY: promised by the caller.
+    // SAFETY: the table of AMX is handed out only where the system has granted it, and AVX-512 with it.
     let (registers, s) = unsafe { (Registers::new(&SHAPES), Avx512Rows::new()) };
     let n_blocks = x.k / 256;
     let tiles = x.tiles_k();
@@ -123,13 +123,13 @@ pub(super) unsafe fn tile_k<F: FormatK>(
 /// As [`FormatK::block_scales`].
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
 unsafe fn unpack<F: FormatK>(s: Avx512Rows, rows: &Rows, lines: &mut [__m512i]) {
-    // SAFETY: promised by the caller.
+    // SAFETY: `tile_k` unpacks no more blocks than a row has, and lanes past the last row read the last one.
     let block = unsafe { F::block_scales(s, rows) };
     for i in 0..ROWS {
         rows.prefetch(s, i, ROWS, F::FORMAT.block_bytes());
     }
     let (low, high) = lines.split_at_mut(Lines::<F>::HIGH);
-    // SAFETY: promised by the caller.
+    // SAFETY: `tile_k` unpacks no more blocks than a row has, and lanes past the last row read the last one.
     unsafe { F::columns(s, rows, low.first_chunk_mut().expect("64 registers of values")) };
     let n = F::SUB_LEN / 4;
     for (sub, (low, high)) in low.chunks_exact_mut(n).zip(high.chunks_exact_mut(n)).enumerate() {

@@ -171,7 +171,7 @@ pub(super) unsafe fn dot_k<F: KQuant, D: Dot>(
     mut y: OutStrip<'_>,
     _: &mut StripScratch,
 ) {
-    // SAFETY: promised by the caller.
+    // SAFETY: the registry puts this kernel in the table of an instruction set that has them, handed out after detection.
     let isa = unsafe { D::new() };
     let x = x.quantized();
     let mut t = 0;

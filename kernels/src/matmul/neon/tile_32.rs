@@ -126,7 +126,7 @@ pub(super) unsafe fn tile_32<F: Quant32, T: Tile>(
     mut y: OutStrip<'_>,
     scratch: &mut StripScratch,
 ) {
-    // SAFETY: promised by the caller.
+    // SAFETY: the registry puts this kernel in the table of an instruction set that has them, handed out after detection.
     let isa = unsafe { T::new() };
     let x = x.quantized();
     let n_blocks = x.k / 32;
