@@ -4,8 +4,7 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-use super::PLACE;
-use super::Place;
+use super::place::{self, Place};
 use super::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::*};
 use super::sync::{Cell, Mutex, Thread, current, lock, park, spin_loop, yield_now};
 
@@ -138,7 +137,7 @@ impl Door {
     /// Takes tasks of the current step until none is left. Does not unwind: a panic is kept for the leader, and ends the step.
     fn work(&self, worker: usize) {
         let Some(step) = self.step.get() else { return };
-        let outer = PLACE.with(|place| place.replace(Place::Task { of: self, worker }));
+        let outer = place::replace(Place::Task { of: (&raw const *self).addr(), worker });
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             // SAFETY: the leader is in `Door::step`, which keeps `f` borrowed until every follower inside has left.
             let f = unsafe { &*step.f };
@@ -150,7 +149,7 @@ impl Door {
                 f(task, worker);
             }
         }));
-        PLACE.with(|place| place.set(outer));
+        place::replace(outer);
         if let Err(panic) = outcome {
             self.next_task.store(step.n_tasks, Relaxed);
             let mut first = lock(&self.panic);

@@ -7,13 +7,15 @@
 //! neighbour on one core does not stall the rest.
 
 mod door;
+mod place;
 mod sync;
 mod threads;
 
 use std::panic::resume_unwind;
 
 use door::Door;
-use sync::{Arc, Cell, Mutex, lock};
+use place::Place;
+use sync::{Arc, Mutex, lock};
 use threads::Threads;
 
 /// The threads of an engine: the caller's, and a pool of its own where it has more than one.
@@ -36,23 +38,6 @@ pub struct TeamError {
     /// The threads that were asked for.
     pub n_threads: usize,
     cause: Box<dyn std::error::Error + Send + Sync>,
-}
-
-/// Where in the structure of teams a thread is; doors are only compared.
-#[derive(Clone, Copy)]
-enum Place {
-    Outside,
-    Leads(*const Door),
-    Task { of: *const Door, worker: usize },
-}
-
-#[cfg(not(loom))]
-thread_local! {
-    static PLACE: Cell<Place> = const { Cell::new(Place::Outside) };
-}
-#[cfg(loom)]
-loom::thread_local! {
-    static PLACE: Cell<Place> = Cell::new(Place::Outside);
 }
 
 impl Team {
@@ -79,7 +64,7 @@ impl Team {
     /// # Panics
     /// If `f` or a task does. The team stays usable.
     pub fn together<R>(&self, f: impl FnOnce() -> R) -> R {
-        if self.threads.is_none() || !matches!(place(), Place::Outside) {
+        if self.threads.is_none() || !matches!(place::get(), Place::Outside) {
             return f();
         }
         let _alone = lock(&self.entrance);
@@ -95,8 +80,8 @@ impl Team {
     /// # Panics
     /// With the first panic of a task, once no thread runs a task any more; tasks that had not begun are dropped.
     pub fn run(&self, n_tasks: usize, f: impl Fn(usize, usize) + Sync) {
-        let door = &raw const *self.door;
-        let worker = match place() {
+        let door = (&raw const *self.door).addr();
+        let worker = match place::get() {
             // SAFETY: this thread leads the team (the entrance is locked by the region it is in), and is not inside a task.
             Place::Leads(of) if of == door && n_tasks > 1 => match unsafe { self.door.step(n_tasks, &f) } {
                 Ok(()) => return,
@@ -138,24 +123,20 @@ impl Drop for Team {
     }
 }
 
-fn place() -> Place {
-    PLACE.with(Cell::get)
-}
-
 /// The region that this thread leads; left when dropped, by unwinding too.
 struct Region<'a>(&'a Door);
 
 impl<'a> Region<'a> {
     fn enter(door: &'a Door) -> Region<'a> {
         door.begin_region();
-        PLACE.with(|place| place.set(Place::Leads(door)));
+        place::replace(Place::Leads((&raw const *door).addr()));
         Region(door)
     }
 }
 
 impl Drop for Region<'_> {
     fn drop(&mut self) {
-        PLACE.with(|place| place.set(Place::Outside));
+        place::replace(Place::Outside);
         self.0.end_region();
     }
 }
