@@ -20,8 +20,11 @@ impl DotShape {
     pub const A_ROW_A_LANE: DotShape = DotShape { rows: 16, prefetch_bytes: 512 };
     /// Four rows, several blocks of each.
     pub const FOUR_ROWS: DotShape = DotShape { rows: 4, prefetch_bytes: 1024 };
+    /// The same, prefetched further ahead.
+    pub const FOUR_ROWS_FAR: DotShape = DotShape { rows: 4, prefetch_bytes: 2048 };
 
-    /// The shape for this machine: four rows where the first cache is too small for the streams of sixteen.
+    /// The shape for this machine: four rows where the first cache is too small for the streams of sixteen, and on AMD's cores whatever
+    /// its size (Zen 5, with 48 KB: 1.49 times as fast, most of it by prefetching further).
     ///
     /// `BISE_DOT_SHAPE` overrides it, for measurements.
     pub fn detect() -> DotShape {
@@ -29,6 +32,7 @@ impl DotShape {
         *SHAPE.get_or_init(|| {
             let forced = std::env::var("BISE_DOT_SHAPE").ok().and_then(|shape| shape.parse().ok());
             forced.unwrap_or_else(|| match first_cache_bytes() {
+                Some(bytes) if bytes > 32 << 10 && is_amd() => DotShape::FOUR_ROWS_FAR,
                 Some(bytes) if bytes > 32 << 10 => DotShape::A_ROW_A_LANE,
                 _ => DotShape::FOUR_ROWS,
             })
@@ -51,6 +55,17 @@ impl FromStr for DotShape {
         let (rows, prefetch_bytes) = parts.ok_or_else(|| format!("'{s}' is no shape such as 4/1024"))?;
         Ok(DotShape { rows, prefetch_bytes })
     }
+}
+
+/// Whether AMD made the CPU: `cpuid` says "AuthenticAMD".
+fn is_amd() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let id = std::arch::x86_64::__cpuid(0);
+        [id.ebx, id.edx, id.ecx].map(u32::to_le_bytes) == [*b"Auth", *b"enti", *b"cAMD"]
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    false
 }
 
 /// Bytes of a core's first data cache, by `cpuid`: leaf 4 of Intel's, leaf 0x8000001d of AMD's.
@@ -82,7 +97,7 @@ mod tests {
 
     #[test]
     fn shapes_are_read_back() {
-        for shape in [DotShape::A_ROW_A_LANE, DotShape::FOUR_ROWS] {
+        for shape in [DotShape::A_ROW_A_LANE, DotShape::FOUR_ROWS, DotShape::FOUR_ROWS_FAR] {
             assert_eq!(shape.to_string().parse(), Ok(shape));
         }
         assert!("4x4".parse::<DotShape>().is_err());
