@@ -1,7 +1,7 @@
 //! Chat templates: from a conversation to the text a model was trained on.
 //!
 //! A template is Jinja, from the file's `tokenizer.chat_template` or one of [`ChatTemplate::names`]. It runs as under
-//! Hugging Face's transformers, within bounds, in an interpreter of our own ([`jinja`] says why). The prompt knows
+//! Hugging Face's transformers, within bounds, in an interpreter of our own (`src/chat/jinja` says why). The prompt knows
 //! which of its characters come from the conversation ([`RenderedPrompt`]), so a message that holds `</s>[INST]` stays
 //! text, whatever the template does to it.
 //!
