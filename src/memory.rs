@@ -62,9 +62,9 @@ impl MemoryPlan {
             .fold(self.cache_bytes(n_tokens), usize::saturating_add)
     }
 
-    /// With a short text.
+    /// With a line of text, some sixteen tokens.
     pub fn now(&self) -> usize {
-        self.at(1)
+        self.at(16)
     }
 
     /// When the context is full. With a window, the text may then go on without taking more.
