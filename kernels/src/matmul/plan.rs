@@ -19,7 +19,7 @@ const SECOND_STRIP_BYTES: usize = 256 << 10;
 /// how far apart its rows lie.
 ///
 /// Neighbours in the lanes of a register are as many short streams, two in a page, which neither the hardware's guesses nor its search for
-/// the addresses of pages keep up with. So rows are dealt out: each lane reads one long stretch. (With many activation rows, storing sums
+/// the addresses of pages keep up with. So rows are interleaved: each lane reads one long stretch. (With many activation rows, storing sums
 /// apart costs more than it brings.)
 #[cfg(target_arch = "x86_64")]
 pub(crate) fn deal(n_rows: usize, lanes: usize) -> impl Iterator<Item = (usize, usize)> {

@@ -20,7 +20,7 @@ impl DotShape {
     pub const A_ROW_A_LANE: DotShape = DotShape { rows: 16, prefetch_bytes: 512 };
     /// Four rows, several blocks of each.
     pub const FOUR_ROWS: DotShape = DotShape { rows: 4, prefetch_bytes: 1024 };
-    /// The same, prefetched further ahead.
+    /// Four rows, prefetched further ahead.
     pub const FOUR_ROWS_FAR: DotShape = DotShape { rows: 4, prefetch_bytes: 2048 };
 
     /// The shape for this machine: four rows where the first cache is too small for the streams of sixteen, and on AMD's cores whatever

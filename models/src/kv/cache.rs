@@ -39,7 +39,7 @@ impl KvCache {
         }
     }
 
-    /// The same, but nothing that was read is given back: [`KvCache::truncate`] reaches everywhere.
+    /// A cache that gives nothing back that was read, so that [`KvCache::truncate`] reaches every position.
     #[must_use]
     pub fn keeping_all(mut self) -> KvCache {
         self.slack = usize::MAX;
