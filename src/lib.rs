@@ -40,7 +40,7 @@ pub use bise_models::{
     Rows, RowsMut, Site, SpanError, gguf, tokenizer,
 };
 pub use continuation::Pieces;
-pub use engine::{Engine, EngineOptions, SessionOptions};
+pub use engine::{Engine, EngineBuilder, EngineOptions, SessionOptions};
 pub use error::Error;
 pub use runner::{Feed, Runner};
 pub use sequence::Sequence;

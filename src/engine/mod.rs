@@ -1,5 +1,7 @@
 //! A model opened and ready to run: the file, its tokenizer, its weights and a team of threads.
 
+mod builder;
+
 use std::ops::{Deref, DerefMut};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,6 +16,8 @@ use crate::memory::MemoryPlan;
 use crate::speculation::SpeculationOptions;
 use crate::threads::Threads;
 use crate::{Error, Runner, Sequence, Session};
+
+pub use builder::EngineBuilder;
 
 /// How a model is opened.
 #[derive(Clone, Debug)]
@@ -85,6 +89,11 @@ struct Inner {
 }
 
 impl Engine {
+    /// Opens a model with options, which the builder's methods set: `Engine::builder().threads(4).open("model.gguf")`.
+    pub fn builder() -> EngineBuilder {
+        EngineBuilder::default()
+    }
+
     /// Opens a GGUF file, or the first part of a split one.
     ///
     /// # Errors
@@ -118,7 +127,7 @@ impl Engine {
     /// Where threads cannot be started, and for an instruction set that this machine does not have.
     #[cfg(feature = "builtin-model")]
     pub fn builtin_with(options: &EngineOptions) -> Result<Engine, Error> {
-        const TINY: &[u8] = include_bytes!("../models/tiny/bise-tiny.Q4_K_M.gguf");
+        const TINY: &[u8] = include_bytes!("../../models/tiny/bise-tiny.Q4_K_M.gguf");
         Engine::new(GgufFile::from_static(TINY, "built-in model")?, options)
     }
 
