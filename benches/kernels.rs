@@ -9,8 +9,8 @@
 //!
 //! - `dot/FORMAT/ISA/{cache,memory}`: one row of activations. Bytes of weights a second: on one thread with a matrix that stays in
 //!   its cache, and on all threads with one that does not. `limits/read` are the same bytes merely read.
-//! - `few/FORMAT/ISA/{cache,memory}`: the same with eight rows of activations, as of eight sequences.
-//! - `tile/FORMAT/ISA/{1,n}`: 64 rows of activations on one thread and on all. An element is one multiplication or addition, so
+//! - `few/FORMAT/ISA/{cache,memory}`: eight rows of activations, as of eight sequences.
+//! - `panel/FORMAT/ISA/{1,n}`: 64 rows of activations on one thread and on all. An element is one multiplication or addition, so
 //!   Gelem/s are GOPS. `limits/ops` is what the instruction at the heart of the kernels reaches when it waits for nothing.
 //! - `shapes/FORMAT/ISA/{1,n}/SHAPE`: one row of activations against more weights than caches hold, on one thread and on all, by how many
 //!   rows a step takes and how far ahead they are prefetched. The shape that this machine takes is printed first.
@@ -43,9 +43,9 @@ const MEMORY_BYTES: usize = 1 << 30;
 const SHAPES_BYTES: usize = 256 << 20;
 /// A few activation rows.
 const FEW_ROWS: usize = 8;
-/// Activation rows, and weight rows, of a tiled product.
-const TILE_ROWS: usize = 64;
-const TILE_WEIGHT_ROWS: usize = 2048;
+/// Activation rows, and weight rows, of a panel product.
+const PANEL_ROWS: usize = 64;
+const PANEL_WEIGHT_ROWS: usize = 2048;
 
 fn main() {
     let n_threads = match std::env::var("BENCH_THREADS") {
@@ -97,10 +97,10 @@ fn main() {
         one.read(&mut group, format, CACHE_BYTES, FEW_ROWS, "cache");
         all.read(&mut group, format, MEMORY_BYTES, FEW_ROWS, "memory");
         group.finish();
-        let mut group = criterion.benchmark_group(format!("tile/{format}"));
-        one.tile(&mut group, format, "1");
+        let mut group = criterion.benchmark_group(format!("panel/{format}"));
+        one.panel(&mut group, format, "1");
         if n_threads > 1 {
-            all.tile(&mut group, format, "n");
+            all.panel(&mut group, format, "n");
         }
         group.finish();
     }
@@ -143,9 +143,9 @@ impl Bench {
         self.product(group, format, n_rows, m, name);
     }
 
-    fn tile(&self, group: &mut BenchmarkGroup<'_, WallTime>, format: Format, name: &str) {
-        group.throughput(Throughput::Elements((2 * TILE_ROWS * TILE_WEIGHT_ROWS * K) as u64));
-        self.product(group, format, TILE_WEIGHT_ROWS, TILE_ROWS, name);
+    fn panel(&self, group: &mut BenchmarkGroup<'_, WallTime>, format: Format, name: &str) {
+        group.throughput(Throughput::Elements((2 * PANEL_ROWS * PANEL_WEIGHT_ROWS * K) as u64));
+        self.product(group, format, PANEL_WEIGHT_ROWS, PANEL_ROWS, name);
     }
 
     /// One row of activations, by bytes of weights, for every shape and distance.

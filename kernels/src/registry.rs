@@ -26,8 +26,7 @@ macro_rules! float_kernels {
             type S = $lanes;
             macro_rules! lanes {
                 () => {
-                    // SAFETY: the functions below have all features that `S` stands for, and are called through a table only, which
-                    // `KernelTable::for_isa` hands out after it has found them on this CPU.
+                    // SAFETY: `KernelTable::for_isa` hands out these functions after it has found the features of `S` on this CPU.
                     unsafe { S::new() }
                 };
             }
@@ -155,9 +154,9 @@ static SCALAR_TABLE: KernelTable = {
     KernelTable {
         isa: Isa::Scalar,
         dot: by_format(&SCALAR, quantized),
-        tile: by_format(&SCALAR, quantized),
+        panel: by_format(&SCALAR, quantized),
         tuned: [false; Format::ALL.len()],
-        takes_tiles: false,
+        takes_packed: false,
         by_block: true,
         quantize_q8_0: quantize::quantize_row_q8_0,
         quantize_q8k: quantize::quantize_row_q8k,
@@ -215,9 +214,9 @@ mod x86 {
         KernelTable {
             isa,
             dot: by_format(&AVX2, AVX2_DOT),
-            tile: by_format(&AVX2, panel),
+            panel: by_format(&AVX2, panel),
             tuned: [true; Format::ALL.len()],
-            takes_tiles: true,
+            takes_packed: true,
             by_block: true,
             quantize_q8_0: quantize::avx2::quantize_q8_0,
             quantize_q8k: quantize::avx2::quantize_q8k,
@@ -229,9 +228,9 @@ mod x86 {
         KernelTable {
             isa,
             dot: by_format(&AVX512, formats!(vec_dot_32, vec_dot_k, Avx512Rows)),
-            tile: by_format(&AVX512, panel),
+            panel: by_format(&AVX512, panel),
             tuned: [true; Format::ALL.len()],
-            takes_tiles: true,
+            takes_packed: true,
             by_block: true,
             quantize_q8_0: quantize::avx512::quantize_q8_0,
             quantize_q8k: quantize::avx512::quantize_q8k,
@@ -253,9 +252,9 @@ mod arm {
         KernelTable {
             isa,
             dot: by_format(&NEON, neon::dot::<D>()),
-            tile: by_format(&NEON, neon::panel::<T>()),
+            panel: by_format(&NEON, neon::panel::<T>()),
             tuned: [true; Format::ALL.len()],
-            takes_tiles: false,
+            takes_packed: false,
             by_block: false,
             quantize_q8_0: quantize::neon::quantize_row_q8_0,
             quantize_q8k: quantize::neon::quantize_row_q8k,

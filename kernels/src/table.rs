@@ -5,7 +5,7 @@ use crate::activation::quantize::QuantizeFn;
 use crate::activation::rows::Activations;
 use crate::attention::layout::PAGE_LEN;
 use crate::attention::partials::{PageHead, Partials};
-use crate::matmul::plan::{FEW_ROWS, TILE_STRIP_ROWS};
+use crate::matmul::plan::{FEW_ROWS, STRIP_ROWS};
 use crate::matmul::scratch::scratch_bytes;
 use crate::matmul::strip::{OutStrip, StripFn, StripScratch};
 use crate::ops::LeF32;
@@ -16,27 +16,27 @@ use crate::weights::matrix::QuantMatrix;
 /// The kernels of one [`Isa`].
 pub struct KernelTable {
     pub(crate) isa: Isa,
-    /// By format: few activation rows; weights are read once, straight from the file.
+    /// By format: for few activation rows, reading the weights as they lie in the file.
     pub(crate) dot: [StripFn; Format::ALL.len()],
-    /// By format: more activation rows; weights are unpacked once, then multiplied in register tiles.
-    pub(crate) tile: [StripFn; Format::ALL.len()],
-    /// By format: whether the kernels are hand-written for this ISA, not a shared slow path.
+    /// By format: for more activation rows, unpacking the weights to panels first.
+    pub(crate) panel: [StripFn; Format::ALL.len()],
+    /// By format: whether the kernels are written for this ISA and not plain Rust.
     pub(crate) tuned: [bool; Format::ALL.len()],
-    /// Whether `tile` takes quantized activations as [`Tiles`](crate::activation::panel::Tiles).
-    pub(crate) takes_tiles: bool,
-    /// Whether `tile` takes any number of weight rows where there are [few](crate::matmul::FEW_ROWS) activation rows, not just as many as
-    /// its scratch has room for.
+    /// Whether `panel` reads [packed](crate::activation::packed::Packed) activations.
+    pub(crate) takes_packed: bool,
+    /// Whether `panel` unpacks one block at a time when there are [few](crate::matmul::FEW_ROWS) activation rows, so that its scratch
+    /// does not limit the weight rows of a call.
     pub(crate) by_block: bool,
     /// Activations to blocks of 32.
     pub(crate) quantize_q8_0: QuantizeFn,
     /// Activations to blocks of 256.
     pub(crate) quantize_q8k: QuantizeFn,
-    /// Everything on 16 lanes: `dot` and `tile` of F32, F16 and BF16 are its products.
+    /// Float operations, the products with F32, F16 and BF16 weights among them.
     pub(crate) floats: FloatKernels,
 }
 
-/// Kernels on 16 lanes. They are `unsafe` in one respect only: the CPU must have the features of the instruction set they were built
-/// for. Shapes are asserted, or checked by the methods of the table.
+/// Kernels on 16 f32 lanes. They are `unsafe` only because the CPU must have the features of their instruction set; shapes are asserted,
+/// or checked by the methods of the table.
 pub(crate) struct FloatKernels {
     /// Products with F32, F16 and BF16 weights, for few activation rows and for many.
     pub(crate) product: [StripFn; 3],
@@ -58,20 +58,20 @@ impl KernelTable {
         self.isa
     }
 
-    /// Whether [`KernelTable::tile`] takes quantized activations as [`Tiles`](crate::activation::panel::Tiles).
-    pub fn takes_tiles(&self) -> bool {
-        self.takes_tiles
+    /// Whether [`KernelTable::panel`] reads quantized activations [packed](crate::activation::packed::Packed).
+    pub fn takes_packed(&self) -> bool {
+        self.takes_packed
     }
 
-    /// Whether products with this format run on hand-written kernels rather than a shared slow path.
+    /// Whether products with this format run on kernels written for this ISA rather than on plain Rust.
     pub fn is_tuned(&self, format: Format) -> bool {
         self.tuned[format as usize]
     }
 
-    /// `y[t][r] = w[r] · x[t]`, reading the weights once for each few activation rows.
+    /// `y[t][r] = w[r] · x[t]` for few activation rows: the weights are read once for every four of them.
     ///
     /// # Panics
-    /// Where shapes do not fit, or the activations have not the form that the format asks for.
+    /// If shapes do not fit, or the activations are not of the format's [`ActivationKind`].
     pub fn dot(&self, w: QuantMatrix<'_>, x: Activations<'_>, y: OutStrip<'_>, scratch: &mut StripScratch) {
         check(&w, &x, &y);
         scratch.reserve(scratch_bytes(w.k()));
@@ -79,11 +79,12 @@ impl KernelTable {
         unsafe { self.dot[w.format() as usize](w, x, y, scratch) }
     }
 
-    /// The same, unpacking the weights into `scratch` (at least [`scratch_bytes`](crate::matmul::scratch_bytes)) first.
+    /// `y[t][r] = w[r] · x[t]` for more activation rows: the weights are unpacked into `scratch` first, which grows to
+    /// [`scratch_bytes`](crate::matmul::scratch_bytes) if it is smaller.
     ///
     /// # Panics
-    /// As [`KernelTable::dot`], and where [tiles are taken](KernelTable::takes_tiles) and not there.
-    pub fn tile(
+    /// As [`KernelTable::dot`], and if the activations are not packed although [they must be](KernelTable::takes_packed).
+    pub fn panel(
         &self,
         w: QuantMatrix<'_>,
         x: Activations<'_>,
@@ -92,11 +93,11 @@ impl KernelTable {
     ) {
         check(&w, &x, &y);
         scratch.reserve(scratch_bytes(w.k()));
-        let room = if self.by_block && x.m() <= FEW_ROWS { w.n_rows() } else { TILE_STRIP_ROWS };
+        let room = if self.by_block && x.m() <= FEW_ROWS { w.n_rows() } else { STRIP_ROWS };
         for first in (0..w.n_rows()).step_by(room.max(1)) {
             let n = room.min(w.n_rows() - first);
             // SAFETY: a table is handed out for an available ISA only, and the shapes of whole and parts were checked.
-            unsafe { self.tile[w.format() as usize](w.rows(first, n), x, y.columns(first, n), scratch) }
+            unsafe { self.panel[w.format() as usize](w.rows(first, n), x, y.columns(first, n), scratch) }
         }
     }
 

@@ -182,12 +182,12 @@ fn float_products_follow_the_lanes() {
                 }
             }
             let w = QuantMatrix::new(&bytes[1..], format, n_rows, k).unwrap();
-            for tile in [false, true] {
+            for panel in [false, true] {
                 let y = on_all(&vec![f32::NAN; m * n_rows], |kernels, y| {
                     let (x, out) = (Activations::F32 { m, k, x: &x }, OutStrip::whole(y, m, n_rows));
                     let mut scratch = StripScratch::new(0);
-                    if tile {
-                        kernels.tile(w, x, out, &mut scratch)
+                    if panel {
+                        kernels.panel(w, x, out, &mut scratch)
                     } else {
                         kernels.dot(w, x, out, &mut scratch)
                     }

@@ -13,12 +13,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 
-use bise_kernels::matmul::{FEW_ROWS, TILE_STRIP_ROWS};
+use bise_kernels::matmul::{FEW_ROWS, STRIP_ROWS};
 use bise_kernels::{
     ActivationBuffer, ActivationKind, Activations, Format, Isa, KernelTable, OutStrip, Product, QuantMatrix,
     StripScratch, Team, matmul,
 };
-use common::{Quantized, Random, map_halves, with_tiles};
+use common::{Quantized, Random, map_halves, with_packed};
 use fenced::{Fenced, fenced_columns};
 use guarded::Guarded;
 use proptest::prelude::*;
@@ -51,7 +51,7 @@ fn cases() -> impl Strategy<Value = Case> {
     // Under an interpreter the shapes are those that come first.
     let (all, first) = (u32::from(!cfg!(miri)), u32::from(cfg!(miri)));
     let blocks = prop_oneof![1 => Just(1), first => Just(2), all => 1..=5usize, all => 1..=20usize];
-    let n_rows = prop_oneof![1 => 1..=20usize, all => 1..=TILE_STRIP_ROWS];
+    let n_rows = prop_oneof![1 => 1..=20usize, all => 1..=STRIP_ROWS];
     let m = prop_oneof![1 => Just(1), 1 => 1..=5usize, all => 1..=FEW_ROWS, all => FEW_ROWS..=40];
     (any::<u64>(), blocks, n_rows, m, 0..=3usize, any::<bool>()).prop_map(
         |(seed, blocks, n_rows, m, slack, extreme)| Case { seed, blocks, n_rows, m, slack, extreme },
@@ -128,15 +128,15 @@ impl Input {
     }
 }
 
-/// A product by a table's `dot` or `tile`, in columns of a wider matrix; what it does not write stays NaN.
-fn product(kernels: &KernelTable, tile: bool, w: QuantMatrix<'_>, x: Activations<'_>) -> Vec<f32> {
+/// A product by a table's `dot` or `panel`, in columns of a wider matrix; what it does not write stays NaN.
+fn product(kernels: &KernelTable, panel: bool, w: QuantMatrix<'_>, x: Activations<'_>) -> Vec<f32> {
     let (m, n_rows) = (x.m(), w.n_rows());
     fenced_columns(m, n_rows, f32::NAN, |y, width, first| {
         let mut whole = OutStrip::whole(y, m, width);
         let out = whole.columns(first, n_rows);
         let mut scratch = StripScratch::new(0);
-        if tile {
-            with_tiles(x, |x| kernels.tile(w, x, out, &mut scratch))
+        if panel {
+            with_packed(x, |x| kernels.panel(w, x, out, &mut scratch))
         } else {
             kernels.dot(w, x, out, &mut scratch)
         }
@@ -194,11 +194,11 @@ proptest! {
             let x = input.view();
             let expected = product(scalar(), false, w, x);
             assert!(expected.iter().all(|y| y.is_finite()), "{format}: finite scales give finite products");
-            assert_same_bits(&product(scalar(), true, w, x), &expected, || format!("scalar tile of {format}"));
+            assert_same_bits(&product(scalar(), true, w, x), &expected, || format!("scalar panel of {format}"));
             for kernels in twins() {
-                for tile in [false, true] {
-                    let found = product(kernels, tile, w, x);
-                    let kernel = if tile { "tile" } else { "dot" };
+                for panel in [false, true] {
+                    let found = product(kernels, panel, w, x);
+                    let kernel = if panel { "panel" } else { "dot" };
                     assert_same_bits(&found, &expected, || format!("{} {kernel} of {format}", kernels.isa()));
                 }
             }
@@ -260,7 +260,7 @@ proptest! {
             let mut y = vec![f32::NAN; expected.len()];
             let mut one = vec![f32::NAN; case.m];
             let mut products = [Product { w, y: &mut y }, Product { w: alone, y: &mut one }];
-            team.together(|| with_tiles(x, |x| matmul(&team, kernels, &mut products, x, &scratch, &NEVER)));
+            team.together(|| with_packed(x, |x| matmul(&team, kernels, &mut products, x, &scratch, &NEVER)));
             let isa = kernels.isa();
             assert_same_bits(&y, &expected, || format!("{isa} {format} on {n_threads} threads"));
             let column: Vec<f32> = expected.iter().skip(n_rows / 2).step_by(n_rows).copied().collect();
@@ -269,7 +269,7 @@ proptest! {
     }
 }
 
-/// Rows longer than a strip unpacks at a time, and more tokens than a tile has.
+/// Rows longer than a strip unpacks at a time, and more tokens than a panel has.
 #[test]
 #[cfg_attr(miri, ignore = "too long for an interpreter")]
 fn long_rows_and_many_tokens_equal_the_reference() {
@@ -283,9 +283,11 @@ fn long_rows_and_many_tokens_equal_the_reference() {
         let x = input.view();
         let expected = product(scalar(), false, w, x);
         for kernels in twins() {
-            for tile in [false, true] {
-                let found = product(kernels, tile, w, x);
-                assert_same_bits(&found, &expected, || format!("{} of {format}, tile {tile}", kernels.isa()));
+            for panel in [false, true] {
+                let found = product(kernels, panel, w, x);
+                assert_same_bits(&found, &expected, || {
+                    format!("{} of {format}, panel {panel}", kernels.isa())
+                });
             }
         }
     }
@@ -309,7 +311,7 @@ fn large_products_equal_the_reference_on_any_team() {
             let (mut a, mut b) = (vec![f32::NAN; expected.len()], vec![f32::NAN; expected.len()]);
             let mut products = [Product { w, y: &mut a }, Product { w, y: &mut b }];
             team.together(|| {
-                with_tiles(x, |x| matmul(&team, KernelTable::detect(), &mut products, x, &scratch, &NEVER))
+                with_packed(x, |x| matmul(&team, KernelTable::detect(), &mut products, x, &scratch, &NEVER))
             });
             assert_same_bits(&a, &expected, || format!("{m} tokens on {n_threads} threads"));
             assert_same_bits(&b, &expected, || format!("{m} tokens on {n_threads} threads, second"));

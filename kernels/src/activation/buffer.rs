@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use crate::activation::kind::ActivationKind;
 use crate::activation::pack::pack;
-use crate::activation::panel::{TILE_MIN_ROWS, Tiles, tiles_bytes};
+use crate::activation::packed::{PANEL_MIN_ROWS, Packed, packed_bytes};
 use crate::activation::rows::{Activations, QuantizedRows};
 use crate::aligned::{CacheLine, try_filled, try_zeros};
 use crate::table::KernelTable;
@@ -21,18 +21,18 @@ pub struct ActivationBuffer {
     qs: Vec<i8>,
     scales: Vec<f32>,
     sums: Vec<i16>,
-    tiles: Vec<CacheLine>,
+    packed: Vec<CacheLine>,
 }
 
 impl ActivationBuffer {
     /// Room for any of these shapes, `(m, k)`.
     pub fn new(shapes: &[(usize, usize)]) -> Self {
-        let (n, tiles) = ActivationBuffer::room(shapes);
+        let (n, packed) = ActivationBuffer::room(shapes);
         ActivationBuffer {
             qs: vec![0; n],
             scales: vec![0.0; n.div_ceil(32)],
             sums: vec![0; n.div_ceil(16)],
-            tiles: vec![CacheLine::ZERO; tiles.div_ceil(size_of::<CacheLine>())],
+            packed: vec![CacheLine::ZERO; packed.div_ceil(size_of::<CacheLine>())],
         }
     }
 
@@ -41,36 +41,36 @@ impl ActivationBuffer {
     /// # Errors
     /// If the memory cannot be had.
     pub fn try_new(shapes: &[(usize, usize)]) -> Result<Self, TryReserveError> {
-        let (n, tiles) = ActivationBuffer::room(shapes);
+        let (n, packed) = ActivationBuffer::room(shapes);
         Ok(ActivationBuffer {
             qs: try_filled(0, n)?,
             scales: try_filled(0.0, n.div_ceil(32))?,
             sums: try_filled(0, n.div_ceil(16))?,
-            tiles: try_zeros(tiles)?,
+            packed: try_zeros(packed)?,
         })
     }
 
     /// Bytes of a buffer for these shapes.
     pub fn bytes(shapes: &[(usize, usize)]) -> usize {
-        let (n, tiles) = ActivationBuffer::room(shapes);
-        n + 4 * n.div_ceil(32) + 2 * n.div_ceil(16) + tiles
+        let (n, packed) = ActivationBuffer::room(shapes);
+        n + 4 * n.div_ceil(32) + 2 * n.div_ceil(16) + packed
     }
 
-    /// Values, and bytes of their tiles.
+    /// Values, and bytes of the packed ones.
     fn room(shapes: &[(usize, usize)]) -> (usize, usize) {
         let values = shapes.iter().map(|(m, k)| m * k).max();
-        let tiles =
-            shapes.iter().filter(|(m, _)| *m >= TILE_MIN_ROWS).map(|(m, k)| tiles_bytes(*m, *k)).max();
-        (values.unwrap_or(0), tiles.unwrap_or(0))
+        let packed =
+            shapes.iter().filter(|(m, _)| *m >= PANEL_MIN_ROWS).map(|(m, k)| packed_bytes(*m, *k)).max();
+        (values.unwrap_or(0), packed.unwrap_or(0))
     }
 
-    /// `x [m, k]` in the form `kind`, sharing the blocks among the team.
+    /// Quantizes `x [m, k]` to `kind` on all threads of the team; [`ActivationKind::F32`] is passed through.
     ///
     /// # Errors
-    /// Where a value is not finite. (In the form [`ActivationKind::F32`] they pass as they are, unseen.)
+    /// If a value is not finite. (f32 activations are not looked at.)
     ///
     /// # Panics
-    /// Where `x` is not `[m, k]`, its rows are not whole blocks, or there is no room.
+    /// If `x` is not `[m, k]`, its rows are not whole blocks, or the buffer was made for smaller shapes.
     pub fn prepare<'a>(
         &'a mut self,
         team: &Team,
@@ -115,10 +115,10 @@ impl ActivationBuffer {
             qs: &self.qs[..n],
             scales: &self.scales[..n / b],
             sums: &self.sums[..n / s],
-            tiles: Tiles::None,
+            packed: Packed::None,
         };
-        if kernels.takes_tiles && m >= TILE_MIN_ROWS {
-            rows.tiles = pack(team, &rows, &mut self.tiles);
+        if kernels.takes_packed && m >= PANEL_MIN_ROWS {
+            rows.packed = pack(team, &rows, &mut self.packed);
         }
         Ok(Activations::Quantized(rows))
     }

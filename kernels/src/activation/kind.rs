@@ -1,15 +1,15 @@
-//! The forms that activations take, and which of them a weight format asks for.
+//! The types of activations, and which of them each weight format is multiplied with.
 
 use crate::weights::format::Format;
 
-/// The form in which activations enter a product; the weights' [`Format`](crate::Format) decides.
+/// The type of the activations in a product. It follows from the weights' [`Format`](crate::Format).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ActivationKind {
-    /// As they are (F32, F16 and BF16 weights).
+    /// f32, for F32, F16 and BF16 weights.
     F32,
-    /// Blocks of 32, one scale and one sum each (weights in blocks of 32).
+    /// Blocks of 32 with a scale and a sum each, for weights in blocks of 32.
     Q8_0,
-    /// Blocks of 256, one scale, and a sum for every 16 (K-quants and IQ4_XS).
+    /// Blocks of 256 with a scale and a sum for every 16 values, for K-quants and IQ4_XS.
     Q8K,
 }
 
@@ -34,7 +34,7 @@ impl ActivationKind {
 }
 
 impl Format {
-    /// The form in which activations meet this format in a product.
+    /// The type of the activations that this format is multiplied with.
     pub const fn activation_kind(self) -> ActivationKind {
         match self.block_len() {
             1 => ActivationKind::F32,

@@ -1,9 +1,9 @@
-//! Activations: their form, their rows, and the layouts that the kernels read.
+//! Quantized activations: how they are made, and how kernels read them.
 
 pub(crate) mod buffer;
 pub(crate) mod kind;
 pub(crate) mod pack;
-pub mod panel;
+pub mod packed;
 pub mod quantize;
 pub(crate) mod rows;
 

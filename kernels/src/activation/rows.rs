@@ -1,9 +1,9 @@
 //! Rows of activations as the products take them: f32, or 8 bits with an f32 scale a block.
 
 use crate::activation::kind::ActivationKind;
-use crate::activation::panel::Tiles;
+use crate::activation::packed::Packed;
 #[cfg(target_arch = "x86_64")]
-use crate::activation::panel::{Tile32, TileK};
+use crate::activation::packed::{Packed32, PackedK};
 
 /// `m` rows of `k` activations in 8 bits: `x ≈ scale · q`, with `q` in `[−127, 127]`.
 ///
@@ -23,30 +23,30 @@ pub struct QuantizedRows<'a> {
     pub scales: &'a [f32],
     /// `[m, k / S]`
     pub sums: &'a [i16],
-    /// The same once more as tiles, where [`KernelTable::takes_tiles`](crate::KernelTable::takes_tiles).
-    pub tiles: Tiles<'a>,
+    /// The same rows packed, for kernels whose [`KernelTable::takes_packed`](crate::KernelTable::takes_packed) says so.
+    pub packed: Packed<'a>,
 }
 
 impl<'a> QuantizedRows<'a> {
-    /// The tiles of blocks of 256.
+    /// The packed blocks of 256.
     #[cfg(target_arch = "x86_64")]
-    pub(crate) fn tiles_k(&self) -> &'a [TileK] {
-        match self.tiles {
-            Tiles::K(tiles) => tiles,
-            _ => panic!("activations are not laid out as tiles"),
+    pub(crate) fn packed_k(&self) -> &'a [PackedK] {
+        match self.packed {
+            Packed::K(packed) => packed,
+            _ => panic!("activations are not packed"),
         }
     }
 
-    /// The tiles of blocks of 32.
+    /// The packed blocks of 32.
     #[cfg(target_arch = "x86_64")]
-    pub(crate) fn tiles_32(&self) -> &'a [Tile32] {
-        match self.tiles {
-            Tiles::Of32(tiles) => tiles,
-            _ => panic!("activations are not laid out as tiles"),
+    pub(crate) fn packed_32(&self) -> &'a [Packed32] {
+        match self.packed {
+            Packed::Of32(packed) => packed,
+            _ => panic!("activations are not packed"),
         }
     }
 
-    /// Rows `first..first + n` alone, not as tiles.
+    /// Rows `first..first + n` alone, not packed.
     ///
     /// # Panics
     /// Where they are not all there.
@@ -57,7 +57,7 @@ impl<'a> QuantizedRows<'a> {
             qs: &self.qs[first * self.k..][..n * self.k],
             scales: &self.scales[first * kb..][..n * kb],
             sums: &self.sums[first * ks..][..n * ks],
-            tiles: Tiles::None,
+            packed: Packed::None,
             ..*self
         }
     }
@@ -80,7 +80,7 @@ pub enum Activations<'a> {
 }
 
 impl<'a> Activations<'a> {
-    /// Those in 8 bits.
+    /// The quantized rows.
     ///
     /// # Panics
     /// Where they are f32; a table's methods have checked the kind before a kernel asks.
@@ -90,7 +90,7 @@ impl<'a> Activations<'a> {
         q
     }
 
-    /// The form they have.
+    /// Their type.
     pub fn kind(&self) -> ActivationKind {
         match self {
             Activations::F32 { .. } => ActivationKind::F32,

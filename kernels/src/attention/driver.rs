@@ -1,4 +1,4 @@
-//! One sequence's queries over all its pages, shared out to a team.
+//! Attention of a sequence's queries over all its pages, on the threads of a team.
 
 use std::collections::TryReserveError;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -11,13 +11,13 @@ use crate::matmul::strip::OutStrip;
 use crate::table::KernelTable;
 use crate::team::Team;
 
-/// Rows (query heads × queries) of a task: its queries, and what they gather, stay in L2 while pages pass by.
+/// Rows (query heads × queries) of a task: queries and partial results stay in L2 while the task reads page after page.
 const TASK_ROWS: usize = 64;
 
-/// Pages that are attended before their results merge, where a task is a page: bounds the scratch.
+/// Where each task is a page: pages attended to before their results are merged. Bounds the scratch.
 const WAVE_PAGES: usize = 64;
 
-/// Pages times query heads up to which sharing them does not pay for the step that merges their results.
+/// Pages × query heads up to which splitting a query by pages is slower than one task, because of the merge.
 const ONE_TASK: usize = 16;
 
 /// The attention of one layer for consecutive positions of one sequence.
@@ -46,7 +46,7 @@ pub struct AttentionScratch {
     workers: Vec<Mutex<Worker>>,
     /// `[WAVE_PAGES][n_kv_heads]`; empty for one thread.
     waves: Vec<Mutex<Partials>>,
-    /// What each head has gathered so far, where pages are tasks.
+    /// Merged results of each head so far, where pages are tasks.
     running: Vec<Mutex<Partials>>,
     head_dim: usize,
     n_rep: usize,
@@ -216,19 +216,16 @@ impl Job<'_, '_> {
         }
     }
 
-    /// Divides the rows gathered for queries `first..first + n` of a group of heads into the output.
+    /// Writes the output of queries `first..first + n` of a group of heads.
     ///
     /// # Safety
     /// Nobody else writes the outputs of these queries and heads.
     unsafe fn write(&self, running: &Partials, kv_head: usize, first: usize, n: usize) {
         let head_dim = self.task.layout.head_dim();
         let (group, width) = (self.n_rep * head_dim, self.task.n_heads * head_dim);
-        // SAFETY: `attention` asserted that `out` has a row of `width` for every query, of which `first + n` is at most one past the last,
-        // and `kv_head * group + group` is at most `width`. No other task is given these queries and heads.
-        let mut out = unsafe {
-            let y = self.out.0.add(first * width + kv_head * group);
-            OutStrip::new(y, width, group, n)
-        };
+        let at = first * width + kv_head * group;
+        // SAFETY: `attention` asserted that `out` has `width` values for each query; no other task has these queries and heads.
+        let mut out = unsafe { OutStrip::new(self.out.0.add(at), width, group, n) };
         for t in 0..n {
             for (h, out) in out.row(t).chunks_exact_mut(head_dim).enumerate() {
                 self.kernels.finish(running, t * self.n_rep + h, out);
@@ -257,7 +254,7 @@ impl Job<'_, '_> {
         unsafe { self.write(&worker.running, kv_head, first, n) }
     }
 
-    /// Query `t`, its pages shared among the team; they merge in the order of positions all the same.
+    /// Query `t`, its pages split over the threads; results are merged in the order of positions all the same.
     fn query_by_pages(&self, team: &Team, t: usize) {
         let n_kv_heads = self.task.layout.n_kv_heads();
         let head_dim = self.task.layout.head_dim();

@@ -5,7 +5,7 @@ use crate::attention::layout::{BLOCK, CacheType, PAGE_LEN};
 use crate::simd::exp::exp;
 use crate::simd::lanes::{LANES, Lanes};
 
-/// Queries that meet a key at a time.
+/// Queries that are multiplied with a key at a time.
 const GROUP: usize = 4;
 
 /// Vectors of keys in a page.
@@ -125,14 +125,14 @@ impl CacheFormat for Q4 {
     }
 }
 
-/// What is read soon, asked for in steps while something else is computed; in four streams, as the hardware fetches ahead in one page of
-/// memory at a time and begins slowly.
+/// Prefetches bytes that are read soon, a few at a time while something else is computed. In four streams, as a hardware prefetcher works
+/// within one page of memory and starts slowly.
 struct Ahead<'a> {
     bytes: &'a [u8],
-    /// Bytes of a stream, and how many of them were asked for.
+    /// Bytes of a stream, and how many of them have been prefetched.
     stream: usize,
     at: usize,
-    /// Bytes of each stream that a step asks for.
+    /// Bytes of each stream that a step prefetches.
     step: usize,
 }
 
@@ -173,8 +173,8 @@ struct Values<'a> {
 /// Scores, then weights, of a group of queries for the keys of a page.
 type Weights = [[f32; PAGE_LEN]; GROUP];
 
-/// The page's part of the rule in [`attention`](super), for queries in groups of four; `V` vectors of keys meet a group at a time, `P`
-/// of its queries meet a value at a time.
+/// The page's part of the rule in [`attention`](super), for queries in groups of four; `V` vectors of keys are multiplied with a group at
+/// a time, and `P` of its queries with a value.
 #[inline(always)]
 pub(crate) fn attend_page<S: Lanes, const V: usize, const P: usize>(
     s: S,

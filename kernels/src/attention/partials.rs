@@ -1,4 +1,4 @@
-//! What queries gather from one page, and how pages merge.
+//! Partial results of attention over a page, and how they are merged.
 
 use std::collections::TryReserveError;
 
@@ -16,11 +16,11 @@ pub struct PageHead<'a> {
     pub page: &'a [u8],
     /// The head.
     pub kv_head: usize,
-    /// What is read afterwards, as the keys of another page: asked for meanwhile. May be empty.
+    /// Bytes to prefetch meanwhile, such as the keys of the next page. May be empty.
     pub next: &'a [u8],
 }
 
-/// What some queries have gathered from a page, or from all pages so far: maximum, sum and weighted values.
+/// Partial results of some queries over a page, or over all pages so far: maximum, sum and weighted values.
 #[derive(Clone, Debug)]
 pub struct Partials {
     pub(crate) head_dim: usize,
@@ -57,7 +57,7 @@ impl Partials {
         self.m.len()
     }
 
-    /// Forgets what was seen.
+    /// Starts over, with nothing seen.
     pub fn clear(&mut self) {
         self.m.fill(f32::NEG_INFINITY);
         self.l.fill(0.0);

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 
-use crate::activation::panel::TILE_MIN_ROWS;
+use crate::activation::packed::PANEL_MIN_ROWS;
 use crate::activation::rows::Activations;
 use crate::matmul::plan::Tasks;
 use crate::matmul::strip::{OutStrip, StripScratch};
@@ -38,7 +38,7 @@ pub fn matmul(
     cancel: &AtomicBool,
 ) {
     let m = x.m();
-    let tiled = m >= TILE_MIN_ROWS;
+    let panel = m >= PANEL_MIN_ROWS;
     let n_products = products.len();
     assert!(n_products <= MAX_PRODUCTS, "{n_products} products at once");
     let mut strips = [const { None }; MAX_PRODUCTS];
@@ -58,12 +58,12 @@ pub fn matmul(
             }
             let rows = strip.tasks.rows(task);
             let w = strip.w.rows(rows.start, rows.len());
-            // SAFETY: `Tasks` has every row in one task, so nobody else has these columns of an output that `products` borrows mutably until
-            // `run` returns; `Strip::new` asserted that the output has `m` rows of `n_rows`.
+            // `products` borrows the output until `run` returns.
+            // SAFETY: `Tasks` has every row in one task, and `Strip::new` asserted that the output has `m` rows of `n_rows`.
             let y = unsafe { OutStrip::new(strip.y.0.add(rows.start), strip.w.n_rows(), rows.len(), m) };
             // A panic of a task leaves numbers, which the next one overwrites.
             let scratch = &mut *scratch[worker].lock().unwrap_or_else(PoisonError::into_inner);
-            return if tiled { kernels.tile(w, x, y, scratch) } else { kernels.dot(w, x, y, scratch) };
+            return if panel { kernels.panel(w, x, y, scratch) } else { kernels.dot(w, x, y, scratch) };
         }
     });
 }

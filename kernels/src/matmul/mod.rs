@@ -21,8 +21,8 @@ pub(crate) mod scratch;
 pub(crate) mod shape;
 pub(crate) mod strip;
 
-pub use crate::activation::panel::TILE_MIN_ROWS;
+pub use crate::activation::packed::PANEL_MIN_ROWS;
 pub use driver::{Product, matmul};
-pub use plan::{FEW_ROWS, TILE_STRIP_ROWS};
+pub use plan::{FEW_ROWS, STRIP_ROWS};
 pub use scratch::scratch_bytes;
 pub use shape::DotShape;

@@ -2,27 +2,27 @@
 
 use std::ops::Range;
 
-/// Activation rows up to which reading the weights takes a good part of the time: they are read in long stretches, and a block that is
-/// unpacked meets all activations before it leaves the first cache. From there on, a strip is unpacked to the second.
+/// Up to this many activation rows, reading the weights takes a good part of the time: they are read in long streams, and each block is
+/// multiplied with all activations right after it is unpacked, in L1. With more, a strip of rows is unpacked to L2 first.
 pub const FEW_ROWS: usize = 16;
 
 /// Weight rows of a strip that is unpacked: its scratch stays in L2 while the activations pass by.
-pub const TILE_STRIP_ROWS: usize = 64;
+pub const STRIP_ROWS: usize = 64;
 
-/// Bytes of weights in a task when there are few activation rows: each of its sixteen lanes reads a stretch of 64 KB.
+/// Bytes of weights in a task when there are few activation rows: sixteen lanes read 64 KB each.
 const FEW_STRIP_BYTES: usize = 1 << 20;
 
-/// Bytes of a task below which a thread has one and not two: its first rows are waited for, some microseconds of weights.
+/// Bytes of a task below which each thread gets one and not two: starting a task waits for its first rows, some microseconds.
 const SECOND_STRIP_BYTES: usize = 256 << 10;
 
-/// The groups of `lanes` weight rows that a strip of `n_rows` is taken in where there are few activation rows: the first row of each, and
-/// how far apart its rows lie.
+/// The groups of `lanes` weight rows in which a strip of `n_rows` is read where there are few activation rows: the first row of each group,
+/// and the distance between its rows.
 ///
-/// Neighbours in the lanes of a register are as many short streams, two in a page, which neither the hardware's guesses nor its search for
-/// the addresses of pages keep up with. So rows are interleaved: each lane reads one long stretch. (With many activation rows, storing sums
-/// apart costs more than it brings.)
+/// The rows of a group are `n_groups` apart, so that each lane reads neighbouring rows one after the other: one long stream a lane.
+/// Neighbouring rows in the lanes would be many short streams, which neither the hardware prefetcher nor the TLB keep up with. (With many
+/// activation rows the scattered stores cost more than that saves.)
 #[cfg(target_arch = "x86_64")]
-pub(crate) fn deal(n_rows: usize, lanes: usize) -> impl Iterator<Item = (usize, usize)> {
+pub(crate) fn interleave(n_rows: usize, lanes: usize) -> impl Iterator<Item = (usize, usize)> {
     let n_groups = n_rows.div_ceil(lanes);
     (0..n_groups).map(move |first| (first, n_groups))
 }
@@ -59,7 +59,7 @@ impl Tasks {
         };
         let uneven = last && n_threads > 1;
         if m > FEW_ROWS {
-            return equal(TILE_STRIP_ROWS).falling(if uneven { 1 } else { 0 });
+            return equal(STRIP_ROWS).falling(if uneven { 1 } else { 0 });
         }
         let n_strips = n_bytes.div_ceil(FEW_STRIP_BYTES);
         if uneven && n_bytes >= 4 * n_threads * SECOND_STRIP_BYTES {
@@ -198,10 +198,10 @@ mod tests {
 
     #[cfg(target_arch = "x86_64")]
     #[test]
-    fn every_row_is_dealt_once() {
+    fn every_row_is_in_one_group() {
         for lanes in [8, 16] {
             for n_rows in [1, 7, 16, 17, 48, 63, 464] {
-                let rows = deal(n_rows, lanes).flat_map(|(first, apart)| {
+                let rows = interleave(n_rows, lanes).flat_map(|(first, apart)| {
                     (0..lanes).map(move |lane| first + lane * apart).filter(|row| *row < n_rows)
                 });
                 let mut rows: Vec<usize> = rows.collect();

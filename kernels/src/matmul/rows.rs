@@ -1,4 +1,4 @@
-//! The weight rows that a kernel reads at a time, and the cache lines that it asks for ahead of them.
+//! The weight rows that a kernel reads at a time, and their prefetches.
 
 use crate::simd::row_lanes::{MAX_ROWS, RowLanes};
 use crate::weights::matrix::QuantMatrix;
@@ -6,8 +6,8 @@ use crate::weights::matrix::QuantMatrix;
 /// How far ahead of its use a row is prefetched where panels are unpacked.
 pub(crate) const PREFETCH_BYTES: usize = 512;
 
-/// A pointer for each lane. Lane `p` reads row `p % n` of the `n` rows taken at a time, and of that row the group `p / n` of those that
-/// follow one another.
+/// A pointer for each lane. Of the `n` rows read at a time, lane `p` reads row `p % n`, and of the consecutive groups of blocks of that row
+/// group `p / n`.
 #[derive(Clone, Copy)]
 pub(crate) struct Rows {
     /// Where each lane's first group starts.
@@ -24,8 +24,8 @@ pub(crate) struct Rows {
 }
 
 impl Rows {
-    /// Rows `first`, `first + apart`, `first + 2·apart` and so on of `w`, `n` of them, for lanes that read groups of `group_bytes`. In place
-    /// of rows past the last one, the last: computed, never stored.
+    /// The `n` rows `first`, `first + apart`, `first + 2·apart` and so on of `w`, for lanes that read groups of `group_bytes`. Rows past the
+    /// last one are replaced by the last: their sums are computed and not stored.
     #[inline(always)]
     pub(crate) fn new<S: RowLanes>(
         s: S,
@@ -43,7 +43,7 @@ impl Rows {
             lanes[p] = matrix.wrapping_add(row * row_bytes + p / n * group_bytes);
         }
         if first == 0 && apart > 1 {
-            // Those after them are prefetched by the rows above; for these nobody has.
+            // Each row prefetches the next one; nothing has prefetched the first.
             for row in &lanes[..n] {
                 for line in (0..distance.min(row_bytes)).step_by(64) {
                     s.prefetch(row.wrapping_add(line));
@@ -78,8 +78,7 @@ impl Rows {
         self.lanes[p % n].wrapping_add(self.at + p / n * self.group_bytes)
     }
 
-    /// Prefetches lane `p`'s share of the cache lines that come a while after the next `bytes` of its row, be it in the row that its
-    /// lane reads next.
+    /// Prefetches lane `p`'s share of `bytes` at the prefetch distance, which may be in the row after this one.
     #[inline(always)]
     pub(crate) fn prefetch<S: RowLanes>(&self, s: S, p: usize, n: usize, bytes: usize) {
         let (lines, groups) = (bytes.div_ceil(64), S::ROWS / n);
@@ -98,7 +97,7 @@ impl Rows {
         unsafe { s.dwords4(&self.lanes, self.at + at) }
     }
 
-    /// Eight dwords likewise.
+    /// Eight dwords of each lane's group from byte `at` on.
     ///
     /// # Safety
     /// As [`Rows::dwords4`], with bytes `at..at + 32`.
@@ -109,7 +108,7 @@ impl Rows {
         [a, b, c, d, e, f, g, h]
     }
 
-    /// Sixteen dwords likewise.
+    /// Sixteen dwords of each lane's group from byte `at` on.
     ///
     /// # Safety
     /// As [`Rows::dwords4`], with bytes `at..at + 64`.

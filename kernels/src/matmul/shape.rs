@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 /// It is written `4/1024`: four rows at a time, prefetched 1024 bytes ahead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct DotShape {
-    /// Rows at a time: 4; with any other number, one for each lane of a register.
+    /// Rows at a time: 4, or one for each lane of a register (any other number).
     pub rows: usize,
     /// How far ahead of its use a row is prefetched.
     pub prefetch_bytes: usize,

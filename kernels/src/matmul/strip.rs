@@ -38,8 +38,8 @@ impl<'a> OutStrip<'a> {
     #[inline(always)]
     pub fn row(&mut self, t: usize) -> &mut [f32] {
         assert!(t < self.m);
-        // SAFETY: `t` is below `m`, and these columns are this strip's alone: it came from `whole`, which borrows the matrix, from `columns`,
-        // which stays inside a borrowed strip, or from a task, which has columns no other has. `&mut self` lets one slice live at a time.
+        // A strip's columns are its own: it is a whole matrix, a part of a strip that is borrowed meanwhile, or a task's by `new`.
+        // SAFETY: `t` is below `m`, nobody else has these columns, and `&mut self` lets one slice live at a time.
         unsafe { std::slice::from_raw_parts_mut(self.y.add(t * self.ld), self.n_rows) }
     }
 
@@ -101,7 +101,7 @@ impl StripScratch {
 /// `y[t][r] = w[r] · x[t]` for the rows of one strip.
 ///
 /// # Safety
-/// The CPU has the features of the [`Isa`] the function was written for. (Shapes are asserted by [`KernelTable::dot`] and
-/// [`KernelTable::tile`]: `x.kind()` is `w.format().activation_kind()`, `x.k() == w.k()`, `y` is `[x.m(), w.n_rows()]`.)
+/// The CPU has the features of the instruction set the function was written for. (The kernel table asserts shapes: `x.kind()` is
+/// `w.format().activation_kind()`, `x.k() == w.k()`, `y` is `[x.m(), w.n_rows()]`.)
 pub(crate) type StripFn =
     unsafe fn(w: QuantMatrix<'_>, x: Activations<'_>, y: OutStrip<'_>, scratch: &mut StripScratch);

@@ -79,7 +79,7 @@ impl Isa {
         }
     }
 
-    /// Those this machine can run, the plainest first.
+    /// The instruction sets this machine can run, the plainest first.
     pub fn available() -> impl Iterator<Item = Isa> {
         Isa::ALL.into_iter().filter(|isa| isa.is_available())
     }

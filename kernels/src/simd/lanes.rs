@@ -1,9 +1,9 @@
 //! Sixteen f32 lanes on every instruction set, and the kernels written once on top of them.
 //!
 //! A value of a type that is [`Lanes`] proves that the CPU has the features of its instruction set. A kernel is a generic function over
-//! such a type, inlined whole into a `#[target_feature]` function that the [registry](crate::registry) makes for each [`Isa`](crate::Isa). Whatever the
-//! registers, there are 16 lanes, sums fold in one tree and products fuse with their addition, so all instruction sets agree on every
-//! bit (on the payload of a NaN they need not).
+//! such a type; the registry inlines it into a `#[target_feature]` function for each instruction set. Whatever the registers, there are 16
+//! lanes, sums are folded in one fixed tree and products are fused with their addition, so that all instruction sets agree on every bit (but
+//! not on the payload of a NaN).
 
 /// Lanes of a vector.
 pub(crate) const LANES: usize = 16;
@@ -17,7 +17,7 @@ pub(crate) trait Lanes: Copy {
     /// The CPU has the features that the type proves.
     unsafe fn new() -> Self;
 
-    /// Asks for the cache line of `x`: a hint.
+    /// Prefetches the cache line of `x`.
     fn prefetch(self, x: &u8);
     /// `x` in every lane.
     fn splat(self, x: f32) -> Self::F;

@@ -120,7 +120,7 @@ pub(crate) trait RowLanes: Copy {
     fn quarter_to_array(self, v: __m128) -> [f32; 4];
     /// f32 of as many halves as there are lanes, exactly.
     fn of_f16(self, halves: &[u16; MAX_ROWS]) -> Self::F;
-    /// Asks for a cache line; any address will do.
+    /// Prefetches a cache line; the address need not be valid.
     fn prefetch(self, p: *const u8);
     /// A register of bytes.
     ///
@@ -142,7 +142,7 @@ pub(crate) trait RowLanes: Copy {
     /// # Safety
     /// 16 bytes are readable there.
     unsafe fn dwords4(self, rows: &[*const u8; MAX_ROWS], at: usize) -> [Self::I; 4];
-    /// Sixteen dwords likewise.
+    /// Sixteen dwords of each row from byte `at` on.
     ///
     /// # Safety
     /// 64 bytes are readable there.

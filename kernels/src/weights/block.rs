@@ -2,11 +2,14 @@
 //!
 //! Every struct has alignment 1 and no padding, so that rows of a mapped file are viewed in place at any address. Weights are numbered
 //! `0..32` or `0..256` in the order of the row. Layouts are those of `ggml-common.h` and of gguf-py's `quants.py`
-//! (<https://github.com/ggml-org/llama.cpp/blob/master/gguf-py/gguf/quants.py>); [`crate::weights::unpack`] is where they are read.
+//! (<https://github.com/ggml-org/llama.cpp/blob/master/gguf-py/gguf/quants.py>).
 
 use bytemuck::{Pod, Zeroable};
 
 use crate::weights::format::Format;
+
+/// The 16 levels of IQ4_NL and IQ4_XS.
+pub const KVALUES_IQ4: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
 
 /// A block of a [`Format`].
 pub trait Block: Pod {
@@ -105,7 +108,7 @@ blocks! {
         qs: [u8; 16],
     }
 
-    /// `w[i] = d · KVALUES[q[i]]`, 32 weights of 4 bits that index [`crate::weights::unpack::KVALUES_IQ4`].
+    /// `w[i] = d · KVALUES[q[i]]`, 32 weights of 4 bits that index [`KVALUES_IQ4`].
     BlockIQ4NL: IQ4_NL {
         /// Scale.
         d: F16Le,
@@ -178,7 +181,7 @@ blocks! {
         d: F16Le,
     }
 
-    /// `w[i] = d · (scale[i / 32] − 32) · KVALUES[q[i]]`, 256 weights of 4 bits that index [`crate::weights::unpack::KVALUES_IQ4`].
+    /// `w[i] = d · (scale[i / 32] − 32) · KVALUES[q[i]]`, 256 weights of 4 bits that index [`KVALUES_IQ4`].
     BlockIQ4XS: IQ4_XS {
         /// Scale of the scales.
         d: F16Le,

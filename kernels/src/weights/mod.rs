@@ -1,4 +1,4 @@
-//! Weights as files hold them: formats, blocks, matrices, and the way to their values.
+//! Weights as files store them: formats, blocks, matrices, unpacking and dequantizing.
 
 pub mod block;
 pub mod dequantize;

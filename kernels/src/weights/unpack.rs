@@ -1,13 +1,9 @@
 //! The canonical form of a block, which all integer kernels agree on: values in 8 bits, integer scales, and the f32 scales above them.
 //!
-//! One function a format; everything that need not be the fastest (the reference, dequantizing, the shared path of the rarer formats)
-//! is written once, over [`BlockK`] or [`Block32`]. The functions are inlined so that a kernel compiled for an instruction set
-//! vectorizes them for it.
+//! One function a format. Code that need not be the fastest (the reference products, dequantizing) is written once over [`BlockK`] or
+//! [`Block32`].
 
 use crate::weights::block::*;
-
-/// The 16 levels of IQ4_NL and IQ4_XS.
-pub const KVALUES_IQ4: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
 
 /// 256 weights: `w[i] = d · scales[i / 16] · qs[i] − dmin · mins[i / 16]`.
 #[repr(C, align(64))]

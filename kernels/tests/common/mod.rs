@@ -1,7 +1,7 @@
 //! What the tests share: random bytes, and where a format keeps its halves.
 
 use bise_kernels::activation::pack;
-use bise_kernels::activation::panel::{Tiles, tiles_bytes};
+use bise_kernels::activation::packed::{Packed, packed_bytes};
 use bise_kernels::{ActivationKind, Activations, CacheLine, Format, QuantizedRows, Team};
 
 /// SplitMix64: <https://prng.di.unimi.it/splitmix64.c>.
@@ -106,19 +106,19 @@ impl Quantized {
             qs: &self.qs[self.shift..],
             scales: &self.scales[self.shift..],
             sums: &self.sums[self.shift..],
-            tiles: Tiles::None,
+            packed: Packed::None,
         })
     }
 }
 
 /// Lets `f` have the activations with their tiles.
 #[allow(dead_code)]
-pub fn with_tiles<R>(x: Activations<'_>, f: impl FnOnce(Activations<'_>) -> R) -> R {
+pub fn with_packed<R>(x: Activations<'_>, f: impl FnOnce(Activations<'_>) -> R) -> R {
     let Activations::Quantized(mut rows) = x else { return f(x) };
     let mut room: Vec<CacheLine> =
-        vec![bytemuck::Zeroable::zeroed(); tiles_bytes(rows.m, rows.k).div_ceil(64)];
+        vec![bytemuck::Zeroable::zeroed(); packed_bytes(rows.m, rows.k).div_ceil(64)];
     // Whatever was there before must not matter.
     bytemuck::cast_slice_mut::<_, u8>(&mut room).fill(0x7f);
-    rows.tiles = pack(&Team::new(1).expect("one thread is no pool"), &rows, &mut room);
+    rows.packed = pack(&Team::new(1).expect("one thread is no pool"), &rows, &mut room);
     f(Activations::Quantized(rows))
 }

@@ -138,11 +138,11 @@ impl Part {
             return Err(not_a_model("an empty file".into(), "download the file again".into()));
         }
         if mmap {
-            // SAFETY: the mapping is read-only and private, so this process cannot write through it. Another process
-            // may still change the file. Changed bytes are harmless as such: the header is read once and checked, its
-            // strings are bytes whose lengths are checked at each use, and any bytes are valid blocks of weights.
-            // Pages that are gone raise SIGBUS instead of giving bytes, which ends the process but reads nothing it
+            // Another process may still change the file. Changed bytes are harmless as such: the header is read once
+            // and checked, its strings are bytes whose lengths are checked at each use, and any bytes are valid
+            // blocks of weights. Pages that are gone raise SIGBUS, which ends the process but reads nothing it
             // should not; `check_unchanged` looks for that before each pass.
+            // SAFETY: the mapping is read-only and private, and code that reads it takes any bytes.
             let map = unsafe { Mmap::map(&file) }.map_err(io("map the file"))?;
             return Ok(Part {
                 name,

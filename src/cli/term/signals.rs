@@ -67,8 +67,7 @@ pub fn guard_mapped_file(path: &std::path::Path) {
 
     extern "C" fn on_sigbus(_signal: libc::c_int) {
         let message = MESSAGE.get().map_or("bise: error: a mapped file shrank\n", String::as_str);
-        // SAFETY: `write` and `_exit` are async-signal-safe, the pointer and length are those of a string that is never
-        // freed, and `OnceLock::get` is one atomic load.
+        // SAFETY: both calls are async-signal-safe, as is `OnceLock::get`, and the string is never freed.
         unsafe {
             libc::write(libc::STDERR_FILENO, message.as_ptr().cast(), message.len());
             libc::_exit(1);
@@ -79,8 +78,8 @@ pub fn guard_mapped_file(path: &std::path::Path) {
     let _ = MESSAGE.set(format!(
         "bise: error: {file}: found the file shorter than when it was opened, expected it to stay as it was (it is mapped into memory)\n"
     ));
-    // SAFETY: an all-zero `sigaction` is a valid one (no flags, an empty mask), and the handler only calls what is
-    // async-signal-safe. It never returns, so it cannot resume the faulting load.
+    // The handler never returns, so it cannot resume the faulting load.
+    // SAFETY: an all-zero `sigaction` is a valid one (no flags, an empty mask), and the handler is async-signal-safe.
     unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = on_sigbus as extern "C" fn(libc::c_int) as usize;

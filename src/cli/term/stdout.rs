@@ -37,8 +37,8 @@ mod at_start {
         use std::sync::atomic::Ordering;
 
         extern "C" fn look() {
-            // SAFETY: `fcntl` with F_GETFD reads the flags of a descriptor and touches nothing else; for one that is not
-            // open it returns -1. It needs no runtime, so it may be called before `main`.
+            // It needs no runtime, so it may be called before `main`.
+            // SAFETY: `fcntl` with F_GETFD only reads the flags of a descriptor, and returns -1 for one that is not open.
             let closed = unsafe { libc::fcntl(libc::STDOUT_FILENO, libc::F_GETFD) } == -1;
             super::WAS_CLOSED.store(closed, Ordering::Relaxed);
         }

@@ -12,7 +12,7 @@ use crate::matmul::strip::{OutStrip, StripScratch};
 use crate::simd::avx512::rows::Avx512Rows;
 use crate::weights::matrix::QuantMatrix;
 
-/// Bytes of scratch for a strip of [`TILE_STRIP_ROWS`](crate::matmul::TILE_STRIP_ROWS) rows of `k` weights.
+/// Bytes of scratch for a strip of [`STRIP_ROWS`](crate::matmul::STRIP_ROWS) rows of `k` weights.
 pub(crate) const fn scratch_bytes(k: usize) -> usize {
     let (k_quants, of_32) = (tile_k::scratch_bytes(k), tile_32::scratch_bytes(k));
     if k_quants > of_32 { k_quants } else { of_32 }

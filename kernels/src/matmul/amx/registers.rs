@@ -35,7 +35,7 @@ impl Shapes {
         shapes
     };
 
-    /// The same, but register `t` has `rows` rows of `row_bytes` bytes.
+    /// These shapes with `rows` rows of `row_bytes` bytes for register `t`.
     pub(super) const fn with(mut self, t: usize, rows: u8, row_bytes: u16) -> Shapes {
         (self.rows[t], self.row_bytes[t]) = (rows, row_bytes);
         self
@@ -72,7 +72,7 @@ impl Registers {
         self.load_after::<T>(rows, 0);
     }
 
-    /// The same from byte `at` of each row on.
+    /// Register `T` = as many of the rows as it has, and as many bytes of each from byte `at` on.
     ///
     /// # Panics
     /// Where fewer rows or bytes are there.
@@ -109,7 +109,7 @@ impl Registers {
         }
     }
 
-    /// The same with signed bytes in `B`.
+    /// [`Registers::dot_unsigned`] with signed bytes in `B`.
     #[inline(always)]
     pub(super) fn dot_signed<const C: u8, const A: u8, const B: u8>(&self) {
         // SAFETY: as in `zero`.

@@ -13,11 +13,11 @@
 use std::arch::x86_64::*;
 
 use super::registers::{Registers, Shapes, TILE_ROWS};
-use crate::activation::panel::{Heads32, TILE_CHUNK, TILE_TOKENS, Tile32, carve};
+use crate::activation::packed::{BlockScales32, PACK_TOKENS, PANEL_CHUNK, Packed32, carve};
 use crate::activation::rows::QuantizedRows;
 use crate::matmul::formats::{Format32, offset_32};
-use crate::matmul::panel::{N_32 as LINES_32, unpack_32};
-use crate::matmul::plan::TILE_STRIP_ROWS;
+use crate::matmul::panel::{N_32, unpack_32};
+use crate::matmul::plan::STRIP_ROWS;
 use crate::matmul::rows::Rows;
 use crate::matmul::strip::{OutStrip, StripScratch};
 use crate::simd::avx512::rows::Avx512Rows;
@@ -32,8 +32,8 @@ static SHAPES: Shapes = Shapes::WHOLE.with(4, 8, 64).with(5, 8, 64).with(6, 16, 
 
 /// Bytes of scratch for a strip of rows of `k` weights.
 pub(super) const fn scratch_bytes(k: usize) -> usize {
-    let n_blocks = if k < TILE_CHUNK { k.div_ceil(32) } else { TILE_CHUNK / 32 };
-    64 * LINES_32 * n_blocks * TILE_STRIP_ROWS / ROWS
+    let n_blocks = if k < PANEL_CHUNK { k.div_ceil(32) } else { PANEL_CHUNK / 32 };
+    64 * N_32 * n_blocks * STRIP_ROWS / ROWS
 }
 
 /// The product for a strip of a format in blocks of 32.
@@ -47,32 +47,32 @@ pub(super) unsafe fn tile_32<F: Format32>(
     mut y: OutStrip<'_>,
     scratch: &mut StripScratch,
 ) {
-    const CHUNK: usize = TILE_CHUNK / 32;
+    const CHUNK: usize = PANEL_CHUNK / 32;
     // SAFETY: the table of AMX is handed out only where the system has granted it, and AVX-512 with it.
     let (registers, s) = unsafe { (Registers::new(&SHAPES), Avx512Rows::new()) };
     let (n_blocks, n_pairs) = (x.k / 32, x.k.div_ceil(64));
-    let tiles = x.tiles_32();
+    let tiles = x.packed_32();
     for first in (0..n_blocks).step_by(CHUNK) {
         let n = CHUNK.min(n_blocks - first);
-        let group_lines = n * LINES_32;
+        let group_len = n * N_32;
         let mut room = scratch.bytes();
-        let strip = carve::<__m512i>(&mut room, w.n_rows().div_ceil(ROWS) * group_lines);
-        for (g, lines) in strip.chunks_exact_mut(group_lines).enumerate() {
+        let strip = carve::<__m512i>(&mut room, w.n_rows().div_ceil(ROWS) * group_len);
+        for (g, panel) in strip.chunks_exact_mut(group_len).enumerate() {
             let mut rows = Rows::neighbours(s, &w, g * ROWS);
             rows.skip(first * F::FORMAT.block_bytes());
             // SAFETY: this function has the features, and the rows have `n` blocks from there.
-            unsafe { unpack_32::<Avx512Rows, F>(s, &mut rows, n, lines) };
-            for lines in lines.as_chunks_mut::<LINES_32>().0 {
+            unsafe { unpack_32::<Avx512Rows, F>(s, &mut rows, n, panel) };
+            for panel in panel.as_chunks_mut::<N_32>().0 {
                 let offset = _mm512_set1_epi8(const { offset_32::<Avx512Rows, F>() } as i8);
-                for q in &mut lines[..8] {
+                for q in &mut panel[..8] {
                     *q = _mm512_sub_epi8(*q, offset);
                 }
             }
         }
         for (i, tile) in tiles.chunks_exact(n_pairs).enumerate() {
-            for (g, lines) in strip.chunks_exact(group_lines).enumerate() {
-                for first_token in (0..TILE_TOKENS.min(x.m - i * TILE_TOKENS)).step_by(TILE_ROWS) {
-                    let t = i * TILE_TOKENS + first_token;
+            for (g, panel) in strip.chunks_exact(group_len).enumerate() {
+                for first_token in (0..PACK_TOKENS.min(x.m - i * PACK_TOKENS)).step_by(TILE_ROWS) {
+                    let t = i * PACK_TOKENS + first_token;
                     let n = TILE_ROWS.min(x.m - t);
                     let mut acc = [_mm512_setzero_ps(); TILE_ROWS];
                     if first > 0 {
@@ -80,7 +80,7 @@ pub(super) unsafe fn tile_32<F: Format32>(
                             *acc = s.load_rows(&y.row(t + j)[g * ROWS..]);
                         }
                     }
-                    multiply::<F>(&registers, lines.as_chunks().0, &tile[first / 2..], first_token, &mut acc);
+                    multiply::<F>(&registers, panel.as_chunks().0, &tile[first / 2..], first_token, &mut acc);
                     for (j, acc) in acc.iter().enumerate().take(n) {
                         s.store_rows(*acc, &mut y.row(t + j)[g * ROWS..]);
                     }
@@ -99,12 +99,12 @@ struct Sums([[i32; ROWS]; TILE_ROWS]);
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
 fn multiply<F: Format32>(
     registers: &Registers,
-    lines: &[[__m512i; LINES_32]],
-    tile: &[Tile32],
+    panel: &[[__m512i; N_32]],
+    tile: &[Packed32],
     first: usize,
     acc: &mut [__m512; TILE_ROWS],
 ) {
-    let n_blocks = lines.len();
+    let n_blocks = panel.len();
     let mut sums = [Sums([[0; ROWS]; TILE_ROWS]); 4];
     let mut regs = *acc;
     for b in (0..n_blocks + 2).step_by(2) {
@@ -114,14 +114,14 @@ fn multiply<F: Format32>(
             registers.zero::<0>();
             registers.zero::<1>();
             registers.load::<6>(bytemuck::cast_slice(x));
-            registers.load::<4>(bytemuck::cast_slice(&lines[b][..8]));
+            registers.load::<4>(bytemuck::cast_slice(&panel[b][..8]));
             registers.dot_signed::<0, 6, 4>();
             registers.load_after::<7>(bytemuck::cast_slice(x), 32);
-            registers.load::<5>(bytemuck::cast_slice(&lines[next][..8]));
+            registers.load::<5>(bytemuck::cast_slice(&panel[next][..8]));
             registers.dot_signed::<1, 7, 5>();
         }
         for j in b.saturating_sub(2)..b.min(n_blocks) {
-            add_block::<F>(&lines[j], &tile[j / 2].heads[j % 2], first, &sums[j % 4].0, &mut regs);
+            add_block::<F>(&panel[j], &tile[j / 2].blocks[j % 2], first, &sums[j % 4].0, &mut regs);
         }
         if b < n_blocks {
             registers.store::<0>(&mut sums[b % 4].0);
@@ -135,15 +135,15 @@ fn multiply<F: Format32>(
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
 fn add_block<F: Format32>(
-    lines: &[__m512i; LINES_32],
-    heads: &Heads32,
+    panel: &[__m512i; N_32],
+    of_x: &BlockScales32,
     first: usize,
     sums: &[[i32; ROWS]; TILE_ROWS],
     acc: &mut [__m512; TILE_ROWS],
 ) {
-    let (d, m) = (_mm512_castsi512_ps(lines[8]), _mm512_castsi512_ps(lines[9]));
-    let scales: &[f32; TILE_ROWS] = heads.scales[first..].first_chunk().expect("sixteen tokens");
-    let x_sums: &[f32; TILE_ROWS] = heads.sums[first..].first_chunk().expect("sixteen tokens");
+    let (d, m) = (_mm512_castsi512_ps(panel[8]), _mm512_castsi512_ps(panel[9]));
+    let scales: &[f32; TILE_ROWS] = of_x.scales[first..].first_chunk().expect("sixteen tokens");
+    let x_sums: &[f32; TILE_ROWS] = of_x.sums[first..].first_chunk().expect("sixteen tokens");
     for t in 0..TILE_ROWS {
         let dx = _mm512_set1_ps(scales[t]);
         let s = _mm512_cvtepi32_ps(bytemuck::cast(sums[t]));

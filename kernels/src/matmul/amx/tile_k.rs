@@ -16,11 +16,11 @@
 use std::arch::x86_64::*;
 
 use super::registers::{Registers, Shapes, TILE_ROWS};
-use crate::activation::panel::{TILE_CHUNK, TILE_TOKENS, TileK, carve};
+use crate::activation::packed::{PACK_TOKENS, PANEL_CHUNK, PackedK, carve};
 use crate::activation::rows::QuantizedRows;
 use crate::matmul::formats::{FormatK, offset_k};
 use crate::matmul::panel::dot_pairs;
-use crate::matmul::plan::TILE_STRIP_ROWS;
+use crate::matmul::plan::STRIP_ROWS;
 use crate::matmul::rows::Rows;
 use crate::matmul::strip::{OutStrip, StripScratch};
 use crate::simd::avx512::rows::Avx512Rows;
@@ -32,7 +32,7 @@ const ROWS: usize = Avx512Rows::ROWS;
 
 static SHAPES: Shapes = Shapes::WHOLE;
 
-/// Tiles of activations that meet 32 rows one after the other: a block of those stays in the first cache.
+/// Groups of tokens that 32 rows are multiplied with before the next 32: a block of those rows stays in L1.
 const PASS: usize = 2;
 
 /// Groups of sixteen rows that are multiplied together.
@@ -40,9 +40,9 @@ const GROUPS: usize = 2;
 
 /// Where the registers of an unpacked block are: 64 of low bytes and 64 of high ones, one of d, and where there are mins one of dmin and
 /// those of their pairs.
-struct Lines<F>(F);
+struct Panel<F>(F);
 
-impl<F: FormatK> Lines<F> {
+impl<F: FormatK> Panel<F> {
     const HIGH: usize = 64;
     const D: usize = 128;
     const DMIN: usize = Self::D + 1;
@@ -53,10 +53,10 @@ impl<F: FormatK> Lines<F> {
 
 /// Bytes of scratch for a strip of rows of `k` weights.
 pub(super) const fn scratch_bytes(k: usize) -> usize {
-    let n_blocks = if k < TILE_CHUNK { k.div_ceil(256) } else { TILE_CHUNK / 256 };
-    let most_lines = 130 + 8;
-    let strip = 64 * most_lines * n_blocks * TILE_STRIP_ROWS / ROWS;
-    strip + PASS * TILE_TOKENS * GROUPS * 64 + 2 * 64
+    let n_blocks = if k < PANEL_CHUNK { k.div_ceil(256) } else { PANEL_CHUNK / 256 };
+    let most_registers = 130 + 8;
+    let strip = 64 * most_registers * n_blocks * STRIP_ROWS / ROWS;
+    strip + PASS * PACK_TOKENS * GROUPS * 64 + 2 * 64
 }
 
 /// The product for a strip of K-quants.
@@ -70,32 +70,32 @@ pub(super) unsafe fn tile_k<F: FormatK>(
     mut y: OutStrip<'_>,
     scratch: &mut StripScratch,
 ) {
-    const CHUNK: usize = TILE_CHUNK / 256;
+    const CHUNK: usize = PANEL_CHUNK / 256;
     // SAFETY: the table of AMX is handed out only where the system has granted it, and AVX-512 with it.
     let (registers, s) = unsafe { (Registers::new(&SHAPES), Avx512Rows::new()) };
     let n_blocks = x.k / 256;
-    let tiles = x.tiles_k();
+    let tiles = x.packed_k();
     let n_groups = w.n_rows().div_ceil(ROWS);
     for first in (0..n_blocks).step_by(CHUNK) {
         let n = CHUNK.min(n_blocks - first);
-        let group_lines = n * Lines::<F>::BLOCK;
+        let group_len = n * Panel::<F>::BLOCK;
         let mut room = scratch.bytes();
-        let strip = carve::<__m512i>(&mut room, n_groups.next_multiple_of(GROUPS) * group_lines);
-        for (g, lines) in strip.chunks_exact_mut(group_lines).enumerate() {
+        let strip = carve::<__m512i>(&mut room, n_groups.next_multiple_of(GROUPS) * group_len);
+        for (g, panel) in strip.chunks_exact_mut(group_len).enumerate() {
             let mut rows = Rows::neighbours(s, &w, (g * ROWS).min(w.n_rows() - 1));
             rows.skip(first * F::FORMAT.block_bytes());
-            for lines in lines.chunks_exact_mut(Lines::<F>::BLOCK) {
+            for panel in panel.chunks_exact_mut(Panel::<F>::BLOCK) {
                 // SAFETY: this function has the features, and the rows have that block.
-                unsafe { unpack::<F>(s, &rows, lines) };
+                unsafe { unpack::<F>(s, &rows, panel) };
                 rows.skip(F::FORMAT.block_bytes());
             }
         }
         let acc: &mut [[__m512; GROUPS]] =
-            carve::<__m512>(&mut room, PASS * TILE_TOKENS * GROUPS).as_chunks_mut().0;
+            carve::<__m512>(&mut room, PASS * PACK_TOKENS * GROUPS).as_chunks_mut().0;
         for (i, tiles) in tiles.chunks(PASS * n_blocks).enumerate() {
-            let t = i * PASS * TILE_TOKENS;
-            let acc = &mut acc[..(PASS * TILE_TOKENS).min(x.m - t)];
-            for (i, lines) in strip.chunks_exact(GROUPS * group_lines).enumerate() {
+            let t = i * PASS * PACK_TOKENS;
+            let acc = &mut acc[..(PASS * PACK_TOKENS).min(x.m - t)];
+            for (i, panel) in strip.chunks_exact(GROUPS * group_len).enumerate() {
                 let groups = i * GROUPS..((i + 1) * GROUPS).min(n_groups);
                 for (i, acc) in acc.iter_mut().enumerate() {
                     *acc = [_mm512_setzero_ps(); GROUPS];
@@ -106,7 +106,7 @@ pub(super) unsafe fn tile_k<F: FormatK>(
                     }
                 }
                 let tile = |i: usize, b: usize| &tiles[i * n_blocks + first + b];
-                multiply::<F>(s, &registers, lines, n, tile, acc);
+                multiply::<F>(s, &registers, panel, n, tile, acc);
                 for (i, acc) in acc.iter().enumerate() {
                     for (g, acc) in groups.clone().zip(acc) {
                         s.store_rows(*acc, &mut y.row(t + i)[g * ROWS..]);
@@ -122,13 +122,13 @@ pub(super) unsafe fn tile_k<F: FormatK>(
 /// # Safety
 /// As [`FormatK::block_scales`].
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-unsafe fn unpack<F: FormatK>(s: Avx512Rows, rows: &Rows, lines: &mut [__m512i]) {
+unsafe fn unpack<F: FormatK>(s: Avx512Rows, rows: &Rows, panel: &mut [__m512i]) {
     // SAFETY: `tile_k` unpacks no more blocks than a row has, and lanes past the last row read the last one.
     let block = unsafe { F::block_scales(s, rows) };
     for i in 0..ROWS {
         rows.prefetch(s, i, ROWS, F::FORMAT.block_bytes());
     }
-    let (low, high) = lines.split_at_mut(Lines::<F>::HIGH);
+    let (low, high) = panel.split_at_mut(Panel::<F>::HIGH);
     // SAFETY: `tile_k` unpacks no more blocks than a row has, and lanes past the last row read the last one.
     unsafe { F::columns(s, rows, low.first_chunk_mut().expect("64 registers of values")) };
     let n = F::SUB_LEN / 4;
@@ -138,10 +138,10 @@ unsafe fn unpack<F: FormatK>(s: Avx512Rows, rows: &Rows, lines: &mut [__m512i]) 
             [low[i], high[i]] = planes::<F>(low[i], scale);
         }
     }
-    lines[Lines::<F>::D] = _mm512_castps_si512(block.d);
+    panel[Panel::<F>::D] = _mm512_castps_si512(block.d);
     if F::HAS_MINS {
-        lines[Lines::<F>::DMIN] = _mm512_castps_si512(block.dmin);
-        let pairs = &mut lines[Lines::<F>::MINS..][..Lines::<F>::N_MINS];
+        panel[Panel::<F>::DMIN] = _mm512_castps_si512(block.dmin);
+        let pairs = &mut panel[Panel::<F>::MINS..][..Panel::<F>::N_MINS];
         for (pairs, mins) in pairs.as_chunks_mut().0.iter_mut().zip(block.mins) {
             *pairs = s.words_of_u8(mins);
         }
@@ -181,25 +181,25 @@ fn planes<F: FormatK>(q: __m512i, scale: __m512i) -> [__m512i; 2] {
 #[repr(C, align(64))]
 struct Sums([[[i32; ROWS]; TILE_ROWS]; 2 * GROUPS]);
 
-/// Adds the products of `GROUPS` groups of rows over `n_blocks` blocks, `lines [group][block]`, with a few tiles of tokens to their
+/// Adds the products of `GROUPS` groups of rows over `n_blocks` blocks, `panel [group][block]`, with a few tiles of tokens to their
 /// `acc`; `tile(i, b)` is block `b` of tile `i`.
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
 fn multiply<'t, F: FormatK>(
     s: Avx512Rows,
     registers: &Registers,
-    lines: &[__m512i],
+    panel: &[__m512i],
     n_blocks: usize,
-    tile: impl Fn(usize, usize) -> &'t TileK,
+    tile: impl Fn(usize, usize) -> &'t PackedK,
     acc: &mut [[__m512; GROUPS]],
 ) {
-    let group_lines = lines.len() / GROUPS;
-    let heads = |g: usize, b: usize| &lines[g * group_lines + b * Lines::<F>::BLOCK..][..Lines::<F>::BLOCK];
+    let group_len = panel.len() / GROUPS;
+    let block = |g: usize, b: usize| &panel[g * group_len + b * Panel::<F>::BLOCK..][..Panel::<F>::BLOCK];
     let n_sixteens = acc.len().div_ceil(TILE_ROWS);
     let n_units = n_blocks * n_sixteens;
     // A unit is sixteen tokens and a block.
     let part = |unit: usize| {
         let (b, t) = (unit / n_sixteens, unit % n_sixteens * TILE_ROWS);
-        (b, t, tile(t / TILE_TOKENS, b))
+        (b, t, tile(t / PACK_TOKENS, b))
     };
     let mut sums = [const { Sums([[[0; ROWS]; TILE_ROWS]; 2 * GROUPS]) }; 2];
     for unit in 0..=n_units {
@@ -213,14 +213,14 @@ fn multiply<'t, F: FormatK>(
         }
         for step in 0..4 {
             if let Some((b, t, x)) = now {
-                let x = &x.qs[step][t % TILE_TOKENS..][..TILE_ROWS];
-                let plane = |g: usize, at: usize| &heads(g, b)[at + 16 * step..][..16];
+                let x = &x.qs[step][t % PACK_TOKENS..][..TILE_ROWS];
+                let plane = |g: usize, at: usize| &block(g, b)[at + 16 * step..][..16];
                 registers.load::<7>(bytemuck::cast_slice(x));
-                registers.load::<4>(bytemuck::cast_slice(plane(0, Lines::<F>::HIGH)));
+                registers.load::<4>(bytemuck::cast_slice(plane(0, Panel::<F>::HIGH)));
                 registers.dot_signed::<0, 7, 4>();
                 registers.load::<5>(bytemuck::cast_slice(plane(0, 0)));
                 registers.dot_unsigned::<1, 7, 5>();
-                registers.load::<6>(bytemuck::cast_slice(plane(1, Lines::<F>::HIGH)));
+                registers.load::<6>(bytemuck::cast_slice(plane(1, Panel::<F>::HIGH)));
                 registers.dot_signed::<2, 7, 6>();
                 registers.load::<4>(bytemuck::cast_slice(plane(1, 0)));
                 registers.dot_unsigned::<3, 7, 4>();
@@ -232,7 +232,7 @@ fn multiply<'t, F: FormatK>(
                     for g in 0..GROUPS {
                         let [high, low] =
                             [&sums[2 * g], &sums[2 * g + 1]].map(|sums| bytemuck::cast(sums[t - first]));
-                        scale_and_add::<F>(s, heads(g, b), high, low, x, t % TILE_TOKENS, &mut acc[t][g]);
+                        scale_and_add::<F>(s, block(g, b), high, low, x, t % PACK_TOKENS, &mut acc[t][g]);
                     }
                 }
             }
@@ -252,19 +252,19 @@ fn multiply<'t, F: FormatK>(
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
 fn scale_and_add<F: FormatK>(
     isa: Avx512Rows,
-    heads: &[__m512i],
+    panel: &[__m512i],
     high: __m512i,
     low: __m512i,
-    x: &TileK,
+    x: &PackedK,
     t: usize,
     acc: &mut __m512,
 ) {
-    let (d, dx) = (_mm512_castsi512_ps(heads[Lines::<F>::D]), _mm512_set1_ps(x.scales[t]));
+    let (d, dx) = (_mm512_castsi512_ps(panel[Panel::<F>::D]), _mm512_set1_ps(x.scales[t]));
     let s = _mm512_cvtepi32_ps(_mm512_add_epi32(_mm512_slli_epi32::<8>(high), low));
     *acc = _mm512_fmadd_ps(s, _mm512_mul_ps(d, dx), *acc);
     if F::HAS_MINS {
-        let dmin = _mm512_castsi512_ps(heads[Lines::<F>::DMIN]);
-        let mins = &heads[Lines::<F>::MINS..][..Lines::<F>::N_MINS];
+        let dmin = _mm512_castsi512_ps(panel[Panel::<F>::DMIN]);
+        let mins = &panel[Panel::<F>::MINS..][..Panel::<F>::N_MINS];
         let m = _mm512_cvtepi32_ps(dot_pairs(isa, mins, x.pairs(t, F::SUB_LEN)));
         *acc = _mm512_fnmadd_ps(m, _mm512_mul_ps(dmin, dx), *acc);
     }

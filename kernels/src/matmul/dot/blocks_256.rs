@@ -1,16 +1,17 @@
-//! Few activation rows against formats in blocks of 256 weights.
+//! Dot products of formats in blocks of 256 weights.
 //!
-//! A block's values fill a few registers, whose products with the activations leave a register of partial sums; four of those become one
-//! with a sum in each lane, and so are `d`, `dmin`, the mins and what an offset of the values adds.
+//! The products of a row's block with the activations leave a register of partial sums. Those of as many rows (or blocks) as a register has
+//! lanes are reduced to one register with a sum in each lane; `d`, `dmin`, the mins and the correction for an offset of the values are
+//! computed with a row (or block) in each lane from the start.
 
 use std::marker::PhantomData;
 
 use super::scaled_sums::ScaledSums;
 use super::{Accumulator, Task, Terms, groups};
-use crate::activation::panel::{carve, pairs_of_sums};
+use crate::activation::packed::{carve, pairs_of_sums};
 use crate::activation::rows::{Activations, QuantizedRows};
 use crate::matmul::formats::{FormatK, offset_k, order};
-use crate::matmul::plan::deal;
+use crate::matmul::plan::interleave;
 use crate::matmul::rows::{Rows, store_apart};
 use crate::matmul::strip::{OutStrip, StripScratch};
 use crate::simd::row_lanes::{Kernel, RowLanes};
@@ -29,7 +30,7 @@ pub(crate) unsafe fn vec_dot_k<S: ScaledSums, F: FormatK>(
     // SAFETY: the caller vouches for the features.
     let s = unsafe { S::new() };
     let x = x.quantized();
-    // Rows whose blocks do not fill steps are taken a lane each.
+    // Rows that are not a whole number of steps are read a lane each.
     let four_rows = scratch.shape.rows == 4 && (x.k / 256).is_multiple_of(S::QUARTERS);
     for first in (0..x.m).step_by(4) {
         let x = x.rows(first, (x.m - first).min(4));
@@ -47,7 +48,7 @@ pub(crate) unsafe fn vec_dot_k<S: ScaledSums, F: FormatK>(
     }
 }
 
-/// The product of a [`Task`] with `M` activation rows.
+/// The product of a [`Task`] with `M` activation rows, four weight rows at a time or one in each lane.
 struct DotK<'t, 'y, F, const M: usize, const FOUR_ROWS: bool>(Task<'t, 'y>, PhantomData<F>);
 
 impl<S: ScaledSums, F: FormatK, const M: usize, const FOUR_ROWS: bool> Kernel<S>
@@ -62,7 +63,7 @@ impl<S: ScaledSums, F: FormatK, const M: usize, const FOUR_ROWS: bool> Kernel<S>
         let (n, block_bytes, n_blocks) = (S::ROWS / g, F::FORMAT.block_bytes(), x.k / 256);
         let distance = scratch.shape.prefetch_bytes;
         let x = &BlocksOfX::new::<F, M, FOUR_ROWS>(s, &x, scratch.bytes());
-        for (row, apart) in deal(w.n_rows(), n) {
+        for (row, apart) in interleave(w.n_rows(), n) {
             let mut rows = Rows::new(s, &w, (row, apart), n, block_bytes, distance);
             let mut acc = [Accumulator::zero(s); M];
             for i in 0..n_blocks / g {
@@ -148,17 +149,19 @@ unsafe fn step<S: ScaledSums, F: FormatK, const M: usize, const FOUR_ROWS: bool>
     }
 }
 
-/// Activations laid out once for all rows of a task: values in the order of a format's registers, and for several blocks a step, what
-/// lanes need beside them.
+/// Activations laid out once for all rows of a task: values in the order of the format's registers, and where a step has several blocks,
+/// their sums and scales by lane.
 struct BlocksOfX<'a, S: RowLanes> {
     n_steps: usize,
     /// `[M][n_steps]`, blocks of a step.
     values: &'a [S::I],
-    /// Pairs of sums over sub-blocks, `[M][n_steps][8]`; for several blocks a step, registers of them.
+    /// Pairs of sums over sub-blocks, `[M][n_steps][8]`.
     pairs: &'a [i32],
+    /// Where a step has several blocks, the pairs for each lane's block.
     pairs_by_lane: &'a [S::I],
-    /// `[M][n_steps]`; likewise.
+    /// `[M][n_steps]`
     scales: &'a [f32],
+    /// Where a step has several blocks, the scale of each lane's block.
     scales_by_lane: &'a [S::I],
 }
 

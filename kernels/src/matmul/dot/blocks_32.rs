@@ -1,15 +1,15 @@
-//! Few activation rows against formats in blocks of 32 weights.
+//! Dot products of formats in blocks of 32 weights.
 //!
-//! A block of a row is a quarter of two registers: its first 16 values, and the 16 after them. Their products leave four partial sums
-//! a block; those of four lanes become one register, and of all lanes one for each block of a group, with a sum in each lane.
+//! A block fills a quarter of two registers, one with its first 16 values and one with the others. The products leave four partial sums a
+//! block, which are reduced to a register for each block of a group, with a sum in each lane.
 
 use std::marker::PhantomData;
 
 use super::{Accumulator, Task, Terms, groups};
-use crate::activation::panel::carve;
+use crate::activation::packed::carve;
 use crate::activation::rows::{Activations, QuantizedRows};
 use crate::matmul::formats::{Format32, offset_32};
-use crate::matmul::plan::deal;
+use crate::matmul::plan::interleave;
 use crate::matmul::rows::{Rows, store_apart};
 use crate::matmul::scales_32::Scales32;
 use crate::matmul::strip::{OutStrip, StripScratch};
@@ -29,7 +29,7 @@ pub(crate) unsafe fn vec_dot_32<S: DotI8, F: Format32>(
     // SAFETY: the caller vouches for the features.
     let s = unsafe { S::new() };
     let x = x.quantized();
-    // Rows whose blocks do not fill steps are taken a lane each.
+    // Rows that are not a whole number of steps are read a lane each.
     let four_rows = scratch.shape.rows == 4 && (x.k / 32).is_multiple_of(S::QUARTERS * S::QUARTERS);
     for first in (0..x.m).step_by(4) {
         let x = x.rows(first, (x.m - first).min(4));
@@ -64,7 +64,7 @@ impl<S: DotI8, F: Format32, const M: usize, const FOUR_ROWS: bool> Kernel<S>
         let distance = scratch.shape.prefetch_bytes;
         let x = &BlocksOfX::new::<F, M, FOUR_ROWS>(s, &x, scratch.bytes());
         let mut scales = Scales32::ZERO;
-        for (row, apart) in deal(w.n_rows(), n) {
+        for (row, apart) in interleave(w.n_rows(), n) {
             let mut rows = Rows::new(s, &w, (row, apart), n, group_bytes, distance);
             let mut acc = [Accumulator::zero(s); M];
             for i in 0..n_blocks / in_step {
@@ -152,17 +152,17 @@ unsafe fn step<S: DotI8, F: Format32, const M: usize, const FOUR_ROWS: bool>(
     }
 }
 
-/// Activations laid out once for all rows of a task: values as the weights' registers hold them, and for several groups a step, what
-/// lanes need beside them.
+/// Activations laid out once for all rows of a task: values as the weights' registers hold them, and where a step has several groups of
+/// blocks, their sums and scales by lane.
 struct BlocksOfX<'a, S: RowLanes> {
     n_steps: usize,
     /// `[M][n_steps]`, of each group first and second halves.
     values: &'a [S::I],
-    /// Where there is a minimum, the sums as f32; where there is an offset, the sums times that. `[M][n_steps][S::QUARTERS]`; for several
-    /// groups a step, registers of them.
+    /// `[M][n_steps][S::QUARTERS]`: the bits of the sums in f32 where the format has a minimum, the sums times the offset where it has one.
     sums: &'a [i32],
+    /// Where a step has several groups, the sums for each lane's group.
     sums_by_lane: &'a [S::I],
-    /// The scales' bits, likewise.
+    /// The bits of the scales, laid out like the sums.
     scales: &'a [i32],
     scales_by_lane: &'a [S::I],
 }
@@ -211,20 +211,20 @@ impl<'a, S: DotI8> BlocksOfX<'a, S> {
         }
     }
 
-    /// What follows from the sums of step `i`, by blocks of a group.
+    /// The sums of step `i`, by block of a group.
     #[inline(always)]
     fn sums<const FOUR_ROWS: bool>(&self, s: S, t: usize, i: usize) -> [S::I; 4] {
         by_block::<S, FOUR_ROWS>(s, self.sums, self.sums_by_lane, t * self.n_steps + i)
     }
 
-    /// The scales likewise.
+    /// The scales of step `i`, by block of a group.
     #[inline(always)]
     fn scales<const FOUR_ROWS: bool>(&self, s: S, t: usize, i: usize) -> [S::I; 4] {
         by_block::<S, FOUR_ROWS>(s, self.scales, self.scales_by_lane, t * self.n_steps + i)
     }
 }
 
-/// The `i`-th registers for the blocks of a group.
+/// The registers of step `i`, one for each block of a group.
 #[inline(always)]
 fn by_block<S: RowLanes, const FOUR_ROWS: bool>(s: S, x: &[i32], by_lane: &[S::I], i: usize) -> [S::I; 4] {
     let mut all = [s.zero(); 4];

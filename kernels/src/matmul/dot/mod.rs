@@ -1,4 +1,4 @@
-//! Few activation rows: weights are read once, straight from the file.
+//! Products with few activation rows: the weights are read once, as they lie in the file.
 //!
 //! For each block, in the order of the row, with integers exact and each float operation rounded once:
 //!
@@ -9,9 +9,9 @@
 //!                 acc = fma( f32(Σ x),   m · dx, acc)                       where the format has a minimum
 //! ```
 //!
-//! A step computes a register of sums, one a lane. They are those of as many rows as there are lanes, or of four rows and of as many
-//! consecutive groups of blocks as a register has quarters ([`DotShape`](crate::matmul::DotShape)); then its quarters are added to `acc`
-//! one after the other. The bits are the same. Four rows at a time are fewer and longer streams from memory, which caches of 32 KB need.
+//! A step computes one register of sums. Either each lane has a row of its own, or the four lanes of a quarter are four rows and the quarters
+//! are consecutive groups of blocks, which are then added to `acc` one after the other ([`DotShape`](crate::matmul::DotShape)). The bits are
+//! the same. Four rows are fewer and longer streams from memory, which CPUs with an L1 of 32 KB need.
 
 mod blocks_256;
 mod blocks_32;
@@ -27,7 +27,7 @@ use crate::matmul::strip::{OutStrip, StripScratch};
 use crate::simd::row_lanes::RowLanes;
 use crate::weights::matrix::QuantMatrix;
 
-/// Up to four activation rows against the rows of a strip, for rows `first..` of `y`.
+/// The product of a strip with up to four activation rows; its outputs are rows `first..` of `y`.
 struct Task<'t, 'y> {
     w: QuantMatrix<'t>,
     x: QuantizedRows<'t>,

@@ -1,4 +1,4 @@
-//! `Σ_sub scale · Σ q·x` of one row's block, where its values fill registers: how instruction sets differ in it.
+//! `Σ_sub scale · Σ q·x` of one row's block, by instruction set.
 
 use std::arch::x86_64::*;
 
@@ -38,7 +38,7 @@ impl<F: FormatK> In64Bytes<F> {
         at
     };
 
-    /// The same for the dwords of each register.
+    /// For each register: the number of the scale that a dword takes.
     const SCALE_OF_DWORD: [[i32; 16]; 4] = {
         let order = order::<F>(4);
         let mut at = [[0; 16]; 4];

@@ -5,8 +5,8 @@
 use super::{BlockScales, FormatK, nibbles};
 use crate::matmul::rows::Rows;
 use crate::simd::row_lanes::{DotI8, RowLanes};
+use crate::weights::block::KVALUES_IQ4;
 use crate::weights::format::Format;
-use crate::weights::unpack::KVALUES_IQ4;
 
 pub(crate) struct Iq4Xs;
 

@@ -1,5 +1,5 @@
-//! The quantized formats: where a block has its scales and values, and how those come into registers. Each is written once, for every
-//! instruction set of [`RowLanes`].
+//! The quantized formats: how the scales and values of a block are unpacked into registers, written once for all instruction sets of
+//! [`RowLanes`].
 
 mod iq4_nl;
 mod iq4_xs;
@@ -39,7 +39,7 @@ pub(crate) struct BlockScales<S: RowLanes> {
     pub(crate) dmin: S::F,
     /// Byte `j` of each dword in register `v`: the signed scale of sub-block `4v + j`.
     pub(crate) scales: [S::I; 4],
-    /// The mins likewise, unsigned.
+    /// Byte `j` of each dword in register `v`: the unsigned min of sub-block `4v + j`.
     pub(crate) mins: [S::I; 4],
 }
 

@@ -27,7 +27,7 @@ pub(super) trait Quant32: Block32 {
     fn quants(&self) -> [int8x16_t; 2];
 
     /// `d`, then `m` or zero.
-    fn heads(&self) -> [F16Le; 2];
+    fn d_m(&self) -> [F16Le; 2];
 }
 
 /// The nibbles of [`BlockQ4_0`](crate::weights::block::BlockQ4_0).
@@ -54,7 +54,7 @@ fn tokens<F: Quant32, D: Dot, const M: usize>(
         for (b, (((w0, w1), w2), w3)) in rows[0].iter().zip(rows[1]).zip(rows[2]).zip(rows[3]).enumerate() {
             let blocks = [w0, w1, w2, w3];
             let q = four!(|r| blocks[r].quants());
-            let (d, m) = (halves(four!(|r| blocks[r].heads()[0])), halves(four!(|r| blocks[r].heads()[1])));
+            let (d, m) = (halves(four!(|r| blocks[r].d_m()[0])), halves(four!(|r| blocks[r].d_m()[1])));
             for t in 0..M {
                 let at = (first + t).min(x.m - 1) * n_blocks + b;
                 let (dx, sum) = (vdupq_n_f32(x.scales[at]), x.sums[at] as i32);

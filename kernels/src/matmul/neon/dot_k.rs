@@ -38,7 +38,7 @@ pub(super) trait KQuant: BlockK {
     }
 
     /// `d`, then `dmin` or zero.
-    fn heads(&self) -> [F16Le; 2];
+    fn d_m(&self) -> [F16Le; 2];
 }
 
 /// A token's part of a block.
@@ -143,8 +143,7 @@ fn tokens<F: KQuant, D: Dot, const M: usize>(
             for r in 0..4 {
                 sums[r] = row(isa, blocks[r], &tokens);
             }
-            let (d, dmin) =
-                (halves(four!(|r| blocks[r].heads()[0])), halves(four!(|r| blocks[r].heads()[1])));
+            let (d, dmin) = (halves(four!(|r| blocks[r].d_m()[0])), halves(four!(|r| blocks[r].d_m()[1])));
             for t in 0..M {
                 let dx = vdupq_n_f32(tokens[t].scale);
                 let s = vcvtq_f32_s32(sum_lanes(four!(|r| sums[r][0][t])));

@@ -4,8 +4,8 @@ use crate::simd::neon::intrinsics::*;
 
 use super::dot_32::{Quant32, nibbles};
 use crate::simd::neon::registers::look_up;
+use crate::weights::block::KVALUES_IQ4;
 use crate::weights::block::{BlockIQ4NL, F16Le};
-use crate::weights::unpack::KVALUES_IQ4;
 
 impl Quant32 for BlockIQ4NL {
     const OFFSET: i32 = 0;
@@ -18,7 +18,7 @@ impl Quant32 for BlockIQ4NL {
     }
 
     #[inline(always)]
-    fn heads(&self) -> [F16Le; 2] {
+    fn d_m(&self) -> [F16Le; 2] {
         [self.d, F16Le([0; 2])]
     }
 }

@@ -4,8 +4,8 @@ use crate::simd::neon::intrinsics::*;
 
 use super::dot_k::KQuant;
 use crate::simd::neon::registers::*;
+use crate::weights::block::KVALUES_IQ4;
 use crate::weights::block::{BlockIQ4XS, F16Le};
-use crate::weights::unpack::KVALUES_IQ4;
 
 /// Where the high two bits of each scale are, so that they come to stand at bit 4.
 const TOP_SHIFTS: [i16; 8] = [4, 2, 0, -2, -4, -6, -8, -10];
@@ -32,7 +32,7 @@ impl KQuant for BlockIQ4XS {
     }
 
     #[inline(always)]
-    fn heads(&self) -> [F16Le; 2] {
+    fn d_m(&self) -> [F16Le; 2] {
         [self.d, F16Le([0; 2])]
     }
 }

@@ -12,6 +12,9 @@ mod dot_32;
 mod dot_k;
 mod iq4_nl;
 mod iq4_xs;
+mod panel;
+mod panel_32;
+mod panel_k;
 mod products;
 mod q2_k;
 mod q3_k;
@@ -23,15 +26,12 @@ mod q5_1;
 mod q5_k;
 mod q6_k;
 mod q8_0;
-mod tile;
-mod tile_32;
-mod tile_k;
 
 use dot_32::dot_32;
 use dot_k::dot_k;
+use panel_32::panel_32;
+use panel_k::panel_k;
 pub(crate) use products::{Dot, Dotprod, I8mm, Neon, Tile};
-use tile_32::tile_32;
-use tile_k::tile_k;
 
 use crate::matmul::strip::StripFn;
 use crate::weights::block::*;
@@ -56,12 +56,12 @@ macro_rules! by_format {
     };
 }
 
-/// Products with few activation rows, by format from Q8_0 on.
+/// Products with few activation rows, for each quantized format.
 pub(crate) const fn dot<D: Dot>() -> [StripFn; Format::N_QUANTIZED] {
     by_format!(D, dot_32, dot_k)
 }
 
-/// Products with more, likewise.
+/// Products with more activation rows, for each quantized format.
 pub(crate) const fn panel<T: Tile>() -> [StripFn; Format::N_QUANTIZED] {
-    by_format!(T, tile_32, tile_k)
+    by_format!(T, panel_32, panel_k)
 }

@@ -29,7 +29,7 @@ impl KQuant for BlockQ2K {
     }
 
     #[inline(always)]
-    fn heads(&self) -> [F16Le; 2] {
+    fn d_m(&self) -> [F16Le; 2] {
         [self.d, self.dmin]
     }
 }

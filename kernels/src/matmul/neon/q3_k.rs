@@ -37,7 +37,7 @@ impl KQuant for BlockQ3K {
     }
 
     #[inline(always)]
-    fn heads(&self) -> [F16Le; 2] {
+    fn d_m(&self) -> [F16Le; 2] {
         [self.d, F16Le([0; 2])]
     }
 }

@@ -15,7 +15,7 @@ impl Quant32 for BlockQ4_1 {
     }
 
     #[inline(always)]
-    fn heads(&self) -> [F16Le; 2] {
+    fn d_m(&self) -> [F16Le; 2] {
         [self.d, self.m]
     }
 }

@@ -16,7 +16,7 @@ impl Quant32 for BlockQ5_1 {
     }
 
     #[inline(always)]
-    fn heads(&self) -> [F16Le; 2] {
+    fn d_m(&self) -> [F16Le; 2] {
         [self.d, self.m]
     }
 }

@@ -36,7 +36,7 @@ impl KQuant for BlockQ5K {
     }
 
     #[inline(always)]
-    fn heads(&self) -> [F16Le; 2] {
+    fn d_m(&self) -> [F16Le; 2] {
         [self.d, self.dmin]
     }
 }

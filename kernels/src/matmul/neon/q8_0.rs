@@ -17,7 +17,7 @@ impl Quant32 for BlockQ8_0 {
     }
 
     #[inline(always)]
-    fn heads(&self) -> [F16Le; 2] {
+    fn d_m(&self) -> [F16Le; 2] {
         [self.d, F16Le([0; 2])]
     }
 }

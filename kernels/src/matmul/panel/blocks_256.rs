@@ -1,12 +1,12 @@
-//! More activation rows against formats in blocks of 256 weights.
+//! Panel products of formats in blocks of 256 weights.
 
 use std::marker::PhantomData;
 
 use super::{Sums, load_sums, store_sums, store_sums_apart};
-use crate::activation::panel::{TILE_CHUNK, TILE_TOKENS, TileK, carve};
+use crate::activation::packed::{PACK_TOKENS, PANEL_CHUNK, PackedK, carve};
 use crate::activation::rows::{Activations, QuantizedRows};
 use crate::matmul::formats::{FormatK, offset_k};
-use crate::matmul::plan::{FEW_ROWS, deal};
+use crate::matmul::plan::{FEW_ROWS, interleave};
 use crate::matmul::rows::{PREFETCH_BYTES, Rows};
 use crate::matmul::strip::{OutStrip, StripScratch};
 use crate::simd::row_lanes::{DotI8, Kernel};
@@ -32,8 +32,8 @@ pub(crate) unsafe fn panel_k<S: DotI8, F: FormatK>(
     }
 }
 
-/// Where the registers of an unpacked block are: 64 of values, then those of scales, one of d, one of dmin, and pairs of mins or, where
-/// values are stored with an offset, of scales.
+/// The registers of an unpacked block: 64 of values, those of scales, one of d, one of dmin, then pairs of mins (or of scales, where values
+/// are stored with an offset).
 struct Panel<F>(F);
 
 impl<F: FormatK> Panel<F> {
@@ -45,7 +45,7 @@ impl<F: FormatK> Panel<F> {
     const BLOCK: usize = Self::PAIRS + Self::SUBS / 2;
 }
 
-/// Many tokens.
+/// The product with more than [`FEW_ROWS`] tokens.
 struct Many<'t, F> {
     w: QuantMatrix<'t>,
     x: QuantizedRows<'t>,
@@ -59,10 +59,10 @@ impl<S: DotI8, F: FormatK> Kernel<S> for Many<'_, F> {
 
     #[inline(always)]
     fn run(self, s: S) {
-        const CHUNK: usize = TILE_CHUNK / 256;
+        const CHUNK: usize = PANEL_CHUNK / 256;
         let Many { w, x, mut y, scratch, .. } = self;
         let n_blocks = x.k / 256;
-        let tiles = x.tiles_k();
+        let groups = x.packed_k();
         for first in (0..n_blocks).step_by(CHUNK) {
             let n = CHUNK.min(n_blocks - first);
             let group_len = n * Panel::<F>::BLOCK;
@@ -77,15 +77,15 @@ impl<S: DotI8, F: FormatK> Kernel<S> for Many<'_, F> {
                     rows.skip(F::FORMAT.block_bytes());
                 }
             }
-            for (i, tile) in tiles.chunks_exact(n_blocks).enumerate() {
-                let t = i * TILE_TOKENS;
-                let tile = &tile[first..][..n];
-                let n_tokens = TILE_TOKENS.min(x.m - t);
+            for (i, packed) in groups.chunks_exact(n_blocks).enumerate() {
+                let t = i * PACK_TOKENS;
+                let packed = &packed[first..][..n];
+                let n_tokens = PACK_TOKENS.min(x.m - t);
                 for (g, panel) in strip.chunks_exact(group_len).enumerate() {
                     let known = if first > 0 { n_tokens } else { 0 };
                     let mut acc = load_sums(s, &mut y, t, known, g * S::ROWS);
-                    for (panel, tile) in panel.chunks_exact(Panel::<F>::BLOCK).zip(tile) {
-                        multiply_k::<S, F>(s, panel, tile, n_tokens, &mut acc);
+                    for (panel, packed) in panel.chunks_exact(Panel::<F>::BLOCK).zip(packed) {
+                        multiply_k::<S, F>(s, panel, packed, n_tokens, &mut acc);
                     }
                     store_sums(s, &mut y, t, n_tokens, g * S::ROWS, &acc);
                 }
@@ -94,7 +94,7 @@ impl<S: DotI8, F: FormatK> Kernel<S> for Many<'_, F> {
     }
 }
 
-/// Few tokens: a block is multiplied as soon as it is unpacked.
+/// The product with up to [`FEW_ROWS`] tokens: a block is multiplied as soon as it is unpacked.
 struct Few<'t, F> {
     w: QuantMatrix<'t>,
     x: QuantizedRows<'t>,
@@ -111,14 +111,14 @@ impl<S: DotI8, F: FormatK> Kernel<S> for Few<'_, F> {
         let Few { w, x, mut y, scratch, .. } = self;
         let mut room = scratch.bytes();
         let panel = carve::<S::I>(&mut room, Panel::<F>::BLOCK);
-        for (row, apart) in deal(w.n_rows(), S::ROWS) {
+        for (row, apart) in interleave(w.n_rows(), S::ROWS) {
             let mut rows = Rows::new(s, &w, (row, apart), S::ROWS, 0, PREFETCH_BYTES);
-            let mut acc = [s.splat_f32(0.0); TILE_TOKENS];
-            for tile in x.tiles_k() {
-                // SAFETY: there is a block for each of the tile's.
+            let mut acc = [s.splat_f32(0.0); PACK_TOKENS];
+            for packed in x.packed_k() {
+                // SAFETY: rows have as many blocks as the activations.
                 unsafe { unpack_k::<S, F>(s, &rows, panel) };
                 rows.skip(F::FORMAT.block_bytes());
-                multiply_k::<S, F>(s, panel, tile, x.m, &mut acc);
+                multiply_k::<S, F>(s, panel, packed, x.m, &mut acc);
             }
             store_sums_apart(s, &mut y, x.m, (row, apart), &acc);
         }
@@ -157,29 +157,35 @@ unsafe fn unpack_k<S: DotI8, F: FormatK>(s: S, rows: &Rows, panel: &mut [S::I]) 
     }
 }
 
-/// Adds the products of a block of the first tokens of the tile with an unpacked block to their sums.
+/// Multiplies an unpacked block with a block of the first `n_tokens` tokens, and adds the products to their sums.
 #[inline(always)]
-fn multiply_k<S: DotI8, F: FormatK>(s: S, panel: &[S::I], tile: &TileK, n_tokens: usize, acc: &mut Sums<S>) {
+fn multiply_k<S: DotI8, F: FormatK>(
+    s: S,
+    panel: &[S::I],
+    packed: &PackedK,
+    n_tokens: usize,
+    acc: &mut Sums<S>,
+) {
     for first in (0..n_tokens).step_by(S::ACCUMULATORS) {
         if S::ACCUMULATORS == 8 {
-            Multiply::<S, F, 8, 1> { panel, tile, first, acc, format: PhantomData }.run(s);
+            Multiply::<S, F, 8, 1> { panel, packed, first, acc, format: PhantomData }.run(s);
             continue;
         }
-        // The sums of a few tokens alone do not take turns for long enough: they are those of two sub-blocks at a time.
+        // The sums of a few tokens are too few to hide the latency of a product: two sub-blocks at a time double them.
         match n_tokens - first {
-            ..=6 => s.call(Multiply::<S, F, 6, 2> { panel, tile, first, acc, format: PhantomData }),
-            7..=8 => s.call(Multiply::<S, F, 8, 2> { panel, tile, first, acc, format: PhantomData }),
-            9..=12 => s.call(Multiply::<S, F, 12, 1> { panel, tile, first, acc, format: PhantomData }),
-            _ => s.call(Multiply::<S, F, 16, 1> { panel, tile, first, acc, format: PhantomData }),
+            ..=6 => s.call(Multiply::<S, F, 6, 2> { panel, packed, first, acc, format: PhantomData }),
+            7..=8 => s.call(Multiply::<S, F, 8, 2> { panel, packed, first, acc, format: PhantomData }),
+            9..=12 => s.call(Multiply::<S, F, 12, 1> { panel, packed, first, acc, format: PhantomData }),
+            _ => s.call(Multiply::<S, F, 16, 1> { panel, packed, first, acc, format: PhantomData }),
         }
     }
 }
 
-/// The same for `T` tokens from `first` on, and the products of `P` sub-blocks at a time; a function of its own, as the sums find fewer
-/// registers in a caller's loops.
+/// [`multiply_k`] for `T` tokens from `first` on, `P` sub-blocks at a time. A function of its own, so that the loops around it take no
+/// registers from the sums.
 struct Multiply<'t, S: DotI8, F, const T: usize, const P: usize> {
     panel: &'t [S::I],
-    tile: &'t TileK,
+    packed: &'t PackedK,
     first: usize,
     acc: &'t mut Sums<S>,
     format: PhantomData<F>,
@@ -190,22 +196,22 @@ impl<S: DotI8, F: FormatK, const T: usize, const P: usize> Kernel<S> for Multipl
 
     #[inline(always)]
     fn run(self, s: S) {
-        let Multiply { panel, tile, first, acc, .. } = self;
+        let Multiply { panel, packed, first, acc, .. } = self;
         let offset = const { offset_k::<S, F>() };
-        let acc: &mut [S::F; T] = acc[first..].first_chunk_mut().expect("tokens of the tile");
+        let acc: &mut [S::F; T] = acc[first..].first_chunk_mut().expect("tokens of the group");
         let pairs = &panel[Panel::<F>::PAIRS..][..Panel::<F>::SUBS / 2];
         let mut sums = [s.zero(); T];
         if offset != 0 {
-            // What the offset adds, to be taken away: -offset · Σ_sub scale · Σ x.
+            // The offset of the values adds offset · Σ_sub scale · Σ x, which is subtracted.
             for t in 0..T {
-                let excess = dot_pairs(s, pairs, tile.pairs(first + t, F::SUB_LEN));
+                let excess = dot_pairs(s, pairs, packed.pairs(first + t, F::SUB_LEN));
                 sums[t] = s.sub_i32(s.zero(), s.shl32(excess, offset.trailing_zeros() as i32));
             }
         }
         let n = F::SUB_LEN / 4;
         for sub in (0..Panel::<F>::SUBS).step_by(P) {
             let x: &[[i32; 16]; T] =
-                tile.qs[sub * n / 16][first..].first_chunk().expect("tokens of the tile");
+                packed.qs[sub * n / 16][first..].first_chunk().expect("tokens of the group");
             let (mut values, mut at) = ([&panel[..0]; P], [0; P]);
             for p in 0..P {
                 (values[p], at[p]) = (&panel[(sub + p) * n..][..n], (sub + p) * n % 16);
@@ -220,10 +226,10 @@ impl<S: DotI8, F: FormatK, const T: usize, const P: usize> Kernel<S> for Multipl
         }
         let (d, dmin) = (s.of_bits(panel[Panel::<F>::D]), s.of_bits(panel[Panel::<F>::DMIN]));
         for t in 0..T {
-            let dx = s.splat_f32(tile.scales[first + t]);
+            let dx = s.splat_f32(packed.scales[first + t]);
             acc[t] = s.fma(s.to_f32(sums[t]), s.mul(d, dx), acc[t]);
             if F::HAS_MINS {
-                let m = s.to_f32(dot_pairs(s, pairs, tile.pairs(first + t, F::SUB_LEN)));
+                let m = s.to_f32(dot_pairs(s, pairs, packed.pairs(first + t, F::SUB_LEN)));
                 acc[t] = s.fnma(m, s.mul(dmin, dx), acc[t]);
             }
         }

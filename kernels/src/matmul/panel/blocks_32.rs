@@ -1,12 +1,12 @@
-//! More activation rows against formats in blocks of 32 weights.
+//! Panel products of formats in blocks of 32 weights.
 
 use std::marker::PhantomData;
 
 use super::{Sums, load_sums, store_sums, store_sums_apart};
-use crate::activation::panel::{TILE_CHUNK, TILE_TOKENS, Tile32, carve};
+use crate::activation::packed::{PACK_TOKENS, PANEL_CHUNK, Packed32, carve};
 use crate::activation::rows::{Activations, QuantizedRows};
 use crate::matmul::formats::{Format32, offset_32};
-use crate::matmul::plan::{FEW_ROWS, deal};
+use crate::matmul::plan::{FEW_ROWS, interleave};
 use crate::matmul::rows::{PREFETCH_BYTES, Rows, transpose};
 use crate::matmul::scales_32::Scales32;
 use crate::matmul::strip::{OutStrip, StripScratch};
@@ -36,7 +36,7 @@ pub(crate) unsafe fn panel_32<S: DotI8, F: Format32>(
     }
 }
 
-/// Many tokens.
+/// The product with more than [`FEW_ROWS`] tokens.
 struct Many<'t, F> {
     w: QuantMatrix<'t>,
     x: QuantizedRows<'t>,
@@ -50,10 +50,10 @@ impl<S: DotI8, F: Format32> Kernel<S> for Many<'_, F> {
 
     #[inline(always)]
     fn run(self, s: S) {
-        const CHUNK: usize = TILE_CHUNK / 32;
+        const CHUNK: usize = PANEL_CHUNK / 32;
         let Many { w, x, mut y, scratch, .. } = self;
         let (n_blocks, n_pairs) = (x.k / 32, x.k.div_ceil(64));
-        let tiles = x.tiles_32();
+        let groups = x.packed_32();
         for first in (0..n_blocks).step_by(CHUNK) {
             let n = CHUNK.min(n_blocks - first);
             let group_len = n * N_32;
@@ -65,13 +65,13 @@ impl<S: DotI8, F: Format32> Kernel<S> for Many<'_, F> {
                 // SAFETY: the rows have `n` blocks from there.
                 unsafe { unpack_32::<S, F>(s, &mut rows, n, panel) };
             }
-            for (i, tile) in tiles.chunks_exact(n_pairs).enumerate() {
-                let t = i * TILE_TOKENS;
-                let n_tokens = TILE_TOKENS.min(x.m - t);
+            for (i, packed) in groups.chunks_exact(n_pairs).enumerate() {
+                let t = i * PACK_TOKENS;
+                let n_tokens = PACK_TOKENS.min(x.m - t);
                 for (g, panel) in strip.chunks_exact(group_len).enumerate() {
                     let known = if first > 0 { n_tokens } else { 0 };
                     let mut acc = load_sums(s, &mut y, t, known, g * S::ROWS);
-                    multiply_32::<S, F>(s, panel, &tile[first / 2..], n_tokens, &mut acc);
+                    multiply_32::<S, F>(s, panel, &packed[first / 2..], n_tokens, &mut acc);
                     store_sums(s, &mut y, t, n_tokens, g * S::ROWS, &acc);
                 }
             }
@@ -79,7 +79,7 @@ impl<S: DotI8, F: Format32> Kernel<S> for Many<'_, F> {
     }
 }
 
-/// Few tokens: a few blocks are multiplied as soon as they are unpacked.
+/// The product with up to [`FEW_ROWS`] tokens: a few blocks are multiplied as soon as they are unpacked.
 struct Few<'t, F> {
     w: QuantMatrix<'t>,
     x: QuantizedRows<'t>,
@@ -98,15 +98,15 @@ impl<S: DotI8, F: Format32> Kernel<S> for Few<'_, F> {
         let n_blocks = x.k / 32;
         let mut room = scratch.bytes();
         let panel = carve::<S::I>(&mut room, CHUNK.min(n_blocks) * N_32);
-        for (row, apart) in deal(w.n_rows(), S::ROWS) {
+        for (row, apart) in interleave(w.n_rows(), S::ROWS) {
             let mut rows = Rows::new(s, &w, (row, apart), S::ROWS, 0, PREFETCH_BYTES);
-            let mut acc = [s.splat_f32(0.0); TILE_TOKENS];
+            let mut acc = [s.splat_f32(0.0); PACK_TOKENS];
             for first in (0..n_blocks).step_by(CHUNK) {
                 let n = CHUNK.min(n_blocks - first);
                 let panel = &mut panel[..n * N_32];
                 // SAFETY: the rows have `n` blocks from there.
                 unsafe { unpack_32::<S, F>(s, &mut rows, n, panel) };
-                multiply_32::<S, F>(s, panel, &x.tiles_32()[first / 2..], x.m, &mut acc);
+                multiply_32::<S, F>(s, panel, &x.packed_32()[first / 2..], x.m, &mut acc);
             }
             store_sums_apart(s, &mut y, x.m, (row, apart), &acc);
         }
@@ -170,31 +170,31 @@ unsafe fn unpack_group<S: DotI8, F: Format32>(
     }
 }
 
-/// Adds the products of unpacked blocks with the first tokens of the tile, whose blocks come in pairs, to their sums.
+/// Multiplies unpacked blocks with those of the first `n_tokens` tokens, which are packed in pairs, and adds the products to their sums.
 #[inline(always)]
 fn multiply_32<S: DotI8, F: Format32>(
     s: S,
     panel: &[S::I],
-    tile: &[Tile32],
+    packed: &[Packed32],
     n_tokens: usize,
     acc: &mut Sums<S>,
 ) {
-    for (panel, tile) in panel.as_chunks::<N_32>().0.chunks(2).zip(tile) {
+    for (panel, packed) in panel.as_chunks::<N_32>().0.chunks(2).zip(packed) {
         for first in (0..n_tokens).step_by(S::ACCUMULATORS) {
             match (panel, n_tokens - first) {
-                // The sums of a few tokens alone do not take turns for long enough: they are those of two blocks at a time.
+                // The sums of a few tokens are too few to hide the latency of a product: two blocks at a time double them.
                 ([a, b], ..=6) if S::ACCUMULATORS == 16 => {
-                    multiply::<S, F, 6, 2>(s, [a, b], tile, 0, first, acc);
+                    multiply::<S, F, 6, 2>(s, [a, b], packed, 0, first, acc);
                 }
                 ([a, b], 7..=8) if S::ACCUMULATORS == 16 => {
-                    multiply::<S, F, 8, 2>(s, [a, b], tile, 0, first, acc);
+                    multiply::<S, F, 8, 2>(s, [a, b], packed, 0, first, acc);
                 }
                 _ => {
                     for (half, panel) in panel.iter().enumerate() {
                         if S::ACCUMULATORS == 16 {
-                            multiply::<S, F, 16, 1>(s, [panel], tile, half, first, acc);
+                            multiply::<S, F, 16, 1>(s, [panel], packed, half, first, acc);
                         } else {
-                            multiply::<S, F, 8, 1>(s, [panel], tile, half, first, acc);
+                            multiply::<S, F, 8, 1>(s, [panel], packed, half, first, acc);
                         }
                     }
                 }
@@ -203,23 +203,23 @@ fn multiply_32<S: DotI8, F: Format32>(
     }
 }
 
-/// The same for `P` blocks, the first of them in this half of the tile's, and `T` tokens from `first` on.
+/// [`multiply_32`] for `T` tokens from `first` on and `P` blocks, the first of them number `half` of the packed pair.
 #[inline(always)]
 fn multiply<S: DotI8, F: Format32, const T: usize, const P: usize>(
     s: S,
     panel: [&[S::I; N_32]; P],
-    tile: &Tile32,
+    packed: &Packed32,
     half: usize,
     first: usize,
     acc: &mut Sums<S>,
 ) {
     let offset = const { offset_32::<S, F>() };
-    let acc: &mut [S::F; T] = acc[first..].first_chunk_mut().expect("tokens of the tile");
-    let x: &[[i32; 16]; T] = tile.qs[first..].first_chunk().expect("tokens of the tile");
+    let acc: &mut [S::F; T] = acc[first..].first_chunk_mut().expect("tokens of the group");
+    let x: &[[i32; 16]; T] = packed.qs[first..].first_chunk().expect("tokens of the group");
     let (mut values, mut at, mut sums) = ([&panel[0][..0]; P], [0; P], [[s.zero(); T]; P]);
     for p in 0..P {
         (values[p], at[p]) = (&panel[p][..8], 8 * (half + p));
-        let starts = &tile.heads[half + p].starts;
+        let starts = &packed.blocks[half + p].starts;
         for t in 0..T {
             sums[p][t] = s.splat_i32(start(offset, starts[first + t]));
         }
@@ -227,7 +227,7 @@ fn multiply<S: DotI8, F: Format32, const T: usize, const P: usize>(
     let sums = s.dot(F::BITS, values, x, at, sums);
     for p in 0..P {
         let (d, m) = (s.of_bits(panel[p][8]), s.of_bits(panel[p][9]));
-        let of_x = &tile.heads[half + p];
+        let of_x = &packed.blocks[half + p];
         for t in 0..T {
             let dx = s.splat_f32(of_x.scales[first + t]);
             acc[t] = s.fma(s.to_f32(sums[p][t]), s.mul(d, dx), acc[t]);
@@ -237,7 +237,8 @@ fn multiply<S: DotI8, F: Format32, const T: usize, const P: usize>(
         }
     }
 }
-/// Where products start with weights that are stored with `offset` added; for 128 it is `start`.
+
+/// Where sums start for weights that are stored with `offset` added; `start` is that of an offset of 128.
 #[inline(always)]
 fn start(offset: u8, start: i32) -> i32 {
     if offset == 0 { 0 } else { start >> (7 - offset.trailing_zeros()) }

@@ -1,11 +1,11 @@
-//! More activation rows: weights are unpacked once to panels, in the order the products take them.
+//! Products with more activation rows: the weights are unpacked once to panels, in the order in which products read them.
 //!
-//! A panel has a register of four values of each lane's row: multiplied with four activations of one token, it adds to the sums of all
-//! rows at once, and no sum is ever taken across lanes. The sums of as many tokens as there are accumulators take turns: each waits for
-//! its last product while the others are at theirs.
+//! A register of a panel holds four values of each lane's row. Multiplied with four activations of one token, it adds to the sums of all
+//! rows at once, and nothing is summed across lanes. As many tokens as there are accumulators are multiplied with a register, so that the
+//! latency of a product is hidden behind the other tokens'.
 //!
-//! With few tokens a block meets them all as soon as it is unpacked; with many, a strip of rows is unpacked and multiplied tile by tile.
-//! The arithmetic is that of [`dot`](super::dot).
+//! With few tokens each block is multiplied with all of them right after it is unpacked; with many, a strip of rows is unpacked first and
+//! then multiplied with one group of tokens after the other. The arithmetic is that of [`dot`](super::dot).
 
 mod blocks_256;
 mod blocks_32;
@@ -13,18 +13,18 @@ mod blocks_32;
 pub(crate) use blocks_32::{N_32, panel_32, unpack_32};
 pub(crate) use blocks_256::{dot_pairs, panel_k};
 
-use crate::activation::panel::TILE_TOKENS;
+use crate::activation::packed::PACK_TOKENS;
 use crate::matmul::rows::store_apart;
 use crate::matmul::strip::OutStrip;
 use crate::simd::row_lanes::RowLanes;
 
-/// The sums of a tile's tokens.
-type Sums<S> = [<S as RowLanes>::F; TILE_TOKENS];
+/// A sum for each row and token of a group.
+type Sums<S> = [<S as RowLanes>::F; PACK_TOKENS];
 
 /// Reads the sums of rows `row..` and the `n` tokens from `t` on; zeros for other tokens.
 #[inline(always)]
 fn load_sums<S: RowLanes>(s: S, y: &mut OutStrip<'_>, t: usize, n: usize, row: usize) -> Sums<S> {
-    let mut acc = [s.splat_f32(0.0); TILE_TOKENS];
+    let mut acc = [s.splat_f32(0.0); PACK_TOKENS];
     for (i, acc) in acc.iter_mut().enumerate().take(n) {
         *acc = s.load_rows(&y.row(t + i)[row..]);
     }

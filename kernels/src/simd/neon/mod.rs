@@ -137,7 +137,7 @@ impl Lanes for Neon {
 
     #[inline(always)]
     fn max(self, a: Self::F, b: Self::F) -> Self::F {
-        // Not `vmaxq_f32`, which has NaN and zeros of its own mind.
+        // `vmaxq_f32` treats NaN and the sign of zero differently.
         let gt = quarters!(vcgtq_f32, a, b);
         quarters!(vbslq_f32, gt, a, b)
     }

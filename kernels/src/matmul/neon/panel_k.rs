@@ -7,8 +7,8 @@
 //! f32 accumulators are touched once a block and may lie on the stack.
 
 use super::dot_k::{KQuant, Token};
+use super::panel::*;
 use super::products::Tile;
-use super::tile::*;
 use crate::activation::rows::Activations;
 use crate::activation::rows::QuantizedRows;
 use crate::matmul::strip::{OutStrip, StripScratch};
@@ -59,8 +59,8 @@ impl Rows {
                 store_step(&mut self.mins[i], T::weights(step));
             }
         }
-        store_f32(&mut self.d, halves(four!(|r| blocks[r].heads()[0])));
-        store_f32(&mut self.dmin, halves(four!(|r| blocks[r].heads()[1])));
+        store_f32(&mut self.d, halves(four!(|r| blocks[r].d_m()[0])));
+        store_f32(&mut self.dmin, halves(four!(|r| blocks[r].d_m()[1])));
     }
 }
 
@@ -184,7 +184,7 @@ impl Part<'_> {
 ///
 /// # Safety
 /// The core has `T`'s instructions.
-pub(super) unsafe fn tile_k<F: KQuant, T: Tile>(
+pub(super) unsafe fn panel_k<F: KQuant, T: Tile>(
     w: QuantMatrix<'_>,
     x: Activations<'_>,
     mut y: OutStrip<'_>,

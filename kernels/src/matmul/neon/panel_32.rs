@@ -1,9 +1,9 @@
 //! Many tokens by weights in blocks of 32. The arithmetic is that of [`dot_32`](super::dot_32), the plan that of
-//! [`tile_k`](super::tile_k), without sub-blocks.
+//! [`panel_k`](super::panel_k), without sub-blocks.
 
 use super::dot_32::Quant32;
+use super::panel::*;
 use super::products::Tile;
-use super::tile::*;
 use crate::activation::rows::Activations;
 use crate::activation::rows::QuantizedRows;
 use crate::matmul::strip::{OutStrip, StripScratch};
@@ -28,8 +28,8 @@ impl Rows {
         for (i, to) in self.qs.iter_mut().enumerate() {
             store_step(to, T::weights(four!(|r| vsubq_s8(q[r][i], offset))));
         }
-        store_f32(&mut self.d, halves(four!(|r| blocks[r].heads()[0])));
-        store_f32(&mut self.m, halves(four!(|r| blocks[r].heads()[1])));
+        store_f32(&mut self.d, halves(four!(|r| blocks[r].d_m()[0])));
+        store_f32(&mut self.m, halves(four!(|r| blocks[r].d_m()[1])));
     }
 }
 
@@ -120,7 +120,7 @@ impl Part<'_> {
 ///
 /// # Safety
 /// The core has `T`'s instructions.
-pub(super) unsafe fn tile_32<F: Quant32, T: Tile>(
+pub(super) unsafe fn panel_32<F: Quant32, T: Tile>(
     w: QuantMatrix<'_>,
     x: Activations<'_>,
     mut y: OutStrip<'_>,

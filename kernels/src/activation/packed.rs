@@ -1,71 +1,71 @@
-//! Activations laid out for register tiles, once for all matrices that they meet: what one step of a tile reads lies together.
+//! Activations packed in groups of 32 tokens, so that what one step of a panel product reads is contiguous.
 //!
-//! A step multiplies a few weights of each row with the same few activations of every token of the tile. In rows of `k` bytes, tokens
-//! would meet in the same few sets of the first cache, and each would lie in a page of its own; here they follow one another.
+//! A step multiplies four weights of each row with the same four activations of every token. In the row-major matrix those tokens lie
+//! `k` bytes apart: in a page each, and in the same few sets of L1.
 
-/// Tokens of a tile: enough to pay for loading a step's weights, few enough for their sums to stay in the first cache.
-pub const TILE_TOKENS: usize = 32;
+/// Tokens that are packed together: enough to pay for loading the weights, few enough for their sums to stay in L1.
+pub const PACK_TOKENS: usize = 32;
 
-/// Activation rows from which unpacking weights pays.
-pub const TILE_MIN_ROWS: usize = 5;
+/// Activation rows from which unpacking the weights to panels pays.
+pub const PANEL_MIN_ROWS: usize = 5;
 
-/// Weights of a row that are unpacked at a time, so that a strip of 64 rows stays in the second cache however long its rows are.
+/// Weights of a row that are unpacked at a time, so that a strip of 64 rows stays in L2 however long its rows are.
 #[cfg(target_arch = "x86_64")]
-pub(crate) const TILE_CHUNK: usize = 4096;
+pub(crate) const PANEL_CHUNK: usize = 4096;
 
-/// A block of 256 activations of each token of a tile. Missing tokens of a last tile have zeros for values.
+/// A block of 256 activations of each of 32 tokens. Where the last group has fewer tokens, the others' values are 0.
 #[repr(C, align(64))]
 #[derive(Clone, Copy, Debug, bytemuck::Zeroable, bytemuck::Pod)]
-pub struct TileK {
+pub struct PackedK {
     /// `[step][token]`: 64 values, four to a dword.
-    pub qs: [[[i32; 16]; TILE_TOKENS]; 4],
+    pub qs: [[[i32; 16]; PACK_TOKENS]; 4],
     /// `[token]`
-    pub scales: [f32; TILE_TOKENS],
+    pub scales: [f32; PACK_TOKENS],
     /// `[token]`: eight dwords of two sums over 16 values each, as `vpdpwssd` and `vpmaddwd` multiply them, then four of sums over 32.
-    pub sums: [[i32; 12]; TILE_TOKENS],
+    pub sums: [[i32; 12]; PACK_TOKENS],
 }
 
-/// Two blocks of 32 activations of each token of a tile (the second zeros where a row ends with the first).
+/// Two blocks of 32 activations of each of 32 tokens; the second is 0 where rows end with the first.
 #[repr(C, align(64))]
 #[derive(Clone, Copy, Debug, bytemuck::Zeroable, bytemuck::Pod)]
-pub struct Tile32 {
+pub struct Packed32 {
     /// `[token]`: 64 values, four to a dword.
-    pub qs: [[i32; 16]; TILE_TOKENS],
-    /// What a product needs besides them, for each block.
-    pub heads: [Heads32; 2],
+    pub qs: [[i32; 16]; PACK_TOKENS],
+    /// Scales and sums of each block.
+    pub blocks: [BlockScales32; 2],
 }
 
-/// Scales and sums of a block, `[token]`.
+/// Scales and sums of one block of each token, `[token]`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, bytemuck::Zeroable, bytemuck::Pod)]
-pub struct Heads32 {
+pub struct BlockScales32 {
     /// Scales.
-    pub scales: [f32; TILE_TOKENS],
+    pub scales: [f32; PACK_TOKENS],
     /// Sums of the values.
-    pub sums: [f32; TILE_TOKENS],
+    pub sums: [f32; PACK_TOKENS],
     /// Where products with weights that are stored with 128 added start: `-128 · sum`.
-    pub starts: [i32; TILE_TOKENS],
+    pub starts: [i32; PACK_TOKENS],
 }
 
-/// Rows of activations as tiles, `[tile][k / 256]` or `[tile][⌈k / 64⌉]`.
+/// Packed activations, `[⌈m / 32⌉][k / 256]` or `[⌈m / 32⌉][⌈k / 64⌉]`.
 #[derive(Clone, Copy, Debug)]
-pub enum Tiles<'a> {
-    /// Not laid out.
+pub enum Packed<'a> {
+    /// Not packed.
     None,
     /// For weights in blocks of 256.
-    K(&'a [TileK]),
+    K(&'a [PackedK]),
     /// For weights in blocks of 32.
-    Of32(&'a [Tile32]),
+    Of32(&'a [Packed32]),
 }
 
-/// Bytes of the tiles of `m` rows of `k` values.
-pub const fn tiles_bytes(m: usize, k: usize) -> usize {
-    let k_quants = k.div_ceil(256) * size_of::<TileK>();
-    let of_32 = k.div_ceil(64) * size_of::<Tile32>();
-    m.div_ceil(TILE_TOKENS) * if k_quants > of_32 { k_quants } else { of_32 }
+/// Bytes of `m` packed rows of `k` values, whatever the format.
+pub const fn packed_bytes(m: usize, k: usize) -> usize {
+    let k_quants = k.div_ceil(256) * size_of::<PackedK>();
+    let of_32 = k.div_ceil(64) * size_of::<Packed32>();
+    m.div_ceil(PACK_TOKENS) * if k_quants > of_32 { k_quants } else { of_32 }
 }
 
-impl TileK {
+impl PackedK {
     /// The sums of token `t` over sub-blocks of 16 or 32.
     #[inline(always)]
     #[cfg(target_arch = "x86_64")]
