@@ -1,4 +1,4 @@
-//! A session that is continued: [`Session::generate`] and the passes it is made of.
+//! Generating text in a session: [`Session::generate`], and the steps it takes.
 
 use bise_models::tokenizer::EncodeOptions;
 
@@ -7,7 +7,8 @@ use crate::sampling::SamplingParams;
 use crate::{Error, Session};
 
 impl Session {
-    /// Continues `prompt` (read after what was read before) by up to `max_tokens` tokens, piece by piece, until the model ends.
+    /// Reads `prompt` after what was read before, and continues it by up to `max_tokens` tokens, piece by piece, until the model ends the
+    /// text.
     ///
     /// # Errors
     /// For sampling parameters that make no sense, and as [`Session::prefill`] for the prompt.
@@ -21,7 +22,7 @@ impl Session {
         self.generate_with(prompt, GenerationOptions { sampling, max_tokens, ..GenerationOptions::default() })
     }
 
-    /// [`Session::generate`] with stop texts, log-probabilities and what else [`GenerationOptions`] has.
+    /// [`Session::generate`] with all of [`GenerationOptions`]: stop texts, log-probabilities, speculation.
     ///
     /// # Errors
     /// As [`Session::generate`].
@@ -74,12 +75,12 @@ pub struct Pieces<'a> {
 }
 
 impl Pieces<'_> {
-    /// The generation: why it is over, and what its last pass brought.
+    /// The generation, to ask why it ended and what its last pass produced.
     pub fn generation(&self) -> &Generation {
         &self.generation
     }
 
-    /// The generation, to be constrained or interrupted.
+    /// The generation, to constrain or interrupt it.
     pub fn generation_mut(&mut self) -> &mut Generation {
         &mut self.generation
     }

@@ -40,3 +40,10 @@ pub enum Error {
     #[error("sessions of different engines cannot be decoded together")]
     ForeignSession,
 }
+
+impl Error {
+    /// Whether a [`Cancel`](crate::Cancel) ended the pass.
+    pub fn is_cancelled(&self) -> bool {
+        matches!(self, Error::Forward(ForwardError::Cancelled))
+    }
+}

@@ -19,6 +19,7 @@
 //! ```
 
 mod ahead;
+mod cancel;
 pub mod chat;
 pub mod constraint;
 mod continuation;
@@ -39,6 +40,7 @@ pub use bise_models::{
     ForwardError, Hook, KvCache, MistralConfig, Output, OutputRow, Outputs, PagePool, PoolError, Projection,
     Rows, RowsMut, Site, SpanError, gguf, tokenizer,
 };
+pub use cancel::Cancel;
 pub use continuation::Pieces;
 pub use engine::{Engine, EngineBuilder, EngineOptions, SessionOptions};
 pub use error::Error;

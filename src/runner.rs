@@ -11,17 +11,17 @@ use crate::{Engine, Error, Sequence};
 /// Sequences of a batch for which no list is allocated.
 const SMALL_BATCH: usize = 16;
 
-/// The next tokens of a sequence, and what is to be computed for them.
+/// The next tokens of a sequence, and the output wanted for them.
 pub struct Feed<'a> {
     /// The sequence.
     pub sequence: &'a mut Sequence,
     /// The tokens that follow those it has read.
     pub tokens: &'a [u32],
-    /// What is to be computed.
+    /// The output wanted.
     pub output: Output,
 }
 
-/// Makes forward passes. It has the engine's threads, which other runners may share, and working memory of its own.
+/// Runs forward passes, on the engine's threads (which other runners may share) and in its own working memory.
 ///
 /// ```
 /// use std::sync::atomic::AtomicBool;
@@ -78,13 +78,13 @@ impl Runner {
     /// Reads the tokens of a batch in one pass. What each sequence gets does not depend on the others, nor on how its tokens are cut into
     /// passes, bit for bit.
     ///
-    /// A sequence whose activations stop being finite fails by itself ([`Outputs::failure`]) and stays as it was. Setting `cancel`, from
-    /// whatever thread, ends the pass soon; all sequences then stay as they were.
+    /// A sequence whose activations become infinite or NaN fails alone ([`Outputs::failure`]) and stays as it was. Setting `cancel` from
+    /// another thread ends the pass within a layer; all sequences then stay as they were.
     ///
     /// # Errors
-    /// For a token outside the vocabulary, a sequence without room for its tokens, and where memory is short: nothing was read then. Also
-    /// where no sequence is left that has not failed, when cancelled, and where the file was changed in place: what is
-    /// computed from it since then is worth nothing, and the model has to be opened again.
+    /// A token outside the vocabulary, a sequence without room for its tokens, no memory: nothing was read then. A cancelled pass, and one in
+    /// which every sequence failed. A file that was changed in place: results computed since then are worthless, and the model must be
+    /// opened again.
     pub fn forward<'s>(
         &'s mut self,
         batch: &mut [Feed<'_>],

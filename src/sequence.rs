@@ -4,12 +4,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bise_models::{KvCache, PagePool};
 
-/// Tokens that a list has room for from the start: it grows seldom after that.
+/// The initial capacity of the list of tokens.
 const FIRST_TOKENS: usize = 4096;
 
-/// One text as far as a model has read it. A [`Runner`](crate::Runner) reads more of it.
+/// The tokens of one text that a model has read, with their keys and values. A [`Runner`](crate::Runner) reads more.
 ///
-/// Clones are texts of their own that go on from the same place; they share memory until one of them writes to it.
+/// A clone continues independently from the same position; the two share pages until one of them writes to them.
 pub struct Sequence {
     tokens: Vec<u32>,
     cache: KvCache,
@@ -17,7 +17,7 @@ pub struct Sequence {
 }
 
 impl Sequence {
-    /// An empty text of up to `n_ctx` tokens, or with a window of any number, that takes its pages from `pool`.
+    /// An empty sequence that takes its pages from `pool` and holds up to `n_ctx` tokens, or any number with a sliding window.
     pub fn new(pool: &PagePool, n_ctx: usize, window: Option<usize>) -> Sequence {
         let tokens = Vec::with_capacity(FIRST_TOKENS.min(n_ctx));
         Sequence { tokens, cache: KvCache::new(pool, n_ctx, window), lineage: new_lineage() }
@@ -33,18 +33,17 @@ impl Sequence {
         self.tokens.len()
     }
 
-    /// Tokens it may hold; with a window it may go past that.
+    /// The length of the context in tokens. With a sliding window, a sequence may grow past it.
     pub fn n_ctx(&self) -> usize {
         self.cache.n_ctx()
     }
 
-    /// Tokens that still fit; with a window there is no end.
+    /// The number of tokens that still fit; `usize::MAX` with a sliding window.
     pub fn room(&self) -> usize {
         self.cache.room()
     }
 
-    /// A number that no other sequence has, and this one no longer has once it has forgotten tokens: as long as it stays the same, the
-    /// tokens only grow.
+    /// A number that is unique to this sequence and changes whenever tokens are removed: while it stays the same, tokens were only appended.
     pub fn lineage(&self) -> u64 {
         self.lineage
     }
@@ -54,8 +53,8 @@ impl Sequence {
         &self.cache
     }
 
-    /// Forgets the tokens from `position` on. False, with nothing changed, where `position` lies ahead, or so far back that rows are
-    /// needed which have left the window: clear the sequence and read its tokens again.
+    /// Forgets the tokens from `position` on. Returns false, with nothing changed, if `position` is past the end, or so far back that the
+    /// keys and values it needs have left the sliding window; clear the sequence and read its tokens again then.
     #[must_use]
     pub fn truncate(&mut self, position: usize) -> bool {
         let whole = self.cache.truncate(position);
@@ -72,8 +71,8 @@ impl Sequence {
         debug_assert!(whole, "there is nothing before the first token");
     }
 
-    /// Begins with the first `n` tokens of `other`, sharing its pages. False, with nothing changed, where this sequence is not empty, the
-    /// two do not use the same pool and window, or `other` no longer has the rows that a token after `n` needs.
+    /// Starts with the first `n` tokens of `other`, sharing its pages. Returns false, with nothing changed, if this sequence is not empty, if
+    /// the pools or windows differ, or if `other` no longer has the keys and values that position `n` needs.
     #[must_use]
     pub fn adopt(&mut self, other: &Sequence, n: usize) -> bool {
         let adopted = self.cache.adopt(&other.cache, n);
@@ -87,7 +86,7 @@ impl Sequence {
         &mut self.cache
     }
 
-    /// The cache has read `tokens`.
+    /// Appends tokens whose keys and values are in the cache.
     pub(crate) fn extend(&mut self, tokens: &[u32]) {
         self.tokens.extend_from_slice(tokens);
     }

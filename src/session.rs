@@ -1,27 +1,25 @@
-//! One text, read and continued: a [`Sequence`] with the logits after its last token.
+//! A single text that is read and continued: a [`Sequence`] and the logits after its last token.
 
 use std::ops::ControlFlow;
-use std::sync::atomic::AtomicBool;
 
 use bise_models::{ForwardError, KvCache, OutOfMemory, Output, SpanError};
 use smallvec::SmallVec;
 
 use crate::ahead::Ahead;
-use crate::{Engine, Error, Feed, Sequence, SessionOptions};
+use crate::{Cancel, Engine, Error, Feed, Sequence, SessionOptions};
 
-/// Sessions stop between passes.
-static NEVER: AtomicBool = AtomicBool::new(false);
-
-/// One text: the tokens read so far, their keys and values, and the logits after the last.
+/// One text: the tokens read so far, their keys and values, and the logits after the last token.
 pub struct Session {
     engine: Engine,
     /// The tokens read, and the drafts in `ahead`.
     sequence: Sequence,
     n_ubatch: usize,
-    /// Logits after the last token read, `[n_vocab]`, unless `logits_are_stale`.
+    /// `[n_vocab]`
     logits: Vec<f32>,
-    logits_are_stale: bool,
+    /// The position whose last token the logits come after.
+    logits_at: Option<usize>,
     ahead: Ahead,
+    cancel: Cancel,
 }
 
 impl Session {
@@ -37,8 +35,9 @@ impl Session {
             sequence,
             n_ubatch: options.n_ubatch.max(1),
             logits,
-            logits_are_stale: true,
+            logits_at: None,
             ahead: Ahead::default(),
+            cancel: Cancel::new(),
         })
     }
 
@@ -57,38 +56,50 @@ impl Session {
         self.sequence.position() - self.ahead.len()
     }
 
-    /// Tokens it may hold; with a window it may go past that.
+    /// The length of the context in tokens. With a sliding window, a text may grow past it.
     pub fn n_ctx(&self) -> usize {
         self.sequence.n_ctx()
     }
 
-    /// Tokens that still fit; with a window there is no end.
+    /// The number of tokens that still fit; `usize::MAX` with a sliding window.
     pub fn room(&self) -> usize {
         self.sequence.room().saturating_add(self.ahead.len())
     }
 
-    /// Drafts that were read ahead of the position and may still turn out right (see [`Session::decode_ahead`]).
+    /// The number of drafts that were read ahead of the position and may still be accepted (see [`Session::decode_ahead`]).
     pub fn n_ahead(&self) -> usize {
         self.ahead.len()
     }
 
+    /// A handle that ends this session's passes from another thread: whatever was asked of the session then returns an error soon, for which
+    /// [`Error::is_cancelled`] is true. Tokens read by passes that were complete by then are kept.
+    pub fn cancel_handle(&self) -> Cancel {
+        self.cancel.clone()
+    }
+
+    /// Has passes ended by `cancel` from now on, which several sessions may share.
+    pub fn set_cancel_handle(&mut self, cancel: Cancel) {
+        self.cancel = cancel;
+    }
+
     /// Logits after the last token read, `[n_vocab]`. `None` where that token's were not computed: before anything is read, after
-    /// [`Session::rewind`] has forgotten tokens, and after a prefill that failed or was stopped.
+    /// [`Session::rewind`] has forgotten tokens, and after a prefill that ended early with some of its tokens read.
     pub fn logits(&self) -> Option<&[f32]> {
-        (!self.logits_are_stale).then_some(&self.logits[..])
+        (self.logits_at == Some(self.position())).then_some(&self.logits[..])
     }
 
     /// Reads tokens after those read before, and returns the logits after the last.
     ///
     /// # Errors
     /// For no tokens, tokens that do not fit or are not in the vocabulary: nothing is read then. A pass that fails (activations that are
-    /// not finite, no memory, a file that shrank) ends the reading; [`Session::tokens`] tells which tokens were read before.
+    /// not finite, no memory, a file that shrank) or is cancelled ends the reading; [`Session::tokens`] tells which tokens were read
+    /// before.
     pub fn prefill(&mut self, tokens: &[u32]) -> Result<&[f32], Error> {
         self.prefill_with(tokens, &mut |_| ControlFlow::Continue(()))
     }
 
-    /// The same; `progress` is told after each pass how many tokens are done, and may stop the reading there: the logits are then not
-    /// those of the last token.
+    /// [`Session::prefill`] that calls `progress` after each pass with the number of tokens read. `progress` may stop the prefill there; the
+    /// logits are then not those of the last token.
     ///
     /// # Errors
     /// As [`Session::prefill`].
@@ -122,23 +133,22 @@ impl Session {
         self.decode_ahead(token, &[])
     }
 
-    /// The same, and reads ahead: `drafts`, tokens that may come next, pass through the model together with `token`. Where they are
-    /// then decoded one after the other, in this order, each takes no pass of its own; the first that differs drops what is left of
-    /// them. The logits are those of [`Session::decode`] without drafts, bit for bit, and only decoded tokens count in
-    /// [`Session::tokens`].
+    /// [`Session::decode`] that also runs `drafts`, guesses at the tokens that follow, through the model in the same pass. Decoding them
+    /// afterwards, in this order, takes no further pass; the first token that differs drops the remaining drafts. Logits are those of
+    /// [`Session::decode`] without drafts, bit for bit, and only decoded tokens count in [`Session::tokens`].
     ///
-    /// Where `token` is itself the next draft of an earlier call, no pass runs and `drafts` are not used. Of the drafts only as many are
-    /// read as fit beside `token` in a pass and in the context; and with a window, as can be dropped again.
+    /// If `token` is the next draft of an earlier call, no pass runs and `drafts` are ignored. Otherwise as many drafts are read as fit
+    /// in the pass and in the context and, with a sliding window, can be dropped again.
     ///
     /// # Errors
-    /// As [`Session::prefill`], also for drafts that are not in the vocabulary. Drafts on which activations are not finite are no error:
-    /// `token` is read without them.
+    /// As [`Session::prefill`], and for drafts that are not in the vocabulary. If activations are not finite with the drafts, `token` is
+    /// read without them.
     pub fn decode_ahead(&mut self, token: u32, drafts: &[u32]) -> Result<&[f32], Error> {
         self.check_vocabulary(&[token])?;
         self.check_vocabulary(drafts)?;
         if let Some(logits) = self.ahead.take(token) {
             self.logits.copy_from_slice(logits);
-            self.logits_are_stale = false;
+            self.logits_at = Some(self.position());
             return Ok(&self.logits);
         }
         self.check_room(&[token])?;
@@ -153,7 +163,8 @@ impl Session {
     /// Reads tokens, and calls `each(i, logits)` with the logits after the `i`-th. `each` may use other sessions of the engine.
     ///
     /// # Errors
-    /// As [`Session::prefill`].
+    /// As [`Session::prefill`]. Tokens of a pass that `each` has seen only a part of count as not read, unless a sliding window has moved
+    /// past what came before them.
     pub fn score(&mut self, tokens: &[u32], each: &mut dyn FnMut(usize, &[f32])) -> Result<(), Error> {
         self.check(tokens)?;
         self.drop_ahead();
@@ -165,13 +176,14 @@ impl Session {
         Ok(())
     }
 
-    /// Forgets the tokens from `position` on. Where rows are needed that have left the window, what remains is read again.
+    /// Forgets the tokens from `position` on. If the keys and values that this needs have left the sliding window, the remaining tokens are
+    /// read again.
     ///
     /// # Errors
-    /// As [`Session::prefill`], when it is read again.
+    /// As [`Session::prefill`], if tokens are read again.
     ///
     /// # Panics
-    /// Where `position` lies ahead.
+    /// If `position` is past the end.
     pub fn rewind(&mut self, position: usize) -> Result<(), Error> {
         assert!(position <= self.position(), "rewinding from {} to {position}", self.position());
         self.drop_ahead();
@@ -179,7 +191,7 @@ impl Session {
             return Ok(());
         }
         if self.sequence.truncate(position) {
-            self.logits_are_stale = true;
+            self.logits_at = None;
             return Ok(());
         }
         let tokens = self.tokens()[..position].to_vec();
@@ -187,11 +199,11 @@ impl Session {
         self.prefill(&tokens).map(drop)
     }
 
-    /// Forgets all.
+    /// Forgets all tokens.
     pub fn clear(&mut self) {
         self.ahead.clear();
         self.sequence.clear();
-        self.logits_are_stale = true;
+        self.logits_at = None;
     }
 
     /// Errs where `tokens` cannot all be read.
@@ -225,7 +237,7 @@ impl Session {
         self.ahead.clear();
     }
 
-    /// Logits after the last token read (0) or the `i`-th draft ahead, where those were computed.
+    /// The logits after the last token read (`i == 0`) or after the `i`-th draft ahead.
     pub(crate) fn row(&self, i: usize) -> &[f32] {
         match i {
             0 => &self.logits,
@@ -233,7 +245,7 @@ impl Session {
         }
     }
 
-    /// Takes the first `n` drafts ahead into the text.
+    /// Accepts the first `n` drafts ahead.
     pub(crate) fn take_ahead(&mut self, n: usize) -> Result<(), Error> {
         (0..n).try_for_each(|_| match self.ahead.next() {
             Some(draft) => self.decode(draft).map(drop),
@@ -241,12 +253,12 @@ impl Session {
         })
     }
 
-    /// Drafts that can be read beside one token, and dropped again.
+    /// The number of drafts that can be read with one token, and dropped again.
     pub(crate) fn max_drafts(&self) -> usize {
         self.room().saturating_sub(1).min(self.n_ubatch - 1).min(KvCache::SLACK)
     }
 
-    /// Reads a token, and drafts ahead of the position. Returns whether it did: not where activations were not finite.
+    /// Reads a token, and drafts ahead of the position. Returns false, with nothing read, if activations were not finite.
     fn read_ahead(&mut self, token: u32, drafts: &[u32]) -> Result<bool, Error> {
         let tokens: SmallVec<[u32; 64]> = std::iter::once(token).chain(drafts.iter().copied()).collect();
         let position = self.position();
@@ -264,15 +276,16 @@ impl Session {
     fn read_drafts(&mut self, tokens: &[u32]) -> Result<(), Error> {
         let mut runner = self.engine.shared_runner();
         let mut batch = [Feed { sequence: &mut self.sequence, tokens, output: Output::All }];
-        let mut outputs = runner.forward(&mut batch, &NEVER)?;
+        let mut outputs = runner.forward(&mut batch, self.cancel.flag())?;
         self.ahead.set(&tokens[1..]);
+        self.logits_at = None;
         while let Some(row) = outputs.next_row()? {
             match row.index {
                 0 => self.logits.copy_from_slice(row.values),
                 _ => self.ahead.push_logits(row.values),
             }
         }
-        self.logits_are_stale = false;
+        self.logits_at = Some(self.position());
         Ok(())
     }
 
@@ -286,14 +299,13 @@ impl Session {
         let (position, n_tokens) = (self.position(), tokens.len());
         let mut runner = self.engine.shared_runner();
         let mut batch = [Feed { sequence: &mut self.sequence, tokens, output }];
-        self.logits_are_stale = true;
-        let mut outputs = runner.forward(&mut batch, &NEVER)?;
+        let mut outputs = runner.forward(&mut batch, self.cancel.flag())?;
         loop {
             match outputs.next_row() {
                 Ok(Some(row)) => {
                     if row.index + 1 == n_tokens {
                         self.logits.copy_from_slice(row.values);
-                        self.logits_are_stale = false;
+                        self.logits_at = Some(position + n_tokens);
                     }
                     each(row.index, row.values);
                 }
@@ -301,7 +313,7 @@ impl Session {
                 Err(error) => {
                     // Tokens without logits are of no use to a session.
                     let whole = self.sequence.truncate(position);
-                    if !whole {
+                    if !whole && error != ForwardError::Cancelled {
                         self.clear();
                     }
                     return Err(error.into());
@@ -311,7 +323,7 @@ impl Session {
     }
 }
 
-/// An error that says why a session's tokens cannot be read.
+/// The error for tokens that a session cannot read.
 fn refusal(error: SpanError) -> Error {
     ForwardError::Span { span: 0, error }.into()
 }
@@ -326,7 +338,8 @@ fn is_not_finite(error: &Error) -> bool {
 ///
 /// # Errors
 /// As [`Session::prefill`], and for sessions of different engines: nothing is read then. Where the activations of some are not finite, the
-/// others are read, and the error of the first that failed comes at the end.
+/// others are read, and the error of the first that failed comes at the end. No session may be cancelled when the pass begins; while it
+/// runs, the handle of the first ends it.
 ///
 /// # Panics
 /// Where there is not one token for each session.
@@ -341,6 +354,10 @@ pub fn decode_together(
     if sessions.iter().any(|s| !s.engine.is_same(&engine)) {
         return Err(Error::ForeignSession);
     }
+    if sessions.iter().any(|s| s.cancel.is_cancelled()) {
+        return Err(ForwardError::Cancelled.into());
+    }
+    let cancel = first.cancel.clone();
     sessions.iter_mut().for_each(Session::drop_ahead);
     let mut runner = engine.shared_runner();
     let mut batch: SmallVec<[Feed<'_>; 16]> = sessions
@@ -352,7 +369,7 @@ pub fn decode_together(
             output: Output::Last,
         })
         .collect();
-    let mut outputs = runner.forward(&mut batch, &NEVER)?;
+    let mut outputs = runner.forward(&mut batch, cancel.flag())?;
     drop(batch);
     let mut failed = None;
     for i in 0..sessions.len() {
@@ -365,7 +382,7 @@ pub fn decode_together(
             Ok(Some(row)) => {
                 let session = &mut sessions[row.span];
                 session.logits.copy_from_slice(row.values);
-                session.logits_are_stale = false;
+                session.logits_at = Some(session.position());
                 each(row.span, row.values);
             }
             Ok(None) => return failed.map_or(Ok(()), |error| Err(error.into())),

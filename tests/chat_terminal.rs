@@ -168,6 +168,21 @@ fn ctrl_c_stops_an_answer_and_the_conversation_goes_on() {
 }
 
 #[test]
+fn ctrl_c_stops_the_pass_that_reads_a_message_and_the_conversation_goes_on() {
+    let folder = Folder::new();
+    folder.write("long.txt", "The wind blew over the hills and far away. ".repeat(3000));
+    // A single pass.
+    let mut terminal = chat(&folder, &["-f", "long.txt", "-c", "65536", "-b", "65536", "-ub", "65536"]);
+    terminal.wait_for("reading", 1);
+    terminal.send("\x03");
+    terminal.wait_for("> ", 1);
+    terminal.send("What is the capital of France?\r/save talk.json\r/exit\r");
+    assert_eq!(terminal.finish(), 0, "{}", terminal.text());
+    // Had the pass come to its end, the first message would have been answered.
+    assert_eq!(said(&folder, "talk.json"), ["What is the capital of France?"], "{}", terminal.text());
+}
+
+#[test]
 fn what_is_typed_is_kept_unless_that_is_not_wanted() {
     let folder = Folder::new();
     let history = folder.path(".local/state/bise/history");

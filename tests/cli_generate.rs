@@ -298,3 +298,28 @@ fn ctrl_c_ends_the_text_and_then_the_program() {
     // It ended in order: with its timings.
     assert!(String::from_utf8_lossy(&output.stderr).contains("eval time ="));
 }
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_ends_the_pass_that_reads_a_prompt() {
+    use std::io::Read;
+    let folder = Folder::new();
+    let prompt = "The wind blew over the hills and far away. ".repeat(3000);
+    folder.write("prompt.txt", &prompt);
+    // A single pass.
+    let size = ["-c", "65536", "-b", "65536", "-ub", "65536"];
+    let mut command = folder.command(["-f", "prompt.txt", "-no-cnv", "-n", "4"].iter().chain(&size));
+    let mut child = command.spawn().unwrap();
+    // Once the prompt is shown, it is being read.
+    let mut shown = vec![0; prompt.len()];
+    child.stdout.as_mut().unwrap().read_exact(&mut shown).unwrap();
+    let pid = libc::pid_t::try_from(child.id()).unwrap();
+    // SAFETY: sending a signal touches no memory, and the child has not been waited for, so the id is its own.
+    assert_eq!(unsafe { libc::kill(pid, libc::SIGINT) }, 0);
+    let output = child.wait_with_output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(130), "{stderr}");
+    assert_eq!(output.stdout, b"\n", "nothing is written after the prompt");
+    let read = stderr.lines().find(|line| line.contains("prompt eval time =")).unwrap();
+    assert!(read.contains("/     0 tokens"), "the pass was not finished: {read}");
+}

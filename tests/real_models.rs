@@ -10,6 +10,7 @@ mod cli_support;
 mod smollm2;
 
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use bise::sampling::SamplingParams;
 use bise::tokenizer::EncodeOptions;
@@ -151,6 +152,38 @@ fn the_tiny_model_answers_as_in_transformers() {
     println!("{n_right} of {n} answers are right, {n_same} are those of transformers");
     // An answer is a dozen tokens, some of them near ties between wrong numbers.
     assert!(n == 500 && n_right.abs_diff(424) <= 5 && n_same >= 490, "{n_right} right, {n_same} the same");
+}
+
+#[test]
+#[ignore = "needs BISE_MODELS"]
+fn a_pass_of_a_7b_is_cancelled_within_50_ms() {
+    let engine = open("m7b.gguf");
+    let mut session = engine.session(&SessionOptions { n_ctx: 1024, ..SessionOptions::default() }).unwrap();
+    let text: Vec<u32> = (0..512).map(|i| 1000 + 7 * i).collect();
+    let start = Instant::now();
+    session.prefill(&text).unwrap();
+    let whole = start.elapsed();
+    let (mut slowest, mut random) = (Duration::ZERO, 12345_u64);
+    for _ in 0..20 {
+        session.clear();
+        let cancel = session.cancel_handle();
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        let delay = whole.mul_f64(0.95 * (random >> 40) as f64 / (1 << 24) as f64);
+        let canceller = std::thread::spawn(move || {
+            std::thread::sleep(delay);
+            cancel.cancel();
+            Instant::now()
+        });
+        let error = session.prefill(&text).unwrap_err();
+        let returned = Instant::now();
+        assert!(error.is_cancelled(), "{error}");
+        let took = returned.saturating_duration_since(canceller.join().unwrap());
+        println!("after {delay:.0?} of {whole:.0?}: {took:.1?}");
+        slowest = slowest.max(took);
+        session.cancel_handle().reset();
+    }
+    println!("the slowest: {slowest:.1?}");
+    assert!(slowest <= Duration::from_millis(50), "{slowest:?}");
 }
 
 /// Runs `bise` with a prompt of about `n_words` tokens, and returns its peak of resident memory in bytes.

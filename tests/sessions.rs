@@ -4,8 +4,12 @@
 
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
 
-use bise::{Engine, EngineOptions, Error, Session, SessionOptions, decode_together};
+use bise::generation::{Generation, GenerationOptions};
+use bise::sampling::SamplingParams;
+use bise::tokenizer::EncodeOptions;
+use bise::{Cancel, Engine, EngineOptions, Error, Session, SessionOptions, decode_together};
 
 fn engine() -> Engine {
     Engine::builtin_with(&EngineOptions { threads: Some(2), ..EngineOptions::default() }).unwrap()
@@ -153,4 +157,138 @@ fn engines_that_share_threads_get_what_they_get_with_their_own() {
             scope.spawn(move || (0..5).for_each(|_| assert_eq!(fresh(engine, &tokens(20)), *alone)));
         }
     });
+}
+
+#[test]
+fn a_cancelled_session_reads_nothing_until_it_is_reset() {
+    let engine = engine();
+    let mut session = session(&engine);
+    session.prefill(&tokens(20)[..9]).unwrap();
+    let cancel = session.cancel_handle();
+    cancel.cancel();
+    assert!(session.cancel_handle().is_cancelled(), "handles are one");
+    let cancelled = |error: Error| assert!(error.is_cancelled(), "{error}");
+    cancelled(session.prefill(&[5, 6]).unwrap_err());
+    cancelled(session.decode(5).unwrap_err());
+    cancelled(session.decode_ahead(5, &[6, 7]).unwrap_err());
+    cancelled(session.score(&[5, 6], &mut |_, _| panic!("nothing is scored")).unwrap_err());
+    assert_eq!(session.tokens(), &tokens(20)[..9]);
+    // Nothing was read, so the logits are still those of the last token.
+    assert_eq!(session.logits().unwrap(), fresh(&engine, &tokens(20)[..9]));
+    cancel.reset();
+    assert_eq!(session.prefill(&tokens(20)[9..]).unwrap(), fresh(&engine, &tokens(20)));
+}
+
+#[test]
+fn tokens_of_passes_before_the_cancelled_one_are_kept() {
+    let engine = engine();
+    let mut session = session(&engine);
+    let cancel = session.cancel_handle();
+    let mut in_time = |done: usize| {
+        if done == 16 {
+            cancel.cancel();
+        }
+        ControlFlow::Continue(())
+    };
+    let error = session.prefill_with(&tokens(20), &mut in_time).unwrap_err();
+    assert_eq!(error.to_string(), "the forward pass was cancelled");
+    assert_eq!(session.tokens(), &tokens(20)[..16]);
+    assert!(session.logits().is_none());
+    cancel.reset();
+    assert_eq!(session.prefill(&tokens(20)[16..]).unwrap(), fresh(&engine, &tokens(20)));
+}
+
+#[test]
+fn a_pass_under_way_is_cancelled_from_another_thread() {
+    let engine = engine();
+    let options = SessionOptions { n_ubatch: 4096, n_ctx: 4096, ..SessionOptions::default() };
+    let mut session = engine.session(&options).unwrap();
+    let text: Vec<u32> = tokens(500).into_iter().cycle().take(4000).collect();
+    let start = Instant::now();
+    session.prefill(&text).unwrap();
+    let whole = start.elapsed();
+    session.clear();
+    // One pass: a tenth of the way through it is under way.
+    let cancel = session.cancel_handle();
+    let asked = std::thread::spawn(move || {
+        std::thread::sleep(whole / 10);
+        cancel.cancel();
+    });
+    let start = Instant::now();
+    let error = session.prefill(&text).unwrap_err();
+    assert!(error.is_cancelled(), "{error}");
+    let took = start.elapsed();
+    asked.join().unwrap();
+    assert!(took < whole * 6 / 10, "cancelled after {took:?} of {whole:?}");
+    assert_eq!(session.position(), 0);
+}
+
+#[test]
+fn a_score_that_is_cancelled_counts_only_what_was_seen() {
+    let engine = engine();
+    let mut session = session(&engine);
+    let cancel = session.cancel_handle();
+    let mut seen = Vec::new();
+    let each = &mut |i: usize, logits: &[f32]| {
+        seen.push(logits.to_vec());
+        if i == 11 {
+            cancel.cancel();
+        }
+    };
+    assert!(session.score(&tokens(20), each).unwrap_err().is_cancelled());
+    // The logits of that pass had all been computed.
+    assert_eq!((seen.len(), session.position()), (16, 16));
+    cancel.reset();
+    assert_eq!(session.logits().unwrap(), seen[15]);
+    assert_eq!(session.prefill(&tokens(20)[16..]).unwrap(), fresh(&engine, &tokens(20)));
+}
+
+#[test]
+fn a_generation_goes_on_after_a_cancelled_step() {
+    let engine = engine();
+    let options = || GenerationOptions {
+        sampling: SamplingParams { seed: 7, ..SamplingParams::default() },
+        max_tokens: Some(24),
+        ..GenerationOptions::default()
+    };
+    let whole = {
+        let mut session = session(&engine);
+        let pieces = session.generate_with("Once upon a time", options()).unwrap();
+        pieces.collect::<Result<String, _>>().unwrap()
+    };
+    let mut session = session(&engine);
+    let prompt = engine
+        .tokenizer()
+        .encode("Once upon a time", EncodeOptions { add_special: true, parse_special: true });
+    session.prefill(&prompt).unwrap();
+    let mut generation = Generation::new(engine.tokenizer(), options()).unwrap();
+    generation.prime(&prompt);
+    let (cancel, mut text) = (session.cancel_handle(), String::new());
+    while generation.finish().is_none() {
+        if generation.pending().is_some() {
+            cancel.cancel();
+            assert!(session.step(&mut generation).unwrap_err().is_cancelled());
+            cancel.reset();
+        }
+        session.step(&mut generation).unwrap();
+        text += generation.text();
+    }
+    assert_eq!(text, whole);
+}
+
+#[test]
+fn sessions_that_are_decoded_together_are_cancelled_together() {
+    let engine = engine();
+    let mut pair = [session(&engine), session(&engine)];
+    let cancel = Cancel::new();
+    pair.iter_mut().for_each(|session| session.set_cancel_handle(cancel.clone()));
+    pair[1].prefill(&[8]).unwrap();
+    cancel.cancel();
+    let decoded = decode_together(&mut pair, &[5, 6], &mut |_, _| panic!("nothing is decoded"));
+    assert!(decoded.unwrap_err().is_cancelled());
+    assert_eq!((pair[0].position(), pair[1].position()), (0, 1));
+    assert_eq!(pair[1].logits().unwrap(), fresh(&engine, &[8]));
+    cancel.reset();
+    decode_together(&mut pair, &[5, 6], &mut |_, _| {}).unwrap();
+    assert_eq!(pair[1].logits().unwrap(), fresh(&engine, &[8, 6]));
 }

@@ -30,10 +30,10 @@ pub enum ForwardError {
         /// What is wrong with it.
         error: SpanError,
     },
-    /// It was asked to stop; nothing was read.
-    #[error("interrupted")]
+    /// It was asked to stop.
+    #[error("the forward pass was cancelled")]
     Cancelled,
-    /// The buffers of the pass do not fit into memory; nothing was read.
+    /// No memory for the buffers of the pass; nothing was read.
     #[error(transparent)]
     OutOfMemory(#[from] OutOfMemory),
 }
@@ -73,7 +73,7 @@ pub enum SpanError {
         /// Where in the layer.
         stage: Stage,
     },
-    /// The same, after the last layer.
+    /// Infinite or undefined logits.
     #[error("the logits are not finite: the weights may be damaged (see --check-tensors)")]
     LogitsNotFinite,
 }

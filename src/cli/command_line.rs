@@ -246,7 +246,7 @@ fn name_as_typed(mut error: clap::Error, typed: &[(String, String)]) -> clap::Er
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::args::prompt::When;
+    use crate::cli::term::console::When;
 
     fn read(line: &str) -> Result<CommandLine, clap::Error> {
         parse(std::iter::once("bise").chain(line.split_whitespace()).map(OsString::from), [])

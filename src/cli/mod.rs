@@ -91,5 +91,12 @@ fn report(error: &anyhow::Error) -> ExitCode {
     }
     let message = format!("{error:#}").replace('\n', " ");
     console::write_line(format_args!("bise: error: {message}"));
-    if error.is::<WrongUsage>() { ExitCode::from(EXIT_USAGE) } else { ExitCode::FAILURE }
+    let interrupted = |cause: &(dyn std::error::Error + 'static)| {
+        cause.downcast_ref::<bise::Error>().is_some_and(bise::Error::is_cancelled)
+    };
+    match error {
+        error if error.is::<WrongUsage>() => ExitCode::from(EXIT_USAGE),
+        error if error.chain().any(interrupted) => ExitCode::from(signals::EXIT_INTERRUPTED),
+        _ => ExitCode::FAILURE,
+    }
 }

@@ -6,11 +6,11 @@ use std::time::Instant;
 use anyhow::{Result, bail, ensure};
 use bise::generation::{Finish, Generation, GenerationOptions};
 use bise::sampling::SamplingError;
-use bise::{Engine, Session, SessionOptions};
+use bise::{Engine, Error, Session, SessionOptions};
 
 use super::load::Loaded;
 use super::term::console::Log;
-use super::term::signals;
+use super::term::signals::{self, Writing};
 use super::timings::Timings;
 use super::usage::wrong;
 
@@ -35,7 +35,7 @@ pub enum Read {
     Done,
     /// There is no room for them.
     Full,
-    /// Ctrl-C.
+    /// Ctrl-C. What was not read is read first the next time.
     Interrupted,
 }
 
@@ -56,6 +56,8 @@ pub struct Writer {
     pub session: Session,
     pub generation: Generation,
     pub when_full: WhenFull,
+    /// Tokens of the text that the session has still to read, because Ctrl-C was pressed.
+    unread: Vec<u32>,
     timings: Timings,
     log: Log,
     /// Whether the user was told that the text has outgrown what the model was trained for.
@@ -81,8 +83,9 @@ impl Writer {
         })?;
         let session = engine.session(options)?;
         let timings = Timings::new(took + start.elapsed());
+        let (when_full, unread) = (WhenFull::Stop, Vec::new());
         let writer =
-            Self { engine, session, generation, when_full: WhenFull::Stop, timings, log, told_length: false };
+            Self { engine, session, generation, when_full, unread, timings, log, told_length: false };
         writer.report(options);
         Ok(writer)
     }
@@ -140,31 +143,39 @@ impl Writer {
         Ok(())
     }
 
+    /// Lets Ctrl-C end what is read or written, at once, as long as the guard lives.
+    pub fn listen(&self) -> Writing {
+        signals::writing(self.session.cancel_handle())
+    }
+
     /// Prefills tokens, with a progress bar where there are many. Telling the generation is up to the caller.
     ///
     /// # Errors
     /// If the model fails.
     pub fn read(&mut self, tokens: &[u32]) -> Result<Read> {
-        if tokens.is_empty() {
-            return Ok(Read::Done);
+        match self.make_room(tokens.len())? {
+            Read::Done => {}
+            read => return Ok(read),
         }
-        if !self.make_room(tokens.len())? {
-            return Ok(Read::Full);
-        }
-        let before = self.session.position();
-        let progress = (tokens.len() >= 256).then(|| self.log.progress("reading", tokens.len()));
-        let start = Instant::now();
-        self.session.prefill_with(tokens, &mut |done| {
-            if let Some(progress) = &progress {
-                progress.set(done);
-            }
-            if signals::interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        })?;
-        self.timings.prompt += start.elapsed();
-        let n_read = self.session.position() - before;
-        self.timings.n_prompt += n_read;
+        self.unread.extend_from_slice(tokens);
+        let read = self.catch_up()?;
         self.tell_length();
-        Ok(if n_read == tokens.len() { Read::Done } else { Read::Interrupted })
+        Ok(read)
+    }
+
+    /// Forgets the text from `position` on.
+    ///
+    /// # Errors
+    /// If the model fails.
+    pub fn rewind(&mut self, position: usize) -> Result<Read> {
+        self.unread.clear();
+        uncancelled(self.session.rewind(position))
+    }
+
+    /// Forgets the text.
+    pub fn clear(&mut self) {
+        self.unread.clear();
+        self.session.clear();
     }
 
     /// Generates until the generation finishes, the context is full or Ctrl-C is pressed, and passes each piece to `show`.
@@ -176,17 +187,21 @@ impl Writer {
             if let Some(finish) = self.generation.finish() {
                 break Pause::Finished(finish.clone());
             }
-            if signals::interrupted() {
-                break Pause::Interrupted;
-            }
-            if self.generation.pending().is_some() && !self.make_room(1)? {
-                break Pause::Full;
+            if self.generation.pending().is_some() {
+                match self.make_room(1)? {
+                    Read::Done => {}
+                    Read::Full => break Pause::Full,
+                    Read::Interrupted => break Pause::Interrupted,
+                }
             }
             let max_drafts = match self.when_full {
                 WhenFull::StopAtContext => self.left_of_context().saturating_sub(1),
                 _ => usize::MAX,
             };
-            self.session.step_within(&mut self.generation, max_drafts)?;
+            let step = self.session.step_within(&mut self.generation, max_drafts);
+            if uncancelled(step)? == Read::Interrupted {
+                break Pause::Interrupted;
+            }
             show(self.generation.text())?;
             self.tell_length();
         };
@@ -203,30 +218,48 @@ impl Writer {
         self.timings.print(self.log);
     }
 
-    /// Whether `n` more tokens fit, shifting the context if that is allowed.
-    fn make_room(&mut self, n: usize) -> Result<bool> {
+    /// Sees to it that `n` more tokens fit, shifting the context if that is allowed.
+    fn make_room(&mut self, n: usize) -> Result<Read> {
         if self.when_full == WhenFull::StopAtContext && self.left_of_context() == 0 {
-            return Ok(false);
+            return Ok(Read::Full);
         }
-        if n <= self.session.room() {
-            return Ok(true);
-        }
-        let WhenFull::Shift { n_keep } = self.when_full else { return Ok(false) };
-        while n > self.session.room() {
-            let position = self.session.position();
-            let n_forgotten = position.saturating_sub(n_keep) / 2;
+        while self.unread.len() + n > self.session.room() {
+            let WhenFull::Shift { n_keep } = self.when_full else { return Ok(Read::Full) };
+            let tokens = self.session.tokens();
+            let n_forgotten = tokens.len().saturating_sub(n_keep) / 2;
             if n_forgotten == 0 {
-                return Ok(false);
+                return Ok(Read::Full);
             }
             // What stays behind the gap is read again, at its new place.
-            let rest = self.session.tokens()[n_keep + n_forgotten..].to_vec();
-            self.session.rewind(n_keep)?;
-            let start = Instant::now();
-            self.session.prefill(&rest)?;
-            self.timings.prompt += start.elapsed();
-            self.timings.n_prompt += rest.len();
+            let kept = [&tokens[..n_keep], &tokens[n_keep + n_forgotten..]].concat();
+            let rewound = uncancelled(self.session.rewind(n_keep))?;
+            self.unread.splice(..0, kept[self.session.position()..].iter().copied());
+            if rewound == Read::Interrupted || self.catch_up()? == Read::Interrupted {
+                return Ok(Read::Interrupted);
+            }
         }
-        Ok(true)
+        Ok(Read::Done)
+    }
+
+    /// Reads what is unread; it has to fit.
+    fn catch_up(&mut self) -> Result<Read> {
+        let n = self.unread.len();
+        if n == 0 {
+            return Ok(Read::Done);
+        }
+        let progress = (n >= 256).then(|| self.log.progress("reading", n));
+        let (before, start) = (self.session.position(), Instant::now());
+        let read = uncancelled(self.session.prefill_with(&self.unread, &mut |done| {
+            if let Some(progress) = &progress {
+                progress.set(done);
+            }
+            ControlFlow::Continue(())
+        }));
+        let n_read = self.session.position() - before;
+        self.unread.drain(..n_read);
+        self.timings.prompt += start.elapsed();
+        self.timings.n_prompt += n_read;
+        read
     }
 
     /// Positions left in the context.
@@ -242,5 +275,14 @@ impl Writer {
                 "the text is now longer than the {trained} tokens the model was trained for"
             ));
         }
+    }
+}
+
+/// [`Read::Interrupted`] where the session was cancelled.
+fn uncancelled<T>(result: Result<T, Error>) -> Result<Read> {
+    match result {
+        Ok(_) => Ok(Read::Done),
+        Err(error) if error.is_cancelled() => Ok(Read::Interrupted),
+        Err(error) => Err(error.into()),
     }
 }

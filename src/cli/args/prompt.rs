@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 
 use super::log::LogArgs;
+use crate::cli::term::console::When;
 use crate::cli::text::{self, unescape};
 
 /// The prompt, and how much to generate.
@@ -168,17 +169,6 @@ pub struct OutputArgs {
 
     #[command(flatten)]
     pub log: LogArgs,
-}
-
-/// `--color`.
-#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
-pub enum When {
-    /// Always
-    On,
-    /// Never
-    Off,
-    /// On a terminal, unless NO_COLOR is set
-    Auto,
 }
 
 /// Flags of generation without a subcommand.

@@ -200,7 +200,7 @@ impl Chat {
             Command::Clear => {
                 self.messages.retain(|message| message.role() == "system");
                 self.before_next.clear();
-                self.writer.session.clear();
+                self.writer.clear();
             }
             Command::Forget => match self.messages.iter().rposition(|message| message.role() == "user") {
                 Some(last) => self.messages.truncate(last),
@@ -305,7 +305,7 @@ impl Chat {
     }
 
     fn answer(&mut self) -> Result<Answer> {
-        let writing = signals::writing();
+        let listening = self.writer.listen();
         match self.read_conversation()? {
             Read::Done => {}
             Read::Interrupted => {
@@ -325,7 +325,7 @@ impl Chat {
             said.push_str(text);
             Ok(self.screen.print(text)?)
         })?;
-        drop(writing);
+        drop(listening);
         if let Pause::Finished(Finish::StopText(stop)) = &pause {
             // As in llama.cpp, it is a part of the answer.
             said.push_str(stop);
@@ -356,7 +356,9 @@ impl Chat {
             let common = session.tokens().iter().zip(&tokens).take_while(|(a, b)| a == b).count();
             // The last token is always read, for the logits after it.
             let keep = common.min(tokens.len() - 1);
-            session.rewind(keep)?;
+            if self.writer.rewind(keep)? == Read::Interrupted {
+                return Ok(Read::Interrupted);
+            }
             self.writer.when_full = match (self.args.prompt.n_predict, self.args.prompt.context_shift) {
                 (-2, _) => WhenFull::StopAtContext,
                 (_, false) => WhenFull::Stop,

@@ -255,29 +255,23 @@ impl RawText {
 
     /// Prefills `given`, then generates until something pauses it.
     fn write_until_pause(&mut self, given: &[u32]) -> Result<Pause> {
-        let writing = signals::writing();
+        let listening = self.writer.listen();
         // What was chosen last goes before it.
         let unread: Vec<u32> =
             self.writer.generation.pending().into_iter().chain(given.iter().copied()).collect();
-        let n_pending = unread.len() - given.len();
-        let position = self.writer.session.position();
-        let pause = match self.writer.read(&unread)? {
+        let read = self.writer.read(&unread)?;
+        if read != Read::Full {
+            self.writer.generation.set_max_tokens(self.n_left);
+            // The first is part of the text already.
+            self.writer.generation.extend(given);
+        }
+        let screen = &mut self.screen;
+        let pause = match read {
+            Read::Done => self.writer.write(&mut |text| Ok(screen.print(text)?))?,
             Read::Full => Pause::Full,
-            read => {
-                self.writer.generation.set_max_tokens(self.n_left);
-                // The first is part of the text already, and of what was given, as much as was read.
-                let n_read = self.writer.session.position().saturating_sub(position + n_pending);
-                let is_done = read == Read::Done;
-                self.writer.generation.extend(if is_done { given } else { &given[..n_read] });
-                let screen = &mut self.screen;
-                if is_done {
-                    self.writer.write(&mut |text| Ok(screen.print(text)?))?
-                } else {
-                    Pause::Interrupted
-                }
-            }
+            Read::Interrupted => Pause::Interrupted,
         };
-        drop(writing);
+        drop(listening);
         match &pause {
             // As in llama.cpp: what follows is the user's answer to it.
             Pause::Finished(Finish::StopText(stop)) => self.screen.print(stop)?,

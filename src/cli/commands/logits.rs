@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use bise::tokenizer::EncodeOptions;
 
 use crate::cli::args::log::LogArgs;
@@ -83,17 +83,15 @@ pub fn run(args: LogitsArgs) -> Result<()> {
     let mut session = engine.session(&options)?;
     let mut writer = RowWriter::create(&args.output, tokens.len(), engine.config().n_vocab)?;
     let progress = log.progress("reading", tokens.len());
-    let writing = signals::writing();
+    let writing = signals::writing(session.cancel_handle());
     let mut written = Ok(());
     for chunk in tokens.chunks(args.chunk) {
-        if signals::interrupted() {
-            bail!("interrupted: {} was not written", args.output.display());
-        }
-        session.score(chunk, &mut |_, logits| {
+        let scored = session.score(chunk, &mut |_, logits| {
             if written.is_ok() {
                 written = writer.push(logits);
             }
-        })?;
+        });
+        scored.with_context(|| format!("{} was not written", args.output.display()))?;
         std::mem::replace(&mut written, Ok(()))?;
         progress.set(session.position());
     }

@@ -8,7 +8,6 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::printable::Printable;
 use super::signals;
-use crate::cli::args::prompt::When;
 
 /// Notes for people, on stderr. What cannot be written there is lost, never an error.
 #[derive(Clone, Copy, Debug)]
@@ -46,6 +45,8 @@ impl Log {
         let bar = ProgressBar::with_draw_target(Some(len as u64), target).with_message(what);
         let template = "{msg} {bar:30} {pos}/{len} {eta}";
         bar.set_style(ProgressStyle::with_template(template).expect("the template is well formed"));
+        // Shown at once: the first step may take seconds.
+        bar.tick();
         Progress(bar)
     }
 }
@@ -84,6 +85,17 @@ pub struct Screen {
     out: io::StdoutLock<'static>,
     colours: bool,
     colour: Colour,
+}
+
+/// When to print in colour.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// Always
+    On,
+    /// Never
+    Off,
+    /// On a terminal, unless NO_COLOR is set
+    Auto,
 }
 
 /// What is being printed.
@@ -144,12 +156,6 @@ impl Drop for Screen {
 /// Whether a stream is a terminal that wants colours.
 pub fn wants_colours(stream: &impl IsTerminal) -> bool {
     stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
-}
-
-/// Puts the terminal back, from wherever the program ends.
-pub fn print_reset() {
-    // Not through `stdout`, whose lock may be held by whoever is being interrupted.
-    let _ = io::stderr().write_all(b"\x1b[0m\n");
 }
 
 /// Whether an error is that nobody reads standard output any more, which is no error at all.

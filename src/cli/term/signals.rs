@@ -1,17 +1,15 @@
 //! Ctrl-C, and a model file that shrinks while it is mapped.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result};
+use bise::Cancel;
 
-/// Nothing is being written: Ctrl-C ends the program.
-const IDLE: u8 = 0;
-/// A text is being written: Ctrl-C ends the text.
-const WRITING: u8 = 1;
-/// Ctrl-C was pressed while a text was being written.
-const INTERRUPTED: u8 = 2;
+/// What Ctrl-C cancels; without it, Ctrl-C ends the program.
+static WRITING: Mutex<Option<Cancel>> = Mutex::new(None);
 
-static STATE: AtomicU8 = AtomicU8::new(IDLE);
 static COLOURED: AtomicBool = AtomicBool::new(false);
 
 /// The exit code of a program that Ctrl-C ended.
@@ -22,10 +20,13 @@ pub const EXIT_INTERRUPTED: u8 = 130;
 /// # Errors
 /// If the system refuses.
 pub fn listen() -> Result<()> {
-    ctrlc::set_handler(|| {
-        if STATE.compare_exchange(WRITING, INTERRUPTED, Ordering::SeqCst, Ordering::SeqCst).is_err() {
+    // The handler runs on a thread of its own, so it may lock.
+    ctrlc::set_handler(|| match &*what_is_written() {
+        Some(cancel) if !cancel.is_cancelled() => cancel.cancel(),
+        _ => {
             if COLOURED.load(Ordering::Relaxed) {
-                super::console::print_reset();
+                // Not through `stdout`, whose lock the interrupted thread may hold.
+                let _ = std::io::stderr().write_all(b"\x1b[0m\n");
             }
             std::process::exit(i32::from(EXIT_INTERRUPTED));
         }
@@ -38,24 +39,24 @@ pub fn set_coloured(coloured: bool) {
     COLOURED.store(coloured, Ordering::Relaxed);
 }
 
-/// While this lives, the first Ctrl-C only sets [`interrupted`].
-pub struct Writing(());
+/// While this lives, the first Ctrl-C cancels the passes that write a text; the second ends the program.
+pub struct Writing(Cancel);
 
-/// Begins a text that Ctrl-C interrupts.
-pub fn writing() -> Writing {
-    STATE.store(WRITING, Ordering::SeqCst);
-    Writing(())
+/// Begins a text that Ctrl-C interrupts by cancelling `cancel`.
+pub fn writing(cancel: Cancel) -> Writing {
+    *what_is_written() = Some(cancel.clone());
+    Writing(cancel)
 }
 
 impl Drop for Writing {
     fn drop(&mut self) {
-        STATE.store(IDLE, Ordering::SeqCst);
+        *what_is_written() = None;
+        self.0.reset();
     }
 }
 
-/// Whether Ctrl-C was pressed since the text began.
-pub fn interrupted() -> bool {
-    STATE.load(Ordering::SeqCst) == INTERRUPTED
+fn what_is_written() -> MutexGuard<'static, Option<Cancel>> {
+    WRITING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Turns the signal that a mapped file sends when it has shrunk into one line and exit code 1.
