@@ -1,8 +1,9 @@
 //! The chain itself.
 
-use super::candidates::{Candidate, Candidates};
+use super::candidates::Candidates;
 use super::draw::draw;
 use super::dry::Dry;
+use super::link::Link;
 use super::logit_bias::LogitBias;
 use super::min_p::MinP;
 use super::mirostat::Mirostat;
@@ -17,21 +18,6 @@ use super::typical::Typical;
 use super::xtc::Xtc;
 use super::{RANDOM_SEED, SamplerKind, SamplingError, SamplingParams};
 use crate::constraint::{Constraint, TokenMask};
-
-/// One link of the chain.
-pub trait Link: Send {
-    /// Removes candidates or changes their logits.
-    fn apply(&mut self, candidates: &mut Candidates, rng: &mut Rng);
-
-    /// The candidate drawn at the end of the chain, with its probability among those that were left.
-    fn drawn(&mut self, _chosen: &Candidate) {}
-
-    /// A token has become part of the text: one that was sampled, or one of the prompt.
-    fn accept(&mut self, _token: u32) {}
-
-    /// Forgets every token accepted.
-    fn reset(&mut self) {}
-}
 
 /// A sampler chain with its state: the tokens it has seen and its random numbers.
 ///

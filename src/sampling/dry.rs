@@ -2,9 +2,9 @@
 
 use super::SamplingParams;
 use super::candidates::Candidates;
-use super::chain::Link;
 use super::dry_breakers::DryBreaker;
 use super::history::History;
+use super::link::Link;
 use super::rng::Rng;
 
 /// Penalises the tokens that would continue a repetition. If the last n tokens of the text, n ≥ `allowed_length`, have

@@ -1,7 +1,7 @@
 //! Logit bias: a number added to the logits of chosen tokens.
 
 use super::candidates::Candidates;
-use super::chain::Link;
+use super::link::Link;
 use super::rng::Rng;
 
 /// Adds a bias to the logits of some tokens; −∞ rules a token out. Biases of one token add up.

@@ -1,7 +1,7 @@
 //! Min-p.
 
 use super::candidates::Candidates;
-use super::chain::Link;
+use super::link::Link;
 use super::rng::Rng;
 
 /// Keeps the tokens that are at least `p` times as likely as the most likely one (arXiv:2407.01082); in logits,

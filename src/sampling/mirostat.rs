@@ -1,7 +1,7 @@
 //! Mirostat 1.
 
 use super::candidates::{Candidate, Candidates};
-use super::chain::Link;
+use super::link::Link;
 use super::mirostat_v2::Feedback;
 use super::rng::Rng;
 

@@ -1,7 +1,7 @@
 //! Mirostat 2, and the feedback that both versions share.
 
 use super::candidates::{Candidate, Candidates};
-use super::chain::Link;
+use super::link::Link;
 use super::rng::Rng;
 
 /// The controller of mirostat: `mu`, the bound on surprise, starts at 2τ and moves by `−η · (surprise − τ)` with each

@@ -26,6 +26,7 @@ mod draw;
 mod dry;
 mod dry_breakers;
 mod history;
+mod link;
 mod logit_bias;
 mod min_p;
 mod mirostat;
@@ -41,8 +42,9 @@ mod typical;
 mod xtc;
 
 pub use candidates::{Candidate, Candidates};
-pub use chain::{Link, Sampler};
+pub use chain::Sampler;
 pub use dry_breakers::{DryBreaker, dry_breakers};
+pub use link::Link;
 pub use params::{RANDOM_SEED, SamplerKind, SamplingParams, parse_logit_bias};
 pub use rng::Rng;
 

@@ -2,8 +2,8 @@
 
 use super::SamplingParams;
 use super::candidates::Candidates;
-use super::chain::Link;
 use super::history::History;
+use super::link::Link;
 use super::rng::Rng;
 
 /// For a token that occurs `count > 0` times among the last `penalty_last_n`:

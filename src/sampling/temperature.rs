@@ -2,7 +2,7 @@
 
 use super::SamplingParams;
 use super::candidates::Candidates;
-use super::chain::Link;
+use super::link::Link;
 use super::rng::Rng;
 
 /// Divides the logits by a temperature; zero or less keeps the best candidate alone.

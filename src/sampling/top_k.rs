@@ -1,7 +1,7 @@
 //! Top-k.
 
 use super::candidates::Candidates;
-use super::chain::Link;
+use super::link::Link;
 use super::rng::Rng;
 
 /// Keeps the k most likely tokens (Fan et al., arXiv:1805.04833); k is at least 1.

@@ -1,7 +1,7 @@
 //! Top-nσ.
 
 use super::candidates::Candidates;
-use super::chain::Link;
+use super::link::Link;
 use super::rng::Rng;
 
 /// Keeps the tokens whose logit lies within n standard deviations of the highest (arXiv:2411.07641). Tokens already

@@ -1,7 +1,7 @@
 //! Top-p, or nucleus sampling.
 
 use super::candidates::Candidates;
-use super::chain::Link;
+use super::link::Link;
 use super::rng::Rng;
 
 /// Keeps the fewest tokens whose probabilities add up to at least `p` (Holtzman et al., arXiv:1904.09751).

@@ -1,7 +1,7 @@
 //! Locally typical sampling.
 
 use super::candidates::Candidates;
-use super::chain::Link;
+use super::link::Link;
 use super::rng::Rng;
 
 /// Keeps the tokens whose surprise, −ln p, is nearest to the expected one (the entropy), until their probabilities

@@ -2,7 +2,7 @@
 
 use super::SamplingParams;
 use super::candidates::Candidates;
-use super::chain::Link;
+use super::link::Link;
 use super::rng::Rng;
 
 /// With probability `probability`, drops every token whose probability reaches `threshold`, except the least likely
