@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::Fault;
+use super::fault::Fault;
 use super::meter::Meter;
 use super::print::to_text;
 use super::text::Text;

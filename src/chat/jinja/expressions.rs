@@ -5,17 +5,18 @@ use std::sync::Arc;
 
 use super::arguments::Args;
 use super::ast::{Arguments, Expr, Postfix};
+use super::fault::Fault;
 use super::interpreter::Interpreter;
 use super::operators::{arithmetic, compare, slice};
 use super::print::write_str;
 use super::scope::Scope;
 use super::text::Writer;
-use super::value::{Dict, Key, List, ListKind, Loop, Object, Value};
-use super::{Fault, Outcome, filters, format, functions, predicates, strings};
+use super::value::{Dict, Key, List, ListKind, Loop, Object, Outcome, Value};
+use super::{filters, format, functions, names, predicates, strings};
 
 impl Interpreter {
     /// The value of an expression.
-    pub fn eval(&self, expr: &Expr, scope: &Rc<Scope>) -> Outcome {
+    pub fn eval(&self, expr: &Expr, scope: &Rc<Scope<Value>>) -> Outcome {
         self.meter.pay(1)?;
         match expr {
             Expr::None => Ok(Value::None),
@@ -30,7 +31,7 @@ impl Interpreter {
         }
     }
 
-    fn eval_nested(&self, expr: &Expr, scope: &Rc<Scope>) -> Outcome {
+    fn eval_nested(&self, expr: &Expr, scope: &Rc<Scope<Value>>) -> Outcome {
         match expr {
             Expr::List(items) => Value::list(&self.meter, self.eval_all(items, scope)?),
             Expr::Tuple(items) => Value::tuple(&self.meter, self.eval_all(items, scope)?),
@@ -97,12 +98,12 @@ impl Interpreter {
         }
     }
 
-    fn eval_all(&self, items: &[Expr], scope: &Rc<Scope>) -> Result<Vec<Value>, Fault> {
+    fn eval_all(&self, items: &[Expr], scope: &Rc<Scope<Value>>) -> Result<Vec<Value>, Fault> {
         items.iter().map(|item| self.eval(item, scope)).collect()
     }
 
     /// The first operand that is true or false as asked, or the last one.
-    fn eval_until(&self, truth: bool, operands: &[Expr], scope: &Rc<Scope>) -> Outcome {
+    fn eval_until(&self, truth: bool, operands: &[Expr], scope: &Rc<Scope<Value>>) -> Outcome {
         let mut value = Value::None;
         for operand in operands {
             value = self.eval(operand, scope)?;
@@ -114,7 +115,7 @@ impl Interpreter {
     }
 
     /// Applies what stands behind a value.
-    pub fn apply_row(&self, mut value: Value, row: &[Postfix], scope: &Rc<Scope>) -> Outcome {
+    pub fn apply_row(&self, mut value: Value, row: &[Postfix], scope: &Rc<Scope<Value>>) -> Outcome {
         let mut row = row.iter().peekable();
         while let Some(postfix) = row.next() {
             self.meter.pay(1)?;
@@ -144,7 +145,7 @@ impl Interpreter {
                     self.call(&value, args)?
                 }
                 Postfix::Filter(name, arguments) => {
-                    if !filters::exists(name) {
+                    if !names::is_filter(name) {
                         return Err(Fault::failed(format!("No filter named '{name}'.")));
                     }
                     let args = self.eval_arguments(arguments, scope)?;
@@ -160,7 +161,7 @@ impl Interpreter {
     }
 
     /// The call of a call block, with its body as the argument `caller`.
-    pub fn eval_call_block(&self, call: &Expr, caller: Value, scope: &Rc<Scope>) -> Outcome {
+    pub fn eval_call_block(&self, call: &Expr, caller: Value, scope: &Rc<Scope<Value>>) -> Outcome {
         let Expr::Postfix(value, row) = call else { return Err(Fault::failed("call expects a call")) };
         let Some((Postfix::Call(arguments), row)) = row.split_last() else {
             return Err(Fault::failed("call expects a call"));
@@ -172,7 +173,7 @@ impl Interpreter {
         self.call(&callee, args)
     }
 
-    fn eval_arguments(&self, arguments: &Arguments, scope: &Rc<Scope>) -> Result<Args, Fault> {
+    fn eval_arguments(&self, arguments: &Arguments, scope: &Rc<Scope<Value>>) -> Result<Args, Fault> {
         let mut args = Args::of(self.eval_all(&arguments.positional, scope)?);
         for (name, value) in &arguments.named {
             args.named.push((Arc::clone(name), self.eval(value, scope)?));

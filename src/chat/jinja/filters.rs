@@ -6,51 +6,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::arguments::Args;
+use super::fault::Fault;
 use super::interpreter::Interpreter;
 use super::meter::Meter;
 use super::print::to_text;
-use super::value::{Key, ListKind, Object, Value};
-use super::{Fault, Outcome, predicates, strings, text_filters};
-
-/// Whether there is a filter of this name.
-pub(super) fn exists(name: &str) -> bool {
-    NAMES.contains(&name) || text_filters::NAMES.contains(&name)
-}
-
-const NAMES: [&str; 32] = [
-    "abs",
-    "attr",
-    "batch",
-    "count",
-    "d",
-    "default",
-    "dictsort",
-    "first",
-    "float",
-    "groupby",
-    "int",
-    "items",
-    "join",
-    "last",
-    "length",
-    "list",
-    "map",
-    "max",
-    "min",
-    "random",
-    "reject",
-    "rejectattr",
-    "reverse",
-    "round",
-    "safe",
-    "select",
-    "selectattr",
-    "slice",
-    "sort",
-    "string",
-    "sum",
-    "unique",
-];
+use super::sort::sort_by;
+use super::value::{Key, ListKind, Object, Outcome, Value};
+use super::{names, predicates, strings, text_filters};
 
 /// The longest text that is read as a number.
 const MAX_NUMBER_BYTES: usize = 4300;
@@ -270,7 +232,7 @@ pub(super) fn apply(it: &Interpreter, name: &str, value: &Value, args: &Args) ->
                 return Err(Fault::failed("map requires a filter argument"));
             };
             let filter = to_text(filter, meter)?;
-            if !exists(&filter) {
+            if !names::is_filter(&filter) {
                 return Err(Fault::failed(format!("No filter named '{:.40}'.", &*filter)));
             }
             let rest = Args { positional: rest.to_vec(), named: args.named.clone() };
@@ -327,30 +289,6 @@ fn sort_key(it: &Interpreter, item: &Value, path: Option<&Value>, case_sensitive
         }
         key => Ok(key),
     }
-}
-
-/// A stable sort whose comparison may fail.
-pub(super) fn sort_by<T>(
-    items: &mut Vec<T>,
-    meter: &Rc<Meter>,
-    order: impl Fn(&T, &T) -> Result<Option<Ordering>, Fault> + Copy,
-) -> Result<(), Fault> {
-    if items.len() < 2 {
-        return Ok(());
-    }
-    meter.pay(items.len() / 4)?;
-    let mut right = items.split_off(items.len() / 2);
-    sort_by(items, meter, order)?;
-    sort_by(&mut right, meter, order)?;
-    let mut left = std::mem::take(items).into_iter().peekable();
-    let mut right = right.into_iter().peekable();
-    while let (Some(a), Some(b)) = (left.peek(), right.peek()) {
-        let takes_right = order(b, a)? == Some(Ordering::Less);
-        items.extend(if takes_right { right.next() } else { left.next() });
-    }
-    items.extend(left);
-    items.extend(right);
-    Ok(())
 }
 
 fn group(it: &Interpreter, value: &Value, args: &Args) -> Outcome {

@@ -5,10 +5,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::arguments::Args;
+use super::fault::Fault;
 use super::interpreter::Interpreter;
 use super::print::to_text;
-use super::value::{Function, Key, ListKind, Object, Value};
-use super::{Fault, Outcome};
+use super::value::{Function, Key, ListKind, Object, Outcome, Value};
 
 /// The longest `range`, as in the sandbox of Jinja2.
 const MAX_RANGE: i128 = 100_000;

@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use super::arguments::Args;
 use super::ast::{Body, For, Macro, Node, Postfix, Statement, Target};
+use super::fault::Fault;
 use super::meter::Meter;
 use super::print::{to_text, write_str};
 use super::scope::Scope;
 use super::text::{Text, Writer};
-use super::value::{Function, Items, Loop, Object, Value};
-use super::{Fault, Outcome};
+use super::value::{Function, Items, Loop, Object, Outcome, Value};
 
 /// How deep evaluation may go, counting expressions in expressions, tags in tags and calls of macros. It bounds the
 /// stack: a level takes less than 2 kB.
@@ -30,7 +30,7 @@ pub(super) struct Interpreter {
 
 #[derive(Debug, Default)]
 struct Cyclic {
-    scopes: Vec<Rc<Scope>>,
+    scopes: Vec<Rc<Scope<Value>>>,
     namespaces: Vec<Value>,
 }
 
@@ -89,7 +89,7 @@ impl Interpreter {
         done
     }
 
-    fn run_body(&self, body: &Body, scope: &Rc<Scope>, out: &mut Writer) -> Result<Flow, Fault> {
+    fn run_body(&self, body: &Body, scope: &Rc<Scope<Value>>, out: &mut Writer) -> Result<Flow, Fault> {
         self.deeper(|| {
             for node in body {
                 let flow = self.run_node(node, scope, out)?;
@@ -101,7 +101,7 @@ impl Interpreter {
         })
     }
 
-    fn run_node(&self, node: &Node, scope: &Rc<Scope>, out: &mut Writer) -> Result<Flow, Fault> {
+    fn run_node(&self, node: &Node, scope: &Rc<Scope<Value>>, out: &mut Writer) -> Result<Flow, Fault> {
         self.meter.pay(1)?;
         self.line.set(node.line);
         match &node.statement {
@@ -162,13 +162,13 @@ impl Interpreter {
     }
 
     /// What a body writes, filtered.
-    fn captured(&self, body: &Body, scope: &Rc<Scope>, filters: &[Postfix]) -> Outcome {
+    fn captured(&self, body: &Body, scope: &Rc<Scope<Value>>, filters: &[Postfix]) -> Outcome {
         let mut inner = Writer::new(&self.meter)?;
         self.run_body(body, scope, &mut inner)?;
         self.apply_row(Value::Text(inner.finish()), filters, scope)
     }
 
-    fn closure(&self, it: &Arc<Macro>, scope: &Rc<Scope>) -> Outcome {
+    fn closure(&self, it: &Arc<Macro>, scope: &Rc<Scope<Value>>) -> Outcome {
         let mut cyclic = self.cyclic.borrow_mut();
         if !cyclic.scopes.last().is_some_and(|last| Rc::ptr_eq(last, scope)) {
             cyclic.scopes.push(Rc::clone(scope));
@@ -187,7 +187,7 @@ impl Interpreter {
     }
 
     /// Assigns to names, attributes of namespaces, or tuples of such.
-    fn assign(&self, target: &Target, value: Value, scope: &Rc<Scope>) -> Result<(), Fault> {
+    fn assign(&self, target: &Target, value: Value, scope: &Rc<Scope<Value>>) -> Result<(), Fault> {
         match target {
             Target::Name(name) => scope.set(name, value, &self.meter),
             Target::Attribute(name, attribute) => {
@@ -221,7 +221,7 @@ impl Interpreter {
     fn run_for(
         &self,
         it: &Arc<For>,
-        scope: &Rc<Scope>,
+        scope: &Rc<Scope<Value>>,
         iterable: &Value,
         depth: usize,
         out: &mut Writer,
@@ -278,7 +278,7 @@ impl Interpreter {
     }
 
     /// Calls a macro: what its body writes.
-    pub fn call_macro(&self, it: &Macro, scope: &Rc<Scope>, args: Args) -> Outcome {
+    pub fn call_macro(&self, it: &Macro, scope: &Rc<Scope<Value>>, args: Args) -> Outcome {
         let inner = Scope::new(&self.meter, Some(scope))?;
         let Args { positional, mut named } = args;
         let mut positional = positional.into_iter();

@@ -1,6 +1,6 @@
 //! A template as tokens, with the white space around its tags already trimmed (`trim_blocks`, `lstrip_blocks`, `-`, `+`).
 
-use super::SyntaxError;
+use super::fault::SyntaxError;
 
 /// A token and the line it starts on, from 1.
 #[derive(Debug, Clone)]

@@ -6,7 +6,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use super::Fault;
+use super::fault::Fault;
 
 /// Steps of a render. One is about 50 ns on a laptop, and published templates need about a hundred a message.
 const STEPS: u64 = 3_000_000;

@@ -13,18 +13,21 @@
 mod arguments;
 mod ast;
 mod expressions;
+mod fault;
 mod filters;
 mod format;
 mod functions;
 mod interpreter;
 mod lexer;
 mod meter;
+mod names;
 mod operators;
 mod parser;
 mod predicates;
 mod pretty;
 mod print;
 mod scope;
+mod sort;
 mod strings;
 mod text;
 mod text_filters;
@@ -35,9 +38,10 @@ use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 
+pub(super) use fault::{Fault, Stopped, SyntaxError};
 use interpreter::Interpreter;
 use meter::Meter;
-use value::{Key, Value};
+use value::{Key, Outcome, Value};
 
 /// A parsed template; clones share it.
 #[derive(Debug, Clone)]
@@ -64,44 +68,6 @@ pub(super) struct Rendered {
     /// Byte ranges of `text`, in rising order and apart, that hold given characters or what was made of them.
     pub given: Vec<Range<usize>>,
 }
-
-/// Why a template cannot be parsed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct SyntaxError {
-    /// From 1.
-    pub line: u32,
-    pub message: String,
-}
-
-/// Why a template stopped, and in which line (from 1).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Stopped {
-    pub line: usize,
-    pub fault: Fault,
-}
-
-/// Why a template stopped.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Fault {
-    /// It called `raise_exception`.
-    Refused(String),
-    /// It asked for more time or memory than there is.
-    Endless,
-    /// It did what cannot be done.
-    Failed(String),
-}
-
-impl Fault {
-    fn failed(message: impl Into<String>) -> Self {
-        Self::Failed(message.into())
-    }
-
-    fn undefined(name: &str) -> Self {
-        Self::Failed(format!("'{name:.60}' is undefined"))
-    }
-}
-
-type Outcome = Result<Value, Fault>;
 
 impl Template {
     /// Parses a template.

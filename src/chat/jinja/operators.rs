@@ -4,10 +4,11 @@ use std::cmp::Ordering;
 use std::rc::Rc;
 
 use super::ast::{Arithmetic, Comparison};
+use super::fault::Fault;
 use super::meter::Meter;
 use super::text::{Text, Writer};
-use super::value::{ListKind, Value};
-use super::{Fault, Outcome, format, strings};
+use super::value::{ListKind, Outcome, Value};
+use super::{format, strings};
 
 /// Whether `a comparison b`.
 pub(super) fn compare(

@@ -4,8 +4,8 @@ mod expressions;
 
 use std::sync::Arc;
 
-use super::SyntaxError;
 use super::ast::{Body, Expr, For, Macro, Node, Postfix, Statement, Takes, Target};
+use super::fault::SyntaxError;
 use super::lexer::{Lexeme, Token, tokenize};
 
 /// How deep brackets, tags and alternatives may nest, all together. Python's own parser stops a little later.

@@ -4,57 +4,11 @@ use std::rc::Rc;
 
 use super::arguments::Args;
 use super::ast::{Arithmetic, Comparison};
+use super::fault::Fault;
 use super::meter::Meter;
+use super::names;
 use super::operators::{arithmetic, compare};
 use super::value::{ListKind, Object, Value};
-use super::{Fault, filters};
-
-/// Whether there is a test of this name.
-pub(super) fn exists(name: &str) -> bool {
-    NAMES.contains(&name)
-}
-
-const NAMES: [&str; 39] = [
-    "odd",
-    "even",
-    "divisibleby",
-    "defined",
-    "undefined",
-    "filter",
-    "test",
-    "none",
-    "boolean",
-    "false",
-    "true",
-    "integer",
-    "float",
-    "lower",
-    "upper",
-    "string",
-    "mapping",
-    "number",
-    "sequence",
-    "iterable",
-    "callable",
-    "sameas",
-    "escaped",
-    "in",
-    "==",
-    "eq",
-    "equalto",
-    "!=",
-    "ne",
-    ">",
-    "gt",
-    "greaterthan",
-    "ge",
-    ">=",
-    "<",
-    "lt",
-    "lessthan",
-    "<=",
-    "le",
-];
 
 /// Whether `value is name(args)`.
 pub(super) fn test(meter: &Rc<Meter>, name: &str, value: &Value, args: &Args) -> Result<bool, Fault> {
@@ -70,8 +24,8 @@ pub(super) fn test(meter: &Rc<Meter>, name: &str, value: &Value, args: &Args) ->
         "divisibleby" => leaves(args.int(0, "num")?.unwrap_or(0), 0)?,
         "defined" => !value.is_undefined(),
         "undefined" => value.is_undefined(),
-        "filter" => value.as_text().is_some_and(|name| filters::exists(name)),
-        "test" => value.as_text().is_some_and(|name| exists(name)),
+        "filter" => value.as_text().is_some_and(|name| names::is_filter(name)),
+        "test" => value.as_text().is_some_and(|name| names::is_test(name)),
         "none" => matches!(value, Value::None),
         "boolean" => matches!(value, Value::Bool(_)),
         "false" => matches!(value, Value::Bool(false)),

@@ -2,12 +2,14 @@
 
 use std::rc::Rc;
 
+use super::fault::Fault;
 use super::lexer::is_space;
 use super::meter::Meter;
 use super::print::write_repr;
+use super::sort::sort_by;
+use super::strings;
 use super::text::{Text, Writer};
-use super::value::{ListKind, Value};
-use super::{Fault, Outcome, filters, strings};
+use super::value::{ListKind, Outcome, Value};
 
 const WIDTH: i64 = 80;
 
@@ -27,7 +29,7 @@ fn sorted(meter: &Rc<Meter>, value: &Value) -> Outcome {
         }
         Value::Dict(dict) => {
             let mut entries: Vec<_> = dict.map.iter().collect();
-            filters::sort_by(&mut entries, meter, |(a, _), (b, _)| match a.0.order(&b.0, meter) {
+            sort_by(&mut entries, meter, |(a, _), (b, _)| match a.0.order(&b.0, meter) {
                 Err(Fault::Endless) => Err(Fault::Endless),
                 // Keys of different types keep their order.
                 order => Ok(order.unwrap_or(None)),

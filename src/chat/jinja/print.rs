@@ -2,8 +2,9 @@
 
 use std::rc::Rc;
 
-use super::Fault;
+use super::fault::Fault;
 use super::meter::Meter;
+use super::sort::sort_by;
 use super::text::{Text, Writer};
 use super::value::{ListKind, Object, Value};
 
@@ -171,7 +172,7 @@ impl Json {
                 let mut entries: Vec<(&Value, &Value)> = dict.map.iter().map(|(k, v)| (&k.0, v)).collect();
                 if self.sort_keys {
                     let meter = Rc::clone(out.meter());
-                    super::filters::sort_by(&mut entries, &meter, |(a, _), (b, _)| a.order(b, &meter))?;
+                    sort_by(&mut entries, &meter, |(a, _), (b, _)| a.order(b, &meter))?;
                 }
                 out.push_str("{", false)?;
                 for (at, (key, value)) in entries.iter().enumerate() {

@@ -3,8 +3,8 @@
 use std::ops::Range;
 use std::rc::Rc;
 
-use super::Fault;
 use super::arguments::Args;
+use super::fault::Fault;
 use super::lexer::is_space;
 use super::meter::Meter;
 use super::print::is_printable;

@@ -7,7 +7,7 @@ use std::fmt;
 use std::ops::{Deref, Range};
 use std::rc::Rc;
 
-use super::Fault;
+use super::fault::Fault;
 use super::meter::{Charge, MAX_TEXT_BYTES, Meter};
 
 /// An immutable text; clones share it.

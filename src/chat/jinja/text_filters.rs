@@ -3,37 +3,14 @@
 use std::rc::Rc;
 
 use super::arguments::Args;
+use super::fault::Fault;
 use super::interpreter::Interpreter;
 use super::lexer::is_space;
 use super::meter::Meter;
 use super::print::{Json, to_text};
 use super::text::{Text, Writer};
-use super::value::Value;
-use super::{Fault, Outcome, format, pretty, strings};
-
-pub(super) const NAMES: [&str; 21] = [
-    "capitalize",
-    "center",
-    "e",
-    "escape",
-    "filesizeformat",
-    "forceescape",
-    "format",
-    "indent",
-    "lower",
-    "pprint",
-    "replace",
-    "striptags",
-    "title",
-    "tojson",
-    "trim",
-    "truncate",
-    "upper",
-    "urlencode",
-    "wordcount",
-    "wordwrap",
-    "xmlattr",
-];
+use super::value::{Outcome, Value};
+use super::{format, pretty, strings};
 
 /// Applies a filter.
 pub(super) fn apply(it: &Interpreter, name: &str, value: &Value, args: &Args) -> Outcome {

@@ -9,13 +9,16 @@ use std::sync::{Arc, LazyLock};
 use indexmap::{Equivalent, IndexMap};
 
 use super::ast;
+use super::fault::Fault;
 use super::meter::{Charge, Meter};
 use super::scope::Scope;
 use super::text::Text;
-use super::{Fault, Outcome};
 
 /// How deep lists and maps may nest. Python stops at about a thousand.
 const MAX_DEPTH: u32 = 100;
+
+/// What evaluating an expression gives.
+pub(super) type Outcome = Result<Value, Fault>;
 
 /// A value; clones share what it holds.
 #[derive(Debug, Clone)]
@@ -67,7 +70,7 @@ pub(super) struct Dict {
 #[derive(Debug)]
 pub(super) enum Object {
     Namespace(RefCell<IndexMap<Arc<str>, Value>>, RefCell<Charge>),
-    Macro(Arc<ast::Macro>, Rc<Scope>),
+    Macro(Arc<ast::Macro>, Rc<Scope<Value>>),
     Function(Function),
     Method(Value, Arc<str>),
     Loop(Loop),
@@ -110,7 +113,7 @@ pub(super) struct Loop {
     pub depth: usize,
     pub changed: RefCell<Option<Vec<Value>>>,
     /// How to run the loop again inside of itself.
-    pub recursion: Option<(Arc<ast::For>, Rc<Scope>)>,
+    pub recursion: Option<(Arc<ast::For>, Rc<Scope<Value>>)>,
 }
 
 /// The items of something that can be gone through.
