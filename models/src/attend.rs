@@ -1,14 +1,14 @@
-//! A layer's attention: writes the new keys and values into their pages, and lets the queries see them.
+//! A layer's attention: stores new keys and values in their pages, then answers the queries.
 
 use std::sync::atomic::AtomicBool;
 
 use bise_kernels::kv_page::PAGE_LEN;
 use bise_kernels::{Attention, AttentionScratch, KernelTable, Team, attention};
 
-use crate::mistral::Span;
 use crate::rows::{Rows, RowsMut};
+use crate::span::Span;
 
-/// Pages written in one step at most.
+/// The most pages written in one step.
 const PAGES_A_STEP: usize = 32;
 
 /// The part of a page that new rows go to.
@@ -22,7 +22,8 @@ struct NewRows<'a> {
     is_finite: bool,
 }
 
-/// Stores the keys and values `[rows of the batch, kv_dim]` of all spans. Spans with a number that the cache's type does not hold fail.
+/// Stores the keys and values `[rows of the batch, kv_dim]` of all spans. Calls `fail` with each span that has a value which the cache's
+/// type cannot hold.
 pub(crate) fn store(
     team: &Team,
     layer: usize,

@@ -11,10 +11,10 @@ use crate::scratch::{ExpertsScratch, FFN_ROWS};
 use crate::site::{Hook, Projection, Site};
 use crate::weights::{FeedForward, Matrix, Norm};
 
-/// Elements of an elementwise step that make a task.
+/// The number of elements in a task of an elementwise step.
 pub(crate) const ELEMENTS_A_TASK: usize = 4096;
 
-/// A matrix, its place in the model, and where its product goes.
+/// A weight matrix, its place in the model, and the output of its product.
 pub(crate) struct Target<'a> {
     pub site: Site,
     pub w: &'a Matrix,
@@ -22,7 +22,7 @@ pub(crate) struct Target<'a> {
     pub y: &'a mut [f32],
 }
 
-/// What every product of a pass needs besides its operands, and how the pass's spans fare.
+/// What every product of a pass needs besides its operands, and the errors of the pass's spans.
 pub(crate) struct Linear<'a> {
     pub team: &'a Team,
     pub kernels: &'a KernelTable,
@@ -30,25 +30,25 @@ pub(crate) struct Linear<'a> {
     pub cancel: &'a AtomicBool,
     pub quantized: &'a mut ActivationBuffer,
     pub strips: &'a [Mutex<StripScratch>],
-    /// What went wrong first in each span.
+    /// The first error of each span.
     pub errors: &'a mut [Option<SpanError>],
-    /// What goes wrong where activations are not finite now.
+    /// The error of spans whose activations are not finite at this point of the pass.
     pub not_finite: SpanError,
 }
 
 impl Linear<'_> {
-    /// Errs where the pass was asked to stop.
+    /// Returns an error if the pass was cancelled.
     pub fn check_cancel(&self) -> Result<(), ForwardError> {
         if self.cancel.load(Relaxed) { Err(ForwardError::Cancelled) } else { Ok(()) }
     }
 
-    /// Notes that activations of a span are not finite.
+    /// Records that activations of a span are not finite.
     pub fn fail(&mut self, span: usize) {
         self.errors[span].get_or_insert_with(|| self.not_finite.clone());
     }
 
-    /// Fails the spans of rows that are not finite. Rows of failed spans become zeros and are carried along, so that other spans, whose
-    /// rows share steps and blocks with them, do not notice. `spans` tells the span of each row.
+    /// Fails the spans of rows that are not finite, and sets all rows of failed spans to zero, so that they can be carried along without
+    /// affecting the spans that share a product with them. `spans` is the span of each row.
     pub fn clear_not_finite(&mut self, mut rows: RowsMut<'_>, spans: &[usize]) {
         for (i, span) in spans.iter().enumerate() {
             if !rows.row(i).iter().all(|value| value.is_finite()) {
@@ -220,7 +220,7 @@ impl Linear<'_> {
     }
 }
 
-/// Adds the `n_used` likeliest experts and their weights, which sum to 1; the first of equals is taken.
+/// Appends the `n_used` most likely experts with their weights, which sum to 1. Of equals, the first is taken.
 fn choose(probabilities: &mut [f32], n_used: usize, chosen: &mut Vec<(usize, f32)>) {
     let first = chosen.len();
     for _ in 0..n_used {

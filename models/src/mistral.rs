@@ -9,55 +9,22 @@ use crate::attend::{self, Queries};
 use crate::config::MistralConfig;
 use crate::error::{ForwardError, SpanError, Stage};
 use crate::gguf::{GgufError, GgufFile};
-use crate::kv::KvCache;
 use crate::linear::{Linear, Target};
-use crate::pass::{Outputs, Pass, PassContext};
+use crate::lm_head::LmHead;
+use crate::outputs::Outputs;
+use crate::pass::{Pass, PassContext};
 use crate::rows::{Rows, RowsMut};
-use crate::scratch::{Buffers, FFN_ROWS, logits_rows};
+use crate::scratch::FFN_ROWS;
 use crate::site::{Projection, Site};
+use crate::span::Span;
 use crate::weights::{FeedForwards, Layer, Norm, Weights};
 
-/// What a span wants to know about its tokens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Output {
-    /// Nothing: they are read for the sake of those that follow.
-    None,
-    /// The logits after the last token.
-    Last,
-    /// The logits after each token.
-    All,
-    /// The hidden state of each token after the last norm, for embeddings.
-    Hidden,
-}
-
-/// The next tokens of one sequence; a batch has one span for each of several sequences.
-pub struct Span<'a> {
-    /// Keys and values of the sequence so far.
-    pub cache: &'a mut KvCache,
-    /// Its next tokens.
-    pub tokens: &'a [u32],
-    /// What is to be computed for them.
-    pub output: Output,
-}
-
-impl Span<'_> {
-    /// The tokens whose output is wanted.
-    pub(crate) fn wanted(&self) -> Range<usize> {
-        let n = self.tokens.len();
-        match self.output {
-            Output::None => n..n,
-            Output::Last => n.saturating_sub(1)..n,
-            Output::All | Output::Hidden => 0..n,
-        }
-    }
-}
-
-/// A model: its weights and what follows from its configuration.
+/// A model, ready to run: weights, configuration and kernels.
 pub struct Mistral {
     config: MistralConfig,
     weights: Weights,
     kernels: &'static KernelTable,
-    /// Radians a position, one for each pair of rotating dimensions.
+    /// Radians per position, one for each pair of rotating dimensions.
     inv_freqs: Vec<f32>,
 }
 
@@ -93,12 +60,12 @@ impl Mistral {
 
     /// Reads the tokens of all spans in one pass.
     ///
-    /// A span whose activations stop being finite fails by itself ([`Outputs::failure`]): its sequence stays as it was, and the others
-    /// get what they would have got without it. `cancel` may be set from another thread; it ends the pass soon, within a layer.
+    /// A span whose activations become infinite or NaN fails alone ([`Outputs::failure`]): its sequence stays as it was, and the other spans
+    /// get the same results as without it. Setting `cancel` from another thread ends the pass within a layer.
     ///
     /// # Errors
-    /// Before anything is computed: for a span with a token outside the vocabulary, without room in its context, or for whose keys and
-    /// values there is no memory. Later: where no span is left that has not failed, and when cancelled. All sequences stay as they were.
+    /// Before anything is computed: a token outside the vocabulary, a span without room in its context, no memory for keys and values.
+    /// Later: a cancelled pass, and one in which every span failed. All sequences stay as they were.
     pub fn forward<'s>(
         &'s self,
         cx: &'s mut PassContext,
@@ -124,7 +91,7 @@ impl Mistral {
         let passed = reserved.and_then(|()| team.together(|| self.pass(&mut pass)));
         let passed = passed.and_then(|computed| pass.check_any_is_sound().map(|()| computed));
         pass.finish(passed.is_ok());
-        Ok(Outputs::new(self, pass.linear, pass.s, passed?))
+        Ok(Outputs::new(self.lm_head(), pass.linear, pass.s, passed?))
     }
 
     fn check(&self, batch: &[Span<'_>]) -> Result<(), ForwardError> {
@@ -143,7 +110,7 @@ impl Mistral {
         Ok(())
     }
 
-    /// The paper. Returns the wanted rows whose logits were computed.
+    /// The pass itself, as in the paper. Returns the wanted rows whose logits were computed.
     fn pass(&self, pass: &mut Pass<'_, '_, '_>) -> Result<Range<usize>, ForwardError> {
         if pass.m == 0 {
             return Ok(0..0);
@@ -157,7 +124,7 @@ impl Mistral {
             }
         }
         self.final_norm(pass);
-        self.logits(&mut pass.linear, pass.s, 0)
+        self.lm_head().logits(&mut pass.linear, pass.s, 0)
     }
 
     /// x = E[token]
@@ -174,7 +141,7 @@ impl Mistral {
         }
     }
 
-    /// What depends on the rows' positions alone, and serves all layers: cosines and sines, and what queries are multiplied by.
+    /// Computes what depends on positions only and is the same in all layers: cosines and sines, and the scale of each query.
     fn positions(&self, pass: &mut Pass<'_, '_, '_>) {
         let Pass { linear, batch, s, m, .. } = pass;
         s.positions.clear();
@@ -280,25 +247,9 @@ impl Mistral {
         self.rms_norm(pass, &self.weights.output_norm);
     }
 
-    /// logits = W · h, for as many of the wanted rows from `first` on as are computed at a time; returns which.
-    pub(crate) fn logits(
-        &self,
-        linear: &mut Linear<'_>,
-        s: &mut Buffers,
-        first: usize,
-    ) -> Result<Range<usize>, ForwardError> {
-        let (d, n_vocab) = (self.config.n_embd, self.config.n_vocab);
-        let n =
-            s.wanted[first..].iter().take_while(|wanted| !wanted.is_hidden).count().min(logits_rows(n_vocab));
-        let rows = first..first + n;
-        if n > 0 {
-            let site =
-                Site { layer: self.weights.layers.len(), projection: Projection::Output, expert: None };
-            let logits = Target { site, w: &self.weights.output, y: &mut s.logits[..n * n_vocab] };
-            let h = RowsMut::new(&mut s.h[first * d..][..n * d], d);
-            linear.project(h, &s.spans[rows.clone()], [logits])?;
-        }
-        Ok(rows)
+    /// What turns hidden states into logits.
+    fn lm_head(&self) -> LmHead<'_> {
+        LmHead { w: &self.weights.output, layer: self.weights.layers.len() }
     }
 
     /// h = rms_norm(x)

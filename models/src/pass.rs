@@ -1,6 +1,5 @@
-//! What a forward pass works with, and what it leaves behind.
+//! What a forward pass works with.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use bise_kernels::{AttentionScratch, Team};
@@ -8,10 +7,10 @@ use bise_kernels::{AttentionScratch, Team};
 use crate::config::MistralConfig;
 use crate::error::{ForwardError, OutOfMemory, SpanError, Stage};
 use crate::linear::Linear;
-use crate::mistral::{Mistral, Span};
 use crate::rows::RowsMut;
-use crate::scratch::{Buffers, Scratch, WantedRow, logits_rows};
+use crate::scratch::{Buffers, Scratch, logits_rows};
 use crate::site::Hook;
+use crate::span::Span;
 
 /// Threads and working memory for forward passes, one at a time.
 pub struct PassContext {
@@ -21,7 +20,7 @@ pub struct PassContext {
 }
 
 impl PassContext {
-    /// Passes on `team`. Memory is taken by the first pass, and more by one that is longer than any before.
+    /// A context for passes on `team`. The first pass allocates, and later ones only if they are longer than any before.
     pub fn new(team: Arc<Team>) -> PassContext {
         PassContext { team, hook: None, scratch: None }
     }
@@ -37,7 +36,7 @@ impl PassContext {
         &self.team
     }
 
-    /// Has `hook` called after every product, or none.
+    /// Sets the hook that is called after every product, if any.
     pub fn set_hook(&mut self, hook: Option<Arc<dyn Hook>>) {
         self.hook = hook;
     }
@@ -60,7 +59,7 @@ impl PassContext {
         Ok(())
     }
 
-    /// The parts, for a pass of `n_rows` tokens.
+    /// The team, the hook, and the scratch for a pass of `n_rows` tokens.
     pub(crate) fn split(
         &mut self,
         config: &MistralConfig,
@@ -83,20 +82,20 @@ pub(crate) struct Pass<'s, 'p, 'b> {
 }
 
 impl Pass<'_, '_, '_> {
-    /// Makes the pages that the tokens go to.
+    /// Reserves the pages that the tokens' keys and values go to.
     pub fn reserve(&mut self) -> Result<(), ForwardError> {
         self.batch.iter_mut().enumerate().try_for_each(|(span, Span { cache, tokens, .. })| {
             cache.reserve(tokens.len()).map_err(|e| ForwardError::Span { span, error: e.into() })
         })
     }
 
-    /// A part of layer `layer` begins.
+    /// Notes that a stage of layer `layer` begins, and checks for cancellation.
     pub fn enter(&mut self, layer: usize, stage: Stage) -> Result<(), ForwardError> {
         self.linear.not_finite = SpanError::NotFinite { layer, stage };
         self.linear.check_cancel()
     }
 
-    /// Lets go of all rows but those whose outputs are wanted.
+    /// Drops all rows but those whose outputs are wanted.
     pub fn keep_wanted(&mut self, config: &MistralConfig) {
         let (s, m, d, n_rot) = (&mut *self.s, self.m, config.n_embd, 2 * config.rope.n_dims);
         self.m = s.wanted.len();
@@ -114,7 +113,7 @@ impl Pass<'_, '_, '_> {
         s.spans.truncate(self.m);
     }
 
-    /// Errs where every span has failed.
+    /// Returns the first error if every span has failed.
     pub fn check_any_is_sound(&self) -> Result<(), ForwardError> {
         match self.linear.errors.first() {
             Some(Some(error)) if self.linear.errors.iter().all(Option::is_some) => {
@@ -124,7 +123,7 @@ impl Pass<'_, '_, '_> {
         }
     }
 
-    /// Counts the tokens as read, except those of spans that failed, if the pass was run to its end.
+    /// Counts the tokens of all spans that have not failed as read, if the pass ran to its end.
     pub fn finish(&mut self, ran: bool) {
         for (Span { cache, tokens, .. }, error) in self.batch.iter_mut().zip(&*self.linear.errors) {
             if ran && error.is_none() {
@@ -132,76 +131,5 @@ impl Pass<'_, '_, '_> {
             }
             cache.release_unused();
         }
-    }
-}
-
-/// The output of one token.
-#[derive(Clone, Copy, Debug)]
-pub struct OutputRow<'a> {
-    /// Index of the span in the batch.
-    pub span: usize,
-    /// Index of the token in the span.
-    pub index: usize,
-    /// Logits `[n_vocab]`, or the hidden state after the last norm `[n_embd]`.
-    pub values: &'a [f32],
-}
-
-/// The outputs that a pass's spans asked for.
-///
-/// Hidden states are there; logits are computed from them some rows at a time, as [`Outputs::next_row`] comes to them.
-pub struct Outputs<'s> {
-    model: &'s Mistral,
-    linear: Linear<'s>,
-    s: &'s mut Buffers,
-    /// Wanted rows that were visited.
-    next: usize,
-    /// The wanted rows whose logits are there.
-    computed: Range<usize>,
-}
-
-impl<'s> Outputs<'s> {
-    pub(crate) fn new(
-        model: &'s Mistral,
-        linear: Linear<'s>,
-        s: &'s mut Buffers,
-        computed: Range<usize>,
-    ) -> Outputs<'s> {
-        Outputs { model, linear, s, next: 0, computed }
-    }
-
-    /// What went wrong in a span of the batch; its tokens were not read.
-    ///
-    /// # Panics
-    /// Where there is no such span.
-    pub fn failure(&self, span: usize) -> Option<&SpanError> {
-        self.linear.errors[span].as_ref()
-    }
-
-    /// The next output, in the order of spans and tokens; spans that failed have none.
-    ///
-    /// # Errors
-    /// For logits that are not finite, and when cancelled. The tokens were read all the same; other outputs may follow.
-    pub fn next_row(&mut self) -> Result<Option<OutputRow<'_>>, ForwardError> {
-        let i = loop {
-            let Some(wanted) = self.s.wanted.get(self.next) else { return Ok(None) };
-            self.next += 1;
-            if self.linear.errors[wanted.span].is_none() {
-                break self.next - 1;
-            }
-        };
-        let WantedRow { span, index, is_hidden, .. } = self.s.wanted[i];
-        let (d, n_vocab) = (self.model.config().n_embd, self.model.config().n_vocab);
-        if is_hidden {
-            return Ok(Some(OutputRow { span, index, values: &self.s.h[i * d..][..d] }));
-        }
-        if !self.computed.contains(&i) {
-            let team = self.linear.team;
-            self.computed = team.together(|| self.model.logits(&mut self.linear, self.s, i))?;
-        }
-        let values = &self.s.logits[(i - self.computed.start) * n_vocab..][..n_vocab];
-        if !values.iter().all(|value| value.is_finite()) {
-            return Err(ForwardError::Span { span, error: SpanError::LogitsNotFinite });
-        }
-        Ok(Some(OutputRow { span, index, values }))
     }
 }

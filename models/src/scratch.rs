@@ -1,4 +1,4 @@
-//! The working memory of a forward pass: grown to the longest pass so far, then only reused.
+//! The working memory of a forward pass, allocated for the longest pass so far and reused by later ones.
 
 use std::sync::Mutex;
 
@@ -8,12 +8,12 @@ use bise_kernels::{ActivationBuffer, StripScratch, Team, matmul};
 
 use crate::config::MistralConfig;
 use crate::error::{OutOfMemory, SpanError};
-use crate::mistral::{Output, Span};
+use crate::span::{Output, Span};
 
-/// Rows that pass through a feed-forward together: its width is several times that of anything else, and its buffers would be too.
+/// The most rows in a feed-forward at a time. It is several times wider than everything else, and so would its buffers be.
 pub(crate) const FFN_ROWS: usize = 256;
 
-/// Most bytes of logits that are computed at a time, except that one row always is.
+/// The most bytes of logits computed at a time (but always at least one row).
 const LOGITS_BYTES: usize = 8 << 20;
 
 /// The working memory of passes over up to `n_rows` tokens.
@@ -23,15 +23,15 @@ pub(crate) struct Scratch {
     pub quantized: ActivationBuffer,
     pub strips: Vec<Mutex<StripScratch>>,
     pub attention: AttentionScratch,
-    /// What went wrong first in each span of the batch.
+    /// The first error of each span of the batch.
     pub errors: Vec<Option<SpanError>>,
 }
 
-/// What a pass knows about its rows, one a token. Matrices are row-major.
+/// The rows of a pass, one per token. Matrices are row-major.
 pub(crate) struct Buffers {
     /// The residual stream, `[n_rows, n_embd]`.
     pub x: Vec<f32>,
-    /// Input and output of the blocks beside the stream, `[n_rows, max(n_embd, q_dim)]`.
+    /// Input and output of attention and feed-forward, `[n_rows, max(n_embd, q_dim)]`.
     pub h: Vec<f32>,
     /// Queries, and later outputs, `[n_rows, max(n_embd, q_dim)]`.
     pub q: Vec<f32>,
@@ -47,7 +47,7 @@ pub(crate) struct Buffers {
     pub rotations: Vec<f32>,
     /// Positions of the rows.
     pub positions: Vec<usize>,
-    /// What queries are multiplied by, one a row.
+    /// The scale of each row's queries.
     pub scales: Vec<f32>,
     /// The span of each row.
     pub spans: Vec<usize>,
@@ -72,14 +72,14 @@ pub(crate) struct WantedRow {
     pub is_hidden: bool,
 }
 
-/// The sparse feed-forward's part; empty for dense models.
+/// Buffers of a sparse feed-forward; empty for dense models.
 #[derive(Default)]
 pub(crate) struct ExpertsScratch {
     /// `[n_rows, n_experts]`
     pub probabilities: Vec<f32>,
     /// (expert, weight), `[n_rows, n_used]`.
     pub chosen: Vec<(usize, f32)>,
-    /// Rows that chose the expert at work, and its weight for each.
+    /// The rows that chose the current expert, and its weight for each.
     pub rows: Vec<(usize, f32)>,
     /// Spans of the rows in `input`.
     pub spans: Vec<usize>,
@@ -90,10 +90,10 @@ pub(crate) struct ExpertsScratch {
 }
 
 impl Scratch {
-    /// Buffers for passes of up to `n_rows` tokens. Their memory is reserved here, and touched when first used.
+    /// Buffers for passes of up to `n_rows` tokens. The memory is allocated here and touched when first used.
     ///
     /// # Errors
-    /// Where the system does not have it.
+    /// If the system has no more memory.
     pub fn new(config: &MistralConfig, team: &Team, n_rows: usize) -> Result<Scratch, OutOfMemory> {
         let (d, q_dim, kv_dim, ff) = (config.n_embd, config.q_dim(), config.kv_dim(), config.n_ff);
         let bytes = Scratch::bytes(config, team.n_threads(), n_rows);
@@ -145,6 +145,9 @@ impl Scratch {
     }
 
     /// Prepares for a pass over `batch`.
+    ///
+    /// # Errors
+    /// If there is no memory for the logits it asks for.
     pub fn begin(&mut self, batch: &[Span<'_>], n_vocab: usize) -> Result<(), OutOfMemory> {
         self.errors.clear();
         self.errors.resize(batch.len(), None);
@@ -176,7 +179,7 @@ impl Scratch {
 }
 
 impl Buffers {
-    /// Makes room for logits of up to `n` rows, as far as they are computed at a time.
+    /// Makes room for the logits of `n` rows, or of as many as are computed at a time.
     pub fn reserve_logits(&mut self, n: usize, n_vocab: usize) -> Result<(), OutOfMemory> {
         let n = n.min(logits_rows(n_vocab)) * n_vocab;
         if self.logits.len() < n {
@@ -188,7 +191,7 @@ impl Buffers {
     }
 }
 
-/// Rows whose logits are computed at a time.
+/// The number of rows whose logits are computed at a time.
 pub(crate) fn logits_rows(n_vocab: usize) -> usize {
     (LOGITS_BYTES / (4 * n_vocab.max(1))).max(1)
 }
@@ -198,7 +201,7 @@ fn with_capacity<T>(n: usize) -> Option<Vec<T>> {
     vec.try_reserve_exact(n).ok().map(|()| vec)
 }
 
-/// Heads as attention sees them; its scratch does not depend on how they are stored.
+/// The layout of heads that sizes attention's scratch, which does not depend on how they are stored.
 fn layout(config: &MistralConfig) -> PageLayout {
     PageLayout::new(config.n_kv_heads, config.head_dim, CacheType::F32, CacheType::F32)
 }

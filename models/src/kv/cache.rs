@@ -6,11 +6,11 @@ use bise_kernels::kv_page::{PAGE_LEN, PageLayout};
 
 use super::pool::{PagePool, PageRef, PoolError, page_bytes};
 
-/// Pages that the list has room for from the start: it grows seldom after that.
+/// The initial capacity of the list of pages.
 const FIRST_PAGES: usize = 256;
 
-/// The keys and values of one sequence. With a window, pages that no later query sees go back to the pool, so that a text takes
-/// constant memory however long it grows.
+/// The keys and values of one sequence. With a sliding window, pages that no later query sees return to the pool, so memory stays constant
+/// however long the text grows.
 pub struct KvCache {
     pool: PagePool,
     window: Option<usize>,
@@ -23,10 +23,10 @@ pub struct KvCache {
 }
 
 impl KvCache {
-    /// Positions behind the window that are kept: a text can be cut back by as many without being read again.
+    /// Positions kept beyond the window: a sequence can be truncated by as many without reading anything again.
     pub const SLACK: usize = 2 * PAGE_LEN;
 
-    /// An empty cache for up to `n_ctx` positions or, with a window, for any number. It takes no page until something is read.
+    /// An empty cache for up to `n_ctx` positions, or any number with a window. It takes no page until something is read.
     pub fn new(pool: &PagePool, n_ctx: usize, window: Option<usize>) -> KvCache {
         KvCache {
             pool: pool.clone(),
@@ -39,14 +39,14 @@ impl KvCache {
         }
     }
 
-    /// A cache that gives nothing back that was read, so that [`KvCache::truncate`] reaches every position.
+    /// A cache that returns no page to the pool, so that [`KvCache::truncate`] reaches every position.
     #[must_use]
     pub fn keeping_all(mut self) -> KvCache {
         self.slack = usize::MAX;
         self
     }
 
-    /// Bytes of the pages that a sequence of `n` positions holds at most, read in passes of up to `n_rows` tokens.
+    /// The most bytes of pages that a sequence of `n` positions holds, if it is read in passes of up to `n_rows` tokens.
     pub fn bytes(
         layout: &PageLayout,
         n_layers: usize,
@@ -62,7 +62,7 @@ impl KvCache {
         all.min(seen).saturating_mul(page_bytes(layout, n_layers))
     }
 
-    /// Where its pages come from.
+    /// The pool its pages come from.
     pub fn pool(&self) -> &PagePool {
         &self.pool
     }
@@ -72,22 +72,22 @@ impl KvCache {
         self.window
     }
 
-    /// Positions it may hold; with a window it may go past that.
+    /// The length of the context in positions. With a window, a sequence may grow past it.
     pub fn n_ctx(&self) -> usize {
         self.n_ctx
     }
 
-    /// Positions read so far.
+    /// The number of positions read so far.
     pub fn len(&self) -> usize {
         self.n_positions
     }
 
-    /// Whether nothing was read yet.
+    /// Whether nothing has been read yet.
     pub fn is_empty(&self) -> bool {
         self.n_positions == 0
     }
 
-    /// Positions that still fit; with a window there is no end.
+    /// The number of positions that still fit; `usize::MAX` with a window.
     pub fn room(&self) -> usize {
         match self.window {
             Some(_) => usize::MAX - self.n_positions,
@@ -95,7 +95,7 @@ impl KvCache {
         }
     }
 
-    /// Pages held, shared ones included.
+    /// The number of pages held, including shared ones.
     pub fn n_pages(&self) -> usize {
         self.pages.len()
     }
@@ -105,13 +105,13 @@ impl KvCache {
         self.window.map_or(0, |window| (pos + 1).saturating_sub(window))
     }
 
-    /// Whether everything that a query at `position` sees of what stands before it is still there.
+    /// Whether all keys and values that a query at `position` sees before it are still there.
     fn is_whole_at(&self, position: usize) -> bool {
         position == 0 || self.first_seen(position) >= self.first_page * PAGE_LEN
     }
 
-    /// Forgets the positions from `position` on. False, with nothing changed, where `position` lies ahead, or where what is left would
-    /// not be whole: a window is needed that was given back.
+    /// Forgets the positions from `position` on. Returns false, with nothing changed, if `position` is past the end, or if it needs keys and
+    /// values that have left the window.
     #[must_use]
     pub fn truncate(&mut self, position: usize) -> bool {
         let whole = position <= self.n_positions && self.is_whole_at(position);
@@ -122,8 +122,8 @@ impl KvCache {
         whole
     }
 
-    /// Takes the first `n` positions of `other`, sharing its pages. False, with nothing changed, where this cache is not empty, the pool
-    /// or the window is another, or `other` no longer has what a query at `n` sees.
+    /// Takes the first `n` positions of `other`, sharing its pages. Returns false, with nothing changed, if this cache is not empty, if the
+    /// pools or windows differ, or if `other` no longer has what a query at `n` sees.
     #[must_use]
     pub fn adopt(&mut self, other: &KvCache, n: usize) -> bool {
         let alike = self.pool.is_same(&other.pool) && self.window == other.window;
@@ -143,10 +143,10 @@ impl KvCache {
         true
     }
 
-    /// Makes the pages of the next `n` positions present and this sequence's own.
+    /// Reserves the pages of the next `n` positions, copying those that are shared.
     ///
     /// # Errors
-    /// Where the pool has no page to give; then [`KvCache::release_unused`] undoes it.
+    /// If the pool has no page left; [`KvCache::release_unused`] undoes what was reserved.
     pub(crate) fn reserve(&mut self, n: usize) -> Result<(), PoolError> {
         let (start, end) = (self.n_positions, self.n_positions + n);
         if !start.is_multiple_of(PAGE_LEN) {
@@ -173,7 +173,7 @@ impl KvCache {
         Ok(())
     }
 
-    /// Gives back pages past the positions read, and those that are out of sight for good.
+    /// Returns pages past the positions read, and those that no later query sees, to the pool.
     pub(crate) fn release_unused(&mut self) {
         let kept = self.first_seen(self.n_positions.saturating_sub(self.slack)) / PAGE_LEN;
         while self.first_page < kept && self.pages.pop_front().is_some() {
@@ -191,12 +191,12 @@ impl KvCache {
         self.n_positions += n;
     }
 
-    /// One layer of page number `page`.
+    /// The bytes of one layer of page number `page`.
     pub(crate) fn page(&self, layer: usize, page: usize) -> &[u8] {
         self.pages[page - self.first_page].layer(layer)
     }
 
-    /// One layer of the pages that the next `n` positions go to, in order; [`KvCache::reserve`] has made them this sequence's own.
+    /// The bytes of one layer of the pages that the next `n` positions go to, in order. [`KvCache::reserve`] must have succeeded for them.
     pub(crate) fn new_pages(&mut self, layer: usize, n: usize) -> impl Iterator<Item = &mut [u8]> {
         let first = self.n_positions / PAGE_LEN - self.first_page;
         let end = (self.n_positions + n).div_ceil(PAGE_LEN) - self.first_page;
@@ -207,7 +207,7 @@ impl KvCache {
 }
 
 impl Clone for KvCache {
-    /// A sequence that goes on from here by itself; pages are shared until one of the two writes to them.
+    /// A cache that continues independently from here; pages are shared until one of the two writes to them.
     fn clone(&self) -> KvCache {
         KvCache { pool: self.pool.clone(), pages: self.pages.clone(), ..*self }
     }
