@@ -39,9 +39,39 @@ pub enum Error {
     /// Sessions of several engines cannot be decoded together.
     #[error("sessions of different engines cannot be decoded together")]
     ForeignSession,
+    /// A request that would not fit even if it were the only one.
+    #[error(
+        "this request may need {n_pages} pages of keys and values, and there may be {max_pages}: a shorter prompt, fewer \
+         tokens or a shorter context takes less"
+    )]
+    TooFewPages {
+        /// Pages it may need.
+        n_pages: usize,
+        /// Pages there may be.
+        max_pages: usize,
+    },
+    /// One of several texts has nothing to read.
+    #[error("text {index}: there are no tokens to embed")]
+    EmptyText {
+        /// Its place among them, from 0.
+        index: usize,
+    },
+    /// One of several texts cannot be read.
+    #[error("text {index}: {error}")]
+    Text {
+        /// Its place among them, from 0.
+        index: usize,
+        /// What is wrong with it.
+        error: Box<Error>,
+    },
 }
 
 impl Error {
+    /// This error, of one of several texts.
+    pub(crate) fn of_text(self, index: usize) -> Error {
+        Error::Text { index, error: Box::new(self) }
+    }
+
     /// Whether a [`Cancel`](crate::Cancel) ended the pass.
     pub fn is_cancelled(&self) -> bool {
         matches!(self, Error::Forward(ForwardError::Cancelled))

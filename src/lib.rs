@@ -23,6 +23,7 @@ mod cancel;
 pub mod chat;
 pub mod constraint;
 mod continuation;
+pub mod embedding;
 mod engine;
 mod error;
 pub mod generation;

@@ -8,7 +8,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use super::args::log::LogArgs;
 use super::args::{ChatArgs, GenerateArgs, environment, help, words};
-use super::commands::{bench, inspect, logits, perplexity, tokenize};
+use super::commands::{bench, embedding, inspect, logits, perplexity, tokenize};
 use super::term::printable::Printable;
 
 const EXAMPLES: &str = "\
@@ -85,6 +85,13 @@ Examples:
   bise logits -m mistral.gguf --tokens 1,415,2936 -o logits.npy
       for token ids";
 
+const EMBEDDING_EXAMPLES: &str = "\
+Examples:
+  bise embedding -m e5-mistral.gguf -p \"The cat sat by the fire.\"
+      the vector of a text
+  bise embedding -m mistral.gguf -f lines.txt --pooling mean --embd-output-format json
+      a vector for each line, in the JSON of the OpenAI API";
+
 const COMPLETIONS_EXAMPLES: &str = "\
 Examples:
   bise completions bash >~/.local/share/bash-completion/completions/bise
@@ -139,6 +146,9 @@ pub enum Command {
     /// Write the logits of every token to a .npy file
     #[command(after_help = LOGITS_EXAMPLES)]
     Logits(Box<logits::LogitsArgs>),
+    /// Print texts as vectors
+    #[command(after_help = EMBEDDING_EXAMPLES)]
+    Embedding(Box<embedding::EmbeddingArgs>),
     /// Print shell completions
     #[command(after_help = COMPLETIONS_EXAMPLES)]
     Completions {
@@ -158,6 +168,7 @@ impl Cli {
             Some(Command::Bench(args)) => args.log,
             Some(Command::Perplexity(args)) => args.log,
             Some(Command::Logits(args)) => args.log,
+            Some(Command::Embedding(args)) => args.log,
             Some(Command::Completions { .. }) => return None,
         })
     }

@@ -20,7 +20,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use args::log::LogArgs;
 use command_line::{Cli, Command, CommandLine};
-use commands::{bench, chat, completions, generate, inspect, logits, perplexity, tokenize};
+use commands::{bench, chat, completions, embedding, generate, inspect, logits, perplexity, tokenize};
 use term::{console, signals, stdout};
 use usage::WrongUsage;
 
@@ -58,6 +58,7 @@ fn execute(cli: Cli) -> Result<ExitCode> {
         Some(Command::Bench(args)) => bench::run(*args),
         Some(Command::Perplexity(args)) => perplexity::run(*args),
         Some(Command::Logits(args)) => logits::run(*args),
+        Some(Command::Embedding(args)) => embedding::run(*args),
         Some(Command::Completions { shell }) => completions::run(shell, &mut command_line::command()),
     }?;
     Ok(ExitCode::SUCCESS)

@@ -31,8 +31,11 @@
 //! # }
 //! # Ok::<(), bise::Error>(())
 //! ```
+//!
+//! [`generate_many`] does this for many prompts at a time.
 
 mod log_probs;
+mod many;
 mod options;
 mod stop;
 
@@ -41,6 +44,7 @@ use std::time::{Duration, Instant};
 
 use bise_models::tokenizer::{EncodeOptions, StreamDecoder, Tokenizer};
 
+pub use many::{ManyOptions, OnEvent, Outcome, Request, generate_many};
 pub use options::GenerationOptions;
 pub use stop::StopTexts;
 
@@ -398,7 +402,11 @@ impl Generation {
 
     /// Allows only what a constraint does, from the next token on.
     pub fn constrain(&mut self, constraint: impl Constraint + 'static) {
-        self.sampler.constrain(Box::new(constraint));
+        self.constrain_boxed(Box::new(constraint));
+    }
+
+    pub(crate) fn constrain_boxed(&mut self, constraint: Box<dyn Constraint>) {
+        self.sampler.constrain(constraint);
     }
 
     /// Allows everything again, and gives back the constraint.

@@ -76,7 +76,8 @@ const CONSTRAINT: Fate =
     Refused("output that follows a grammar or a JSON schema is planned but not there yet");
 const ADAPTER: Fate = Refused("adapters (LoRA) are planned but not there yet");
 const CONTROL_VECTOR: Fate = Refused("control vectors are not supported");
-const EMBEDDING: Fate = Refused("embeddings are planned but not there yet");
+const EMBEDDING: Fate = Refused("it belongs to `bise embedding`");
+const RERANKING: Fate = Refused("rerankers are not supported");
 const SESSION_FILE: Fate = Refused("sessions in a file are planned but not there yet");
 const TASK: Fate = Refused("bise perplexity scores a text and nothing else");
 const IMATRIX: Fate = Refused("importance matrices are planned but not there yet");
@@ -281,12 +282,11 @@ const ALL: &[Group] = &[
     ]),
     (EMBEDDING, &[
         ("--pooling N", "LLAMA_ARG_POOLING"),
-        ("--attention N", ""),
         ("-embd --embedding --embeddings", "LLAMA_ARG_EMBEDDINGS"),
-        ("--rerank --reranking", "LLAMA_ARG_RERANKING"),
         ("--embd-normalize N", ""), ("--embd-output-format N", ""), ("--embd-separator N", ""),
-        ("--cls-separator N", ""),
     ]),
+    (RERANKING, &[("--rerank --reranking", "LLAMA_ARG_RERANKING"), ("--cls-separator N", "")]),
+    (Values { so: &["causal"], not_so: &[], why: "attention is causal" }, &[("--attention N", "")]),
     (SERVER, &[
         ("--server-base N", ""),
         ("--kv-unified-per-slot N", "LLAMA_ARG_KV_UNIFIED_PER_SLOT"),

@@ -200,7 +200,8 @@ impl<'a> Reader<'a> {
                 if not_so.contains(&given) {
                     self.words.warnings.push(format!("{name}{} has no effect: {why}", shown(&value)));
                 } else if !so.contains(&given) {
-                    let expected = [so[0], not_so[0]].join(" or ");
+                    let expected: Vec<&str> = so.first().into_iter().chain(not_so.first()).copied().collect();
+                    let expected = expected.join(" or ");
                     return Err(format!("invalid value '{given}' for '{name}': expected {expected}"));
                 }
             }

@@ -4,6 +4,7 @@ pub mod bench;
 pub mod chat;
 mod chat_command;
 pub mod completions;
+pub mod embedding;
 pub mod generate;
 pub mod inspect;
 pub mod logits;
