@@ -1,9 +1,10 @@
-use bise_kernels::{Isa, TeamError};
+use bise_kernels::Isa;
 use bise_models::gguf::GgufError;
 use bise_models::tokenizer::TokenizerError;
 use bise_models::{ForwardError, OutOfMemory};
 
 use crate::sampling::SamplingError;
+use crate::threads::ThreadsError;
 
 /// Why something failed, in one line.
 #[derive(Debug, thiserror::Error)]
@@ -33,9 +34,9 @@ pub enum Error {
         /// What was asked for.
         asked: Isa,
     },
-    /// The engine's threads could not be started.
+    /// The engine's threads could not be had.
     #[error(transparent)]
-    Threads(#[from] TeamError),
+    Threads(#[from] ThreadsError),
     /// Sessions of several engines cannot be decoded together.
     #[error("sessions of different engines cannot be decoded together")]
     ForeignSession,

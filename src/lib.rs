@@ -33,7 +33,7 @@ pub mod sampling;
 mod sequence;
 mod session;
 pub mod speculation;
-mod threads;
+pub mod threads;
 
 pub use bise_kernels::Isa;
 pub use bise_kernels::kv_page::CacheType;
@@ -48,4 +48,4 @@ pub use error::Error;
 pub use runner::{Feed, Runner};
 pub use sequence::Sequence;
 pub use session::{Session, decode_together};
-pub use threads::Threads;
+pub use threads::{Threads, ThreadsError};

@@ -331,3 +331,127 @@ mod stdout {
         });
     }
 }
+
+/// The threads of a running program that may only use these CPUs.
+#[cfg(target_os = "linux")]
+#[test]
+fn threads_are_kept_on_the_cpus_of_a_mask() {
+    let allowed = bise::threads::allowed_cpus().unwrap();
+    let first = allowed.iter().next().unwrap();
+    let folder = Folder::new();
+    let bench = ["bench", "-p", "4", "-n", "0", "-r", "1", "-o", "jsonl"];
+    let n_threads = |flags: &[&str]| {
+        let ran = folder.bise(bench.iter().chain(flags)).ok();
+        let row: serde_json::Value = serde_json::from_str(ran.text()).unwrap();
+        (row["n_threads"].as_u64().unwrap() as usize, ran.stderr)
+    };
+    let (mask, range) = (format!("{:#x}", 1u128 << first), format!("{first}-{first}"));
+    for flags in [&["-C", &mask][..], &["--cpu-mask", &mask], &["-Cr", &range], &["--cpu-range", &range]] {
+        assert_eq!(n_threads(flags), (1, String::new()), "{flags:?}");
+        let (n, stderr) = n_threads(&[flags, &["-t", "2"]].concat());
+        let want = "bise: warning: --threads 2: this program may use 1 cores; taking 1 threads\n";
+        assert_eq!((n, stderr.as_str()), (1, want), "{flags:?}");
+    }
+    // A mask of zero is none, as in llama.cpp. What no CPU stands for is left out, and said.
+    assert_eq!(n_threads(&["-C", "0x0", "-t", "1"]), (1, String::new()));
+    let (n, stderr) = n_threads(&["-C", &mask, "-Cr", "1000-1001"]);
+    let want = format!(
+        "bise: warning: --cpu-mask or --cpu-range: this program may not use CPU 1000-1001, only {allowed}\n"
+    );
+    assert_eq!((n, stderr), (1, want));
+    let ran = folder.bise(["-p", "x", "-n", "1", "-Cr", "1000-1001"]);
+    let want = format!("bise: error: there is no CPU 1000-1001 for this program: it may run on {allowed}");
+    assert_eq!(ran.error(), want);
+    // Strictly, each run of a list begins with all CPUs again.
+    let ran = folder.bise(bench.iter().chain(&["-t", "1,2", "--cpu-strict", "1"])).ok();
+    let n: Vec<u64> = ran
+        .text()
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["n_threads"].as_u64().unwrap())
+        .collect();
+    assert_eq!(n, [1, allowed.len().min(2) as u64]);
+}
+
+fn warnings(ran: &cli_support::Ran) -> Vec<&str> {
+    ran.stderr.lines().filter_map(|line| line.strip_prefix("bise: warning: ")).collect()
+}
+
+#[test]
+fn flags_of_threads_are_checked() {
+    let folder = Folder::new();
+    for (flag, value) in [
+        ("-C", "x"),
+        ("--cpu-mask", "1,2"),
+        ("-Cr", "3"),
+        ("--cpu-range", "3-1"),
+        ("--cpu-strict", "2"),
+        ("--prio", "4"),
+        ("--prio", "-2"),
+        ("--prio-batch", "high"),
+        ("--poll", "101"),
+        ("--poll", "-1"),
+        ("--poll-batch", "x"),
+    ] {
+        let ran = folder.bise(["-p", "x", "-n", "1", flag, value]);
+        assert_eq!(ran.code, 2, "{flag} {value}: {}", ran.stderr);
+        assert!(ran.stderr.contains(&format!("'{flag}")), "{flag} {value}: {}", ran.stderr);
+    }
+    let line = ["-p", "Once", "-n", "8", "--temp", "0"];
+    let want = folder.bise(line).ok().stdout;
+    for flags in [&["--poll", "0"][..], &["--poll", "100"], &["--prio", "-1"], &["--poll-batch", "0"]] {
+        let ran = folder.bise(line.iter().chain(flags)).ok();
+        assert!(warnings(&ran).is_empty() && ran.stdout == want, "{flags:?}: {}", ran.stderr);
+    }
+    let ran = folder.bise(line.iter().chain(&["-Cb", "0x1"])).ok();
+    let want = "-Cb 0x1 has no effect: the threads of --cpu-mask and --cpu-range read the prompt as well";
+    assert_eq!(warnings(&ran), [want]);
+}
+
+/// Without the right to be more urgent than others, whoever runs the tests.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_priority_that_may_not_be_had_is_a_warning() {
+    use std::os::unix::process::CommandExt;
+
+    let folder = Folder::new();
+    let mut command = folder.command(["-p", "Once", "-n", "2", "--prio", "2", "-t", "2"]);
+    // SAFETY: between fork and exec only system calls are made, on data of this frame.
+    unsafe {
+        command.pre_exec(|| {
+            const CAP_SYS_NICE: libc::c_ulong = 23;
+            let limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+            libc::setrlimit(libc::RLIMIT_NICE, &limit);
+            libc::prctl(libc::PR_CAPBSET_DROP, CAP_SYS_NICE, 0, 0, 0);
+            Ok(())
+        });
+    }
+    let ran = folder.finish(&mut command, b"").ok();
+    let warned = warnings(&ran);
+    assert!(warned.len() == 1 && warned[0].starts_with("--prio 2 had no effect: "), "{}", ran.stderr);
+}
+
+/// Stopped and continued in the middle of passes, a program writes what it would have written.
+#[cfg(unix)]
+#[test]
+fn a_program_that_is_stopped_goes_on_where_it_was() {
+    let folder = Folder::new();
+    let line = ["-p", "Once upon a time", "-n", "200", "--temp", "0", "-t", "2"];
+    let want = folder.bise(line).ok().stdout;
+    for poll in ["0", "50"] {
+        let mut child = folder.command(line.iter().chain(&["--poll", poll])).spawn().unwrap();
+        let pid = child.id() as libc::pid_t;
+        let mut n_stops = 0;
+        while child.try_wait().unwrap().is_none() {
+            for signal in [libc::SIGSTOP, libc::SIGCONT] {
+                // SAFETY: a child that was not waited for.
+                unsafe { libc::kill(pid, signal) };
+                std::thread::sleep(std::time::Duration::from_millis(3));
+            }
+            n_stops += 1;
+            assert!(n_stops < 10_000, "the program hangs");
+        }
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success() && n_stops > 3, "{output:?}");
+        assert!(output.stdout == want, "poll {poll}");
+    }
+}

@@ -37,7 +37,7 @@ pub use ops::LeF32;
 pub use rope::fill_rope;
 pub use simd::isa::Isa;
 pub use table::KernelTable;
-pub use team::{Team, TeamError};
+pub use team::{Poll, Team, TeamError};
 pub use weights::dequantize::{self, dequantize_row};
 pub use weights::format::Format;
 pub use weights::matrix::{QuantMatrix, ShapeError};

@@ -9,6 +9,7 @@ use bise::{Engine, EngineOptions};
 use super::args::model::{LoadMode, ModelArgs, RopeArgs, RopeKind};
 use super::term::console::Log;
 use super::term::signals;
+use super::threads;
 use super::usage::wrong;
 
 /// An open model, and how long it took to open.
@@ -23,7 +24,8 @@ pub struct Loaded {
 /// The file or a flag is invalid.
 pub fn load(args: &ModelArgs, log: Log) -> Result<Loaded> {
     let start = Instant::now();
-    let options = EngineOptions { threads: threads(args, log), ..engine_options(args)? };
+    let options = engine_options(args)?;
+    let options = EngineOptions { shared_threads: Some(threads::start(&args.threads, log)?), ..options };
     let progress = log.progress("loading the model", 0);
     progress.spin();
     let engine = match &args.model {
@@ -68,19 +70,6 @@ fn engine_options(args: &ModelArgs) -> Result<EngineOptions> {
         overrides,
         ..EngineOptions::default()
     })
-}
-
-/// The number of threads from the flags, capped at the cores this process may use: more would only wait for each other.
-fn threads(args: &ModelArgs, log: Log) -> Option<usize> {
-    let asked = args.threads.max(args.threads_batch.unwrap_or(-1));
-    let asked = usize::try_from(asked).ok().filter(|&n| n > 0)?;
-    let cores = std::thread::available_parallelism().map_or(asked, std::num::NonZero::get);
-    if asked > cores {
-        log.warn(format_args!(
-            "--threads {asked}: this program may use {cores} cores; taking {cores} threads"
-        ));
-    }
-    Some(asked.min(cores))
 }
 
 /// Locks the weights in memory if a flag asks for it. A refusal costs speed at worst, so it is only a warning.

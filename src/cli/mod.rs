@@ -9,6 +9,7 @@ mod load;
 mod npy;
 mod term;
 mod text;
+mod threads;
 mod timings;
 mod usage;
 mod writer;

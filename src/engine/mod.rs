@@ -24,7 +24,7 @@ pub use builder::EngineBuilder;
 pub struct EngineOptions {
     /// Number of threads; as many as there are performance cores that this process may use where `None`.
     pub threads: Option<usize>,
-    /// Threads that other engines use too, in place of threads of its own.
+    /// Threads made beforehand, in place of threads of its own: with options ([`Threads::builder`]), or to be shared with other engines.
     pub shared_threads: Option<Threads>,
     /// Instruction set; the best of this machine where `None`.
     pub isa: Option<Isa>,
@@ -171,7 +171,7 @@ impl Engine {
         let weights_are_resident = options.mlock || !options.mmap;
         let threads = match &options.shared_threads {
             Some(threads) => threads.clone(),
-            None => Threads::new(options.threads.unwrap_or_else(crate::threads::default_threads))?,
+            None => options.threads.map_or_else(Threads::builder, |n| Threads::builder().n(n)).build()?,
         };
         Ok(Engine(Arc::new(Inner {
             file,

@@ -2,22 +2,24 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use super::handover::{Member, leave_core};
 use super::place::{self, Place};
+use super::poll::{Poll, Wait};
 use super::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::*};
-use super::sync::{Cell, Mutex, Thread, current, lock, park, spin_loop, yield_now};
-
-/// How often a waiting thread checks before it begins to yield its core: some tens of microseconds. The model checker wants each to yield.
-const SPINS: u32 = if cfg!(any(loom, miri)) { 0 } else { 4_000 };
-
-/// How long followers look out for another region before they sleep: longer than it takes to sample and print a token.
-const LINGER: Duration = Duration::from_millis(if cfg!(loom) { 0 } else { 1 });
+use super::sync::{Arc, Cell, Mutex, Thread, current, lock, park};
 
 /// The parts of [`Door::state`].
 const NUMBER_SHIFT: u32 = 32;
 const OPEN: u64 = 1 << 31;
-const INSIDE: u64 = OPEN - 1;
+const LEADER_SLEEPS: u64 = 1 << 30;
+const ONE_ASLEEP: u64 = 1 << 15;
+const ASLEEP: u64 = LEADER_SLEEPS - ONE_ASLEEP;
+const INSIDE: u64 = ONE_ASLEEP - 1;
+
+/// Threads that a door has room for.
+pub const MAX_FOLLOWERS: usize = INSIDE as usize;
 
 /// A parallel step: a function of a task and a worker, its lifetime hidden until [`Door::step`] returns.
 #[derive(Clone, Copy)]
@@ -28,18 +30,38 @@ struct Step {
 
 /// What leader and followers share.
 pub struct Door {
-    /// The number of the current step in the high half, [`OPEN`], and how many followers are inside. A follower that the system has not
-    /// scheduled in time finds the door shut and waits for the next step; nobody waits for it.
+    /// The number of the current step in the high half, [`OPEN`], how many followers are inside, and who sleeps: [`LEADER_SLEEPS`] until
+    /// nobody is inside, [`ASLEEP`] followers until the next step. A follower that the system has not scheduled in time finds the door
+    /// shut and waits for the next step; nobody waits for it.
+    ///
+    /// As all of this is one word, a thread that goes to sleep and one that changes what it sleeps for cannot miss each other.
     state: AtomicU64,
+    poll: Poll,
     step: Cell<Option<Step>>,
     next_task: AtomicUsize,
     /// No region is open: followers may sleep.
     idle: AtomicBool,
     /// The team was dropped: followers return.
     dismissed: AtomicBool,
-    followers: Mutex<Vec<Thread>>,
+    followers: Mutex<Vec<Arc<Follower>>>,
+    /// That of the region that is open. A thread stays a leader while this is locked.
+    leader: Mutex<Option<Leader>>,
     /// The first panic of the current step.
     panic: Mutex<Option<Box<dyn Any + Send>>>,
+}
+
+struct Leader {
+    thread: Thread,
+    member: Option<Member>,
+}
+
+struct Follower {
+    thread: Thread,
+    member: Option<Member>,
+    /// It is in a step, or about to leave it.
+    is_inside: AtomicBool,
+    /// It was moved to the leader's core, to finish what the leader waits for.
+    was_moved: AtomicBool,
 }
 
 // SAFETY: only `step` is not `Sync` by itself. The leader (one at a time: `Team::together` holds a lock while it leads) writes it while the
@@ -50,26 +72,30 @@ unsafe impl Sync for Door {}
 unsafe impl Send for Door {}
 
 impl Door {
-    pub fn new() -> Door {
+    pub fn new(poll: Poll) -> Door {
         Door {
             state: AtomicU64::new(0),
+            poll,
             step: Cell::new(None),
             next_task: AtomicUsize::new(0),
             idle: AtomicBool::new(true),
             dismissed: AtomicBool::new(false),
             followers: Mutex::new(Vec::new()),
+            leader: Mutex::new(None),
             panic: Mutex::new(None),
         }
     }
 
     /// Followers look out for steps until [`Door::end_region`].
     pub fn begin_region(&self) {
+        *lock(&self.leader) = Some(Leader { thread: current(), member: Member::current() });
         self.idle.store(false, Release);
         self.wake();
     }
 
     pub fn end_region(&self) {
         self.idle.store(true, Release);
+        *lock(&self.leader) = None;
     }
 
     /// Followers return.
@@ -80,7 +106,7 @@ impl Door {
 
     /// Wakes the followers that sleep.
     fn wake(&self) {
-        lock(&self.followers).iter().for_each(Thread::unpark);
+        lock(&self.followers).iter().for_each(|follower| follower.thread.unpark());
     }
 
     /// Runs a step with whichever followers come, and returns when all of its tasks are done, or the first panic of one.
@@ -99,7 +125,11 @@ impl Door {
         self.step.set(Some(Step { f, n_tasks }));
         self.next_task.store(0, Relaxed);
         let opened = Opened(self);
-        self.state.store(number << NUMBER_SHIFT | OPEN, Release);
+        let open = |state| Some(number << NUMBER_SHIFT | OPEN | state & ASLEEP);
+        let before = self.state.fetch_update(Release, Relaxed, open).unwrap_or_default();
+        if before & ASLEEP != 0 {
+            self.wake();
+        }
         self.work(0);
         drop(opened);
         match lock(&self.panic).take() {
@@ -110,28 +140,118 @@ impl Door {
 
     /// The life of a follower: takes part in steps until it is dismissed.
     pub fn follow(&self, worker: usize) {
-        lock(&self.followers).push(current());
-        let (mut spins, mut seen) = (0, 0);
+        let me = Arc::new(Follower {
+            thread: current(),
+            member: Member::current(),
+            is_inside: AtomicBool::new(false),
+            was_moved: AtomicBool::new(false),
+        });
+        lock(&self.followers).push(Arc::clone(&me));
+        let (mut wait, mut seen) = (Wait::new(self.poll), 0);
         let mut idle_since = None;
         while !self.dismissed.load(Acquire) {
             let state = self.state.load(Relaxed);
-            let is_new = state & OPEN != 0 && state >> NUMBER_SHIFT != seen;
-            if is_new && self.state.compare_exchange(state, state + 1, Acquire, Relaxed).is_ok() {
-                self.work(worker);
-                self.state.fetch_sub(1, Release);
-                (spins, seen, idle_since) = (0, state >> NUMBER_SHIFT, None);
+            if is_new(state, seen) {
+                if self.state.compare_exchange(state, state + 1, Acquire, Relaxed).is_ok() {
+                    me.is_inside.store(true, Relaxed);
+                    self.work(worker);
+                    me.is_inside.store(false, Relaxed);
+                    self.leave(&me);
+                    (wait, seen, idle_since) = (Wait::new(self.poll), state >> NUMBER_SHIFT, None);
+                }
                 continue;
             }
-            if !self.idle.load(Acquire) {
-                idle_since = None;
-            } else if cfg!(loom) || idle_since.get_or_insert_with(Instant::now).elapsed() > LINGER {
-                // Whoever changes what this loop waits for wakes afterwards, so a change between the checks above and here is not missed.
-                park();
-                idle_since = None;
+            if wait.has_taken_long() && self.give_core_to_leader(state) {
                 continue;
             }
-            wait(&mut spins);
+            let lingers = if self.idle.load(Acquire) {
+                !cfg!(loom) && idle_since.get_or_insert_with(Instant::now).elapsed() <= self.poll.linger()
+            } else {
+                idle_since = None;
+                true
+            };
+            if !lingers || wait.is_over() {
+                self.sleep(seen);
+                (wait, idle_since) = (Wait::new(self.poll), None);
+            } else {
+                wait.once();
+            }
         }
+    }
+
+    /// Sleeps until a step that is not number `seen`, a region, or the end. (It may return earlier.)
+    fn sleep(&self, seen: u64) {
+        let before = self.state.fetch_add(ONE_ASLEEP, Relaxed);
+        // Whoever begins a region or dismisses wakes afterwards, and a thread that is woken before it sleeps does not sleep.
+        if !is_new(before, seen) && !self.dismissed.load(Acquire) {
+            park();
+        }
+        self.state.fetch_sub(ONE_ASLEEP, Relaxed);
+    }
+
+    fn leave(&self, me: &Follower) {
+        let was_moved = me.was_moved.swap(false, Relaxed);
+        let before = self.state.fetch_sub(1, Release);
+        if before & LEADER_SLEEPS != 0 && (before & INSIDE == 1 || was_moved) {
+            // By now another thread may lead, which is then woken for nothing.
+            lock(&self.leader).iter().for_each(|leader| leader.thread.unpark());
+        }
+        if was_moved {
+            leave_core();
+        }
+    }
+
+    /// Waits until no follower is inside.
+    fn wait_for_followers(&self) {
+        let mut wait = Wait::new(self.poll);
+        while self.state.load(Acquire) & INSIDE != 0 {
+            if wait.has_taken_long() && self.give_core_to_a_follower() {
+                self.sleep_while_followers_are_inside();
+                wait = Wait::new(self.poll);
+            } else if wait.is_over() {
+                self.sleep_while_followers_are_inside();
+            } else {
+                wait.once();
+            }
+        }
+    }
+
+    /// Sleeps until none is, or one that was moved here has left. (It may return earlier.)
+    fn sleep_while_followers_are_inside(&self) {
+        if self.state.fetch_or(LEADER_SLEEPS, Acquire) & INSIDE != 0 {
+            park();
+        }
+        self.state.fetch_and(!LEADER_SLEEPS, Relaxed);
+    }
+
+    /// Moves a follower that is inside, but on no core, to the leader's. Whether there is one.
+    fn give_core_to_a_follower(&self) -> bool {
+        let followers = lock(&self.followers);
+        let mut held_up = followers.iter().filter_map(|follower| {
+            let member = follower.member.filter(|member| follower.is_inside.load(Relaxed) && member.is_off());
+            Some((follower, member?))
+        });
+        held_up.any(|(follower, member)| {
+            // Before it is moved, as it looks when it leaves. (Should it leave at this very moment, it changes its core for nothing.)
+            follower.was_moved.store(true, Relaxed);
+            let moved = member.move_here();
+            if !moved {
+                follower.was_moved.store(false, Relaxed);
+            }
+            moved
+        })
+    }
+
+    /// Gives the leader of the open region the calling follower's core, if it has none and nothing has changed since `state`.
+    fn give_core_to_leader(&self, state: u64) -> bool {
+        let leader = lock(&self.leader);
+        let Some(member) = leader.as_ref().and_then(|leader| leader.member) else { return false };
+        let moved = member.is_off() && self.state.load(Relaxed) == state && member.move_here();
+        drop(leader);
+        if moved {
+            leave_core();
+        }
+        moved
     }
 
     /// Takes tasks of the current step until none is left. Does not unwind: a panic is kept for the leader, and ends the step.
@@ -169,19 +289,12 @@ struct Opened<'a>(&'a Door);
 impl Drop for Opened<'_> {
     fn drop(&mut self) {
         self.0.state.fetch_and(!OPEN, Relaxed);
-        let mut spins = 0;
-        while self.0.state.load(Acquire) & INSIDE != 0 {
-            wait(&mut spins);
-        }
+        self.0.wait_for_followers();
         self.0.step.set(None);
     }
 }
 
-fn wait(spins: &mut u32) {
-    *spins += 1;
-    if *spins < SPINS {
-        spin_loop();
-    } else {
-        yield_now();
-    }
+/// Whether the door is open to a step that is not number `seen`.
+fn is_new(state: u64, seen: u64) -> bool {
+    state & OPEN != 0 && state >> NUMBER_SHIFT != seen
 }

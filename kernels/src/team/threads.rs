@@ -1,5 +1,6 @@
 //! The threads behind a team.
 
+use super::Begin;
 use super::door::Door;
 use super::sync::Arc;
 
@@ -14,11 +15,14 @@ mod pool {
 
     impl Threads {
         /// Starts workers `1..=n`.
-        pub fn start(n: usize, door: &Arc<Door>) -> Result<Threads, StartError> {
+        pub fn start(n: usize, door: &Arc<Door>, begin: &Begin) -> Result<Threads, StartError> {
             let names = |i| format!("bise-{}", i + 1);
             let pool = rayon::ThreadPoolBuilder::new().num_threads(n).thread_name(names).build()?;
-            let door = Arc::clone(door);
-            pool.spawn_broadcast(move |worker| door.follow(worker.index() + 1));
+            let (door, begin) = (Arc::clone(door), begin.clone());
+            pool.spawn_broadcast(move |worker| {
+                begin(worker.index() + 1);
+                door.follow(worker.index() + 1);
+            });
             Ok(Threads(pool))
         }
 
@@ -39,10 +43,13 @@ mod pool {
 
     impl Threads {
         /// Starts workers `1..=n`.
-        pub fn start(n: usize, door: &Arc<Door>) -> Result<Threads, StartError> {
+        pub fn start(n: usize, door: &Arc<Door>, begin: &Begin) -> Result<Threads, StartError> {
             let start = |worker| {
-                let door = Arc::clone(door);
-                thread::spawn(move || door.follow(worker))
+                let (door, begin) = (Arc::clone(door), begin.clone());
+                thread::spawn(move || {
+                    begin(worker);
+                    door.follow(worker);
+                })
             };
             Ok(Threads((1..=n).map(start).collect()))
         }

@@ -67,6 +67,7 @@ use Fate::{AlwaysSo, Download, NoEffect, Refused, Values};
 const DEVICE: Fate = NoEffect("bise computes on the CPU alone");
 const LAYOUT: Fate = NoEffect("weights are used as they lie in the file");
 const OWN: Fate = NoEffect("bise decides that itself");
+const SAME_THREADS: Fate = NoEffect("the threads of --cpu-mask and --cpu-range read the prompt as well");
 const DRAFT_MODEL: Fate = NoEffect("there is no draft model (--spec-type ngram drafts from the text)");
 const NO_CHECKPOINTS: Fate = NoEffect("bise holds one conversation at a time and keeps no checkpoints of it");
 const SERVER: Fate = Refused("it belongs to a server, which is planned but not there yet");
@@ -127,16 +128,6 @@ const ALL: &[Group] = &[
     ]),
     (OWN, &[
         ("--numa N", "LLAMA_ARG_NUMA"),
-        ("--prio N", ""),
-        ("--prio-batch N", ""),
-        ("--poll N", ""),
-        ("--poll-batch N", ""),
-        ("-C --cpu-mask N", ""),
-        ("-Cb --cpu-mask-batch N", ""),
-        ("-Cr --cpu-range N", ""),
-        ("-Crb --cpu-range-batch N", ""),
-        ("--cpu-strict N", ""),
-        ("--cpu-strict-batch N", ""),
         ("--swa-full", "LLAMA_ARG_SWA_FULL"),
         ("-np --parallel N", "LLAMA_ARG_N_PARALLEL"),
         ("-kvu --kv-unified", "LLAMA_ARG_KV_UNIFIED"),
@@ -159,6 +150,11 @@ const ALL: &[Group] = &[
         ("--spec-ngram-size-n N", ""),
         ("--spec-ngram-size-m N", ""),
         ("--spec-ngram-min-hits N", ""),
+    ]),
+    (SAME_THREADS, &[
+        ("-Cb --cpu-mask-batch N", ""),
+        ("-Crb --cpu-range-batch N", ""),
+        ("--cpu-strict-batch N", ""),
     ]),
     (DRAFT_MODEL, &[
         ("--spec-draft-threads -td --threads-draft N", ""),

@@ -10,6 +10,7 @@ pub mod prompt;
 pub mod sampling;
 pub mod speculation;
 mod stray;
+pub mod threads;
 pub mod words;
 
 use self::model::{ContextArgs, ModelArgs};

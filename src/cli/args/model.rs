@@ -6,6 +6,7 @@ use bise::gguf::Value;
 use bise::{CacheType, Isa, SessionOptions};
 
 use super::numbers::{context_length, positive};
+use super::threads::ThreadArgs;
 
 /// The model, and the machine it runs on.
 #[derive(clap::Args, Clone, Debug)]
@@ -15,13 +16,8 @@ pub struct ModelArgs {
     #[arg(short, long, value_name = "FILE", env = "LLAMA_ARG_MODEL")]
     pub model: Option<PathBuf>,
 
-    /// Number of threads; -1: one per performance core
-    #[arg(short, long, value_name = "N", default_value_t = -1, allow_negative_numbers = true, env = "LLAMA_ARG_THREADS")]
-    pub threads: i32,
-
-    /// Number of threads for the prompt; one pool serves both, so the larger number counts
-    #[arg(long, alias = "tb", value_name = "N", allow_negative_numbers = true)]
-    pub threads_batch: Option<i32>,
+    #[command(flatten)]
+    pub threads: ThreadArgs,
 
     /// How to load the file: auto and mmap map it, none and dio read it, mlock reads and locks it, mmap+mlock maps and locks it
     #[arg(long, alias = "lm", value_name = "MODE", default_value = "auto", env = "LLAMA_ARG_LOAD_MODE")]

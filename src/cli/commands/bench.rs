@@ -15,6 +15,7 @@ use self::test::Test;
 use crate::cli::args::log::LogArgs;
 use crate::cli::args::model::{LoadMode, ModelArgs, RopeArgs, parse_cache_type};
 use crate::cli::args::numbers::positive;
+use crate::cli::args::threads::{PlaceArgs, ThreadArgs};
 use crate::cli::describe::Description;
 use crate::cli::load;
 use crate::cli::usage::wrong;
@@ -61,6 +62,9 @@ pub struct BenchArgs {
     /// Numbers of threads [default: one per performance core]
     #[arg(short, long, value_name = "N,…", value_parser = parse_numbers)]
     threads: Vec<Numbers>,
+
+    #[command(flatten)]
+    place: PlaceArgs,
 
     /// Number of sequences decoded together; speeds are their sum
     #[arg(long, alias = "np", value_name = "N", default_value_t = 1, value_parser = positive)]
@@ -215,8 +219,7 @@ fn tests(args: &BenchArgs) -> Vec<Test> {
 fn model_args(args: &BenchArgs, model: Option<&PathBuf>, threads: i32) -> ModelArgs {
     ModelArgs {
         model: model.cloned(),
-        threads,
-        threads_batch: None,
+        threads: ThreadArgs { threads, threads_batch: None, place: args.place.clone() },
         load_mode: args.load_mode,
         mlock: false,
         no_mmap: args.mmap == Some(0),

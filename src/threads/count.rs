@@ -1,58 +1,41 @@
-//! The threads of an engine: how many there are unless it is told, and sharing them with other engines.
+//! How many threads an engine has unless it is told.
 
-use std::fmt;
-use std::sync::Arc;
+use super::CpuSet;
 
-use bise_kernels::Team;
-
-use crate::Error;
-
-/// A team of threads that several engines may use; their passes take turns. Clones are the same threads.
-#[derive(Clone)]
-pub struct Threads(Arc<Team>);
-
-impl Threads {
-    /// `n` threads (at least one), the caller's included.
-    ///
-    /// # Errors
-    /// Where the system refuses to start them.
-    pub fn new(n: usize) -> Result<Threads, Error> {
-        Ok(Threads(Arc::new(Team::new(n)?)))
-    }
-
-    /// The number of threads.
-    pub fn n(&self) -> usize {
-        self.0.n_threads()
-    }
-
-    pub(crate) fn team(&self) -> &Arc<Team> {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Threads {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Threads").field(&self.n()).finish()
-    }
-}
-
-/// Performance cores (all physical cores where there is one kind), as far as affinity and the control group's quota allow.
+/// Performance cores (all physical cores where there is one kind) among `cpus`, or among those that this process may run on; no more than
+/// the control groups' quotas allow.
 ///
 /// A second thread on a core has nothing to compute with, and an efficiency core is left to the rest of the system: it adds little, and
-/// on a laptop or phone it slows the others by the heat. `-t` can still ask for all.
-pub fn default_threads() -> usize {
-    let allowed = std::thread::available_parallelism().map_or(1, |n| n.get());
-    performance_cores().unwrap_or_else(num_cpus::get_physical).clamp(1, allowed)
+/// on a laptop or phone it slows the others by the heat. A number given by hand can still ask for all.
+pub fn default_threads(cpus: Option<&CpuSet>) -> usize {
+    let quota = super::quota::cpus().map_or(usize::MAX, whole_threads);
+    let cores = match cpus {
+        Some(cpus) => performance_cores(Some(cpus)).unwrap_or(cpus.len()),
+        None => performance_cores(None).unwrap_or_else(num_cpus::get_physical).min(available()),
+    };
+    cores.min(quota).max(1)
 }
 
-#[cfg(target_os = "linux")]
-fn performance_cores() -> Option<usize> {
-    linux::performance_cores(std::path::Path::new("/sys/devices"), &linux::affinity()?)
+/// CPUs that this process may run on.
+pub fn available() -> usize {
+    super::affinity::allowed()
+        .map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), |cpus| cpus.len())
+}
+
+/// Threads that run all the time within a quota of so many CPUs: with one more, all would be stopped together for the rest of each period.
+fn whole_threads(quota: f64) -> usize {
+    quota as usize
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn performance_cores(cpus: Option<&CpuSet>) -> Option<usize> {
+    let cpus = cpus.cloned().or_else(super::affinity::allowed)?;
+    linux::performance_cores(std::path::Path::new("/sys/devices"), &cpus)
 }
 
 /// Apple numbers the levels of its cores from the fastest.
 #[cfg(target_vendor = "apple")]
-fn performance_cores() -> Option<usize> {
+fn performance_cores(_: Option<&CpuSet>) -> Option<usize> {
     let (mut n, mut size) = (0i32, size_of::<i32>());
     let name = c"hw.perflevel0.physicalcpu";
     // SAFETY: the name ends in NUL, and `n` has the `size` bytes that are said to be writable.
@@ -61,42 +44,34 @@ fn performance_cores() -> Option<usize> {
     usize::try_from(n).ok().filter(|n| failed == 0 && *n > 0)
 }
 
-#[cfg(not(any(target_os = "linux", target_vendor = "apple")))]
-fn performance_cores() -> Option<usize> {
+#[cfg(not(any(target_os = "linux", target_os = "android", target_vendor = "apple")))]
+fn performance_cores(_: Option<&CpuSet>) -> Option<usize> {
     None
 }
 
-#[cfg(target_os = "linux")]
+#[cfg(any(target_os = "linux", target_os = "android"))]
 mod linux {
     use std::collections::HashSet;
     use std::fs;
     use std::path::Path;
 
-    /// The CPUs that this process may run on.
-    pub fn affinity() -> Option<Vec<usize>> {
-        // SAFETY: a set of bits, for which all zeros is a value.
-        let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
-        // SAFETY: `set` is as large as is said. (With more than its 1024 CPUs the call fails, and physical cores are counted instead.)
-        if unsafe { libc::sched_getaffinity(0, size_of_val(&set), &mut set) } != 0 {
-            return None;
-        }
-        // SAFETY: `cpu` is below the number of bits.
-        Some((0..libc::CPU_SETSIZE as usize).filter(|cpu| unsafe { libc::CPU_ISSET(*cpu, &set) }).collect())
-    }
+    use super::CpuSet;
 
     /// Cores among `cpus` that an x86 kernel lists as performance cores, or whose capacity is more than three fifths of the largest one's:
     /// efficiency cores have up to half (Apple M2), the middle ones of a phone mostly four fifths.
-    pub fn performance_cores(devices: &Path, cpus: &[usize]) -> Option<usize> {
+    pub fn performance_cores(devices: &Path, cpus: &CpuSet) -> Option<usize> {
         let read = |file: String| fs::read_to_string(devices.join(file)).ok();
-        let listed = read("cpu_core/cpus".to_owned()).map(|list| cpu_list(&list)).unwrap_or_default();
+        let listed = read("cpu_core/cpus".to_owned())
+            .and_then(|list| CpuSet::from_list(&list).ok())
+            .unwrap_or_default();
         let capacity = |cpu: usize| -> u32 {
             if !listed.is_empty() {
-                return if listed.contains(&cpu) { 1024 } else { 0 };
+                return if listed.contains(cpu) { 1024 } else { 0 };
             }
             let capacity = read(format!("system/cpu/cpu{cpu}/cpu_capacity"));
             capacity.and_then(|n| n.trim().parse().ok()).unwrap_or(1024)
         };
-        let capacities: Vec<u32> = cpus.iter().map(|cpu| capacity(*cpu)).collect();
+        let capacities: Vec<u32> = cpus.iter().map(capacity).collect();
         let largest = *capacities.iter().max()?;
         let mut cores = HashSet::new();
         for (cpu, capacity) in cpus.iter().zip(&capacities) {
@@ -106,15 +81,6 @@ mod linux {
             }
         }
         Some(cores.len())
-    }
-
-    /// `0-3,8` as `0 1 2 3 8`.
-    fn cpu_list(list: &str) -> HashSet<usize> {
-        let ranges = list.trim().split(',').filter_map(|range| {
-            let (first, last) = range.split_once('-').unwrap_or((range, range));
-            Some(first.parse::<usize>().ok()?..=last.parse().ok()?)
-        });
-        ranges.flatten().collect()
     }
 
     #[cfg(test)]
@@ -142,7 +108,7 @@ mod linux {
         }
 
         fn count(cpus: &[(usize, Option<u32>)], listed: Option<&str>, allowed: &[usize]) -> Option<usize> {
-            performance_cores(machine(cpus, listed).path(), allowed)
+            performance_cores(machine(cpus, listed).path(), &allowed.iter().copied().collect())
         }
 
         #[test]
@@ -183,14 +149,14 @@ mod linux {
         #[test]
         fn a_machine_that_does_not_say_is_not_guessed_at() {
             let devices = tempfile::tempdir().unwrap();
-            assert_eq!(performance_cores(devices.path(), &[0, 1]), None);
-            assert_eq!(performance_cores(devices.path(), &[]), None);
+            assert_eq!(performance_cores(devices.path(), &[0, 1].into_iter().collect()), None);
+            assert_eq!(performance_cores(devices.path(), &CpuSet::default()), None);
         }
 
         #[test]
         fn this_machine_has_a_core() {
-            let n = super::super::default_threads();
-            assert!((1..=affinity().unwrap().len()).contains(&n), "{n} threads");
+            let n = super::super::default_threads(None);
+            assert!((1..=super::super::available()).contains(&n), "{n} threads");
         }
     }
 }
