@@ -3,6 +3,7 @@ use bise_models::gguf::GgufError;
 use bise_models::tokenizer::TokenizerError;
 use bise_models::{ForwardError, OutOfMemory};
 
+use crate::SessionFileError;
 use crate::sampling::SamplingError;
 use crate::threads::ThreadsError;
 
@@ -51,6 +52,9 @@ pub enum Error {
         /// Pages there may be.
         max_pages: usize,
     },
+    /// A session in a file.
+    #[error(transparent)]
+    SessionFile(#[from] SessionFileError),
     /// One of several texts has nothing to read.
     #[error("text {index}: there are no tokens to embed")]
     EmptyText {

@@ -32,6 +32,7 @@ mod runner;
 pub mod sampling;
 mod sequence;
 mod session;
+mod session_file;
 pub mod speculation;
 pub mod threads;
 
@@ -48,4 +49,5 @@ pub use error::Error;
 pub use runner::{Feed, Runner};
 pub use sequence::Sequence;
 pub use session::{Session, decode_together};
+pub use session_file::{Restored, SessionFileError};
 pub use threads::{Threads, ThreadsError};

@@ -23,6 +23,12 @@ impl Sequence {
         Sequence { tokens, cache: KvCache::new(pool, n_ctx, window), lineage: new_lineage() }
     }
 
+    /// A sequence whose `tokens` the cache has read.
+    pub(crate) fn restored(tokens: Vec<u32>, cache: KvCache) -> Sequence {
+        debug_assert_eq!(tokens.len(), cache.len());
+        Sequence { tokens, cache, lineage: new_lineage() }
+    }
+
     /// The tokens read so far.
     pub fn tokens(&self) -> &[u32] {
         &self.tokens

@@ -41,6 +41,27 @@ impl Session {
         })
     }
 
+    /// A session that has read `sequence`; `logits` are those after its last token.
+    pub(crate) fn restored(
+        engine: Engine,
+        sequence: Sequence,
+        options: &SessionOptions,
+        logits: Option<&[f32]>,
+    ) -> Result<Session, Error> {
+        let mut session = Session::new(engine, options)?;
+        session.sequence = sequence;
+        if let Some(logits) = logits {
+            session.logits.copy_from_slice(logits);
+            session.logits_at = Some(session.position());
+        }
+        Ok(session)
+    }
+
+    /// The tokens read, and drafts ahead of the position.
+    pub(crate) fn sequence(&self) -> &Sequence {
+        &self.sequence
+    }
+
     /// The model.
     pub fn engine(&self) -> &Engine {
         &self.engine

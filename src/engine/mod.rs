@@ -4,7 +4,7 @@ mod builder;
 
 use std::ops::{Deref, DerefMut};
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bise_kernels::kv_page::{CacheType, PageLayout};
 use bise_kernels::{Isa, KernelTable};
@@ -86,6 +86,8 @@ struct Inner {
     warnings: Vec<String>,
     /// Read into memory or locked there, rather than mapped and read as needed.
     weights_are_resident: bool,
+    /// What tells the model from others; computed when a session is first saved or restored.
+    fingerprint: OnceLock<u128>,
 }
 
 impl Engine {
@@ -181,6 +183,7 @@ impl Engine {
             idle: Mutex::default(),
             warnings,
             weights_are_resident,
+            fingerprint: OnceLock::new(),
         })))
     }
 
@@ -265,6 +268,11 @@ impl Engine {
 
     pub(crate) fn model(&self) -> &Mistral {
         &self.0.model
+    }
+
+    /// What tells the model from others.
+    pub(crate) fn fingerprint(&self) -> u128 {
+        *self.0.fingerprint.get_or_init(|| crate::session_file::fingerprint(self.file()))
     }
 
     pub(crate) fn is_same(&self, other: &Engine) -> bool {

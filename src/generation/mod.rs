@@ -37,6 +37,7 @@
 mod log_probs;
 mod many;
 mod options;
+mod state;
 mod stop;
 
 use std::ops::Range;
@@ -46,6 +47,7 @@ use bise_models::tokenizer::{EncodeOptions, StreamDecoder, Tokenizer};
 
 pub use many::{ManyOptions, OnEvent, Outcome, Request, generate_many};
 pub use options::GenerationOptions;
+pub use state::GenerationState;
 pub use stop::StopTexts;
 
 use crate::constraint::Constraint;
@@ -195,6 +197,25 @@ impl Generation {
         self.speculator.restart(context);
         self.decoder = decoder(&self.tokenizer, &self.options);
         self.begin();
+    }
+
+    /// What another generation with the same options needs to go on from here, beside the tokens that were read. Text that is held back
+    /// (part of a character, the beginning of a stop text) is no part of it.
+    pub fn state(&self) -> GenerationState {
+        let (seed, n_drawn) = (self.sampler.seed(), self.sampler.n_drawn());
+        GenerationState { seed, n_drawn, pending: self.pending, mu: self.sampler.mirostat_mu() }
+    }
+
+    /// Goes on where the generation was that `state` comes from. `context` is all tokens that the model has read, as in [`Self::prime`];
+    /// [`GenerationOptions::max_tokens`] counts from here.
+    pub fn resume(&mut self, context: &[u32], state: &GenerationState) {
+        self.prime(context);
+        if let Some(token) = state.pending {
+            self.sampler.accept_prompt(token);
+            self.speculator.observe(token);
+        }
+        self.pending = state.pending;
+        self.sampler.resume(state.seed, state.n_drawn, state.mu);
     }
 
     /// Goes on after `tokens` that were read behind the text so far, the pending token included: lines of a user. There need not be

@@ -139,6 +139,28 @@ impl Sampler {
         self.seed
     }
 
+    /// Random numbers drawn since the seed.
+    pub fn n_drawn(&self) -> u64 {
+        self.rng.n_drawn()
+    }
+
+    /// Mirostat's bound on surprise, where it is in the chain.
+    pub fn mirostat_mu(&self) -> Option<f32> {
+        self.links.iter().find_map(|link| link.mirostat_mu())
+    }
+
+    /// Sets the random numbers and mirostat to where another sampler was.
+    pub(crate) fn resume(&mut self, seed: u32, n_drawn: u64, mu: Option<f32>) {
+        self.seed = seed;
+        self.rng = Rng::new(u64::from(seed));
+        (0..n_drawn).for_each(|_| {
+            self.rng.next_u64();
+        });
+        if let Some(mu) = mu {
+            self.links.iter_mut().for_each(|link| link.set_mirostat_mu(mu));
+        }
+    }
+
     /// Samples a token from one row of logits, which is left as it is. The token counts as part of the text only
     /// once it is [accepted](Self::accept).
     ///

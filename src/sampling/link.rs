@@ -16,4 +16,12 @@ pub trait Link: Send {
 
     /// Forgets every accepted token.
     fn reset(&mut self) {}
+
+    /// Mirostat's bound on surprise.
+    fn mirostat_mu(&self) -> Option<f32> {
+        None
+    }
+
+    /// Sets mirostat's bound on surprise.
+    fn set_mirostat_mu(&mut self, _mu: f32) {}
 }

@@ -61,6 +61,14 @@ impl Link for Mirostat {
     fn reset(&mut self) {
         self.feedback.reset();
     }
+
+    fn mirostat_mu(&self) -> Option<f32> {
+        Some(self.feedback.mu)
+    }
+
+    fn set_mirostat_mu(&mut self, mu: f32) {
+        self.feedback.mu = mu;
+    }
 }
 
 #[cfg(test)]

@@ -67,6 +67,14 @@ impl Link for MirostatV2 {
     fn reset(&mut self) {
         self.0.reset();
     }
+
+    fn mirostat_mu(&self) -> Option<f32> {
+        Some(self.0.mu)
+    }
+
+    fn set_mirostat_mu(&mut self, mu: f32) {
+        self.0.mu = mu;
+    }
 }
 
 #[cfg(test)]

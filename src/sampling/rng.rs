@@ -8,17 +8,26 @@ use rand_xoshiro::rand_core::{Rng as _, SeedableRng};
 
 /// A small seedable generator. Not for cryptography.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rng(Xoshiro256PlusPlus);
+pub struct Rng {
+    generator: Xoshiro256PlusPlus,
+    n_drawn: u64,
+}
 
 impl Rng {
     /// The generator of `seed`; the same numbers on every machine.
     pub fn new(seed: u64) -> Self {
-        Self(Xoshiro256PlusPlus::seed_from_u64(seed))
+        Self { generator: Xoshiro256PlusPlus::seed_from_u64(seed), n_drawn: 0 }
+    }
+
+    /// Numbers drawn so far.
+    pub fn n_drawn(&self) -> u64 {
+        self.n_drawn
     }
 
     /// The next 64 random bits.
     pub fn next_u64(&mut self) -> u64 {
-        self.0.next_u64()
+        self.n_drawn += 1;
+        self.generator.next_u64()
     }
 
     /// A number in [0, 1): 53 random bits, so that every value is a multiple of 2⁻⁵³.
@@ -49,7 +58,8 @@ mod tests {
     #[test]
     fn a_state_gives_the_numbers_of_the_reference() {
         let state: Vec<u8> = [1u64, 2, 3, 4].iter().flat_map(|word| word.to_le_bytes()).collect();
-        let mut rng = Rng(Xoshiro256PlusPlus::from_seed(state.try_into().unwrap()));
+        let generator = Xoshiro256PlusPlus::from_seed(state.try_into().unwrap());
+        let mut rng = Rng { generator, n_drawn: 0 };
         let got: Vec<u64> = (0..4).map(|_| rng.next_u64()).collect();
         assert_eq!(got, [41943041, 58720359, 3588806011781223, 3591011842654386]);
     }

@@ -105,6 +105,48 @@ impl KvCache {
         self.window.map_or(0, |window| (pos + 1).saturating_sub(window))
     }
 
+    /// The number of the first page held that a text cut back to `position` would keep.
+    pub fn first_kept(&self, position: usize) -> usize {
+        (self.first_seen(position.saturating_sub(self.slack)) / PAGE_LEN).max(self.first_page)
+    }
+
+    /// Whether pages from number `first_page` on are all that a query at `position` sees before it.
+    pub fn is_whole(window: Option<usize>, first_page: usize, position: usize) -> bool {
+        let first_seen = window.map_or(0, |window| (position + 1).saturating_sub(window));
+        first_page.checked_mul(PAGE_LEN).is_some_and(|first| first <= first_seen && first <= position)
+    }
+
+    /// A cache of the positions before `n_positions`, whose pages `fill` writes: the layers of page number `first_page`, then those of the
+    /// next, as [`KvCache::page`] has them. The positions of the last page from `n_positions` on may be anything.
+    ///
+    /// # Errors
+    /// Where the pool has no page to give, and what `fill` returns.
+    ///
+    /// # Panics
+    /// Where the pages are not [whole](KvCache::is_whole), or without a window `n_positions` is above `n_ctx`.
+    pub fn restore<E: From<PoolError>>(
+        pool: &PagePool,
+        n_ctx: usize,
+        window: Option<usize>,
+        first_page: usize,
+        n_positions: usize,
+        fill: &mut dyn FnMut(&mut [u8]) -> Result<(), E>,
+    ) -> Result<KvCache, E> {
+        assert!(KvCache::is_whole(window, first_page, n_positions), "pages are missing");
+        assert!(window.is_some() || n_positions <= n_ctx, "{n_positions} positions in {n_ctx}");
+        let mut cache = KvCache::new(pool, n_ctx, window);
+        cache.first_page = first_page;
+        for _ in first_page..n_positions.div_ceil(PAGE_LEN) {
+            let mut page = pool.take()?;
+            for layer in 0..pool.n_layers() {
+                fill(page.layer_mut(layer).expect("a page that was just taken has one owner"))?;
+            }
+            cache.pages.push_back(page);
+        }
+        cache.n_positions = n_positions;
+        Ok(cache)
+    }
+
     /// Whether all keys and values that a query at `position` sees before it are still there.
     fn is_whole_at(&self, position: usize) -> bool {
         position == 0 || self.first_seen(position) >= self.first_page * PAGE_LEN
@@ -192,7 +234,10 @@ impl KvCache {
     }
 
     /// The bytes of one layer of page number `page`.
-    pub(crate) fn page(&self, layer: usize, page: usize) -> &[u8] {
+    ///
+    /// # Panics
+    /// Where the page is not held.
+    pub fn page(&self, layer: usize, page: usize) -> &[u8] {
         self.pages[page - self.first_page].layer(layer)
     }
 

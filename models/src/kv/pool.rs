@@ -77,6 +77,11 @@ impl PagePool {
         state.free.clear();
     }
 
+    /// Layers of a page.
+    pub fn n_layers(&self) -> usize {
+        self.0.n_layers
+    }
+
     /// The shape of a layer's part of a page.
     pub fn layout(&self) -> &PageLayout {
         &self.0.layout

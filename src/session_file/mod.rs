@@ -1,0 +1,11 @@
+//! Sessions in files: [`Session::save`](crate::Session::save) and [`Engine::restore_session`](crate::Engine::restore_session).
+
+mod error;
+mod fingerprint;
+mod format;
+mod restore;
+mod save;
+
+pub use error::SessionFileError;
+pub(crate) use fingerprint::fingerprint;
+pub use restore::Restored;
