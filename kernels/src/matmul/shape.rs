@@ -23,6 +23,12 @@ impl DotShape {
     /// Four rows, prefetched further ahead.
     pub const FOUR_ROWS_FAR: DotShape = DotShape { rows: 4, prefetch_bytes: 2048 };
 
+    /// This shape for rows that it fits; for others a row a lane.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn fitting(self, fits: bool) -> DotShape {
+        if self.rows == 4 && !fits { DotShape::A_ROW_A_LANE } else { self }
+    }
+
     /// The shape for this machine: four rows where the first cache is too small for the streams of sixteen, and on AMD's cores whatever
     /// its size (Zen 5, with 48 KB: 1.49 times as fast, most of it by prefetching further).
     ///

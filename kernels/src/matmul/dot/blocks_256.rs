@@ -31,11 +31,11 @@ pub(crate) unsafe fn vec_dot_k<S: ScaledSums, F: FormatK>(
     let s = unsafe { S::new() };
     let x = x.quantized();
     // Rows that are not a whole number of steps are read a lane each.
-    let four_rows = scratch.shape.rows == 4 && (x.k / 256).is_multiple_of(S::QUARTERS);
+    let shape = scratch.shape.fitting((x.k / 256).is_multiple_of(S::QUARTERS));
     for first in (0..x.m).step_by(4) {
         let x = x.rows(first, (x.m - first).min(4));
-        let task = Task { w, x, y: &mut y, first, scratch };
-        match (x.m, four_rows) {
+        let task = Task { w, x, y: &mut y, first, shape, scratch };
+        match (x.m, shape.rows == 4) {
             (1, false) => s.call(DotK::<F, 1, false>(task, PhantomData)),
             (2, false) => s.call(DotK::<F, 2, false>(task, PhantomData)),
             (3, false) => s.call(DotK::<F, 3, false>(task, PhantomData)),
@@ -58,10 +58,10 @@ impl<S: ScaledSums, F: FormatK, const M: usize, const FOUR_ROWS: bool> Kernel<S>
 
     #[inline(always)]
     fn run(self, s: S) {
-        let Task { w, x, y, first, scratch } = self.0;
+        let Task { w, x, y, first, shape, scratch } = self.0;
         let g = const { groups::<S, FOUR_ROWS>() };
         let (n, block_bytes, n_blocks) = (S::ROWS / g, F::FORMAT.block_bytes(), x.k / 256);
-        let distance = scratch.shape.prefetch_bytes;
+        let distance = shape.prefetch_bytes;
         let x = &BlocksOfX::new::<F, M, FOUR_ROWS>(s, &x, scratch.bytes());
         for (row, apart) in interleave(w.n_rows(), n) {
             let mut rows = Rows::new(s, &w, (row, apart), n, block_bytes, distance);

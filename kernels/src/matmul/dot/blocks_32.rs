@@ -29,12 +29,14 @@ pub(crate) unsafe fn vec_dot_32<S: DotI8, F: Format32>(
     // SAFETY: the caller vouches for the features.
     let s = unsafe { S::new() };
     let x = x.quantized();
-    // Rows that are not a whole number of steps are read a lane each.
-    let four_rows = scratch.shape.rows == 4 && (x.k / 32).is_multiple_of(S::QUARTERS * S::QUARTERS);
+    // Rows that are not a whole number of steps are read a lane each, and so are those too short for the prefetch: four at a time, their
+    // blocks take more arithmetic.
+    let whole = (x.k / 32).is_multiple_of(S::QUARTERS * S::QUARTERS);
+    let shape = scratch.shape.fitting(whole && w.row_bytes() >= scratch.shape.prefetch_bytes);
     for first in (0..x.m).step_by(4) {
         let x = x.rows(first, (x.m - first).min(4));
-        let task = Task { w, x, y: &mut y, first, scratch };
-        match (x.m, four_rows) {
+        let task = Task { w, x, y: &mut y, first, shape, scratch };
+        match (x.m, shape.rows == 4) {
             (1, false) => s.call(Dot32::<F, 1, false>(task, PhantomData)),
             (2, false) => s.call(Dot32::<F, 2, false>(task, PhantomData)),
             (3, false) => s.call(Dot32::<F, 3, false>(task, PhantomData)),
@@ -57,11 +59,11 @@ impl<S: DotI8, F: Format32, const M: usize, const FOUR_ROWS: bool> Kernel<S>
 
     #[inline(always)]
     fn run(self, s: S) {
-        let Task { w, x, y, first, scratch } = self.0;
+        let Task { w, x, y, first, shape, scratch } = self.0;
         let g = const { groups::<S, FOUR_ROWS>() };
         let (n, n_blocks) = (S::ROWS / g, x.k / 32);
         let (group_bytes, in_step) = (S::QUARTERS * F::FORMAT.block_bytes(), S::QUARTERS * g);
-        let distance = scratch.shape.prefetch_bytes;
+        let distance = shape.prefetch_bytes;
         let x = &BlocksOfX::new::<F, M, FOUR_ROWS>(s, &x, scratch.bytes());
         let mut scales = Scales32::ZERO;
         for (row, apart) in interleave(w.n_rows(), n) {

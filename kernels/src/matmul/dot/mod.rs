@@ -23,6 +23,7 @@ pub(crate) use blocks_256::vec_dot_k;
 use std::arch::x86_64::__m128;
 
 use crate::activation::rows::QuantizedRows;
+use crate::matmul::shape::DotShape;
 use crate::matmul::strip::{OutStrip, StripScratch};
 use crate::simd::row_lanes::RowLanes;
 use crate::weights::matrix::QuantMatrix;
@@ -33,6 +34,7 @@ struct Task<'t, 'y> {
     x: QuantizedRows<'t>,
     y: &'t mut OutStrip<'y>,
     first: usize,
+    shape: DotShape,
     scratch: &'t mut StripScratch,
 }
 
