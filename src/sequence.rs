@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use bise_models::{KvCache, PagePool};
+use bise_models::{KvCache, OutOfMemory, PagePool};
 
 /// The initial capacity of the list of tokens.
 const FIRST_TOKENS: usize = 4096;
@@ -86,6 +86,16 @@ impl Sequence {
             self.tokens.extend_from_slice(&other.tokens[..n]);
         }
         adopted
+    }
+
+    /// Makes room in the list of tokens for `n` of them. Keys and values are not concerned: see [`PagePool::prepare`].
+    ///
+    /// # Errors
+    /// Where the system does not have the memory.
+    pub fn reserve(&mut self, n: usize) -> Result<(), OutOfMemory> {
+        let n_more = n.saturating_sub(self.tokens.len());
+        let out_of_memory = OutOfMemory { bytes: n_more.saturating_mul(size_of::<u32>()), what: "tokens" };
+        self.tokens.try_reserve_exact(n_more).map_err(|_| out_of_memory)
     }
 
     pub(crate) fn cache_mut(&mut self) -> &mut KvCache {

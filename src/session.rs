@@ -1,5 +1,6 @@
 //! A single text that is read and continued: a [`Sequence`] and the logits after its last token.
 
+use std::borrow::BorrowMut;
 use std::ops::ControlFlow;
 
 use bise_models::{ForwardError, KvCache, OutOfMemory, Output, SpanError};
@@ -107,6 +108,20 @@ impl Session {
     /// [`Session::rewind`] has forgotten tokens, and after a prefill that ended early with some of its tokens read.
     pub fn logits(&self) -> Option<&[f32]> {
         (self.logits_at == Some(self.position())).then_some(&self.logits[..])
+    }
+
+    /// Takes the memory for a text of `n_tokens` in advance, rather than as it grows: decoding then takes none. Without a window that is no more
+    /// than the context holds; with one, keys and values take no more than the window does.
+    ///
+    /// # Errors
+    /// Where the system does not have the memory; some of it may be taken then.
+    pub fn reserve(&mut self, n_tokens: usize) -> Result<(), Error> {
+        let (n_layers, window) = (self.engine.config().n_layers, self.engine.config().sliding_window);
+        let n_tokens = if window.is_some() { n_tokens } else { n_tokens.min(self.n_ctx()) };
+        let pool = self.sequence.cache().pool().clone();
+        let bytes = KvCache::bytes(pool.layout(), n_layers, n_tokens, window, self.n_ubatch);
+        pool.prepare(bytes / pool.page_bytes()).map_err(|error| refusal(SpanError::NoPages(error)))?;
+        Ok(self.sequence.reserve(n_tokens)?)
     }
 
     /// Reads tokens after those read before, and returns the logits after the last.
@@ -364,28 +379,28 @@ fn is_not_finite(error: &Error) -> bool {
 ///
 /// # Panics
 /// Where there is not one token for each session.
-pub fn decode_together(
-    sessions: &mut [Session],
+pub fn decode_together<S: BorrowMut<Session>>(
+    sessions: &mut [S],
     tokens: &[u32],
     each: &mut dyn FnMut(usize, &[f32]),
 ) -> Result<(), Error> {
     assert_eq!(sessions.len(), tokens.len(), "one token for each session");
     let Some(first) = sessions.first() else { return Ok(()) };
-    let engine = first.engine.clone();
-    if sessions.iter().any(|s| !s.engine.is_same(&engine)) {
+    let engine = first.borrow().engine.clone();
+    if sessions.iter().any(|s| !s.borrow().engine.is_same(&engine)) {
         return Err(Error::ForeignSession);
     }
-    if sessions.iter().any(|s| s.cancel.is_cancelled()) {
+    if sessions.iter().any(|s| s.borrow().cancel.is_cancelled()) {
         return Err(ForwardError::Cancelled.into());
     }
-    let cancel = first.cancel.clone();
-    sessions.iter_mut().for_each(Session::drop_ahead);
+    let cancel = first.borrow().cancel.clone();
+    sessions.iter_mut().for_each(|session| session.borrow_mut().drop_ahead());
     let mut runner = engine.shared_runner();
     let mut batch: SmallVec<[Feed<'_>; 16]> = sessions
         .iter_mut()
         .zip(tokens)
         .map(|(session, token)| Feed {
-            sequence: &mut session.sequence,
+            sequence: &mut session.borrow_mut().sequence,
             tokens: std::slice::from_ref(token),
             output: Output::Last,
         })
@@ -401,7 +416,7 @@ pub fn decode_together(
     loop {
         match outputs.next_row() {
             Ok(Some(row)) => {
-                let session = &mut sessions[row.span];
+                let session = sessions[row.span].borrow_mut();
                 session.logits.copy_from_slice(row.values);
                 session.logits_at = Some(session.position());
                 each(row.span, row.values);
@@ -409,7 +424,7 @@ pub fn decode_together(
             Ok(None) => return failed.map_or(Ok(()), |error| Err(error.into())),
             Err(error) => {
                 if let ForwardError::Span { span, .. } = error {
-                    sessions[span].clear();
+                    sessions[span].borrow_mut().clear();
                 }
                 failed.get_or_insert(error);
             }

@@ -20,7 +20,9 @@ impl StopTexts {
     pub fn new(texts: impl IntoIterator<Item = impl Into<String>>) -> Self {
         let texts: Vec<String> = texts.into_iter().map(Into::into).filter(|text| !text.is_empty()).collect();
         let longest = texts.iter().map(String::len).max().unwrap_or(0);
-        Self { texts, longest, held: String::new() }
+        // What is held back is shorter than a stop text, before the next piece is added to it.
+        let held = String::with_capacity(if longest > 0 { longest + 256 } else { 0 });
+        Self { texts, longest, held }
     }
 
     /// The texts.

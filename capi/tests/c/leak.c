@@ -1,0 +1,17 @@
+/* Forgets to free a session: leak checkers have to say so. */
+#include "expect.h"
+
+/* Forgotten in a frame of its own, so that no register or stack slot holds on to anything. */
+static void forget(void) {
+    bise_model *model = NULL;
+    bise_session *session = NULL;
+    OK(bise_model_open_builtin(NULL, &model, &error));
+    OK(bise_session_new(model, NULL, &session, &error));
+    OK(bise_session_feed(session, "Once upon a time", BISE_NUL_TERMINATED, BISE_ADD_SPECIAL, &error));
+    bise_model_free(model);
+}
+
+int main(void) {
+    forget();
+    return 0;
+}
