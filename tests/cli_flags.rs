@@ -76,8 +76,11 @@ fn value(spelling: &str) -> &'static str {
 }
 
 fn run(folder: &Folder, spelling: &str, values: &[&str]) -> Ran {
-    let line = ["-m", "none.gguf", "-p", "Once", "-n", "1", spelling];
-    folder.bise(line.iter().chain(values))
+    // Flags that say how another is meant stand beside it.
+    let beside: &[&str] =
+        if spelling.starts_with("--prompt-cache-") { &["--prompt-cache", "cache"] } else { &[] };
+    let line = ["-m", "none.gguf", "-p", "Once", "-n", "1"];
+    folder.bise(line.iter().chain(beside).chain(&[spelling]).chain(values))
 }
 
 /// Fails the test unless a refusal names the whole word.

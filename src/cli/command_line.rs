@@ -23,6 +23,8 @@ Examples:
       one question, one answer
   bise -m mistral.gguf -f notes.txt --temp 0 -c 8192 -ctk q8_0 -ctv q8_0
       greedy decoding, with a cache of half the size
+  bise -m mistral.gguf -f report.txt -n 200 --prompt-cache report.session
+      a long prompt, which is read only the first time
   bise -m codestral.gguf --infill --in-prefix @head.rs --in-suffix @tail.rs
       fill in the middle
 

@@ -7,6 +7,7 @@ mod describe;
 mod ids;
 mod load;
 mod npy;
+mod prompt_cache;
 mod term;
 mod text;
 mod threads;

@@ -9,6 +9,7 @@ use bise::sampling::SamplingError;
 use bise::{Engine, Error, Session, SessionOptions};
 
 use super::load::Loaded;
+use super::prompt_cache::PromptCache;
 use super::term::console::Log;
 use super::term::signals::{self, Writing};
 use super::timings::Timings;
@@ -58,6 +59,7 @@ pub struct Writer {
     pub when_full: WhenFull,
     /// Tokens of the text that the session has still to read, because Ctrl-C was pressed.
     unread: Vec<u32>,
+    prompt_cache: Option<PromptCache>,
     timings: Timings,
     log: Log,
     /// Whether the user was told that the text has outgrown what the model was trained for.
@@ -65,12 +67,13 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Allocates the session, and reports what is going to run.
+    /// Allocates the session, or takes that of the prompt cache, and reports what is going to run.
     ///
     /// # Errors
     /// Sampling parameters outside their range; no room.
     pub fn new(
         loaded: Loaded,
+        cached: Option<(PromptCache, Option<Session>)>,
         options: &SessionOptions,
         generation: GenerationOptions,
         log: Log,
@@ -81,11 +84,24 @@ impl Writer {
             SamplingError::BadParameter { .. } => wrong(error),
             error => error.into(),
         })?;
-        let session = engine.session(options)?;
+        let (prompt_cache, restored) = cached.unzip();
+        let session = match restored.flatten() {
+            Some(session) => session,
+            None => engine.session(options)?,
+        };
         let timings = Timings::new(took + start.elapsed());
         let (when_full, unread) = (WhenFull::Stop, Vec::new());
-        let writer =
-            Self { engine, session, generation, when_full, unread, timings, log, told_length: false };
+        let writer = Self {
+            engine,
+            session,
+            generation,
+            when_full,
+            unread,
+            prompt_cache,
+            timings,
+            log,
+            told_length: false,
+        };
         writer.report(options);
         Ok(writer)
     }
@@ -161,6 +177,42 @@ impl Writer {
         let read = self.catch_up()?;
         self.tell_length();
         Ok(read)
+    }
+
+    /// Cuts the text back to the beginning that it has in common with `tokens`, and returns how many of them need not be read. The last
+    /// of them is among those only where its logits are there.
+    ///
+    /// # Errors
+    /// If the model fails.
+    pub fn reuse(&mut self, tokens: &[u32]) -> Result<(usize, Read)> {
+        let session = &self.session;
+        let common = session.tokens().iter().zip(tokens).take_while(|(a, b)| a == b).count();
+        let is_all = common == tokens.len() && session.position() == common && session.logits().is_some();
+        let keep = if is_all { common } else { common.min(tokens.len().saturating_sub(1)) };
+        Ok((keep, self.rewind(keep)?))
+    }
+
+    /// A prompt was read, of whose `n_prompt` tokens `n_reused` were there before.
+    pub fn prompt_is_read(&mut self, n_reused: usize, n_prompt: usize) {
+        if let Some(cache) = &mut self.prompt_cache {
+            cache.begin(&self.session, n_reused, n_prompt);
+        }
+    }
+
+    /// The text is over. Keeps it where the prompt cache keeps all, the token that was chosen last included.
+    ///
+    /// # Errors
+    /// If the model fails, or the file cannot be written.
+    pub fn end_text(&mut self) -> Result<()> {
+        let Some(cache) = &self.prompt_cache else { return Ok(()) };
+        let is_end = |token: &u32| self.engine.tokenizer().is_end_of_generation(*token);
+        let chosen = self.generation.pending().filter(|token| !is_end(token));
+        if let Some(token) =
+            chosen.filter(|_| cache.keeps_all() && self.session.room() > 0 && self.unread.is_empty())
+        {
+            self.session.decode(token)?;
+        }
+        cache.end(&self.session)
     }
 
     /// Forgets the text from `position` on.

@@ -79,7 +79,6 @@ const ADAPTER: Fate = Refused("adapters (LoRA) are planned but not there yet");
 const CONTROL_VECTOR: Fate = Refused("control vectors are not supported");
 const EMBEDDING: Fate = Refused("it belongs to `bise embedding`");
 const RERANKING: Fate = Refused("rerankers are not supported");
-const SESSION_FILE: Fate = Refused("sessions in a file are planned but not there yet");
 const TASK: Fate = Refused("bise perplexity scores a text and nothing else");
 const IMATRIX: Fate = Refused("importance matrices are planned but not there yet");
 const TRAINING: Fate = Refused("training is planned but not there yet");
@@ -255,7 +254,6 @@ const ALL: &[Group] = &[
         ("-gan --grp-attn-n N", "LLAMA_ARG_GRP_ATTN_N"),
         ("-gaw --grp-attn-w N", "LLAMA_ARG_GRP_ATTN_W"),
     ]),
-    (SESSION_FILE, &[("--prompt-cache N", ""), ("--prompt-cache-all", ""), ("--prompt-cache-ro", "")]),
     (REASONING, &[
         ("--reasoning-format N", "LLAMA_ARG_THINK"),
         ("-rea --reasoning N", "LLAMA_ARG_REASONING"),

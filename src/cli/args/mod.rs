@@ -7,6 +7,7 @@ pub mod log;
 pub mod model;
 pub mod numbers;
 pub mod prompt;
+pub mod prompt_cache;
 pub mod sampling;
 pub mod speculation;
 mod stray;
@@ -15,6 +16,7 @@ pub mod words;
 
 use self::model::{ContextArgs, ModelArgs};
 use self::prompt::{ConversationArgs, GenerationArgs, OutputArgs, PromptArgs};
+use self::prompt_cache::PromptCacheArgs;
 use self::sampling::SamplingArgs;
 use self::speculation::SpeculationArgs;
 
@@ -36,6 +38,8 @@ pub struct ChatArgs {
     pub prompt: PromptArgs,
     #[command(flatten)]
     pub context: ContextArgs,
+    #[command(flatten)]
+    pub prompt_cache: PromptCacheArgs,
     #[command(flatten)]
     pub conversation: ConversationArgs,
     #[command(flatten)]

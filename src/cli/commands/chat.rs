@@ -13,6 +13,7 @@ use super::transcript;
 use crate::cli::args::ChatArgs;
 use crate::cli::args::prompt::ConversationArgs;
 use crate::cli::load::{self, Loaded};
+use crate::cli::prompt_cache::PromptCache;
 use crate::cli::term::console::{Colour, Log, Screen};
 use crate::cli::term::lines::{Joining, Line, Lines};
 use crate::cli::term::signals;
@@ -54,7 +55,8 @@ pub fn run_with(args: ChatArgs, loaded: Loaded, log: Log) -> Result<ExitCode> {
         starts_text: true,
         ..GenerationOptions::default()
     };
-    let writer = Writer::new(loaded, &options, generation, log)?;
+    let cached = PromptCache::open(&args.prompt_cache, &loaded.engine, &options, log)?;
+    let writer = Writer::new(loaded, cached, &options, generation, log)?;
     let screen = Screen::new(args.output.color);
     let messages = system.map(|text| Message::new("system", text)).into_iter().collect();
     let chat = Chat {
@@ -265,6 +267,7 @@ impl Chat {
         if !self.args.output.no_perf {
             self.writer.print_timings();
         }
+        self.writer.end_text()?;
         match answer {
             Answer::Complete => Ok(ExitCode::SUCCESS),
             Answer::Interrupted => Ok(ExitCode::from(signals::EXIT_INTERRUPTED)),
@@ -352,11 +355,8 @@ impl Chat {
                 }
                 return Ok(Read::Full);
             }
-            let session = &mut self.writer.session;
-            let common = session.tokens().iter().zip(&tokens).take_while(|(a, b)| a == b).count();
-            // The last token is always read, for the logits after it.
-            let keep = common.min(tokens.len() - 1);
-            if self.writer.rewind(keep)? == Read::Interrupted {
+            let (keep, rewound) = self.writer.reuse(&tokens)?;
+            if rewound == Read::Interrupted {
                 return Ok(Read::Interrupted);
             }
             self.writer.when_full = match (self.args.prompt.n_predict, self.args.prompt.context_shift) {
@@ -375,7 +375,11 @@ impl Chat {
                 self.log
                     .note(format_args!("number of tokens in prompt = {} ({keep} read before)", tokens.len()));
             }
-            return self.writer.read(&tokens[keep..]);
+            let read = self.writer.read(&tokens[keep..])?;
+            if read == Read::Done {
+                self.writer.prompt_is_read(keep, tokens.len());
+            }
+            return Ok(read);
         }
     }
 

@@ -3,12 +3,14 @@
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
+use bise::Session;
 use bise::generation::{Finish, GenerationOptions};
 use bise::tokenizer::{EncodeOptions, StreamDecoder};
 
 use super::chat;
 use crate::cli::args::GenerateArgs;
 use crate::cli::args::prompt::ConversationArgs;
+use crate::cli::prompt_cache::PromptCache;
 use crate::cli::term::console::{Colour, Log, Screen};
 use crate::cli::term::lines::{Joining, Line, Lines};
 use crate::cli::term::signals;
@@ -48,7 +50,13 @@ pub fn run(args: GenerateArgs) -> Result<ExitCode> {
     let options = args.chat.context.session_options();
     let n_ctx = if options.n_ctx == 0 { loaded.engine.config().n_ctx_train } else { options.n_ctx };
     let params = args.chat.sampling.params(n_ctx, args.chat.prompt.escapes)?;
-    let tokens = prompt_tokens(&given, &loaded.engine, interactive)?;
+    let cached = PromptCache::open(&args.chat.prompt_cache, &loaded.engine, &options, log)?;
+    let kept = cached.as_ref().and_then(|(_, session)| session.as_ref()).map(Session::tokens);
+    let tokens = match kept.filter(|kept| given == Given::Nothing && !interactive && !kept.is_empty()) {
+        // As in llama.cpp: without a prompt, the text of the file goes on.
+        Some(kept) => kept.to_vec(),
+        None => prompt_tokens(&given, &loaded.engine, interactive)?,
+    };
     let generation = GenerationOptions {
         sampling: params,
         max_tokens: usize::try_from(args.chat.prompt.n_predict).ok(),
@@ -59,7 +67,7 @@ pub fn run(args: GenerateArgs) -> Result<ExitCode> {
         starts_text: tokens.iter().all(|&token| loaded.engine.tokenizer().is_control(token)),
         ..GenerationOptions::default()
     };
-    let writer = Writer::new(loaded, &options, generation, log)?;
+    let writer = Writer::new(loaded, cached, &options, generation, log)?;
     if !interactive {
         writer.check_prompt(&tokens)?;
     }
@@ -70,7 +78,7 @@ pub fn run(args: GenerateArgs) -> Result<ExitCode> {
     };
     let mut text = RawText::new(writer, args, turns, &tokens, log)?;
     let interrupted = text.write(tokens)?;
-    text.finish();
+    text.finish()?;
     Ok(if interrupted { ExitCode::from(signals::EXIT_INTERRUPTED) } else { ExitCode::SUCCESS })
 }
 
@@ -221,8 +229,14 @@ impl RawText {
         if self.args.chat.conversation.single_turn {
             lines = None;
         }
+        // What the prompt cache has need not be read.
+        let n_prompt = given.len();
+        let (n_reused, _) = self.writer.reuse(&given)?;
+        self.writer.generation.extend(&given[..n_reused]);
+        given.drain(..n_reused);
+        let mut prompt = Some((n_reused, n_prompt));
         loop {
-            let pause = self.write_until_pause(&given)?;
+            let pause = self.write_until_pause(&given, prompt.take())?;
             given.clear();
             let Some(lines) = &mut lines else {
                 if matches!(pause, Pause::Finished(Finish::EndToken(_))) {
@@ -253,8 +267,9 @@ impl RawText {
         }
     }
 
-    /// Prefills `given`, then generates until something pauses it.
-    fn write_until_pause(&mut self, given: &[u32]) -> Result<Pause> {
+    /// Prefills `given`, then generates until something pauses it. `prompt` is of the first: how many of its tokens were there before,
+    /// and how many it has.
+    fn write_until_pause(&mut self, given: &[u32], prompt: Option<(usize, usize)>) -> Result<Pause> {
         let listening = self.writer.listen();
         // What was chosen last goes before it.
         let unread: Vec<u32> =
@@ -264,6 +279,9 @@ impl RawText {
             self.writer.generation.set_max_tokens(self.n_left);
             // The first is part of the text already.
             self.writer.generation.extend(given);
+        }
+        if let Some((n_reused, n_prompt)) = prompt.filter(|_| read == Read::Done) {
+            self.writer.prompt_is_read(n_reused, n_prompt);
         }
         let screen = &mut self.screen;
         let pause = match read {
@@ -348,13 +366,14 @@ impl RawText {
         Ok(Some(tokens))
     }
 
-    /// Ends the output, and prints the timings.
-    fn finish(mut self) {
+    /// Ends the output, prints the timings, and keeps the text where the prompt cache does.
+    fn finish(mut self) -> Result<()> {
         let _ = self.screen.print("\n");
         if !self.args.chat.output.no_perf {
             self.log.note("");
             self.writer.print_timings();
         }
+        self.writer.end_text()
     }
 }
 
