@@ -65,13 +65,11 @@ pub const fn packed_bytes(m: usize, k: usize) -> usize {
     m.div_ceil(PACK_TOKENS) * if k_quants > of_32 { k_quants } else { of_32 }
 }
 
-impl PackedK {
-    /// The sums of token `t` over sub-blocks of 16 or 32.
-    #[inline(always)]
-    #[cfg(target_arch = "x86_64")]
-    pub(crate) fn pairs(&self, t: usize, sub_len: usize) -> &[i32] {
-        if sub_len == 16 { &self.sums[t][..8] } else { &self.sums[t][8..] }
-    }
+/// Of one token's [`PackedK::sums`], those over sub-blocks of 16 or 32.
+#[inline(always)]
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn sums_of_subs(sums: &[i32; 12], sub_len: usize) -> &[i32] {
+    if sub_len == 16 { &sums[..8] } else { &sums[8..] }
 }
 
 /// Sums over 32 values, two to a dword, from those over 16.

@@ -82,6 +82,8 @@ pub(crate) trait RowLanes: Copy {
     fn add_bits(self, low: Self::I, high: Self::I, bits: [u32; 4], value: u8) -> [Self::I; 2];
     /// Byte `j` of each dword, a signed number, as a dword.
     fn signed_byte(self, v: Self::I, j: usize) -> Self::I;
+    /// Byte `j` of each dword, a signed number, in both of its words.
+    fn signed_byte_in_words(self, v: Self::I, j: usize) -> Self::I;
     /// Bytes 0 and 1, and bytes 2 and 3, of each dword as words: unsigned.
     fn words_of_u8(self, v: Self::I) -> [Self::I; 2];
     /// Bytes 0 and 1, and bytes 2 and 3, of each dword as words: signed.
@@ -178,14 +180,40 @@ pub(crate) trait DotI8: RowLanes {
     /// `[−127, 127]`.
     fn dot_quads(self, bits: u32, w: [Self::I; 2], x: [Self::I; 2]) -> Self::I;
 
-    /// `sums + Σ w·x` of a lane's row and `T` tokens for `P` blocks, whose sums are apart: of four weights a register of `w[p]`, and of token
-    /// `t` the activations `x[t][at[p]..]`.
-    fn dot<const T: usize, const P: usize>(
+    /// `sums + Σ w·x` of a lane's row and `T` tokens, separately for `P` groups of `4·N` values: register `i` of `w[p]` holds weights
+    /// `4i..4i + 4` of each row, and the activations of token `t` are the `at[p]`-th `N` dwords of `x[t]`.
+    fn dot<const N: usize, const T: usize, const P: usize>(
         self,
         bits: u32,
-        w: [&[Self::I]; P],
+        w: [&[Self::I; N]; P],
         x: &[[i32; 16]; T],
         at: [usize; P],
         sums: [[Self::I; T]; P],
     ) -> [[Self::I; T]; P];
+
+    /// A scale for [`DotI8::scaled_dot`]: byte `j` of each dword, a signed number.
+    #[inline(always)]
+    fn scale(self, v: Self::I, j: usize) -> Self::I {
+        self.signed_byte(v, j)
+    }
+
+    /// `sums + Σ_p scales[p] · Σ w·x`, with the arguments of [`DotI8::dot`].
+    #[inline(always)]
+    fn scaled_dot<const N: usize, const T: usize, const P: usize>(
+        self,
+        bits: u32,
+        w: [&[Self::I; N]; P],
+        scales: [Self::I; P],
+        x: &[[i32; 16]; T],
+        at: [usize; P],
+        mut sums: [Self::I; T],
+    ) -> [Self::I; T] {
+        let products = self.dot(bits, w, x, at, [[self.zero(); T]; P]);
+        for p in 0..P {
+            for t in 0..T {
+                sums[t] = self.add_i32(sums[t], self.mul_i32(products[p][t], scales[p]));
+            }
+        }
+        sums
+    }
 }

@@ -16,7 +16,7 @@
 use std::arch::x86_64::*;
 
 use super::registers::{Registers, Shapes, TILE_ROWS};
-use crate::activation::packed::{PACK_TOKENS, PANEL_CHUNK, PackedK, carve};
+use crate::activation::packed::{PACK_TOKENS, PANEL_CHUNK, PackedK, carve, sums_of_subs};
 use crate::activation::rows::QuantizedRows;
 use crate::matmul::formats::{FormatK, offset_k};
 use crate::matmul::panel::dot_pairs;
@@ -133,7 +133,7 @@ unsafe fn unpack<F: FormatK>(s: Avx512Rows, rows: &Rows, panel: &mut [__m512i]) 
     unsafe { F::columns(s, rows, low.first_chunk_mut().expect("64 registers of values")) };
     let n = F::SUB_LEN / 4;
     for (sub, (low, high)) in low.chunks_exact_mut(n).zip(high.chunks_exact_mut(n)).enumerate() {
-        let scale = words_of_byte(block.scales[sub / 4], sub % 4);
+        let scale = s.signed_byte_in_words(block.scales[sub / 4], sub % 4);
         for i in 0..n {
             [low[i], high[i]] = planes::<F>(low[i], scale);
         }
@@ -146,16 +146,6 @@ unsafe fn unpack<F: FormatK>(s: Avx512Rows, rows: &Rows, panel: &mut [__m512i]) 
             *pairs = s.words_of_u8(mins);
         }
     }
-}
-
-/// Byte `j` of each dword, a signed number, in both of its words.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-fn words_of_byte(v: __m512i, j: usize) -> __m512i {
-    // To the top of each word; the rest is zeros.
-    let first = _mm512_set4_epi32(0x0c80_0c80, 0x0880_0880, 0x0480_0480, 0x0080_0080);
-    let index = _mm512_add_epi8(first, _mm512_set1_epi16((j as i16) << 8));
-    _mm512_srai_epi16::<8>(_mm512_shuffle_epi8(v, index))
 }
 
 /// The low and the high bytes of `scale · value`.
@@ -265,7 +255,7 @@ fn scale_and_add<F: FormatK>(
     if F::HAS_MINS {
         let dmin = _mm512_castsi512_ps(panel[Panel::<F>::DMIN]);
         let mins = &panel[Panel::<F>::MINS..][..Panel::<F>::N_MINS];
-        let m = _mm512_cvtepi32_ps(dot_pairs(isa, mins, x.pairs(t, F::SUB_LEN)));
+        let m = _mm512_cvtepi32_ps(dot_pairs(isa, mins, sums_of_subs(&x.sums[t], F::SUB_LEN)));
         *acc = _mm512_fnmadd_ps(m, _mm512_mul_ps(dmin, dx), *acc);
     }
 }

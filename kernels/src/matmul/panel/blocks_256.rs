@@ -2,8 +2,8 @@
 
 use std::marker::PhantomData;
 
-use super::{Sums, load_sums, store_sums, store_sums_apart};
-use crate::activation::packed::{PACK_TOKENS, PANEL_CHUNK, PackedK, carve};
+use super::{Sums, load_sums, of_tokens, store_sums, store_sums_apart};
+use crate::activation::packed::{PACK_TOKENS, PANEL_CHUNK, PackedK, carve, sums_of_subs};
 use crate::activation::rows::{Activations, QuantizedRows};
 use crate::matmul::formats::{FormatK, offset_k};
 use crate::matmul::plan::{FEW_ROWS, interleave};
@@ -140,7 +140,7 @@ unsafe fn unpack_k<S: DotI8, F: FormatK>(s: S, rows: &Rows, panel: &mut [S::I]) 
     // SAFETY: as above.
     unsafe { F::columns(s, rows, panel.first_chunk_mut().expect("64 registers of values")) };
     for j in 0..Panel::<F>::SUBS {
-        panel[Panel::<F>::SCALES + j] = s.signed_byte(block.scales[j / 4], j % 4);
+        panel[Panel::<F>::SCALES + j] = s.scale(block.scales[j / 4], j % 4);
     }
     panel[Panel::<F>::D] = s.bits(block.d);
     let n = Panel::<F>::SUBS / 2;
@@ -199,41 +199,51 @@ impl<S: DotI8, F: FormatK, const T: usize, const P: usize> Kernel<S> for Multipl
         let Multiply { panel, packed, first, acc, .. } = self;
         let offset = const { offset_k::<S, F>() };
         let acc: &mut [S::F; T] = acc[first..].first_chunk_mut().expect("tokens of the group");
+        let (scales, x_sums) =
+            (of_tokens::<_, T>(&packed.scales, first), of_tokens::<_, T>(&packed.sums, first));
         let pairs = &panel[Panel::<F>::PAIRS..][..Panel::<F>::SUBS / 2];
         let mut sums = [s.zero(); T];
         if offset != 0 {
             // The offset of the values adds offset · Σ_sub scale · Σ x, which is subtracted.
             for t in 0..T {
-                let excess = dot_pairs(s, pairs, packed.pairs(first + t, F::SUB_LEN));
+                let excess = dot_pairs(s, pairs, sums_of_subs(&x_sums[t], F::SUB_LEN));
                 sums[t] = s.sub_i32(s.zero(), s.shl32(excess, offset.trailing_zeros() as i32));
             }
         }
-        let n = F::SUB_LEN / 4;
-        for sub in (0..Panel::<F>::SUBS).step_by(P) {
-            let x: &[[i32; 16]; T] =
-                packed.qs[sub * n / 16][first..].first_chunk().expect("tokens of the group");
-            let (mut values, mut at) = ([&panel[..0]; P], [0; P]);
-            for p in 0..P {
-                (values[p], at[p]) = (&panel[(sub + p) * n..][..n], (sub + p) * n % 16);
-            }
-            let products = s.dot(F::BITS, values, x, at, [[s.zero(); T]; P]);
-            for p in 0..P {
-                let scale = panel[Panel::<F>::SCALES + sub + p];
-                for t in 0..T {
-                    sums[t] = s.add_i32(sums[t], s.mul_i32(products[p][t], scale));
-                }
-            }
-        }
+        sums = match F::SUB_LEN {
+            16 => scaled_dots::<S, F, 4, T, P>(s, panel, packed, first, sums),
+            _ => scaled_dots::<S, F, 8, T, P>(s, panel, packed, first, sums),
+        };
         let (d, dmin) = (s.of_bits(panel[Panel::<F>::D]), s.of_bits(panel[Panel::<F>::DMIN]));
         for t in 0..T {
-            let dx = s.splat_f32(packed.scales[first + t]);
+            let dx = s.splat_f32(scales[t]);
             acc[t] = s.fma(s.to_f32(sums[t]), s.mul(d, dx), acc[t]);
             if F::HAS_MINS {
-                let m = s.to_f32(dot_pairs(s, pairs, packed.pairs(first + t, F::SUB_LEN)));
+                let m = s.to_f32(dot_pairs(s, pairs, sums_of_subs(&x_sums[t], F::SUB_LEN)));
                 acc[t] = s.fnma(m, s.mul(dmin, dx), acc[t]);
             }
         }
     }
+}
+
+/// `sums + Σ_sub scale · Σ q·x` over the sub-blocks, of `N` registers each, `P` of them at a time.
+#[inline(always)]
+fn scaled_dots<S: DotI8, F: FormatK, const N: usize, const T: usize, const P: usize>(
+    s: S,
+    panel: &[S::I],
+    packed: &PackedK,
+    first: usize,
+    mut sums: [S::I; T],
+) -> [S::I; T] {
+    let values = panel[..Panel::<F>::SCALES].as_chunks::<N>().0.as_chunks::<P>().0;
+    let scales = panel[Panel::<F>::SCALES..][..Panel::<F>::SUBS].as_chunks::<P>().0;
+    for (i, (values, scales)) in values.iter().zip(scales).enumerate() {
+        let (step, at) = (i * P * N / 16, i * P % (16 / N));
+        let x = of_tokens::<_, T>(&packed.qs[step], first);
+        let at = std::array::from_fn(|p| at + p);
+        sums = s.scaled_dot(F::BITS, values.each_ref(), *scales, x, at, sums);
+    }
+    sums
 }
 
 /// `Σ_sub min · Σ x`, or of scales, from pairs of sub-blocks.

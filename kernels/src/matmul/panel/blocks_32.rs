@@ -2,7 +2,7 @@
 
 use std::marker::PhantomData;
 
-use super::{Sums, load_sums, store_sums, store_sums_apart};
+use super::{Sums, load_sums, of_tokens, store_sums, store_sums_apart};
 use crate::activation::packed::{PACK_TOKENS, PANEL_CHUNK, Packed32, carve};
 use crate::activation::rows::{Activations, QuantizedRows};
 use crate::matmul::formats::{Format32, offset_32};
@@ -215,24 +215,25 @@ fn multiply<S: DotI8, F: Format32, const T: usize, const P: usize>(
 ) {
     let offset = const { offset_32::<S, F>() };
     let acc: &mut [S::F; T] = acc[first..].first_chunk_mut().expect("tokens of the group");
-    let x: &[[i32; 16]; T] = packed.qs[first..].first_chunk().expect("tokens of the group");
-    let (mut values, mut at, mut sums) = ([&panel[0][..0]; P], [0; P], [[s.zero(); T]; P]);
+    let mut sums = [[s.zero(); T]; P];
     for p in 0..P {
-        (values[p], at[p]) = (&panel[p][..8], 8 * (half + p));
-        let starts = &packed.blocks[half + p].starts;
+        let starts = of_tokens::<_, T>(&packed.blocks[half + p].starts, first);
         for t in 0..T {
-            sums[p][t] = s.splat_i32(start(offset, starts[first + t]));
+            sums[p][t] = s.splat_i32(start(offset, starts[t]));
         }
     }
-    let sums = s.dot(F::BITS, values, x, at, sums);
+    let values = std::array::from_fn(|p| panel[p].first_chunk::<8>().expect("eight registers of values"));
+    let at = std::array::from_fn(|p| half + p);
+    let sums = s.dot(F::BITS, values, of_tokens::<_, T>(&packed.qs, first), at, sums);
     for p in 0..P {
         let (d, m) = (s.of_bits(panel[p][8]), s.of_bits(panel[p][9]));
         let of_x = &packed.blocks[half + p];
+        let (scales, x_sums) = (of_tokens::<_, T>(&of_x.scales, first), of_tokens::<_, T>(&of_x.sums, first));
         for t in 0..T {
-            let dx = s.splat_f32(of_x.scales[first + t]);
+            let dx = s.splat_f32(scales[t]);
             acc[t] = s.fma(s.to_f32(sums[p][t]), s.mul(d, dx), acc[t]);
             if F::HAS_MIN {
-                acc[t] = s.fma(s.splat_f32(of_x.sums[first + t]), s.mul(m, dx), acc[t]);
+                acc[t] = s.fma(s.splat_f32(x_sums[t]), s.mul(m, dx), acc[t]);
             }
         }
     }

@@ -21,6 +21,12 @@ use crate::simd::row_lanes::RowLanes;
 /// A sum for each row and token of a group.
 type Sums<S> = [<S as RowLanes>::F; PACK_TOKENS];
 
+/// What `T` tokens of a group have, from token `first` on.
+#[inline(always)]
+fn of_tokens<A, const T: usize>(all: &[A; PACK_TOKENS], first: usize) -> &[A; T] {
+    all[first..].first_chunk().expect("tokens of the group")
+}
+
 /// Reads the sums of rows `row..` and the `n` tokens from `t` on; zeros for other tokens.
 #[inline(always)]
 fn load_sums<S: RowLanes>(s: S, y: &mut OutStrip<'_>, t: usize, n: usize, row: usize) -> Sums<S> {

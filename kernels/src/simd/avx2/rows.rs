@@ -178,6 +178,25 @@ impl<D> RowLanes for Avx2Rows<D> {
     }
 
     #[inline(always)]
+    fn signed_byte_in_words(self, v: __m256i, j: usize) -> __m256i {
+        // To the tops of words.
+        proven!({
+            let first = _mm256_setr_epi32(
+                0x0080_0080,
+                0x0480_0480,
+                0x0880_0880,
+                0x0c80_0c80,
+                0x0080_0080,
+                0x0480_0480,
+                0x0880_0880,
+                0x0c80_0c80,
+            );
+            let index = _mm256_add_epi8(first, _mm256_set1_epi16((j as i16) << 8));
+            _mm256_srai_epi16::<8>(_mm256_shuffle_epi8(v, index))
+        })
+    }
+
+    #[inline(always)]
     fn words_of_u8(self, v: __m256i) -> [__m256i; 2] {
         proven!([
             _mm256_shuffle_epi8(v, repeated!(0, -1, 1, -1, 4, -1, 5, -1, 8, -1, 9, -1, 12, -1, 13, -1)),
@@ -429,56 +448,72 @@ impl DotI8 for Avx2Rows<Maddubs> {
     /// Pairs of products of `bits` by 7 bits are summed in 16 bits for as long as they fit. With signed weights it is `|w| · (±x)`: two
     /// products of 128 by 127 fit.
     #[inline(always)]
-    fn dot<const T: usize, const P: usize>(
+    fn dot<const N: usize, const T: usize, const P: usize>(
         self,
         bits: u32,
-        w: [&[__m256i]; P],
+        w: [&[__m256i; N]; P],
         x: &[[i32; 16]; T],
         at: [usize; P],
         mut sums: [[__m256i; T]; P],
     ) -> [[__m256i; T]; P] {
+        let ones = proven!(_mm256_set1_epi16(1));
         for p in 0..P {
-            let (w, at, sums) = (w[p], at[p], &mut sums[p]);
-            // Products that fit a word, in pairs: all eight registers of a sub-block, or half of them, a quarter, one.
-            match 0x7fff / (2 * 127 * ((1 << bits) - 1)) {
-                8.. => self.add_words::<8, T>(bits, w, x, at, sums),
-                4.. => self.add_words::<4, T>(bits, w, x, at, sums),
-                2.. => self.add_words::<2, T>(bits, w, x, at, sums),
-                _ => self.add_words::<1, T>(bits, w, x, at, sums),
-            }
+            sums[p] = self.add_words(bits, w[p], ones, x, at[p], sums[p]);
+        }
+        sums
+    }
+
+    #[inline(always)]
+    fn scale(self, v: __m256i, j: usize) -> __m256i {
+        self.signed_byte_in_words(v, j)
+    }
+
+    /// `vpmaddwd` scales the words while it adds them up.
+    #[inline(always)]
+    fn scaled_dot<const N: usize, const T: usize, const P: usize>(
+        self,
+        bits: u32,
+        w: [&[__m256i; N]; P],
+        scales: [__m256i; P],
+        x: &[[i32; 16]; T],
+        at: [usize; P],
+        mut sums: [__m256i; T],
+    ) -> [__m256i; T] {
+        for p in 0..P {
+            sums = self.add_words(bits, w[p], scales[p], x, at[p], sums);
         }
         sums
     }
 }
 
 impl Avx2Rows<Maddubs> {
-    /// Adds products, `N` registers of weights at a time in words; if there are not so many, as many as there are.
+    /// `sums + factor · Σ w·x`; `factor` is the same in both words of a dword.
     #[inline(always)]
     fn add_words<const N: usize, const T: usize>(
         self,
         bits: u32,
-        w: &[__m256i],
+        w: &[__m256i; N],
+        factor: __m256i,
         x: &[[i32; 16]; T],
         at: usize,
-        sums: &mut [__m256i; T],
-    ) {
-        for (i, w) in w.chunks_exact(N.min(w.len())).enumerate() {
-            let at = at + i * w.len();
+        mut sums: [__m256i; T],
+    ) -> [__m256i; T] {
+        // As many registers of products as can be added up in words.
+        let n = (0x7fff / (2 * 127 * ((1 << bits) - 1))).clamp(1, N);
+        for first in (0..N).step_by(n) {
             let mut words = [self.zero(); T];
-            for t in 0..T {
-                words[t] = self.pairs(bits, w[0], x[t][at]);
-            }
-            for j in 1..w.len() {
+            for i in first..(first + n).min(N) {
                 for t in 0..T {
-                    let products = self.pairs(bits, w[j], x[t][at + j]);
-                    words[t] = proven!(_mm256_add_epi16(words[t], products));
+                    let products = self.pairs(bits, w[i], x[t].as_chunks::<N>().0[at][i]);
+                    words[t] =
+                        if i == first { products } else { proven!(_mm256_add_epi16(words[t], products)) };
                 }
             }
             for t in 0..T {
-                let dwords = proven!(_mm256_madd_epi16(words[t], _mm256_set1_epi16(1)));
-                sums[t] = self.add_i32(sums[t], dwords);
+                sums[t] = self.add_products_i16(sums[t], words[t], factor);
             }
         }
+        sums
     }
 
     /// Sums of two products of weights with four activations.
@@ -526,18 +561,18 @@ macro_rules! vnni {
             }
 
             #[inline(always)]
-            fn dot<const T: usize, const P: usize>(
+            fn dot<const N: usize, const T: usize, const P: usize>(
                 self,
                 _: u32,
-                w: [&[__m256i]; P],
+                w: [&[__m256i; N]; P],
                 x: &[[i32; 16]; T],
                 at: [usize; P],
                 mut sums: [[__m256i; T]; P],
             ) -> [[__m256i; T]; P] {
-                for i in 0..w[0].len() {
+                for i in 0..N {
                     for p in 0..P {
                         for t in 0..T {
-                            let x = self.splat_i32(x[t][at[p] + i]);
+                            let x = self.splat_i32(x[t].as_chunks::<N>().0[at[p]][i]);
                             sums[p][t] = proven!(self.dpbusd(sums[p][t], w[p][i], x));
                         }
                     }

@@ -174,6 +174,16 @@ impl RowLanes for Avx512Rows {
     }
 
     #[inline(always)]
+    fn signed_byte_in_words(self, v: __m512i, j: usize) -> __m512i {
+        // To the tops of words.
+        proven!({
+            let first = _mm512_set4_epi32(0x0c80_0c80, 0x0880_0880, 0x0480_0480, 0x0080_0080);
+            let index = _mm512_add_epi8(first, _mm512_set1_epi16((j as i16) << 8));
+            _mm512_srai_epi16::<8>(_mm512_shuffle_epi8(v, index))
+        })
+    }
+
+    #[inline(always)]
     fn words_of_u8(self, v: __m512i) -> [__m512i; 2] {
         let first = constant!(repeated([0, -1, 1, -1, 4, -1, 5, -1, 8, -1, 9, -1, 12, -1, 13, -1]));
         let second = constant!(repeated([2, -1, 3, -1, 6, -1, 7, -1, 10, -1, 11, -1, 14, -1, 15, -1]));
@@ -419,18 +429,18 @@ impl DotI8 for Avx512Rows {
     }
 
     #[inline(always)]
-    fn dot<const T: usize, const P: usize>(
+    fn dot<const N: usize, const T: usize, const P: usize>(
         self,
         _: u32,
-        w: [&[__m512i]; P],
+        w: [&[__m512i; N]; P],
         x: &[[i32; 16]; T],
         at: [usize; P],
         mut sums: [[__m512i; T]; P],
     ) -> [[__m512i; T]; P] {
-        for i in 0..w[0].len() {
+        for i in 0..N {
             for p in 0..P {
                 for t in 0..T {
-                    let x = self.splat_i32(x[t][at[p] + i]);
+                    let x = self.splat_i32(x[t].as_chunks::<N>().0[at[p]][i]);
                     sums[p][t] = proven!(_mm512_dpbusd_epi32(sums[p][t], w[p][i], x));
                 }
             }
