@@ -1,9 +1,12 @@
 //! AMX for many activation rows: a tile register multiplies sixteen tokens with sixteen weight rows. With few, AVX-512.
 
+#[cfg(test)]
+mod emulated;
 mod registers;
 mod tile_32;
 mod tile_k;
 
+use self::registers::Registers;
 use crate::activation::rows::Activations;
 use crate::matmul::formats::{Format32, FormatK};
 use crate::matmul::panel::{panel_32, panel_k};
@@ -32,7 +35,7 @@ pub(crate) unsafe fn amx_panel_k<F: FormatK>(
     unsafe {
         match x.m() {
             ..=FEW_ROWS => panel_k::<Avx512Rows, F>(w, x, y, scratch),
-            _ => tile_k::tile_k::<F>(w, x.quantized(), y, scratch),
+            _ => tile_k::tile_k::<_, F>(&Registers::new(&tile_k::SHAPES), w, x.quantized(), y, scratch),
         }
     }
 }
@@ -51,7 +54,7 @@ pub(crate) unsafe fn amx_panel_32<F: Format32>(
     unsafe {
         match x.m() {
             ..=FEW_ROWS => panel_32::<Avx512Rows, F>(w, x, y, scratch),
-            _ => tile_32::tile_32::<F>(w, x.quantized(), y, scratch),
+            _ => tile_32::tile_32::<_, F>(&Registers::new(&tile_32::SHAPES), w, x.quantized(), y, scratch),
         }
     }
 }

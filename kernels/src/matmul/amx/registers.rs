@@ -18,8 +18,8 @@ pub(super) struct Shapes {
     palette: u8,
     start_row: u8,
     reserved: [u8; 14],
-    row_bytes: [u16; 16],
-    rows: [u8; 16],
+    pub(super) row_bytes: [u16; 16],
+    pub(super) rows: [u8; 16],
 }
 
 impl Shapes {
@@ -42,7 +42,38 @@ impl Shapes {
     }
 }
 
-/// The registers in use: cleared and given back when dropped, so that nobody saves and restores them for nothing.
+/// Tile registers 0 to 7: those of the CPU, or in tests an emulation of them.
+pub(super) trait TileRegisters {
+    /// Register `T` = 0.
+    fn zero<const T: u8>(&self);
+
+    /// Register `T` = as many of the rows as it has, and as many bytes of each from byte `at` on.
+    ///
+    /// # Panics
+    /// If there are fewer rows or bytes.
+    fn load_after<const T: u8>(&self, rows: &[[u8; TILE_BYTES]], at: usize);
+
+    /// Writes the rows of register `T`, which are whole, one after the other.
+    fn store<const T: u8>(&self, out: &mut [[i32; 16]; TILE_ROWS]);
+
+    /// Dword `j` of row `i` of register `C` += Σ over groups `g` of four bytes: row `i` of `A`, signed, group `g`, times dword `j` of row
+    /// `g` of `B`, unsigned.
+    fn dot_unsigned<const C: u8, const A: u8, const B: u8>(&self);
+
+    /// [`TileRegisters::dot_unsigned`] with signed bytes in `B`.
+    fn dot_signed<const C: u8, const A: u8, const B: u8>(&self);
+
+    /// Register `T` = as many of the rows as it has, and as many bytes of each.
+    ///
+    /// # Panics
+    /// If there are fewer rows.
+    #[inline(always)]
+    fn load<const T: u8>(&self, rows: &[[u8; TILE_BYTES]]) {
+        self.load_after::<T>(rows, 0);
+    }
+}
+
+/// The CPU's registers in use: cleared and given back when dropped, so that context switches need not save them.
 pub(super) struct Registers(&'static Shapes);
 
 impl Registers {
@@ -55,29 +86,17 @@ impl Registers {
         unsafe { asm!("ldtilecfg [{}]", in(reg) shapes, options(readonly, nostack, preserves_flags)) };
         Registers(shapes)
     }
+}
 
-    /// Register `T` = 0.
+impl TileRegisters for Registers {
     #[inline(always)]
-    pub(super) fn zero<const T: u8>(&self) {
+    fn zero<const T: u8>(&self) {
         // SAFETY: `self` says that the registers are set up, and only registers change.
         unsafe { asm!("tilezero tmm{t}", t = const T, options(nomem, nostack, preserves_flags)) };
     }
 
-    /// Register `T` = as many of the rows as it has, and of each as many bytes.
-    ///
-    /// # Panics
-    /// Where there are fewer.
     #[inline(always)]
-    pub(super) fn load<const T: u8>(&self, rows: &[[u8; TILE_BYTES]]) {
-        self.load_after::<T>(rows, 0);
-    }
-
-    /// Register `T` = as many of the rows as it has, and as many bytes of each from byte `at` on.
-    ///
-    /// # Panics
-    /// Where fewer rows or bytes are there.
-    #[inline(always)]
-    pub(super) fn load_after<const T: u8>(&self, rows: &[[u8; TILE_BYTES]], at: usize) {
+    fn load_after<const T: u8>(&self, rows: &[[u8; TILE_BYTES]], at: usize) {
         assert!(rows.len() >= self.0.rows[T as usize] as usize);
         assert!(at + self.0.row_bytes[T as usize] as usize <= TILE_BYTES);
         let (p, stride) = (rows.as_ptr().wrapping_byte_add(at), TILE_BYTES);
@@ -88,9 +107,8 @@ impl Registers {
         }
     }
 
-    /// Writes the rows of register `T`, whole ones, one after the other.
     #[inline(always)]
-    pub(super) fn store<const T: u8>(&self, out: &mut [[i32; 16]; TILE_ROWS]) {
+    fn store<const T: u8>(&self, out: &mut [[i32; 16]; TILE_ROWS]) {
         // SAFETY: sixteen rows of 64 bytes are ours to write.
         unsafe {
             asm!("tilestored [{p} + {stride}*1], tmm{t}", t = const T, p = in(reg) out.as_mut_ptr(),
@@ -98,10 +116,8 @@ impl Registers {
         }
     }
 
-    /// Dword `j` of row `i` of register `C` += Σ over groups `g` of four bytes: row `i` of `A`, signed, group `g`, times dword `j` of row
-    /// `g` of `B`, unsigned.
     #[inline(always)]
-    pub(super) fn dot_unsigned<const C: u8, const A: u8, const B: u8>(&self) {
+    fn dot_unsigned<const C: u8, const A: u8, const B: u8>(&self) {
         // SAFETY: as in `zero`.
         unsafe {
             asm!("tdpbsud tmm{c}, tmm{a}, tmm{b}", c = const C, a = const A, b = const B,
@@ -109,9 +125,8 @@ impl Registers {
         }
     }
 
-    /// [`Registers::dot_unsigned`] with signed bytes in `B`.
     #[inline(always)]
-    pub(super) fn dot_signed<const C: u8, const A: u8, const B: u8>(&self) {
+    fn dot_signed<const C: u8, const A: u8, const B: u8>(&self) {
         // SAFETY: as in `zero`.
         unsafe {
             asm!("tdpbssd tmm{c}, tmm{a}, tmm{b}", c = const C, a = const A, b = const B,

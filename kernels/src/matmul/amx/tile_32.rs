@@ -12,7 +12,7 @@
 
 use std::arch::x86_64::*;
 
-use super::registers::{Registers, Shapes, TILE_ROWS};
+use super::registers::{Shapes, TILE_ROWS, TileRegisters};
 use crate::activation::packed::{BlockScales32, PACK_TOKENS, PANEL_CHUNK, Packed32, carve};
 use crate::activation::rows::QuantizedRows;
 use crate::matmul::formats::{Format32, offset_32};
@@ -28,7 +28,8 @@ use crate::weights::matrix::QuantMatrix;
 const ROWS: usize = Avx512Rows::ROWS;
 
 /// Weights and activations of 32 values.
-static SHAPES: Shapes = Shapes::WHOLE.with(4, 8, 64).with(5, 8, 64).with(6, 16, 32).with(7, 16, 32);
+pub(super) static SHAPES: Shapes =
+    Shapes::WHOLE.with(4, 8, 64).with(5, 8, 64).with(6, 16, 32).with(7, 16, 32);
 
 /// Bytes of scratch for a strip of rows of `k` weights.
 pub(super) const fn scratch_bytes(k: usize) -> usize {
@@ -36,22 +37,20 @@ pub(super) const fn scratch_bytes(k: usize) -> usize {
     64 * N_32 * n_blocks * STRIP_ROWS / ROWS
 }
 
-/// The product for a strip of a format in blocks of 32.
-///
-/// # Safety
-/// The system lets this process use AMX.
+/// The product for a strip of a format in blocks of 32 on registers of [`SHAPES`].
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-pub(super) unsafe fn tile_32<F: Format32>(
+pub(super) fn tile_32<R: TileRegisters, F: Format32>(
+    registers: &R,
     w: QuantMatrix<'_>,
     x: QuantizedRows<'_>,
     mut y: OutStrip<'_>,
     scratch: &mut StripScratch,
 ) {
     const CHUNK: usize = PANEL_CHUNK / 32;
-    // SAFETY: the table of AMX is handed out only where the system has granted it, and AVX-512 with it.
-    let (registers, s) = unsafe { (Registers::new(&SHAPES), Avx512Rows::new()) };
+    // SAFETY: this function has the features.
+    let s = unsafe { Avx512Rows::new() };
     let (n_blocks, n_pairs) = (x.k / 32, x.k.div_ceil(64));
-    let tiles = x.packed_32();
+    let groups = x.packed_32();
     for first in (0..n_blocks).step_by(CHUNK) {
         let n = CHUNK.min(n_blocks - first);
         let group_len = n * N_32;
@@ -69,7 +68,7 @@ pub(super) unsafe fn tile_32<F: Format32>(
                 }
             }
         }
-        for (i, tile) in tiles.chunks_exact(n_pairs).enumerate() {
+        for (i, packed) in groups.chunks_exact(n_pairs).enumerate() {
             for (g, panel) in strip.chunks_exact(group_len).enumerate() {
                 for first_token in (0..PACK_TOKENS.min(x.m - i * PACK_TOKENS)).step_by(TILE_ROWS) {
                     let t = i * PACK_TOKENS + first_token;
@@ -80,7 +79,13 @@ pub(super) unsafe fn tile_32<F: Format32>(
                             *acc = s.load_rows(&y.row(t + j)[g * ROWS..]);
                         }
                     }
-                    multiply::<F>(&registers, panel.as_chunks().0, &tile[first / 2..], first_token, &mut acc);
+                    multiply::<R, F>(
+                        registers,
+                        panel.as_chunks().0,
+                        &packed[first / 2..],
+                        first_token,
+                        &mut acc,
+                    );
                     for (j, acc) in acc.iter().enumerate().take(n) {
                         s.store_rows(*acc, &mut y.row(t + j)[g * ROWS..]);
                     }
@@ -97,10 +102,10 @@ struct Sums([[i32; ROWS]; TILE_ROWS]);
 
 /// Adds the products of sixteen rows, block after block, with sixteen tokens from `first` on to `acc`.
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-fn multiply<F: Format32>(
-    registers: &Registers,
+fn multiply<R: TileRegisters, F: Format32>(
+    registers: &R,
     panel: &[[__m512i; N_32]],
-    tile: &[Packed32],
+    packed: &[Packed32],
     first: usize,
     acc: &mut [__m512; TILE_ROWS],
 ) {
@@ -109,7 +114,7 @@ fn multiply<F: Format32>(
     let mut regs = *acc;
     for b in (0..n_blocks + 2).step_by(2) {
         if b < n_blocks {
-            let x: &[[[i32; 8]; 2]] = bytemuck::cast_slice(&tile[b / 2].qs[first..][..TILE_ROWS]);
+            let x: &[[[i32; 8]; 2]] = bytemuck::cast_slice(&packed[b / 2].qs[first..][..TILE_ROWS]);
             let next = (b + 1).min(n_blocks - 1);
             registers.zero::<0>();
             registers.zero::<1>();
@@ -121,7 +126,7 @@ fn multiply<F: Format32>(
             registers.dot_signed::<1, 7, 5>();
         }
         for j in b.saturating_sub(2)..b.min(n_blocks) {
-            add_block::<F>(&panel[j], &tile[j / 2].blocks[j % 2], first, &sums[j % 4].0, &mut regs);
+            add_block::<F>(&panel[j], &packed[j / 2].blocks[j % 2], first, &sums[j % 4].0, &mut regs);
         }
         if b < n_blocks {
             registers.store::<0>(&mut sums[b % 4].0);

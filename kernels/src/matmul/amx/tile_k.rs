@@ -15,7 +15,7 @@
 
 use std::arch::x86_64::*;
 
-use super::registers::{Registers, Shapes, TILE_ROWS};
+use super::registers::{Shapes, TILE_ROWS, TileRegisters};
 use crate::activation::packed::{PACK_TOKENS, PANEL_CHUNK, PackedK, carve, sums_of_subs};
 use crate::activation::rows::QuantizedRows;
 use crate::matmul::formats::{FormatK, offset_k};
@@ -30,7 +30,7 @@ use crate::weights::matrix::QuantMatrix;
 /// Weight rows of a register.
 const ROWS: usize = Avx512Rows::ROWS;
 
-static SHAPES: Shapes = Shapes::WHOLE;
+pub(super) static SHAPES: Shapes = Shapes::WHOLE;
 
 /// Groups of tokens that 32 rows are multiplied with before the next 32: a block of those rows stays in L1.
 const PASS: usize = 2;
@@ -59,22 +59,20 @@ pub(super) const fn scratch_bytes(k: usize) -> usize {
     strip + PASS * PACK_TOKENS * GROUPS * 64 + 2 * 64
 }
 
-/// The product for a strip of K-quants.
-///
-/// # Safety
-/// The system lets this process use AMX.
+/// The product for a strip of K-quants on registers of [`SHAPES`].
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-pub(super) unsafe fn tile_k<F: FormatK>(
+pub(super) fn tile_k<R: TileRegisters, F: FormatK>(
+    registers: &R,
     w: QuantMatrix<'_>,
     x: QuantizedRows<'_>,
     mut y: OutStrip<'_>,
     scratch: &mut StripScratch,
 ) {
     const CHUNK: usize = PANEL_CHUNK / 256;
-    // SAFETY: the table of AMX is handed out only where the system has granted it, and AVX-512 with it.
-    let (registers, s) = unsafe { (Registers::new(&SHAPES), Avx512Rows::new()) };
+    // SAFETY: this function has the features.
+    let s = unsafe { Avx512Rows::new() };
     let n_blocks = x.k / 256;
-    let tiles = x.packed_k();
+    let groups = x.packed_k();
     let n_groups = w.n_rows().div_ceil(ROWS);
     for first in (0..n_blocks).step_by(CHUNK) {
         let n = CHUNK.min(n_blocks - first);
@@ -92,23 +90,23 @@ pub(super) unsafe fn tile_k<F: FormatK>(
         }
         let acc: &mut [[__m512; GROUPS]] =
             carve::<__m512>(&mut room, PASS * PACK_TOKENS * GROUPS).as_chunks_mut().0;
-        for (i, tiles) in tiles.chunks(PASS * n_blocks).enumerate() {
+        for (i, packed) in groups.chunks(PASS * n_blocks).enumerate() {
             let t = i * PASS * PACK_TOKENS;
             let acc = &mut acc[..(PASS * PACK_TOKENS).min(x.m - t)];
             for (i, panel) in strip.chunks_exact(GROUPS * group_len).enumerate() {
-                let groups = i * GROUPS..((i + 1) * GROUPS).min(n_groups);
+                let rows = i * GROUPS..((i + 1) * GROUPS).min(n_groups);
                 for (i, acc) in acc.iter_mut().enumerate() {
                     *acc = [_mm512_setzero_ps(); GROUPS];
                     if first > 0 {
-                        for (g, acc) in groups.clone().zip(acc) {
+                        for (g, acc) in rows.clone().zip(acc) {
                             *acc = s.load_rows(&y.row(t + i)[g * ROWS..]);
                         }
                     }
                 }
-                let tile = |i: usize, b: usize| &tiles[i * n_blocks + first + b];
-                multiply::<F>(s, &registers, panel, n, tile, acc);
+                let packed = |i: usize, b: usize| &packed[i * n_blocks + first + b];
+                multiply::<R, F>(s, registers, panel, n, packed, acc);
                 for (i, acc) in acc.iter().enumerate() {
-                    for (g, acc) in groups.clone().zip(acc) {
+                    for (g, acc) in rows.clone().zip(acc) {
                         s.store_rows(*acc, &mut y.row(t + i)[g * ROWS..]);
                     }
                 }
@@ -171,15 +169,15 @@ fn planes<F: FormatK>(q: __m512i, scale: __m512i) -> [__m512i; 2] {
 #[repr(C, align(64))]
 struct Sums([[[i32; ROWS]; TILE_ROWS]; 2 * GROUPS]);
 
-/// Adds the products of `GROUPS` groups of rows over `n_blocks` blocks, `panel [group][block]`, with a few tiles of tokens to their
-/// `acc`; `tile(i, b)` is block `b` of tile `i`.
+/// Adds the products of `GROUPS` groups of rows over `n_blocks` blocks, `panel [group][block]`, with a few groups of tokens to
+/// their `acc`; `packed(i, b)` is block `b` of group `i`.
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-fn multiply<'t, F: FormatK>(
+fn multiply<'t, R: TileRegisters, F: FormatK>(
     s: Avx512Rows,
-    registers: &Registers,
+    registers: &R,
     panel: &[__m512i],
     n_blocks: usize,
-    tile: impl Fn(usize, usize) -> &'t PackedK,
+    packed: impl Fn(usize, usize) -> &'t PackedK,
     acc: &mut [[__m512; GROUPS]],
 ) {
     let group_len = panel.len() / GROUPS;
@@ -189,7 +187,7 @@ fn multiply<'t, F: FormatK>(
     // A unit is sixteen tokens and a block.
     let part = |unit: usize| {
         let (b, t) = (unit / n_sixteens, unit % n_sixteens * TILE_ROWS);
-        (b, t, tile(t / PACK_TOKENS, b))
+        (b, t, packed(t / PACK_TOKENS, b))
     };
     let mut sums = [const { Sums([[[0; ROWS]; TILE_ROWS]; 2 * GROUPS]) }; 2];
     for unit in 0..=n_units {

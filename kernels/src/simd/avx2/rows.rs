@@ -501,16 +501,13 @@ impl Avx2Rows<Maddubs> {
         // As many registers of products as can be added up in words.
         let n = (0x7fff / (2 * 127 * ((1 << bits) - 1))).clamp(1, N);
         for first in (0..N).step_by(n) {
-            let mut words = [self.zero(); T];
-            for i in first..(first + n).min(N) {
-                for t in 0..T {
-                    let products = self.pairs(bits, w[i], x[t].as_chunks::<N>().0[at][i]);
-                    words[t] =
-                        if i == first { products } else { proven!(_mm256_add_epi16(words[t], products)) };
-                }
-            }
             for t in 0..T {
-                sums[t] = self.add_products_i16(sums[t], words[t], factor);
+                let x = &x[t].as_chunks::<N>().0[at];
+                let mut words = self.pairs(bits, w[first], x[first]);
+                for i in first + 1..(first + n).min(N) {
+                    words = proven!(_mm256_add_epi16(words, self.pairs(bits, w[i], x[i])));
+                }
+                sums[t] = self.add_products_i16(sums[t], words, factor);
             }
         }
         sums
