@@ -156,7 +156,7 @@ static SCALAR_TABLE: KernelTable = {
         dot: by_format(&SCALAR, quantized),
         panel: by_format(&SCALAR, quantized),
         tuned: [false; Format::ALL.len()],
-        takes_packed: false,
+        pack: None,
         by_block: true,
         quantize_q8_0: quantize::quantize_row_q8_0,
         quantize_q8k: quantize::quantize_row_q8k,
@@ -167,6 +167,7 @@ static SCALAR_TABLE: KernelTable = {
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use super::*;
+    use crate::activation::pack::pack_groups;
     use crate::matmul::amx::{amx_panel_32, amx_panel_k};
     use crate::matmul::dot::{vec_dot_32, vec_dot_k};
     use crate::matmul::formats::*;
@@ -216,7 +217,7 @@ mod x86 {
             dot: by_format(&AVX2, AVX2_DOT),
             panel: by_format(&AVX2, panel),
             tuned: [true; Format::ALL.len()],
-            takes_packed: true,
+            pack: Some(pack_groups),
             by_block: true,
             quantize_q8_0: quantize::avx2::quantize_q8_0,
             quantize_q8k: quantize::avx2::quantize_q8k,
@@ -230,7 +231,7 @@ mod x86 {
             dot: by_format(&AVX512, formats!(vec_dot_32, vec_dot_k, Avx512Rows)),
             panel: by_format(&AVX512, panel),
             tuned: [true; Format::ALL.len()],
-            takes_packed: true,
+            pack: Some(pack_groups),
             by_block: true,
             quantize_q8_0: quantize::avx512::quantize_q8_0,
             quantize_q8k: quantize::avx512::quantize_q8k,
@@ -252,10 +253,10 @@ mod arm {
         KernelTable {
             isa,
             dot: by_format(&NEON, neon::dot::<D>()),
-            panel: by_format(&NEON, neon::panel::<T>()),
+            panel: by_format(&NEON, neon::panels::<T>()),
             tuned: [true; Format::ALL.len()],
-            takes_packed: false,
-            by_block: false,
+            pack: Some(neon::pack::<T>),
+            by_block: true,
             quantize_q8_0: quantize::neon::quantize_row_q8_0,
             quantize_q8k: quantize::neon::quantize_row_q8k,
             floats: NEON,

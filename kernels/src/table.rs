@@ -1,8 +1,10 @@
 //! The kernels of one instruction set: private function pointers behind safe methods.
 
 use crate::activation::kind::ActivationKind;
+use crate::activation::packed::Packed;
 use crate::activation::quantize::QuantizeFn;
-use crate::activation::rows::Activations;
+use crate::activation::rows::{Activations, QuantizedRows};
+use crate::aligned::CacheLine;
 use crate::attention::layout::PAGE_LEN;
 use crate::attention::partials::{PageHead, Partials};
 use crate::matmul::plan::{FEW_ROWS, STRIP_ROWS};
@@ -10,8 +12,12 @@ use crate::matmul::scratch::scratch_bytes;
 use crate::matmul::strip::{OutStrip, StripFn, StripScratch};
 use crate::ops::LeF32;
 use crate::simd::isa::Isa;
+use crate::team::Team;
 use crate::weights::format::Format;
 use crate::weights::matrix::QuantMatrix;
+
+/// Packs rows into room of at least [`packed_bytes`](crate::activation::packed::packed_bytes) bytes, or panics.
+pub(crate) type PackFn = for<'a> fn(&Team, &QuantizedRows<'_>, &'a mut [CacheLine]) -> Packed<'a>;
 
 /// The kernels of one [`Isa`].
 pub struct KernelTable {
@@ -22,8 +28,8 @@ pub struct KernelTable {
     pub(crate) panel: [StripFn; Format::ALL.len()],
     /// By format: whether the kernels are written for this ISA and not plain Rust.
     pub(crate) tuned: [bool; Format::ALL.len()],
-    /// Whether `panel` reads [packed](crate::activation::packed::Packed) activations.
-    pub(crate) takes_packed: bool,
+    /// How activations are [packed](crate::activation::packed::Packed) for `panel`, unless it reads them as they are.
+    pub(crate) pack: Option<PackFn>,
     /// Whether `panel` unpacks one block at a time when there are [few](crate::matmul::FEW_ROWS) activation rows, so that its scratch
     /// does not limit the weight rows of a call.
     pub(crate) by_block: bool,
@@ -60,7 +66,7 @@ impl KernelTable {
 
     /// Whether [`KernelTable::panel`] reads quantized activations [packed](crate::activation::packed::Packed).
     pub fn takes_packed(&self) -> bool {
-        self.takes_packed
+        self.pack.is_some()
     }
 
     /// Whether products with this format run on kernels written for this ISA rather than on plain Rust.
@@ -130,6 +136,15 @@ impl KernelTable {
         assert_eq!((scales.len(), sums.len()), (n / b, n / s), "scales and sums of {n} values");
         // SAFETY: a table is handed out for an available ISA only, and the lengths were checked.
         unsafe { f(x, qs, scales, sums) }
+    }
+
+    /// Packs quantized activations for [`KernelTable::panel`] into `room`, at least
+    /// [`packed_bytes`](crate::activation::packed::packed_bytes) large; [`Packed::None`] if it reads them as they are.
+    ///
+    /// # Panics
+    /// If `room` is smaller.
+    pub fn pack<'a>(&self, team: &Team, x: &QuantizedRows<'_>, room: &'a mut [CacheLine]) -> Packed<'a> {
+        self.pack.map_or(Packed::None, |pack| pack(team, x, room))
     }
 
     /// Root mean square norm: `out = (x · 1/√(mean(x²) + eps)) · weight`, in this order of operations (that of `transformers`).

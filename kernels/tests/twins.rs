@@ -136,7 +136,7 @@ fn product(kernels: &KernelTable, panel: bool, w: QuantMatrix<'_>, x: Activation
         let out = whole.columns(first, n_rows);
         let mut scratch = StripScratch::new(0);
         if panel {
-            with_packed(x, |x| kernels.panel(w, x, out, &mut scratch))
+            with_packed(kernels, x, |x| kernels.panel(w, x, out, &mut scratch))
         } else {
             kernels.dot(w, x, out, &mut scratch)
         }
@@ -260,7 +260,7 @@ proptest! {
             let mut y = vec![f32::NAN; expected.len()];
             let mut one = vec![f32::NAN; case.m];
             let mut products = [Product { w, y: &mut y }, Product { w: alone, y: &mut one }];
-            team.together(|| with_packed(x, |x| matmul(&team, kernels, &mut products, x, &scratch, &NEVER)));
+            team.together(|| with_packed(kernels, x, |x| matmul(&team, kernels, &mut products, x, &scratch, &NEVER)));
             let isa = kernels.isa();
             assert_same_bits(&y, &expected, || format!("{isa} {format} on {n_threads} threads"));
             let column: Vec<f32> = expected.iter().skip(n_rows / 2).step_by(n_rows).copied().collect();
@@ -311,7 +311,9 @@ fn large_products_equal_the_reference_on_any_team() {
             let (mut a, mut b) = (vec![f32::NAN; expected.len()], vec![f32::NAN; expected.len()]);
             let mut products = [Product { w, y: &mut a }, Product { w, y: &mut b }];
             team.together(|| {
-                with_packed(x, |x| matmul(&team, KernelTable::detect(), &mut products, x, &scratch, &NEVER))
+                with_packed(KernelTable::detect(), x, |x| {
+                    matmul(&team, KernelTable::detect(), &mut products, x, &scratch, &NEVER)
+                })
             });
             assert_same_bits(&a, &expected, || format!("{m} tokens on {n_threads} threads"));
             assert_same_bits(&b, &expected, || format!("{m} tokens on {n_threads} threads, second"));

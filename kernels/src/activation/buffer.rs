@@ -4,7 +4,6 @@ use std::collections::TryReserveError;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use crate::activation::kind::ActivationKind;
-use crate::activation::pack::pack;
 use crate::activation::packed::{PANEL_MIN_ROWS, Packed, packed_bytes};
 use crate::activation::rows::{Activations, QuantizedRows};
 use crate::aligned::{CacheLine, try_filled, try_zeros};
@@ -117,8 +116,8 @@ impl ActivationBuffer {
             sums: &self.sums[..n / s],
             packed: Packed::None,
         };
-        if kernels.takes_packed && m >= PANEL_MIN_ROWS {
-            rows.packed = pack(team, &rows, &mut self.packed);
+        if m >= PANEL_MIN_ROWS {
+            rows.packed = kernels.pack(team, &rows, &mut self.packed);
         }
         Ok(Activations::Quantized(rows))
     }

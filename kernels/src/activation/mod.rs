@@ -2,9 +2,8 @@
 
 pub(crate) mod buffer;
 pub(crate) mod kind;
+#[cfg(target_arch = "x86_64")]
 pub(crate) mod pack;
 pub mod packed;
 pub mod quantize;
 pub(crate) mod rows;
-
-pub use pack::pack;

@@ -1,4 +1,4 @@
-//! Packs activations, once for all matrices that they are multiplied with.
+//! Packs activations for the panels of x86, once for all matrices that they are multiplied with.
 
 use crate::activation::kind::ActivationKind;
 use crate::activation::packed::{PACK_TOKENS, Packed, Packed32, PackedK, sums_of_32};
@@ -6,11 +6,8 @@ use crate::activation::rows::QuantizedRows;
 use crate::aligned::CacheLine;
 use crate::team::Team;
 
-/// Packs the rows of `x` into `room`, which has at least [`packed_bytes`](crate::activation::packed::packed_bytes) bytes.
-///
-/// # Panics
-/// If `room` is smaller.
-pub fn pack<'a>(team: &Team, x: &QuantizedRows<'_>, room: &'a mut [CacheLine]) -> Packed<'a> {
+/// Packs groups of 32 tokens: a [`PackFn`](crate::table::PackFn).
+pub(crate) fn pack_groups<'a>(team: &Team, x: &QuantizedRows<'_>, room: &'a mut [CacheLine]) -> Packed<'a> {
     let n_groups = x.m.div_ceil(PACK_TOKENS);
     if x.kind == ActivationKind::Q8K {
         let n_blocks = x.k / 256;

@@ -56,6 +56,8 @@ pub enum Packed<'a> {
     K(&'a [PackedK]),
     /// For weights in blocks of 32.
     Of32(&'a [Packed32]),
+    /// Groups of eight tokens, in a layout that only the kernels of NEON know.
+    Eights(&'a [u8]),
 }
 
 /// Bytes of `m` packed rows of `k` values, whatever the format.
@@ -74,6 +76,7 @@ pub(crate) fn sums_of_subs(sums: &[i32; 12], sub_len: usize) -> &[i32] {
 
 /// Sums over 32 values, two to a dword, from those over 16.
 #[inline(always)]
+#[cfg(target_arch = "x86_64")]
 pub(crate) fn sums_of_32(sums: &[i16; 16]) -> [i32; 4] {
     let sum = |j: usize| sums[2 * j] + sums[2 * j + 1];
     std::array::from_fn(|j| sum(2 * j) as u16 as i32 | (sum(2 * j + 1) as i32) << 16)

@@ -46,6 +46,15 @@ impl<'a> QuantizedRows<'a> {
         }
     }
 
+    /// The packed groups of eight tokens.
+    #[cfg(target_arch = "aarch64")]
+    pub(crate) fn packed_eights(&self) -> &'a [u8] {
+        match self.packed {
+            Packed::Eights(packed) => packed,
+            _ => panic!("activations are not packed"),
+        }
+    }
+
     /// Rows `first..first + n` alone, not packed.
     ///
     /// # Panics

@@ -1,8 +1,7 @@
 //! What the tests share: random bytes, and where a format keeps its halves.
 
-use bise_kernels::activation::pack;
 use bise_kernels::activation::packed::{Packed, packed_bytes};
-use bise_kernels::{ActivationKind, Activations, CacheLine, Format, QuantizedRows, Team};
+use bise_kernels::{ActivationKind, Activations, CacheLine, Format, KernelTable, QuantizedRows, Team};
 
 /// SplitMix64: <https://prng.di.unimi.it/splitmix64.c>.
 pub struct Random(pub u64);
@@ -113,12 +112,12 @@ impl Quantized {
 
 /// Lets `f` have the activations with their tiles.
 #[allow(dead_code)]
-pub fn with_packed<R>(x: Activations<'_>, f: impl FnOnce(Activations<'_>) -> R) -> R {
+pub fn with_packed<R>(kernels: &KernelTable, x: Activations<'_>, f: impl FnOnce(Activations<'_>) -> R) -> R {
     let Activations::Quantized(mut rows) = x else { return f(x) };
     let mut room: Vec<CacheLine> =
         vec![bytemuck::Zeroable::zeroed(); packed_bytes(rows.m, rows.k).div_ceil(64)];
     // Whatever was there before must not matter.
     bytemuck::cast_slice_mut::<_, u8>(&mut room).fill(0x7f);
-    rows.packed = pack(&Team::new(1).expect("one thread is no pool"), &rows, &mut room);
+    rows.packed = kernels.pack(&Team::new(1).expect("one thread is no pool"), &rows, &mut room);
     f(Activations::Quantized(rows))
 }

@@ -87,7 +87,8 @@ fn row<F: KQuant, D: Dot, const M: usize>(isa: D, w: &F, x: &[Token<'_>; M]) -> 
     let [a, b] = scales;
     let wide = [vmovl_s16(vget_low_s16(a)), vmovl_high_s16(a), vmovl_s16(vget_low_s16(b)), vmovl_high_s16(b)];
     let (mut s, mut m) = ([vdupq_n_s32(0); M], [vdupq_n_s32(0); M]);
-    for half in 0..2 {
+    // Unrolled, so that shifts are by constants.
+    each!(2, |half| {
         let q = [w.quants(2 * half), w.quants(2 * half + 1)];
         for t in 0..M {
             let x = &x[t].qs.as_chunks::<8>().0[half];
@@ -105,7 +106,7 @@ fn row<F: KQuant, D: Dot, const M: usize>(isa: D, w: &F, x: &[Token<'_>; M]) -> 
                 }
             }
         }
-    }
+    });
     if F::OFFSET != 0 {
         for t in 0..M {
             s[t] = vmlsq_n_s32(s[t], x[t].by_sums::<F>(&scales), F::OFFSET);

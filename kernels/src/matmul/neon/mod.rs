@@ -29,6 +29,7 @@ mod q8_0;
 
 use dot_32::dot_32;
 use dot_k::dot_k;
+pub(crate) use panel::pack;
 use panel_32::panel_32;
 use panel_k::panel_k;
 pub(crate) use products::{Dot, Dotprod, I8mm, Neon, Tile};
@@ -62,6 +63,6 @@ pub(crate) const fn dot<D: Dot>() -> [StripFn; Format::N_QUANTIZED] {
 }
 
 /// Products with more activation rows, for each quantized format.
-pub(crate) const fn panel<T: Tile>() -> [StripFn; Format::N_QUANTIZED] {
+pub(crate) const fn panels<T: Tile>() -> [StripFn; Format::N_QUANTIZED] {
     by_format!(T, panel_32, panel_k)
 }

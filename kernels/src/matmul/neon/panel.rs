@@ -1,9 +1,21 @@
-//! What the tiles of both kinds of blocks share.
+//! Panel products, for blocks of 256 and of 32: four rows, unpacked together, by eight tokens, packed together.
+//!
+//! With few tokens each block of four rows is multiplied with all of them right after it is unpacked; with more, a strip of rows is
+//! unpacked first.
 
 use super::products::Tile;
-use crate::matmul::strip::OutStrip;
+use super::{panel_32, panel_k};
+use crate::activation::kind::ActivationKind;
+use crate::activation::packed::Packed;
+use crate::activation::rows::QuantizedRows;
+use crate::aligned::CacheLine;
+use crate::matmul::plan::FEW_ROWS;
+use crate::matmul::strip::{OutStrip, StripScratch};
 use crate::simd::neon::intrinsics::*;
 use crate::simd::neon::registers::*;
+use crate::team::Team;
+use crate::weights::block::Block;
+use crate::weights::matrix::QuantMatrix;
 
 /// Weights of a row that are unpacked at a time: a strip of 64 rows takes 160 kB, and stays in L2 however long its rows are.
 pub(super) const CHUNK: usize = 2048;
@@ -66,4 +78,121 @@ pub(super) fn add_scaled<T: Tile>(
 ) {
     let tokens = T::by_token(load_f32(tokens));
     *acc = four!(|i| vfmaq_f32(acc[i], sums[i], vmulq_f32(rows[i], tokens[i])));
+}
+
+/// A block of four tokens, arranged for the registers of `T`.
+pub(super) trait PackTokens: bytemuck::Pod + Send {
+    /// Packs block `b` of the tokens.
+    fn pack<T: Tile>(&mut self, x: &QuantizedRows<'_>, tokens: [usize; 4], b: usize);
+}
+
+/// A block of four weight rows of format `F`, arranged for the registers of `T`.
+pub(super) trait PanelRows<F, T>: bytemuck::Pod {
+    /// The activations it is multiplied with.
+    type Tokens: PackTokens;
+
+    /// Unpacks a block of each row.
+    fn pack(&mut self, blocks: [&F; 4]);
+
+    /// Adds the products of a run of blocks with `Q` (1 or 2) fours of tokens to their `acc`.
+    fn multiply<const Q: usize>(isa: T, w: &[Self], x: &[[Self::Tokens; 2]], acc: &mut [[float32x4_t; 4]; 2]);
+}
+
+/// Packs activations, `[⌈m / 8⌉][blocks]` of eight tokens each; those past the last one repeat it.
+pub(crate) fn pack<'a, T: Tile>(team: &Team, x: &QuantizedRows<'_>, room: &'a mut [CacheLine]) -> Packed<'a> {
+    let bytes = bytemuck::cast_slice_mut(room);
+    Packed::Eights(match x.kind {
+        ActivationKind::Q8K => pack_as::<panel_k::Tokens, T>(team, x, bytes),
+        _ => pack_as::<panel_32::Tokens, T>(team, x, bytes),
+    })
+}
+
+fn pack_as<'a, P: PackTokens, T: Tile>(team: &Team, x: &QuantizedRows<'_>, room: &'a mut [u8]) -> &'a [u8] {
+    let n_blocks = x.k / x.kind.block_len();
+    let room = &mut room[..x.m.div_ceil(8) * n_blocks * size_of::<[P; 2]>()];
+    let packed = bytemuck::cast_slice_mut::<u8, [P; 2]>(room);
+    team.for_each_chunk(packed, 4, |i, packed| {
+        for (j, fours) in packed.iter_mut().enumerate() {
+            let (eight, b) = ((4 * i + j) / n_blocks, (4 * i + j) % n_blocks);
+            for (q, four) in fours.iter_mut().enumerate() {
+                four.pack::<T>(x, four!(|i| (8 * eight + 4 * q + i).min(x.m - 1)), b);
+            }
+        }
+    });
+    room
+}
+
+/// The product of a strip.
+#[inline(always)]
+pub(super) fn product<F: Block, T: Tile, R: PanelRows<F, T>>(
+    isa: T,
+    w: &QuantMatrix<'_>,
+    x: &QuantizedRows<'_>,
+    mut y: OutStrip<'_>,
+    scratch: &mut StripScratch,
+) {
+    let n_blocks = x.k / x.kind.block_len();
+    let packed: &[[R::Tokens; 2]] = bytemuck::cast_slice(x.packed_eights());
+    let eights = || packed.chunks_exact(n_blocks).zip((0..x.m).step_by(8));
+    let rows_of = |r: usize| -> [&[F]; 4] { four!(|i| w.row_blocks((r + i).min(w.n_rows() - 1))) };
+    let zero = [[vdupq_n_f32(0.0); 4]; 2];
+    if x.m <= FEW_ROWS {
+        let rows = &mut carve::<R>(&mut scratch.bytes(), 1)[0];
+        for r in (0..w.n_rows()).step_by(4) {
+            let blocks = rows_of(r);
+            let mut acc = [zero; FEW_ROWS / 8];
+            for b in 0..n_blocks {
+                rows.pack(four!(|i| &blocks[i][b]));
+                for ((x, t), acc) in eights().zip(&mut acc) {
+                    multiply_eight(isa, std::slice::from_ref(rows), &x[b..][..1], y.m() - t, acc);
+                }
+            }
+            for ((_, t), acc) in eights().zip(acc) {
+                store_eight::<T>(&mut y, t, r, acc);
+            }
+        }
+        return;
+    }
+    for first in (0..n_blocks).step_by(CHUNK / F::FORMAT.block_len()) {
+        let n = (n_blocks - first).min(CHUNK / F::FORMAT.block_len());
+        let panel = carve::<R>(&mut scratch.bytes(), w.n_rows().div_ceil(4) * n);
+        for (g, panel) in panel.chunks_exact_mut(n).enumerate() {
+            let blocks = rows_of(4 * g);
+            for (b, rows) in panel.iter_mut().enumerate() {
+                rows.pack(four!(|i| &blocks[i][first + b]));
+            }
+        }
+        for (x, t) in eights() {
+            for (g, rows) in panel.chunks_exact(n).enumerate() {
+                let mut acc = zero;
+                if first > 0 {
+                    acc = [load_tile::<T>(&mut y, t, 4 * g), load_tile::<T>(&mut y, t + 4, 4 * g)];
+                }
+                multiply_eight(isa, rows, &x[first..][..n], y.m() - t, &mut acc);
+                store_eight::<T>(&mut y, t, 4 * g, acc);
+            }
+        }
+    }
+}
+
+/// Adds the products of a run of blocks with eight tokens, of which `n` are there.
+#[inline(always)]
+fn multiply_eight<F, T: Tile, R: PanelRows<F, T>>(
+    isa: T,
+    w: &[R],
+    x: &[[R::Tokens; 2]],
+    n: usize,
+    acc: &mut [[float32x4_t; 4]; 2],
+) {
+    match n {
+        ..=4 => R::multiply::<1>(isa, w, x, acc),
+        _ => R::multiply::<2>(isa, w, x, acc),
+    }
+}
+
+/// Stores the sums of rows `r..r + 4` with tokens `t..t + 8`.
+#[inline(always)]
+fn store_eight<T: Tile>(y: &mut OutStrip<'_>, t: usize, r: usize, [a, b]: [[float32x4_t; 4]; 2]) {
+    store_tile::<T>(y, t, r, a);
+    store_tile::<T>(y, t + 4, r, b);
 }

@@ -1,7 +1,7 @@
 //! Many tokens by weights in blocks of 256. The arithmetic is that of [`dot_k`](super::dot_k).
 //!
-//! A strip of weights is unpacked four rows at a time, [arranged](Tile::weights) and kept in scratch with its scales; so are eight tokens,
-//! in two fours. Then every four rows meet every eight tokens: two tiles of `[4, 4]`.
+//! Four rows are unpacked at a time, [arranged](Tile::weights) and stored with their scales; every four rows are then multiplied with every
+//! eight tokens, which are packed in two fours: two tiles of `[4, 4]`.
 //!
 //! Registers of a step with `smmla`: the products of a sub-block in 8, `S` in 8, a step of weights in 4 and one of activations in 4. The
 //! f32 accumulators are touched once a block and may lie on the stack.
@@ -31,14 +31,15 @@ struct Rows {
 
 impl Rows {
     #[inline(always)]
-    fn pack<F: KQuant, T: Tile>(&mut self, blocks: [&F; 4]) {
+    fn pack_blocks<F: KQuant, T: Tile>(&mut self, blocks: [&F; 4]) {
         let offset = vdupq_n_s8(F::OFFSET as i8);
-        for (c, to) in self.qs.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+        // Unrolled, so that shifts are by constants.
+        four!(|c| {
             let q = four!(|r| blocks[r].quants(c));
-            for (i, to) in to.iter_mut().enumerate() {
+            for (i, to) in self.qs[4 * c..][..4].iter_mut().enumerate() {
                 store_step(to, T::weights(four!(|r| vsubq_s8(q[r][i], offset))));
             }
-        }
+        });
         for (r, block) in blocks.iter().enumerate() {
             let scales = block.scales();
             let mut lanes = [[0; 8]; 2];
@@ -67,40 +68,41 @@ impl Rows {
 /// A block of four tokens.
 #[repr(C)]
 #[derive(Clone, Copy, bytemuck::Zeroable, bytemuck::Pod)]
-struct Tokens {
+pub(super) struct Tokens {
     qs: [Step; 16],
-    /// The low five bits of eight sums, then the rest of each, in units of 32: for [`Tile::products_of_mins`].
-    sums: [Step; 2],
+    /// For [`Tile::products_of_mins`], the low five bits of eight sums and then the rest of each in units of 32: those over 16 values in two
+    /// steps, those over 32 in one.
+    sums: [Step; 3],
     scales: [f32; 4],
 }
 
-impl Tokens {
+impl PackTokens for Tokens {
     #[inline(always)]
-    fn pack<F: KQuant, T: Tile>(&mut self, tokens: [Token<'_>; 4]) {
+    fn pack<T: Tile>(&mut self, x: &QuantizedRows<'_>, tokens: [usize; 4], b: usize) {
+        let tokens = four!(|i| Token::new(x, tokens[i], b, 16));
         for (i, to) in self.qs.iter_mut().enumerate() {
             store_step(to, T::activations(four!(|t| load(&tokens[t].qs[i]))));
         }
-        if F::HAS_MINS {
-            for i in 0..2 {
-                let step = four!(|t| {
-                    let sums = tokens[t].sums[i];
-                    // A sum of 32 is at most 32·127 = 4064 = 127·32 in magnitude: the rest fits an i8.
-                    vcombine_s8(vmovn_s16(vandq_s16(sums, vdupq_n_s16(31))), vshrn_n_s16::<5>(sums))
-                });
-                store_step(&mut self.sums[i], T::activations(step));
-            }
+        for (i, to) in self.sums.iter_mut().enumerate() {
+            let step = four!(|t| {
+                let [first, last] = tokens[t].sums;
+                let sums = [first, last, vpaddq_s16(first, last)][i];
+                // A sum over 32 is at most 32·127 = 4064 = 127·32 in magnitude: the rest fits an i8.
+                vcombine_s8(vmovn_s16(vandq_s16(sums, vdupq_n_s16(31))), vshrn_n_s16::<5>(sums))
+            });
+            store_step(to, T::activations(step));
         }
         self.scales = four!(|t| tokens[t].scale);
     }
 }
 
-/// Adds the products of a run of blocks; `x` has `Q` (1 or 2) fours of tokens a block, `N` is the steps in a sub-block.
+/// Adds the products of a run of blocks with the first `Q` fours of tokens; `N` is the steps in a sub-block.
 #[inline(always)]
 fn multiply<F: KQuant, T: Tile, const N: usize, const Q: usize>(
     isa: T,
     w: &[Rows],
-    x: &[[Tokens; Q]],
-    acc: &mut [[float32x4_t; 4]; Q],
+    x: &[[Tokens; 2]],
+    acc: &mut [[float32x4_t; 4]; 2],
 ) {
     for (w, x) in w.iter().zip(x) {
         let mut s = [[vdupq_n_s32(0); 4]; Q];
@@ -119,9 +121,11 @@ fn multiply<F: KQuant, T: Tile, const N: usize, const Q: usize>(
         if F::HAS_MINS {
             let dmin = T::by_row(vnegq_f32(load_f32(&w.dmin)));
             each!(Q, |q| {
-                let mut m = isa.products_of_mins(load_step(&w.mins[0]), load_step(&x[q].sums[0]));
+                let sums = &x[q].sums;
+                let first = load_step(if N == 1 { &sums[0] } else { &sums[2] });
+                let mut m = isa.products_of_mins(load_step(&w.mins[0]), first);
                 if N == 1 {
-                    let more = isa.products_of_mins(load_step(&w.mins[1]), load_step(&x[q].sums[1]));
+                    let more = isa.products_of_mins(load_step(&w.mins[1]), load_step(&sums[1]));
                     m = four!(|i| vaddq_s32(m[i], more[i]));
                 }
                 add_scaled::<T>(&mut acc[q], four!(|i| vcvtq_f32_s32(m[i])), &dmin, &x[q].scales);
@@ -137,45 +141,19 @@ fn by_row<T: Tile>(scales: &[i16; 4]) -> [int32x4_t; 4] {
     four!(|i| vreinterpretq_s32_f32(scales[i]))
 }
 
-/// A part of the columns of a strip: blocks `first..first + n`.
-struct Part<'a> {
-    weights: &'a [Rows],
-    x: QuantizedRows<'a>,
-    first: usize,
-    n: usize,
-}
+impl<F: KQuant, T: Tile> PanelRows<F, T> for Rows {
+    type Tokens = Tokens;
 
-impl Part<'_> {
-    /// Tokens from `t` on, `4·Q` at most, by all rows.
     #[inline(always)]
-    fn tokens<F: KQuant, T: Tile, const Q: usize>(
-        &self,
-        isa: T,
-        t: usize,
-        y: &mut OutStrip<'_>,
-        mut room: &mut [u8],
-    ) {
-        let x = carve::<Tokens>(&mut room, self.n * Q).as_chunks_mut::<Q>().0;
-        for (b, x) in x.iter_mut().enumerate() {
-            for (q, x) in x.iter_mut().enumerate() {
-                let token = |i: usize| (t + 4 * q + i).min(self.x.m - 1);
-                x.pack::<F, T>(four!(|i| Token::new(&self.x, token(i), self.first + b, F::SUB_LEN)));
-            }
-        }
-        for (g, w) in self.weights.chunks_exact(self.n).enumerate() {
-            let mut acc = [[vdupq_n_f32(0.0); 4]; Q];
-            if self.first > 0 {
-                for (q, acc) in acc.iter_mut().enumerate() {
-                    *acc = load_tile::<T>(y, t + 4 * q, 4 * g);
-                }
-            }
-            match F::SUB_LEN {
-                16 => multiply::<F, T, 1, Q>(isa, w, x, &mut acc),
-                _ => multiply::<F, T, 2, Q>(isa, w, x, &mut acc),
-            }
-            for (q, acc) in acc.into_iter().enumerate() {
-                store_tile::<T>(y, t + 4 * q, 4 * g, acc);
-            }
+    fn pack(&mut self, blocks: [&F; 4]) {
+        self.pack_blocks::<F, T>(blocks);
+    }
+
+    #[inline(always)]
+    fn multiply<const Q: usize>(isa: T, w: &[Rows], x: &[[Tokens; 2]], acc: &mut [[float32x4_t; 4]; 2]) {
+        match F::SUB_LEN {
+            16 => multiply::<F, T, 1, Q>(isa, w, x, acc),
+            _ => multiply::<F, T, 2, Q>(isa, w, x, acc),
         }
     }
 }
@@ -187,29 +165,10 @@ impl Part<'_> {
 pub(super) unsafe fn panel_k<F: KQuant, T: Tile>(
     w: QuantMatrix<'_>,
     x: Activations<'_>,
-    mut y: OutStrip<'_>,
+    y: OutStrip<'_>,
     scratch: &mut StripScratch,
 ) {
     // SAFETY: the registry puts this kernel in the table of an instruction set that has them, handed out after detection.
     let isa = unsafe { T::new() };
-    let x = x.quantized();
-    let n_blocks = x.k / 256;
-    for first in (0..n_blocks).step_by(CHUNK / 256) {
-        let n = (n_blocks - first).min(CHUNK / 256);
-        let mut room = scratch.bytes();
-        let weights = carve::<Rows>(&mut room, w.n_rows().div_ceil(4) * n);
-        for (g, packed) in weights.chunks_exact_mut(n).enumerate() {
-            let rows: [&[F]; 4] = four!(|i| w.row_blocks((4 * g + i).min(w.n_rows() - 1)));
-            for (b, packed) in packed.iter_mut().enumerate() {
-                packed.pack::<F, T>(four!(|r| &rows[r][first + b]));
-            }
-        }
-        let part = Part { weights, x, first, n };
-        for t in (0..x.m).step_by(8) {
-            match x.m - t {
-                1..=4 => part.tokens::<F, T, 1>(isa, t, &mut y, room),
-                _ => part.tokens::<F, T, 2>(isa, t, &mut y, room),
-            }
-        }
-    }
+    product::<F, T, Rows>(isa, &w, &x.quantized(), y, scratch);
 }
