@@ -2,6 +2,7 @@
 
 use std::borrow::BorrowMut;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use bise_models::{ForwardError, KvCache, OutOfMemory, Output, SpanError};
 use smallvec::SmallVec;
@@ -16,7 +17,7 @@ pub struct Session {
     sequence: Sequence,
     n_ubatch: usize,
     /// `[n_vocab]`
-    logits: Vec<f32>,
+    logits: Arc<Vec<f32>>,
     /// The position whose last token the logits come after.
     logits_at: Option<usize>,
     ahead: Ahead,
@@ -26,10 +27,7 @@ pub struct Session {
 impl Session {
     pub(crate) fn new(engine: Engine, options: &SessionOptions) -> Result<Session, Error> {
         let n_vocab = engine.config().n_vocab;
-        let mut logits = Vec::new();
-        let out_of_memory = OutOfMemory { bytes: 4 * n_vocab, what: "logits" };
-        logits.try_reserve_exact(n_vocab).map_err(|_| out_of_memory)?;
-        logits.resize(n_vocab, 0.0);
+        let logits = Arc::new(row_of(n_vocab)?);
         let sequence = engine.sequence(options);
         Ok(Session {
             engine,
@@ -52,7 +50,7 @@ impl Session {
         let mut session = Session::new(engine, options)?;
         session.sequence = sequence;
         if let Some(logits) = logits {
-            session.logits.copy_from_slice(logits);
+            write(&mut session.logits, logits)?;
             session.logits_at = Some(session.position());
         }
         Ok(session)
@@ -124,6 +122,11 @@ impl Session {
         Ok(self.sequence.reserve(n_tokens)?)
     }
 
+    /// [`Session::logits`] to keep: they do not change when the session reads on. While they are in use, it writes to memory of its own.
+    pub fn shared_logits(&self) -> Option<Arc<Vec<f32>>> {
+        self.logits().is_some().then(|| Arc::clone(&self.logits))
+    }
+
     /// Reads tokens after those read before, and returns the logits after the last.
     ///
     /// # Errors
@@ -183,7 +186,7 @@ impl Session {
         self.check_vocabulary(&[token])?;
         self.check_vocabulary(drafts)?;
         if let Some(logits) = self.ahead.take(token) {
-            self.logits.copy_from_slice(logits);
+            write(&mut self.logits, logits)?;
             self.logits_at = Some(self.position());
             return Ok(&self.logits);
         }
@@ -317,7 +320,7 @@ impl Session {
         self.logits_at = None;
         while let Some(row) = outputs.next_row()? {
             match row.index {
-                0 => self.logits.copy_from_slice(row.values),
+                0 => write(&mut self.logits, row.values)?,
                 _ => self.ahead.push_logits(row.values),
             }
         }
@@ -340,7 +343,7 @@ impl Session {
             match outputs.next_row() {
                 Ok(Some(row)) => {
                     if row.index + 1 == n_tokens {
-                        self.logits.copy_from_slice(row.values);
+                        write(&mut self.logits, row.values)?;
                         self.logits_at = Some(position + n_tokens);
                     }
                     each(row.index, row.values);
@@ -357,6 +360,27 @@ impl Session {
             }
         }
     }
+}
+
+/// Memory for one row of logits.
+fn row_of(n_vocab: usize) -> Result<Vec<f32>, OutOfMemory> {
+    let mut row = Vec::new();
+    let out_of_memory = OutOfMemory { bytes: 4 * n_vocab, what: "logits" };
+    row.try_reserve_exact(n_vocab).map_err(|_| out_of_memory)?;
+    row.resize(n_vocab, 0.0);
+    Ok(row)
+}
+
+/// Overwrites `logits`, or replaces them if [`Session::shared_logits`] are still in use.
+fn write(logits: &mut Arc<Vec<f32>>, row: &[f32]) -> Result<(), OutOfMemory> {
+    if let Some(logits) = Arc::get_mut(logits) {
+        logits.copy_from_slice(row);
+        return Ok(());
+    }
+    let mut other = row_of(row.len())?;
+    other.copy_from_slice(row);
+    *logits = Arc::new(other);
+    Ok(())
 }
 
 /// The error for tokens that a session cannot read.
@@ -417,7 +441,7 @@ pub fn decode_together<S: BorrowMut<Session>>(
         match outputs.next_row() {
             Ok(Some(row)) => {
                 let session = sessions[row.span].borrow_mut();
-                session.logits.copy_from_slice(row.values);
+                write(&mut session.logits, row.values)?;
                 session.logits_at = Some(session.position());
                 each(row.span, row.values);
             }

@@ -80,6 +80,27 @@ fn logits_that_are_not_the_last_tokens_cannot_be_read() {
 }
 
 #[test]
+fn shared_logits_stay_as_they_are() {
+    let engine = engine();
+    let mut session = session(&engine);
+    assert!(session.shared_logits().is_none());
+    session.prefill(&tokens(8)).unwrap();
+    let (kept, place) = (session.shared_logits().unwrap(), session.logits().unwrap().as_ptr());
+    assert_eq!(kept.as_ptr(), place, "not a copy");
+    session.decode(tokens(9)[8]).unwrap();
+    session.decode_ahead(tokens(10)[9], &tokens(12)[10..]).unwrap();
+    session.decode(tokens(11)[10]).unwrap();
+    assert_eq!(*kept, fresh(&engine, &tokens(8)));
+    assert_eq!(session.logits().unwrap(), fresh(&engine, &tokens(11)));
+    // Once nobody uses what was shared, it is written to again.
+    let place = session.shared_logits().unwrap().as_ptr();
+    session.decode(tokens(13)[12]).unwrap();
+    assert_eq!(session.logits().unwrap().as_ptr(), place);
+    drop(session);
+    assert_eq!(*kept, fresh(&engine, &tokens(8)));
+}
+
+#[test]
 fn callbacks_may_use_other_sessions() {
     let engine = engine();
     let (mut scored, mut other) = (session(&engine), session(&engine));
