@@ -125,7 +125,7 @@ typedef enum {
      */
     BISE_ERROR_NOT_FOUND = -7,
     /**
-     * A file cannot be read or written, or is damaged.
+     * A file cannot be read or written, is damaged, or was made for something else.
      */
     BISE_ERROR_FILE = -8,
     /**
@@ -356,6 +356,10 @@ bise_status bise_model_options_free(bise_model_options *options);
  * Sets an option by its name, which is that of llama.cpp's flag:
  *
  * - "threads": how many; 0 or -1, the default, is one for each performance core that the process may use.
+ * - "cpu_mask", "cpu_range": CPUs that the library's threads are bound to, as "0xf" or as "0-3". The thread that calls stays where it is.
+ * - "cpu_strict": "true" binds each of them to one CPU. By default "false".
+ * - "prio": how urgent they are, from -1 (low) to 3 (real time); by default 0.
+ * - "poll": how eagerly they wait for each other, from 0 (they sleep at once, which saves power) to 100; by default 50, and 0 on battery.
  * - "isa": the instruction set ("scalar", "avx2", "avxvnni", "avx512vnni", "amx", "neon", "neon-dotprod", "neon-i8mm"). By default the
  *   best that the machine has. All give the same bits.
  * - "mmap": "true", the default, maps the file. It must not be changed in place then while it is in use: if it shrinks in the middle of a
@@ -379,6 +383,16 @@ bise_status bise_model_options_set_number(bise_model_options *options,
                                           const char *name,
                                           double value,
                                           bise_error **error);
+
+/**
+ * Has models that are opened with the options use the threads of `model`, in place of threads of their own: their passes take turns. NULL gives them
+ * threads of their own again. Options about threads count for nothing meanwhile.
+ *
+ * `model` may be freed after the call. Threads: any.
+ */
+bise_status bise_model_options_share_threads(bise_model_options *options,
+                                             const bise_model *model,
+                                             bise_error **error);
 
 /**
  * Has `callback` told, while a model is being opened, what bise_model_warning tells afterwards. NULL tells nobody, which is the default.
@@ -853,7 +867,7 @@ bise_status bise_generation_options_add_stop(bise_generation_options *options,
  * Begins to continue what the session has read. `options` may be NULL for the defaults, and is not used after the call.
  *
  * Penalties look back on the whole text. The random numbers begin with the seed, each time. Where an earlier generation has gone before, its
- * text up to the last piece counts as read.
+ * text up to the last piece counts as read. One that was saved with the session goes on (bise_session_restore).
  *
  * Returns BISE_ERROR_NOT_FOUND where nothing was read to go on from. Threads: any, one call at a time.
  */
@@ -922,6 +936,32 @@ bise_status bise_session_chosen_top(const bise_session *session,
                                     const bise_chosen **top,
                                     size_t *n_top,
                                     bise_error **error);
+
+/**
+ * Saves a session to a file: its tokens, keys and values, logits, and how far a generation is that is not over. The file is written aside and
+ * takes its place when it is complete. `path` as for bise_model_open.
+ *
+ * Returns BISE_ERROR_FILE where it cannot be written. Threads: any, one call at a time.
+ */
+bise_status bise_session_save(const bise_session *session,
+                              const char *path,
+                              bise_error **error);
+
+/**
+ * Makes a session of what bise_session_save has saved: it goes on as if it had never been away, bit for bit. `options` are those of
+ * bise_session_new, with the cache types that the session was saved with and a context that holds its tokens.
+ *
+ * Where a generation was under way, bise_session_start goes on with it, random numbers included, if the options are those that it had
+ * ("n_predict" counts anew).
+ *
+ * Returns BISE_ERROR_FILE for a file that is no session, is damaged, or was saved by another version, for another model, window or cache type;
+ * BISE_ERROR_CONTEXT_FULL where the context is too short. Owner: the caller, as by bise_session_new. On failure `*session` is NULL. Threads: any.
+ */
+bise_status bise_session_restore(const bise_model *model,
+                                 const char *path,
+                                 const bise_session_options *options,
+                                 bise_session **session,
+                                 bise_error **error);
 
 /**
  * Reads one token in each of several sessions of one model, in one pass. What each gets has the same bits as by bise_session_feed_tokens.

@@ -337,6 +337,18 @@ public:
         raw_.reset(raw);
     }
 
+    /** What `save` has saved; `options` as for bise_session_restore. */
+    static Session restore(const Model &model, const std::string &path) { return restore(model, path, SessionOptions()); }
+
+    static Session restore(const Model &model, const std::string &path, const SessionOptions &options) {
+        bise_session *raw = nullptr;
+        detail::call(bise_session_restore, model.raw(), path.c_str(), options.raw(), &raw);
+        return Session(raw);
+    }
+
+    /** Saves the session to a file. */
+    void save(const std::string &path) const { detail::call(bise_session_save, raw(), path.c_str()); }
+
     /** Reads a text; `flags` as for bise_session_feed. */
     void feed(std::string_view text, std::uint32_t flags = BISE_ADD_SPECIAL) {
         reading([&] { detail::call(bise_session_feed, raw(), text.data(), text.size(), flags); });
@@ -432,6 +444,8 @@ public:
 
 private:
     friend class Chat;
+
+    explicit Session(bise_session *raw) : raw_(raw) {}
 
     /** Runs a call that reports progress. */
     template <typename Body>

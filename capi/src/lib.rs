@@ -33,6 +33,8 @@ mod generation_options;
 
 mod session_generate;
 
+mod session_file;
+
 mod together;
 
 mod chat;

@@ -2,8 +2,8 @@
 
 use std::ffi::{CString, c_char};
 
-use engine::Engine;
 use engine::gguf::Value;
+use engine::{Engine, Threads};
 
 use crate::border::{Caller, call, value};
 use crate::model_options::{ModelOptions, bise_model_options};
@@ -15,6 +15,7 @@ use crate::strings;
 /// A model, ready to run. Any number of threads may use it at the same time.
 pub struct bise_model {
     pub(crate) engine: Engine,
+    pub(crate) threads: Threads,
     isa: CString,
 }
 
@@ -75,13 +76,15 @@ fn open(
     model: *mut *mut bise_model,
     open: impl FnOnce(&ModelOptions) -> Result<Engine, Failure>,
 ) -> Result<(), Failure> {
-    let options = ModelOptions::of(options)?;
+    let mut options = ModelOptions::of(options)?;
+    let threads = options.threads()?;
+    options.engine.shared_threads = Some(threads.clone());
     let engine = open(&options)?;
     if let Some(log) = options.log {
         engine.warnings().iter().for_each(|line| log.tell(caller, line));
     }
     let isa = CString::new(engine.isa().name()).unwrap_or_default();
-    caller.store(model, MODELS.insert(bise_model { engine, isa }));
+    caller.store(model, MODELS.insert(bise_model { engine, threads, isa }));
     Ok(())
 }
 

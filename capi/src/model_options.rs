@@ -1,11 +1,15 @@
 //! How a model is opened.
 
 use std::ffi::{c_char, c_void};
+use std::fmt::Display;
 use std::sync::Mutex;
 
-use engine::{EngineOptions, gguf::Value};
+use engine::gguf::Value;
+use engine::threads::{self, CpuSet, Priority};
+use engine::{EngineOptions, Threads};
 
 use crate::border::{Caller, call, try_lock};
+use crate::model::{MODELS, bise_model};
 use crate::names;
 use crate::registry::Registry;
 use crate::status::{Failure, bise_error, bise_status};
@@ -18,6 +22,12 @@ pub struct bise_model_options {
 #[derive(Clone, Default)]
 pub(crate) struct ModelOptions {
     pub engine: EngineOptions,
+    cpus: Option<CpuSet>,
+    cpu_strict: bool,
+    priority: Priority,
+    poll: Option<u8>,
+    /// Of another model.
+    threads: Option<Threads>,
     pub log: Option<Log>,
 }
 
@@ -38,7 +48,19 @@ unsafe impl Send for Log {}
 
 static MODEL_OPTIONS: Registry<bise_model_options> = Registry::new(2, "bise_model_options");
 
-const NAMES: [&str; 6] = ["threads", "isa", "mmap", "mlock", "sliding_window", "override_kv"];
+const NAMES: [&str; 11] = [
+    "threads",
+    "cpu_mask",
+    "cpu_range",
+    "cpu_strict",
+    "prio",
+    "poll",
+    "isa",
+    "mmap",
+    "mlock",
+    "sliding_window",
+    "override_kv",
+];
 
 impl ModelOptions {
     /// Those of a handle; what a handle of NULL stands for.
@@ -47,11 +69,45 @@ impl ModelOptions {
         Ok(try_lock(&options.options, "bise_model_options")?.clone())
     }
 
+    /// The threads that a model opened with these options is to have.
+    pub fn threads(&self) -> Result<Threads, Failure> {
+        if let Some(threads) = &self.threads {
+            return Ok(threads.clone());
+        }
+        let mut builder = Threads::builder().strict(self.cpu_strict).priority(self.priority);
+        if let Some(n) = self.engine.threads {
+            builder = builder.n(n);
+        }
+        if let Some(cpus) = &self.cpus {
+            builder = builder.cpus(cpus.clone());
+        }
+        if let Some(level) = self.poll {
+            builder = builder.poll(level);
+        }
+        Ok(builder.build().map_err(engine::Error::from)?)
+    }
+
     fn set(&mut self, name: &str, value: &str) -> Result<(), Failure> {
         let engine = &mut self.engine;
         match &names::plain(name)[..] {
             "threads" | "n_threads" => {
                 engine.threads = names::parse_count(name, value)?.filter(|n| *n > 0);
+            }
+            "cpu_mask" => self.cpus = Some(CpuSet::from_mask(value).map_err(|error| bad(name, error))?),
+            "cpu_range" => {
+                // A range without an end goes on to the last CPU that this program may use.
+                let highest = threads::allowed_cpus().and_then(|cpus| cpus.iter().last()).unwrap_or(0);
+                self.cpus = Some(CpuSet::from_range(value, highest).map_err(|error| bad(name, error))?);
+            }
+            "cpu_strict" => self.cpu_strict = names::parse_bool(name, value)?,
+            "prio" => {
+                let level = value.parse().ok().and_then(Priority::from_level);
+                self.priority = level.ok_or_else(|| names::unfit(name, value, "a number from -1 to 3"))?;
+            }
+            "poll" => {
+                let level = value.parse().ok().filter(|level| *level <= 100);
+                let expected = "a number from 0 to 100";
+                self.poll = Some(level.ok_or_else(|| names::unfit(name, value, expected))?);
             }
             "isa" => engine.isa = Some(value.parse().map_err(Failure::argument)?),
             "mmap" => engine.mmap = names::parse_bool(name, value)?,
@@ -61,14 +117,17 @@ impl ModelOptions {
                 let expected = "KEY=TYPE:VALUE, as in llama.context_length=int:4096";
                 let (key, value) =
                     value.split_once('=').ok_or_else(|| names::unfit(name, value, expected))?;
-                let value = Value::parse_override(value)
-                    .map_err(|error| Failure::argument(format_args!("option {name}: {error}")))?;
+                let value = Value::parse_override(value).map_err(|error| bad(name, error))?;
                 engine.overrides.push((key.to_owned(), value));
             }
             _ => return Err(names::unknown(name, &NAMES)),
         }
         Ok(())
     }
+}
+
+fn bad(name: &str, error: impl Display) -> Failure {
+    Failure::argument(format_args!("option {name}: {error}"))
 }
 
 /// Makes options with their defaults, for bise_model_open.
@@ -97,6 +156,10 @@ pub unsafe extern "C" fn bise_model_options_free(options: *mut bise_model_option
 /// Sets an option by its name, which is that of llama.cpp's flag:
 ///
 /// - "threads": how many; 0 or -1, the default, is one for each performance core that the process may use.
+/// - "cpu_mask", "cpu_range": CPUs that the library's threads are bound to, as "0xf" or as "0-3". The thread that calls stays where it is.
+/// - "cpu_strict": "true" binds each of them to one CPU. By default "false".
+/// - "prio": how urgent they are, from -1 (low) to 3 (real time); by default 0.
+/// - "poll": how eagerly they wait for each other, from 0 (they sleep at once, which saves power) to 100; by default 50, and 0 on battery.
 /// - "isa": the instruction set ("scalar", "avx2", "avxvnni", "avx512vnni", "amx", "neon", "neon-dotprod", "neon-i8mm"). By default the
 ///   best that the machine has. All give the same bits.
 /// - "mmap": "true", the default, maps the file. It must not be changed in place then while it is in use: if it shrinks in the middle of a
@@ -131,6 +194,24 @@ pub unsafe extern "C" fn bise_model_options_set_number(
 fn set(options: *mut bise_model_options, name: &str, value: &str) -> Result<(), Failure> {
     let options = MODEL_OPTIONS.get(options)?;
     try_lock(&options.options, "bise_model_options")?.set(name, value)
+}
+
+/// Has models that are opened with the options use the threads of `model`, in place of threads of their own: their passes take turns. NULL gives them
+/// threads of their own again. Options about threads count for nothing meanwhile.
+///
+/// `model` may be freed after the call. Threads: any.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bise_model_options_share_threads(
+    options: *mut bise_model_options,
+    model: *const bise_model,
+    error: *mut *mut bise_error,
+) -> bise_status {
+    call!(error, |_caller| {
+        let options = MODEL_OPTIONS.get(options)?;
+        let model = MODELS.get_if_any(model)?;
+        try_lock(&options.options, "bise_model_options")?.threads = model.map(|model| model.threads.clone());
+        Ok(())
+    })
 }
 
 /// Has `callback` told, while a model is being opened, what bise_model_warning tells afterwards. NULL tells nobody, which is the default.

@@ -3,7 +3,7 @@
 use std::ffi::c_void;
 use std::sync::Mutex;
 
-use engine::generation::{Finish, Generation};
+use engine::generation::{Finish, Generation, GenerationState};
 use engine::{Cancel, Session};
 
 use crate::border::{call, try_lock, value};
@@ -27,6 +27,8 @@ pub(crate) struct State {
     pub session: Session,
     /// From bise_session_start until something else is read.
     pub generation: Option<Generation>,
+    /// A generation that was under way when the session was saved, until it is started again or something else is read.
+    pub interrupted: Option<Interrupted>,
     pub finish: bise_finish,
     /// What the last call brought, with a NUL behind it.
     pub piece: Vec<u8>,
@@ -36,6 +38,13 @@ pub(crate) struct State {
     pub tops: Vec<bise_chosen>,
     pub top_ends: Vec<usize>,
     pub progress: Option<Progress>,
+}
+
+/// How far a generation was.
+pub(crate) struct Interrupted {
+    pub state: GenerationState,
+    /// The token that was chosen last, while it has not been read.
+    pub unread: Option<u32>,
 }
 
 /// Told, while tokens are being read, how many of them are done. Returns 0 to go on, and anything else to stop.
@@ -57,11 +66,12 @@ unsafe impl Send for Progress {}
 pub(crate) static SESSIONS: Registry<bise_session> = Registry::new(6, "bise_session");
 
 impl bise_session {
-    pub fn new(session: Session) -> bise_session {
+    pub fn new(session: Session, interrupted: Option<Interrupted>) -> bise_session {
         let cancel = session.cancel_handle();
         let state = State {
             session,
             generation: None,
+            interrupted,
             finish: bise_finish::BISE_FINISH_NONE,
             piece: Vec::with_capacity(4096),
             chosen: Vec::with_capacity(64),
@@ -92,19 +102,28 @@ pub(crate) fn with<T>(
 }
 
 impl State {
+    /// Whether there is a generation that can go on, or could if it were longer.
+    pub fn is_under_way(&self) -> bool {
+        self.generation.as_ref().is_some_and(|generation| {
+            !matches!(
+                generation.finish(),
+                Some(Finish::EndToken(_) | Finish::StopToken(_) | Finish::StopText(_))
+            )
+        })
+    }
+
     /// The token that was chosen but not read, if the text up to the last piece holds it.
     pub fn unread(&self) -> Option<u32> {
-        let generation = self.generation.as_ref()?;
-        let is_shown = !matches!(
-            generation.finish(),
-            Some(Finish::EndToken(_) | Finish::StopToken(_) | Finish::StopText(_))
-        );
-        generation.pending().filter(|_| is_shown)
+        match &self.generation {
+            Some(generation) => generation.pending().filter(|_| self.is_under_way()),
+            None => self.interrupted.as_ref()?.unread,
+        }
     }
 
     /// Leaves the generation: its text is over.
     pub fn leave_generation(&mut self) {
         self.generation = None;
+        self.interrupted = None;
         self.clear_piece();
     }
 
@@ -131,7 +150,7 @@ pub unsafe extern "C" fn bise_session_new(
         caller.store(session, std::ptr::null_mut());
         let model = MODELS.get(model)?;
         let new = model.engine.session(&SessionSettings::of(options)?.engine)?;
-        caller.store(session, SESSIONS.insert(bise_session::new(new)));
+        caller.store(session, SESSIONS.insert(bise_session::new(new, None)));
         Ok(())
     })
 }

@@ -100,7 +100,7 @@ impl State {
 /// Begins to continue what the session has read. `options` may be NULL for the defaults, and is not used after the call.
 ///
 /// Penalties look back on the whole text. The random numbers begin with the seed, each time. Where an earlier generation has gone before, its
-/// text up to the last piece counts as read.
+/// text up to the last piece counts as read. One that was saved with the session goes on (bise_session_restore).
 ///
 /// Returns BISE_ERROR_NOT_FOUND where nothing was read to go on from. Threads: any, one call at a time.
 #[unsafe(no_mangle)]
@@ -115,13 +115,16 @@ pub unsafe extern "C" fn bise_session_start(
             options.sampling = options.sampling.with_context(state.session.n_ctx());
             let n_top = options.log_probs.unwrap_or(0);
             let mut generation = Generation::new(state.session.engine().tokenizer(), options)?;
-            if state.unread().is_some() {
+            if state.generation.is_some() && state.unread().is_some() {
                 state.read(&[])?;
             }
             if state.session.logits().is_none() {
                 return Err(no_logits());
             }
-            generation.prime(state.session.tokens());
+            match &state.interrupted {
+                Some(interrupted) => generation.resume(state.session.tokens(), &interrupted.state),
+                None => generation.prime(state.session.tokens()),
+            }
             state.leave_generation();
             state.tops.reserve(n_top.saturating_mul(64).min(1 << 16));
             state.generation = Some(generation);

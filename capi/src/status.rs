@@ -3,7 +3,7 @@
 use std::ffi::{CStr, CString, c_char};
 
 use engine::sampling::SamplingError;
-use engine::{ForwardError, SpanError, gguf::GgufError};
+use engine::{ForwardError, SessionFileError, SpanError, gguf::GgufError};
 
 use crate::border::{call, value};
 use crate::registry::Registry;
@@ -30,7 +30,7 @@ pub enum bise_status {
     BISE_ERROR_BUFFER = -6,
     /// There is nothing under this name.
     BISE_ERROR_NOT_FOUND = -7,
-    /// A file cannot be read or written, or is damaged.
+    /// A file cannot be read or written, is damaged, or was made for something else.
     BISE_ERROR_FILE = -8,
     /// The file, the machine or this build of the library does not support it.
     BISE_ERROR_UNSUPPORTED = -9,
@@ -85,7 +85,8 @@ fn status_of(error: &engine::Error) -> bise_status {
     use engine::Error as E;
     match error {
         E::Gguf(GgufError::OutOfMemory { .. }) | E::OutOfMemory(_) => BISE_ERROR_MEMORY,
-        E::Gguf(_) | E::Tokenizer(_) => BISE_ERROR_FILE,
+        E::SessionFile(SessionFileError::TooLong { .. }) => BISE_ERROR_CONTEXT_FULL,
+        E::Gguf(_) | E::Tokenizer(_) | E::SessionFile(_) => BISE_ERROR_FILE,
         E::Forward(error) => forward_status(error),
         E::Sampling(SamplingError::NotFinite { .. }) => BISE_ERROR_NOT_FINITE,
         E::IsaUnavailable { .. } => BISE_ERROR_UNSUPPORTED,

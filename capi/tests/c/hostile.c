@@ -57,12 +57,28 @@ static void options(void) {
     EXPECT_MESSAGE(BISE_ERROR_ARGUMENT, "true or false", bise_model_options_set(how, "mmap", "maybe", &error));
     EXPECT_MESSAGE(BISE_ERROR_ARGUMENT, "avx512vnni", bise_model_options_set(how, "isa", "sse9", &error));
     EXPECT_MESSAGE(BISE_ERROR_ARGUMENT, "TYPE:VALUE", bise_model_options_set(how, "override-kv", "a=b", &error));
+    EXPECT_MESSAGE(BISE_ERROR_ARGUMENT, "cpu_mask", bise_model_options_set(how, "cpu_mask", "xyz", &error));
+    EXPECT_MESSAGE(BISE_ERROR_ARGUMENT, "-1 to 3", bise_model_options_set_number(how, "prio", 4, &error));
+    EXPECT_MESSAGE(BISE_ERROR_ARGUMENT, "0 to 100", bise_model_options_set_number(how, "poll", 101, &error));
     EXPECT(BISE_ERROR_UTF8, bise_model_options_set(how, "thr\xff", "2", &error));
+    OK(bise_model_options_set_number(how, "poll", 0, &error));
     OK(bise_model_options_set(how, "--override-kv", "llama.context_length=int:77", &error));
     bise_model *other = NULL;
     OK(bise_model_open_builtin(how, &other, &error));
     ASSERT(bise_model_n_ctx_train(other) == 77);
     bise_model_free(other);
+    /* The threads of another model, which is gone by then. */
+    bise_model_options *one = NULL;
+    OK(bise_model_options_new(&one, &error));
+    OK(bise_model_options_set_number(one, "threads", 1, &error));
+    OK(bise_model_open_builtin(one, &other, &error));
+    OK(bise_model_options_share_threads(how, other, &error));
+    bise_model_free(other);
+    EXPECT(BISE_ERROR_HANDLE, bise_model_options_share_threads(how, other, &error));
+    OK(bise_model_open_builtin(how, &other, &error));
+    ASSERT(bise_model_n_threads(other) == 1);
+    bise_model_free(other);
+    bise_model_options_free(one);
     OK(bise_model_options_set(how, "override_kv", "llama.block_count=int:-1", &error));
     EXPECT_MESSAGE(BISE_ERROR_FILE, "llama.block_count", bise_model_open_builtin(how, &other, &error));
     ASSERT(other == NULL);

@@ -39,6 +39,7 @@ int main(void) {
     EXPECT(BISE_ERROR_NULL, bise_model_options_new(NULL, &error));
     EXPECT(BISE_ERROR_NULL, bise_model_options_set(NULL, NULL, NULL, &error));
     EXPECT(BISE_ERROR_NULL, bise_model_options_set_number(NULL, NULL, 0, &error));
+    EXPECT(BISE_ERROR_NULL, bise_model_options_share_threads(NULL, NULL, &error));
     EXPECT(BISE_ERROR_NULL, bise_model_options_set_log(NULL, NULL, NULL, &error));
     EXPECT(BISE_ERROR_NULL, bise_session_options_new(NULL, &error));
     EXPECT(BISE_ERROR_NULL, bise_session_options_set(NULL, NULL, NULL, &error));
@@ -72,6 +73,8 @@ int main(void) {
     EXPECT(BISE_ERROR_NULL, bise_session_generate(NULL, NULL, NULL, &error));
     EXPECT(BISE_ERROR_NULL, bise_session_chosen(NULL, NULL, NULL, &error));
     EXPECT(BISE_ERROR_NULL, bise_session_chosen_top(NULL, 0, NULL, NULL, &error));
+    EXPECT(BISE_ERROR_NULL, bise_session_save(NULL, NULL, &error));
+    EXPECT(BISE_ERROR_NULL, bise_session_restore(NULL, NULL, NULL, NULL, &error));
     EXPECT(BISE_ERROR_NULL, bise_decode_together(NULL, NULL, 1, &error));
     EXPECT(BISE_ERROR_NULL, bise_next_together(NULL, 1, NULL, &error));
     EXPECT(BISE_ERROR_NULL, bise_chat_new(NULL, NULL, NULL, &error));
@@ -126,6 +129,7 @@ int main(void) {
     ASSERT(bise_session_tokens(session, &tokens, NULL, NULL) == BISE_ERROR_NULL);
     ASSERT(bise_session_chosen(session, NULL, &n, NULL) == BISE_ERROR_NULL);
     ASSERT(bise_decode_together(&session, NULL, 1, NULL) == BISE_ERROR_NULL);
+    ASSERT(bise_session_save(session, NULL, NULL) == BISE_ERROR_NULL);
     ASSERT(bise_chat_add(chat, NULL, 5, NULL) == BISE_ERROR_NULL);
     bise_message message = {"user", NULL};
     ASSERT(bise_chat_add(chat, &message, 1, NULL) == BISE_ERROR_NULL);
