@@ -5,6 +5,8 @@
 //! share pages until one of them writes.
 
 mod cache;
+#[cfg(all(test, loom))]
+mod loom_tests;
 mod pool;
 
 pub use cache::KvCache;

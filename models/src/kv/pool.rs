@@ -1,6 +1,11 @@
 //! A pool of pages: made one by one up to a limit, counted by reference, and reused.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
+#[cfg(not(loom))]
+use std::sync::{Arc, Mutex, MutexGuard};
+
+#[cfg(loom)]
+use loom::sync::{Arc, Mutex, MutexGuard};
 
 use bise_kernels::CacheLine;
 use bise_kernels::kv_page::PageLayout;
@@ -225,6 +230,9 @@ impl Drop for PageRef {
         let mut state = self.pool.state();
         if Arc::strong_count(&page) == 1 {
             state.free.push(page);
+        } else {
+            // Here and not at the end of the function, which the lock does not reach.
+            drop(page);
         }
     }
 }
