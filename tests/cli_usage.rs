@@ -142,7 +142,7 @@ fn flags_that_make_no_sense_together_have_exit_code_2() {
 #[test]
 fn there_are_never_more_threads_than_cores() {
     let folder = Folder::new();
-    let cores = std::thread::available_parallelism().unwrap().get();
+    let cores = bise::threads::available_threads();
     let bench = ["bench", "-p", "1", "-n", "0", "-r", "1", "-o", "jsonl"];
     let rows = |threads: &str| {
         let ran = folder.bise(bench.iter().chain(&["-t", threads])).ok();

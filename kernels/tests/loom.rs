@@ -4,7 +4,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-use bise_kernels::Team;
+use bise_kernels::{Poll, Team};
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 
@@ -32,11 +32,17 @@ impl Slots {
     }
 }
 
+/// Checks with threads that sleep whenever they wait, and with those that never do.
+fn check(test: fn(Team)) {
+    for poll in [Poll::SLEEP, Poll::default()] {
+        loom::model(move || test(Team::start(2, poll, |_| {}).unwrap()));
+    }
+}
+
 /// Two steps, one after the other, the second on what the first has written; then the team is dropped and its thread joined.
 #[test]
 fn steps_see_what_the_steps_before_them_wrote() {
-    loom::model(|| {
-        let team = Team::new(2).unwrap();
+    check(|team| {
         let slots = Slots::new(2);
         team.together(|| {
             team.run(2, |task, _| slots.add(task, 1));
@@ -49,8 +55,7 @@ fn steps_see_what_the_steps_before_them_wrote() {
 /// A follower that has gone to sleep in between is woken, or not waited for.
 #[test]
 fn regions_come_one_after_the_other() {
-    loom::model(|| {
-        let team = Team::new(2).unwrap();
+    check(|team| {
         let slots = Slots::new(2);
         for _ in 0..2 {
             team.together(|| team.run(2, |task, _| slots.add(task, 1)));
@@ -61,8 +66,8 @@ fn regions_come_one_after_the_other() {
 
 #[test]
 fn two_leaders_take_turns() {
-    loom::model(|| {
-        let shared = Arc::new((Team::new(2).unwrap(), Slots::new(2)));
+    check(|team| {
+        let shared = Arc::new((team, Slots::new(2)));
         let lead = |shared: &(Team, Slots)| {
             let (team, slots) = shared;
             team.together(|| team.run(2, |task, _| slots.add(task, 1)));
@@ -77,8 +82,7 @@ fn two_leaders_take_turns() {
 
 #[test]
 fn a_task_that_runs_tasks_keeps_them() {
-    loom::model(|| {
-        let team = Team::new(2).unwrap();
+    check(|team| {
         let slots = Slots::new(4);
         team.together(|| {
             team.run(2, |task, _| {
@@ -91,8 +95,7 @@ fn a_task_that_runs_tasks_keeps_them() {
 
 #[test]
 fn a_panic_leaves_nobody_inside() {
-    loom::model(|| {
-        let team = Team::new(2).unwrap();
+    check(|team| {
         let slots = Slots::new(2);
         team.together(|| {
             let step = || {

@@ -164,13 +164,13 @@ impl Door {
             if wait.has_taken_long() && self.give_core_to_leader(state) {
                 continue;
             }
-            let lingers = if self.idle.load(Acquire) {
+            let looks_on = if self.idle.load(Acquire) {
                 !cfg!(loom) && idle_since.get_or_insert_with(Instant::now).elapsed() <= self.poll.linger()
             } else {
                 idle_since = None;
-                true
+                !wait.is_over()
             };
-            if !lingers || wait.is_over() {
+            if !looks_on {
                 self.sleep(seen);
                 (wait, idle_since) = (Wait::new(self.poll), None);
             } else {

@@ -6,9 +6,10 @@ use super::sync::{spin_loop, yield_now};
 
 /// How eagerly the threads of a team wait for each other, from 0 to 100.
 ///
-/// A thread that waits looks again and again for a while, the longer the higher the number, and then offers its core to other programs
-/// between two looks. That answers within a microsecond, and takes power. With 0 it sleeps at once, within a pass and between passes, and
-/// is woken by the system, which takes some tens of microseconds, several times in a layer.
+/// A thread that waits looks again and again for a while, the longer the higher the number, and then sleeps. Looking answers within a
+/// microsecond, and takes power; waking a thread takes the system some tens of microseconds. With 0 threads sleep at once, within a pass
+/// (several times in a layer) and between passes. By default they look out for longer than most waits take, but not for a thread that
+/// another program keeps from its core: whoever sleeps then leaves it to both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Poll(u8);
 
@@ -26,9 +27,13 @@ impl Poll {
         self.0
     }
 
-    /// Looks before a thread begins to yield its core: at the default, some tens of microseconds. The model checker wants each to yield.
-    fn spins(self) -> u32 {
-        if cfg!(any(loom, miri)) { 0 } else { 80 * u32::from(self.0) }
+    /// Looks before a thread sleeps: at the default, some hundred microseconds. (Under a model checker, which has no time: none, or no end.)
+    fn looks(self) -> u32 {
+        match self {
+            Poll::SLEEP => 0,
+            _ if CHECKED => u32::MAX,
+            Poll(level) => 80 * u32::from(level),
+        }
     }
 
     /// How long followers look out for another region before they sleep: at the default, longer than it takes to sample and print a token.
@@ -36,6 +41,9 @@ impl Poll {
         if cfg!(loom) { Duration::ZERO } else { Duration::from_micros(20 * u64::from(self.0)) }
     }
 }
+
+/// The model checker wants a thread that waits to yield.
+const CHECKED: bool = cfg!(any(loom, miri));
 
 /// Half-way, as in llama.cpp.
 impl Default for Poll {
@@ -68,15 +76,16 @@ impl Wait {
 
     /// Whether it is time to sleep.
     pub fn is_over(&self) -> bool {
-        self.poll == Poll::SLEEP
+        self.looks >= self.poll.looks()
     }
 
     /// A moment of it.
     pub fn once(&mut self) {
-        if self.looks < self.poll.spins() {
-            spin_loop();
-        } else {
+        // Between passes a thread may look on for a while, but not at the expense of other programs.
+        if CHECKED || self.is_over() {
             yield_now();
+        } else {
+            spin_loop();
         }
         self.looks = self.looks.saturating_add(1);
     }
