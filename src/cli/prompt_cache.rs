@@ -22,6 +22,17 @@ pub struct PromptCache {
     log: Log,
 }
 
+/// How much of a prompt a session had read before.
+#[derive(Clone, Copy, Debug)]
+pub struct Reused {
+    /// Tokens that are not read again.
+    pub n_kept: usize,
+    /// Tokens that prompt and session have in common: one more than are kept, where only the logits after it are missing.
+    pub n_common: usize,
+    /// Tokens of the prompt.
+    pub n_prompt: usize,
+}
+
 impl PromptCache {
     /// Opens the file of `--prompt-cache`, and restores the session in it where it fits the model and the options.
     ///
@@ -81,9 +92,10 @@ impl PromptCache {
         Ok(Some((cache, session)))
     }
 
-    /// The first prompt was read: `n_reused` of its `n_prompt` tokens came from the file. Says so, and saves what is new. A failure to
-    /// save is only a warning: the text goes on.
-    pub fn begin(&mut self, session: &Session, n_reused: usize, n_prompt: usize) {
+    /// The first prompt was read. Says how much of it came from the file, and saves it where that has not all of it. A failure to save is
+    /// only a warning: the text goes on.
+    pub fn begin(&mut self, session: &Session, reused: Reused) {
+        let Reused { n_common, n_prompt, .. } = reused;
         if std::mem::replace(&mut self.is_begun, true) {
             return;
         }
@@ -91,10 +103,10 @@ impl PromptCache {
         match self.n_restored {
             0 => self.log.note(format_args!("prompt cache: {path} has nothing for this prompt yet")),
             _ => self.log.note(format_args!(
-                "prompt cache: {n_reused} of {n_prompt} tokens of the prompt were read before ({path})"
+                "prompt cache: {n_common} of {n_prompt} tokens of the prompt were read before ({path})"
             )),
         }
-        if n_reused < n_prompt
+        if n_common < n_prompt
             && !self.is_read_only
             && let Err(error) = session.save(&self.path)
         {

@@ -9,7 +9,7 @@ use bise::sampling::SamplingError;
 use bise::{Engine, Error, Session, SessionOptions};
 
 use super::load::Loaded;
-use super::prompt_cache::PromptCache;
+use super::prompt_cache::{PromptCache, Reused};
 use super::term::console::Log;
 use super::term::signals::{self, Writing};
 use super::timings::Timings;
@@ -179,23 +179,24 @@ impl Writer {
         Ok(read)
     }
 
-    /// Cuts the text back to the beginning that it has in common with `tokens`, and returns how many of them need not be read. The last
-    /// of them is among those only where its logits are there.
+    /// Cuts the text back to the beginning that it has in common with `tokens`.
     ///
     /// # Errors
     /// If the model fails.
-    pub fn reuse(&mut self, tokens: &[u32]) -> Result<(usize, Read)> {
+    pub fn reuse(&mut self, tokens: &[u32]) -> Result<(Reused, Read)> {
         let session = &self.session;
-        let common = session.tokens().iter().zip(tokens).take_while(|(a, b)| a == b).count();
-        let is_all = common == tokens.len() && session.position() == common && session.logits().is_some();
-        let keep = if is_all { common } else { common.min(tokens.len().saturating_sub(1)) };
-        Ok((keep, self.rewind(keep)?))
+        let n_common = session.tokens().iter().zip(tokens).take_while(|(a, b)| a == b).count();
+        let is_all = n_common == tokens.len() && session.position() == n_common && session.logits().is_some();
+        // Otherwise the last token is read again, for the logits after it.
+        let n_kept = if is_all { n_common } else { n_common.min(tokens.len().saturating_sub(1)) };
+        let reused = Reused { n_kept, n_common, n_prompt: tokens.len() };
+        Ok((reused, self.rewind(n_kept)?))
     }
 
-    /// A prompt was read, of whose `n_prompt` tokens `n_reused` were there before.
-    pub fn prompt_is_read(&mut self, n_reused: usize, n_prompt: usize) {
+    /// A prompt was read, part of which was there before.
+    pub fn prompt_is_read(&mut self, reused: Reused) {
         if let Some(cache) = &mut self.prompt_cache {
-            cache.begin(&self.session, n_reused, n_prompt);
+            cache.begin(&self.session, reused);
         }
     }
 

@@ -355,7 +355,8 @@ impl Chat {
                 }
                 return Ok(Read::Full);
             }
-            let (keep, rewound) = self.writer.reuse(&tokens)?;
+            let (reused, rewound) = self.writer.reuse(&tokens)?;
+            let keep = reused.n_kept;
             if rewound == Read::Interrupted {
                 return Ok(Read::Interrupted);
             }
@@ -377,7 +378,7 @@ impl Chat {
             }
             let read = self.writer.read(&tokens[keep..])?;
             if read == Read::Done {
-                self.writer.prompt_is_read(keep, tokens.len());
+                self.writer.prompt_is_read(reused);
             }
             return Ok(read);
         }

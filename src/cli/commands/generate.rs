@@ -10,7 +10,7 @@ use bise::tokenizer::{EncodeOptions, StreamDecoder};
 use super::chat;
 use crate::cli::args::GenerateArgs;
 use crate::cli::args::prompt::ConversationArgs;
-use crate::cli::prompt_cache::PromptCache;
+use crate::cli::prompt_cache::{PromptCache, Reused};
 use crate::cli::term::console::{Colour, Log, Screen};
 use crate::cli::term::lines::{Joining, Line, Lines};
 use crate::cli::term::signals;
@@ -230,13 +230,12 @@ impl RawText {
             lines = None;
         }
         // What the prompt cache has need not be read.
-        let n_prompt = given.len();
-        let (n_reused, _) = self.writer.reuse(&given)?;
-        self.writer.generation.extend(&given[..n_reused]);
-        given.drain(..n_reused);
-        let mut prompt = Some((n_reused, n_prompt));
+        let (reused, _) = self.writer.reuse(&given)?;
+        self.writer.generation.extend(&given[..reused.n_kept]);
+        given.drain(..reused.n_kept);
+        let mut reused = Some(reused);
         loop {
-            let pause = self.write_until_pause(&given, prompt.take())?;
+            let pause = self.write_until_pause(&given, reused.take())?;
             given.clear();
             let Some(lines) = &mut lines else {
                 if matches!(pause, Pause::Finished(Finish::EndToken(_))) {
@@ -267,9 +266,9 @@ impl RawText {
         }
     }
 
-    /// Prefills `given`, then generates until something pauses it. `prompt` is of the first: how many of its tokens were there before,
-    /// and how many it has.
-    fn write_until_pause(&mut self, given: &[u32], prompt: Option<(usize, usize)>) -> Result<Pause> {
+    /// Prefills `given`, then generates until something pauses it. `reused` is how much of the first prompt
+    /// was there before.
+    fn write_until_pause(&mut self, given: &[u32], reused: Option<Reused>) -> Result<Pause> {
         let listening = self.writer.listen();
         // What was chosen last goes before it.
         let unread: Vec<u32> =
@@ -280,8 +279,8 @@ impl RawText {
             // The first is part of the text already.
             self.writer.generation.extend(given);
         }
-        if let Some((n_reused, n_prompt)) = prompt.filter(|_| read == Read::Done) {
-            self.writer.prompt_is_read(n_reused, n_prompt);
+        if let Some(reused) = reused.filter(|_| read == Read::Done) {
+            self.writer.prompt_is_read(reused);
         }
         let screen = &mut self.screen;
         let pause = match read {
