@@ -14,7 +14,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use bise_kernels::kv_page::{CacheType, PAGE_LEN, PageLayout};
-use bise_kernels::{Attention, AttentionScratch, CacheLine, Isa, KernelTable, Team, attention};
+use bise_kernels::{Attention, AttentionScratch, CacheLine, Isa, KernelTable, QuerySpan, Team, attention};
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput};
 
@@ -86,27 +86,30 @@ impl Keys {
             let seen: usize = (self.n_positions - m..self.n_positions).map(|t| t + 1).sum();
             Throughput::Elements((4 * seen * N_HEADS * HEAD_DIM) as u64)
         });
-        let scratch = AttentionScratch::new(&self.layout, N_HEADS, n_threads);
+        let mut scratch = AttentionScratch::new(&self.layout, N_HEADS, n_threads);
         for kernels in Isa::ALL.into_iter().filter_map(KernelTable::for_isa) {
             group.bench_function(BenchmarkId::new(kernels.isa().name(), name), |b| {
                 b.iter(|| {
                     team.together(|| {
                         for layer in 0..n_layers {
-                            let pages = |page: usize| {
+                            let pages = |_: usize, page: usize| {
                                 &bytemuck::cast_slice(&self.pages[page])[layer * self.layout.page_bytes()..]
                                     [..self.layout.page_bytes()]
                             };
                             let task = Attention {
-                                layout: &self.layout,
                                 n_heads: N_HEADS,
-                                start: self.n_positions - m,
-                                window: None,
                                 q: &q,
                                 scales: &scales,
                                 cancel: &NEVER,
                                 pages: &pages,
                             };
-                            attention(&team, kernels, &scratch, &task, &mut out);
+                            let span = QuerySpan {
+                                layout: self.layout,
+                                start: self.n_positions - m,
+                                n: m,
+                                window: None,
+                            };
+                            attention(&team, kernels, &mut scratch, &task, [span], &mut out);
                         }
                     })
                 })

@@ -30,7 +30,7 @@ pub use activation::kind::ActivationKind;
 pub use activation::rows::{Activations, QuantizedRows};
 pub use aligned::CacheLine;
 pub use attention::layout::{self as kv_page, CacheType, PAGE_LEN, PageLayout};
-pub use attention::{Attention, AttentionScratch, PageHead, Partials, attention};
+pub use attention::{Attention, AttentionScratch, PageHead, Partials, QuerySpan, attention};
 pub use matmul::strip::{OutStrip, StripScratch};
 pub use matmul::{Product, matmul};
 pub use ops::LeF32;

@@ -7,8 +7,8 @@ mod fenced;
 use std::sync::atomic::AtomicBool;
 
 use bise_kernels::{
-    Attention, AttentionScratch, CacheType, Isa, KernelTable, PAGE_LEN, PageHead, PageLayout, Partials, Team,
-    attention,
+    Attention, AttentionScratch, CacheType, Isa, KernelTable, PAGE_LEN, PageHead, PageLayout, Partials,
+    QuerySpan, Team, attention,
 };
 use common::Random;
 use fenced::Fenced;
@@ -84,28 +84,26 @@ impl Cache {
     /// The outputs of all positions, in calls of `chunk`; pages before the window are not there to be read.
     fn run(&self, kernels: &KernelTable, threads: usize, chunk: usize, window: Option<usize>) -> Vec<f32> {
         let team = Team::new(threads).unwrap();
-        let scratch = AttentionScratch::new(&self.layout, self.n_heads, threads);
+        let mut scratch = AttentionScratch::new(&self.layout, self.n_heads, threads);
         let width = self.n_heads * self.layout.head_dim();
         let mut out = Fenced::new(&vec![f32::NAN; self.n() * width]);
         team.together(|| {
             for (i, out) in out.inner().chunks_mut(chunk * width).enumerate() {
                 let (start, m) = (i * chunk, out.len() / width);
                 let first = window.map_or(0, |w| (start + 1).saturating_sub(w)) / PAGE_LEN;
-                let pages = |page: usize| {
+                let pages = |_: usize, page: usize| {
                     assert!((first..=(start + m - 1) / PAGE_LEN).contains(&page), "page {page} at {start}");
                     self.pages[page].as_slice()
                 };
                 let task = Attention {
-                    layout: &self.layout,
                     n_heads: self.n_heads,
-                    start,
-                    window,
                     q: &self.q[start * width..][..m * width],
                     scales: &self.scales[start..][..m],
                     cancel: &NEVER,
                     pages: &pages,
                 };
-                attention(&team, kernels, &scratch, &task, out);
+                let span = QuerySpan { layout: self.layout, start, n: m, window };
+                attention(&team, kernels, &mut scratch, &task, [span], out);
             }
         });
         out.check()
@@ -233,19 +231,17 @@ fn more_pages_than_a_wave_holds_are_shared_out_alike() {
     cache.q.drain(..(n - 1) * 64);
     let run = |threads| {
         let team = Team::new(threads).unwrap();
-        let scratch = AttentionScratch::new(&cache.layout, 2, threads);
+        let mut scratch = AttentionScratch::new(&cache.layout, 2, threads);
         let mut out = vec![f32::NAN; 64];
         let task = Attention {
-            layout: &cache.layout,
             n_heads: 2,
-            start: n - 1,
-            window: None,
             q: &cache.q,
             scales: &[0.2],
             cancel: &NEVER,
-            pages: &|page| &cache.pages[page],
+            pages: &|_, page| &cache.pages[page],
         };
-        team.together(|| attention(&team, KernelTable::detect(), &scratch, &task, &mut out));
+        let span = QuerySpan { layout: cache.layout, start: n - 1, n: 1, window: None };
+        team.together(|| attention(&team, KernelTable::detect(), &mut scratch, &task, [span], &mut out));
         bits(&out)
     };
     let expected = run(1);
@@ -279,24 +275,77 @@ fn queries_with_different_ranges_travel_together() {
     }
 }
 
+/// Sequences of unlike length and window, some with several queries and one with none, in every kind of cutting: few queries share pages
+/// among the threads, many are tasks of their own.
+#[test]
+fn sequences_of_unlike_depth_get_what_each_gets_alone() {
+    for (n_kv_heads, n_heads) in [(1, 2), (4, 8)] {
+        // Not all store them alike.
+        let layout = |i| match i {
+            0..3 => PageLayout::new(n_kv_heads, 32, CacheType::F16, CacheType::F16),
+            _ => PageLayout::new(n_kv_heads, 32, CacheType::Q8_0, CacheType::F32),
+        };
+        let width = n_heads * 32;
+        let lengths = [70 * PAGE_LEN + 3, 5, 130, 9 * PAGE_LEN, 1];
+        let caches: Vec<Cache> = lengths
+            .iter()
+            .enumerate()
+            .map(|(i, n)| Cache::new(20 + i as u64, *n, n_heads, layout(i)))
+            .collect();
+        for queries in [[1, 1, 1, 1, 1], [1, 0, 1, 0, 0], [1, 3, 0, 200, 1], [40, 5, 130, 1, 1]] {
+            let spans: Vec<QuerySpan> = (0..5)
+                .map(|i| QuerySpan {
+                    layout: layout(i),
+                    start: lengths[i] - queries[i],
+                    n: queries[i],
+                    window: [None, Some(2), None, Some(100), Some(1)][i],
+                })
+                .collect();
+            let last = |i: usize, x: &[f32], width: usize| x[spans[i].start * width..].to_vec();
+            let q: Vec<f32> = (0..5).flat_map(|i| last(i, &caches[i].q, width)).collect();
+            let scales: Vec<f32> = (0..5).flat_map(|i| last(i, &caches[i].scales, 1)).collect();
+            for kernels in tables() {
+                for threads in [1, 2, 5] {
+                    let team = Team::new(threads).unwrap();
+                    let mut scratch = AttentionScratch::new(&layout(0), n_heads, threads);
+                    let mut run = |q: &[f32], scales: &[f32], first: usize, spans: &[QuerySpan]| {
+                        let mut out = Fenced::new(&vec![f32::NAN; q.len()]);
+                        let pages =
+                            |sequence: usize, page: usize| caches[first + sequence].pages[page].as_slice();
+                        let task = Attention { n_heads, q, scales, cancel: &NEVER, pages: &pages };
+                        let spans = spans.iter().copied();
+                        team.together(|| attention(&team, kernels, &mut scratch, &task, spans, out.inner()));
+                        bits(&out.check())
+                    };
+                    let together = run(&q, &scales, 0, &spans);
+                    let mut alone = Vec::new();
+                    for i in 0..5 {
+                        let (q, scales) = (last(i, &caches[i].q, width), last(i, &caches[i].scales, 1));
+                        alone.extend(run(&q, &scales, i, &spans[i..=i]));
+                    }
+                    assert!(together == alone, "{queries:?} on {threads} threads, {n_kv_heads} heads");
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn a_cancelled_attention_computes_nothing() {
     let cache = Cache::new(5, 100, 2, PageLayout::new(1, 32, CacheType::F32, CacheType::F32));
     for threads in [1, 2] {
         let team = Team::new(threads).unwrap();
-        let scratch = AttentionScratch::new(&cache.layout, 2, threads);
+        let mut scratch = AttentionScratch::new(&cache.layout, 2, threads);
         let mut out = vec![7.0; 100 * 64];
         let task = Attention {
-            layout: &cache.layout,
             n_heads: 2,
-            start: 0,
-            window: None,
             q: &cache.q,
             scales: &cache.scales,
             cancel: &AtomicBool::new(true),
-            pages: &|page| &cache.pages[page],
+            pages: &|_, page| &cache.pages[page],
         };
-        team.together(|| attention(&team, KernelTable::detect(), &scratch, &task, &mut out));
+        let span = QuerySpan { layout: cache.layout, start: 0, n: 100, window: None };
+        team.together(|| attention(&team, KernelTable::detect(), &mut scratch, &task, [span], &mut out));
         assert!(out.iter().all(|x| *x == 7.0), "{threads} threads");
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::atomic::AtomicBool;
 
 use bise_kernels::kv_page::PAGE_LEN;
-use bise_kernels::{Attention, AttentionScratch, KernelTable, Team, attention};
+use bise_kernels::{Attention, AttentionScratch, KernelTable, QuerySpan, Team, attention};
 
 use crate::rows::{Rows, RowsMut};
 use crate::span::Span;
@@ -83,31 +83,24 @@ pub(crate) struct Queries<'a> {
 pub(crate) fn attend(
     team: &Team,
     kernels: &KernelTable,
-    scratch: &AttentionScratch,
+    scratch: &mut AttentionScratch,
     batch: &[Span<'_>],
     queries: Queries<'_>,
     q: Rows<'_>,
     mut out: RowsMut<'_>,
 ) {
     let Queries { layer, n_heads, wanted_only, scales, cancel } = queries;
-    let mut first = 0;
-    for span in batch {
+    let task = Attention {
+        n_heads,
+        cancel,
+        q: q.data(),
+        scales: &scales[..q.n()],
+        pages: &|span, page| batch[span].cache.page(layer, page),
+    };
+    let spans = batch.iter().map(|span| {
         let n = if wanted_only { span.wanted().len() } else { span.tokens.len() };
-        if n == 0 {
-            continue;
-        }
-        let cache = &*span.cache;
-        let task = Attention {
-            layout: cache.pool().layout(),
-            n_heads,
-            start: cache.len() + span.tokens.len() - n,
-            window: cache.window(),
-            cancel,
-            q: q.range(first..first + n).data(),
-            scales: &scales[first..][..n],
-            pages: &|page| cache.page(layer, page),
-        };
-        attention(team, kernels, scratch, &task, out.range(first..first + n).data());
-        first += n;
-    }
+        let end = span.cache.len() + span.tokens.len();
+        QuerySpan { layout: *span.cache.pool().layout(), start: end - n, n, window: span.cache.window() }
+    });
+    attention(team, kernels, scratch, &task, spans, out.data());
 }

@@ -86,7 +86,7 @@ impl Mistral {
             errors: &mut s.errors,
             not_finite: SpanError::LogitsNotFinite,
         };
-        let mut pass = Pass { linear, s: &mut s.buffers, attention: &s.attention, batch, m };
+        let mut pass = Pass { linear, s: &mut s.buffers, attention: &mut s.attention, batch, m };
         let reserved = pass.reserve();
         let passed = reserved.and_then(|()| team.together(|| self.pass(&mut pass)));
         let passed = passed.and_then(|computed| pass.check_any_is_sound().map(|()| computed));

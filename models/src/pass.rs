@@ -75,7 +75,7 @@ impl PassContext {
 pub(crate) struct Pass<'s, 'p, 'b> {
     pub linear: Linear<'s>,
     pub s: &'s mut Buffers,
-    pub attention: &'s AttentionScratch,
+    pub attention: &'s mut AttentionScratch,
     pub batch: &'p mut [Span<'b>],
     /// Rows in hand: one for each token; from the last layer's queries on, for each whose output is wanted.
     pub m: usize,

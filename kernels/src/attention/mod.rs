@@ -17,5 +17,5 @@ pub mod layout;
 pub(crate) mod page;
 pub(crate) mod partials;
 
-pub use driver::{Attention, AttentionScratch, attention};
+pub use driver::{Attention, AttentionScratch, QuerySpan, attention};
 pub use partials::{PageHead, Partials};
