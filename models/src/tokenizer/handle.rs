@@ -99,6 +99,7 @@ impl Tokenizer {
         };
         let mut ends: Vec<u32> = named.all(names::END).collect();
         ends.extend([ids.eos, ids.eot, ids.eom].into_iter().flatten());
+        ends.extend_from_slice(&vocabulary.more_ends);
         ends.sort_unstable();
         ends.dedup();
 

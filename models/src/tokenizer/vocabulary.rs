@@ -52,6 +52,8 @@ pub struct Vocabulary {
     pub infill_suffix: Option<u32>,
     /// Fill in the middle: goes before the answer.
     pub infill_middle: Option<u32>,
+    /// More tokens at which generation stops, beside `eos`, `eot` and `eom`.
+    pub more_ends: Vec<u32>,
     /// Whether text starts with `bos`.
     pub add_bos: bool,
     /// Whether the model was trained on texts that end with `eos`.
@@ -68,6 +70,8 @@ const EOS: &[&str] = &["tokenizer.ggml.eos_token_id"];
 const UNK: &[&str] = &["tokenizer.ggml.unknown_token_id"];
 const EOT: &[&str] = &["tokenizer.ggml.eot_token_id"];
 const EOM: &[&str] = &["tokenizer.ggml.eom_token_id"];
+/// Ollama's converter writes all of a model's ends here where it has several.
+const MORE_ENDS: &str = "tokenizer.ggml.eos_token_ids";
 const INFILL_PREFIX: &[&str] = &["tokenizer.ggml.fim_pre_token_id", "tokenizer.ggml.prefix_token_id"];
 const INFILL_SUFFIX: &[&str] = &["tokenizer.ggml.fim_suf_token_id", "tokenizer.ggml.suffix_token_id"];
 const INFILL_MIDDLE: &[&str] = &["tokenizer.ggml.fim_mid_token_id", "tokenizer.ggml.middle_token_id"];
@@ -105,6 +109,7 @@ impl Vocabulary {
             infill_prefix: None,
             infill_suffix: None,
             infill_middle: None,
+            more_ends: Vec::new(),
             add_bos,
             add_eos: false,
             add_space_prefix: sentence_piece,
@@ -158,6 +163,8 @@ impl Vocabulary {
                 }
             }
         }
+        let more_ends = metadata.i32_array(MORE_ENDS)?.unwrap_or_default();
+        vocabulary.more_ends = more_ends.into_iter().filter_map(|id| u32::try_from(id).ok()).collect();
         for (flag, key) in [
             (&mut vocabulary.add_bos, "tokenizer.ggml.add_bos_token"),
             (&mut vocabulary.add_eos, "tokenizer.ggml.add_eos_token"),
@@ -209,11 +216,14 @@ impl Vocabulary {
             }
         }
         let mut by_role = Vec::new();
-        for (id, names, kind) in self.roles() {
-            let Some(id) = *id else { continue };
+        let more_ends = self.more_ends.clone();
+        let more_ends = more_ends.into_iter().map(|id| (Some(id), MORE_ENDS, TokenType::Control));
+        let roles = self.roles().map(|(id, names, kind)| (*id, names[0], kind));
+        for (id, key, kind) in roles.into_iter().chain(more_ends) {
+            let Some(id) = id else { continue };
             if id as usize >= n_vocab {
                 let expected = format!("an id below {n_vocab}, the number of tokens");
-                return Err(TokenizerError::key(names[0], id.to_string(), expected));
+                return Err(TokenizerError::key(key, id.to_string(), expected));
             }
             by_role.push((id, kind));
         }

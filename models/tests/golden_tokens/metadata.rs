@@ -60,6 +60,16 @@ fn flags_and_ids_of_the_file_count() {
     assert_eq!(Tokenizer::from_metadata(&metadata).unwrap().eos(), None);
 }
 
+/// As Ollama writes a model with several ends.
+#[test]
+fn every_end_that_a_file_lists_ends_a_text() {
+    let mut metadata = small();
+    metadata.set("tokenizer.ggml.eos_token_ids", Array::I32(vec![2, 7, -1]));
+    let tokenizer = Tokenizer::from_metadata(&metadata).unwrap();
+    let ends: Vec<u32> = (0..8).filter(|id| tokenizer.is_end_of_generation(*id)).collect();
+    assert_eq!((tokenizer.eos(), ends), (Some(2), vec![2, 7]));
+}
+
 #[test]
 fn types_that_a_file_does_not_give_are_told_by_text_and_role() {
     let mut vocabulary = Vocabulary::with_defaults(Algorithm::SentencePiece);
@@ -141,6 +151,11 @@ fn what_is_wrong_is_named() {
         ),
         (small(), set("tokenizer.ggml.eos_token_id", -7_i32), &["tokenizer.ggml.eos_token_id", "-7"]),
         (small(), set("tokenizer.ggml.eot_token_id", "x"), &["tokenizer.ggml.eot_token_id", "str \"x\""]),
+        (
+            small(),
+            set("tokenizer.ggml.eos_token_ids", Array::U32(vec![2, 8])),
+            &["tokenizer.ggml.eos_token_ids", "8", "below 8"],
+        ),
         (small(), set("tokenizer.ggml.add_bos_token", 1_u32), &["tokenizer.ggml.add_bos_token", "u32 1"]),
         (
             small(),
