@@ -285,7 +285,20 @@ fn runs_with_a_warning(change: impl FnOnce(&mut Model), words: &[&str]) {
     let path = spoiled(&folder, change);
     let ran = run(&folder, &path).ok();
     assert_eq!(ran.text(), whole.text());
-    let warnings: Vec<&str> = ran.stderr.lines().filter(|line| line.starts_with("bise: warning: ")).collect();
+    let warnings_of = |stderr: &str| -> Vec<String> {
+        let lines = stderr.lines().filter(|line| line.starts_with("bise: warning: "));
+        lines.map(str::to_owned).collect()
+    };
+    let warnings = warnings_of(&ran.stderr);
+    // `inspect` says the same, and counts only what is used.
+    let inspect = |args: &[&std::ffi::OsStr]| {
+        let ran = folder.bise(["inspect".as_ref(), "--json".as_ref()].iter().chain(args)).ok();
+        let report: serde_json::Value = serde_json::from_str(ran.text()).unwrap();
+        (warnings_of(&ran.stderr), report["memory"]["weights_bytes"].as_u64().unwrap())
+    };
+    let (said, n_bytes) = inspect(&[path.as_os_str()]);
+    assert_eq!(said, warnings);
+    assert_eq!(n_bytes, inspect(&[]).1);
     match words {
         [] => assert_eq!(warnings, [""; 0]),
         _ => {

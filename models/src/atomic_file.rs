@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
 
+use crate::symlinks::links;
+
 /// A file that appears under its name only when it is whole and on disk.
 ///
 /// The bytes go to a file beside it. [`commit`](AtomicFile::commit) flushes them to the disk and renames the file;
@@ -40,7 +42,7 @@ impl AtomicFile {
             return Err(io::Error::from(io::ErrorKind::IsADirectory));
         }
         let is_regular = existing.as_ref().is_none_or(Metadata::is_file);
-        let links = links(path)?;
+        let links = links(path);
         if !is_regular || links.iter().any(|path| is_open_file(path)) {
             // Appending, because a regular file behind `/dev/stdout` may have something in it.
             let file = File::options().write(true).append(is_regular).open(path)?;
@@ -96,21 +98,6 @@ fn is_open_file(path: &Path) -> bool {
     cfg!(unix)
         && (["/dev/stdout", "/dev/stderr"].iter().any(|name| path == *name)
             || ["/dev/fd", "/proc"].iter().any(|folder| path.starts_with(folder)))
-}
-
-/// `path` and, where it is a symbolic link, what it leads to, one by one; the last may not exist.
-fn links(path: &Path) -> io::Result<Vec<PathBuf>> {
-    /// What Linux follows.
-    const MAX_LINKS: usize = 40;
-    let mut links = vec![path.to_owned()];
-    while let Ok(target) = fs::read_link(&links[links.len() - 1]) {
-        if links.len() > MAX_LINKS {
-            return Err(io::Error::other("too many levels of symbolic links"));
-        }
-        let folder = links[links.len() - 1].parent().unwrap_or(Path::new(""));
-        links.push(folder.join(target));
-    }
-    Ok(links)
 }
 
 /// A new file in the directory of `path`, with the permissions that any new file would have.

@@ -12,11 +12,13 @@ mod lm_head;
 mod mistral;
 mod outputs;
 mod pass;
+pub mod printable;
 mod rope_scaling;
 mod rows;
 mod scratch;
 mod site;
 mod span;
+mod symlinks;
 pub mod tokenizer;
 pub mod weights;
 

@@ -8,7 +8,8 @@ use half::{bf16, f16};
 
 use crate::config::MistralConfig;
 use crate::extras::{Extra, LeftOut};
-use crate::gguf::{GgufError, GgufFile, TensorBytes, TensorInfo, TensorType, printable};
+use crate::gguf::{GgufError, GgufFile, TensorBytes, TensorInfo, TensorType};
+use crate::printable::printable;
 
 /// The fewest tensors that a layer has.
 const MIN_LAYER_TENSORS: usize = 9;

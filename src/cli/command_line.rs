@@ -4,12 +4,12 @@ use std::ffi::OsString;
 
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
+use bise_models::printable::Printable;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use super::args::log::LogArgs;
 use super::args::{ChatArgs, GenerateArgs, environment, help, words};
 use super::commands::{bench, embedding, inspect, logits, perplexity, tokenize};
-use super::term::printable::Printable;
 
 const EXAMPLES: &str = "\
 Examples:

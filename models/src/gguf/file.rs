@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use super::error::{GgufError, on_one_line, printable};
+use super::error::GgufError;
 use super::layout;
 use super::metadata::Metadata;
 use super::mmap::{Part, Storage, TensorBytes};
 use super::reader::{Header, read_header};
 use super::split::Split;
 use super::tensor::TensorInfo;
+use crate::printable::{Printable, printable};
 
 /// How to open a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -275,8 +276,8 @@ impl GgufFile {
         GgufError::Tensor {
             file: self.parts[info.part].name.clone(),
             tensor: printable(info.name.as_bytes()),
-            found: on_one_line(&found.into()),
-            expected: on_one_line(&expected.into()),
+            found: Printable::<String>(found.into()).to_string(),
+            expected: Printable::<String>(expected.into()).to_string(),
         }
     }
 

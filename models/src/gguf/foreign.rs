@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use super::error::printable;
+use crate::printable::printable;
 
 /// A file of another kind.
 #[derive(Debug, Clone, PartialEq, Eq)]

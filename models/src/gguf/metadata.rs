@@ -5,9 +5,10 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
-use super::error::{GgufError, on_one_line, printable};
+use super::error::GgufError;
 use super::str_array::StrArray;
 use super::value::{FromValue, Misfit, Value};
+use crate::printable::{Printable, printable};
 
 /// Keys and values in file order.
 ///
@@ -106,8 +107,8 @@ impl Metadata {
         GgufError::Key {
             file: self.file.clone(),
             key: printable(key.as_bytes()),
-            found: on_one_line(&found.into()),
-            expected: on_one_line(&expected.into()),
+            found: Printable::<String>(found.into()).to_string(),
+            expected: Printable::<String>(expected.into()).to_string(),
         }
     }
 

@@ -9,7 +9,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use memmap2::{Mmap, MmapMut};
 
-use super::error::{GgufError, on_one_line};
+use super::error::GgufError;
+use crate::printable::Printable;
 
 /// What holds the bytes of one part.
 pub(super) enum Storage {
@@ -214,7 +215,7 @@ impl Part {
 
 /// The name of `path` for messages, with control characters escaped.
 pub(super) fn name_of(path: &Path) -> Arc<str> {
-    on_one_line(&path.to_string_lossy()).into()
+    Printable(path.display()).to_string().into()
 }
 
 /// Allocates `n_bytes`, or fails if the memory is not available.
@@ -247,7 +248,7 @@ fn seconds(time: Option<SystemTime>) -> String {
 
 /// Where a symbolic link leads, if `path` is one.
 fn dangling_link(path: &Path) -> Option<String> {
-    fs::read_link(path).ok().map(|target| on_one_line(&target.to_string_lossy()))
+    fs::read_link(path).ok().map(|target| Printable(target.display()).to_string())
 }
 
 /// What to give instead of the directory at `path`.

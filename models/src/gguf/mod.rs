@@ -20,7 +20,7 @@ mod tensor;
 mod value;
 mod writer;
 
-pub use error::{GgufError, printable};
+pub use error::GgufError;
 pub use file::{GgufFile, OpenOptions};
 pub use metadata::Metadata;
 pub use mmap::TensorBytes;

@@ -11,13 +11,14 @@ use std::sync::Arc;
 
 use byteorder::{BigEndian, ByteOrder, LittleEndian};
 
-use super::error::{GgufError, printable};
+use super::error::GgufError;
 use super::foreign;
 use super::metadata::Metadata;
 use super::mmap::{Storage, TensorBytes};
 use super::str_array::StrArray;
 use super::tensor::{TensorInfo, TensorType};
 use super::value::{Array, Value, ValueType};
+use crate::printable::printable;
 
 /// The first four bytes of a file, in either byte order.
 pub(super) const MAGIC: [u8; 4] = *b"GGUF";

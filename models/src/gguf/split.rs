@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::error::GgufError;
 use super::metadata::Metadata;
 use super::reader::MAGIC;
+use crate::symlinks::links;
 
 const NO_KEY: &str = "split.no";
 const COUNT_KEY: &str = "split.count";
@@ -149,21 +150,6 @@ impl Split {
 fn prefix_of(path: &Path, suffix: &str) -> Option<String> {
     let name = path.file_name()?.to_string_lossy();
     name.strip_suffix(suffix).map(str::to_owned)
-}
-
-/// `path` and, where it is a symbolic link, the paths it leads to, one by one.
-fn links(path: &Path) -> Vec<PathBuf> {
-    /// The limit of Linux.
-    const MAX_LINKS: usize = 40;
-    let mut paths = vec![path.to_owned()];
-    while let Some(last) = paths.last()
-        && paths.len() <= MAX_LINKS
-        && let Ok(target) = std::fs::read_link(last)
-    {
-        let next = last.parent().unwrap_or(Path::new("")).join(target);
-        paths.push(next);
-    }
-    paths
 }
 
 /// The end of the file name of part `no` (from 0) of `count`.

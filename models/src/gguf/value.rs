@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use super::error::printable;
 use super::str_array::StrArray;
+use crate::printable::printable;
 
 /// The type of a metadata value, by its id in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 
 use byteorder::{BigEndian, ByteOrder, LittleEndian, WriteBytesExt};
 
-use super::error::{on_one_line, printable};
 use super::layout;
 use super::metadata::Metadata;
 use super::reader::{ALIGNMENT_KEY, DEFAULT_ALIGNMENT, MAGIC, MAX_ARRAY_DEPTH, MAX_DIMS};
 use super::tensor::TensorType;
 use super::value::{Array, Value};
 use crate::atomic_file::AtomicFile;
+use crate::printable::{Printable, printable};
 
 /// The version that is written.
 const VERSION: u32 = 3;
@@ -25,7 +25,7 @@ pub enum WriteError {
     #[error("cannot write the model: {0}")]
     Io(io::Error),
     /// A file could not be created, filled or put in place.
-    #[error("{}: cannot {action}: {error}", on_one_line(&path.to_string_lossy()))]
+    #[error("{}: cannot {action}: {error}", Printable(path.display()))]
     File {
         /// The file concerned.
         path: PathBuf,

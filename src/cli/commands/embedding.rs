@@ -7,11 +7,11 @@ use std::path::PathBuf;
 use anyhow::Result;
 use bise::Engine;
 use bise::embedding::{EmbedOptions, Norm, Pooling, normalize};
+use bise_models::printable::Printable;
 
 use crate::cli::args::log::LogArgs;
 use crate::cli::args::model::{ContextArgs, ModelArgs};
 use crate::cli::args::prompt::EscapeArgs;
-use crate::cli::term::printable::Printable;
 use crate::cli::usage::wrong;
 use crate::cli::{load, text};
 

@@ -9,7 +9,9 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use bise::gguf::{Array, GgufFile, Metadata, Value};
+use bise::tokenizer::Tokenizer;
 use bise::{EngineOptions, MistralConfig};
+use bise_models::weights::Weights;
 use serde_json::{Map, json};
 
 use self::check_tensors::{Defect, check_tensors};
@@ -17,8 +19,9 @@ use self::memory_table::MemoryTable;
 use crate::cli::args::log::LogArgs;
 use crate::cli::describe::{self, Description};
 use crate::cli::load;
-use crate::cli::term::printable::{Printable, printable_json};
+use crate::cli::term::printable::printable_json;
 use crate::cli::term::signals;
+use bise_models::printable::Printable;
 
 /// What to inspect.
 #[derive(clap::Args, Debug)]
@@ -62,11 +65,11 @@ pub fn run(args: InspectArgs) -> Result<()> {
         }
     };
     let log = args.log.log();
-    for warning in file.warnings() {
-        log.warn(warning);
-    }
     let defects = args.check_tensors.then(|| check_tensors(file, log));
     let report = Report::of(file, defects);
+    for warning in &report.warnings {
+        log.warn(warning);
+    }
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     match args.json {
         true => writeln!(out, "{}", printable_json(&format!("{:#}", report.json(file))))?,
@@ -85,8 +88,11 @@ pub fn run(args: InspectArgs) -> Result<()> {
 
 struct Report {
     about: Description,
-    /// Or why the model cannot be run.
-    config: Result<MistralConfig, String>,
+    /// What running the model would warn of.
+    warnings: Vec<String>,
+    config: Option<MistralConfig>,
+    /// Why the model cannot be run.
+    not_supported: Option<String>,
     /// Tensors, weights and bytes of each type.
     types: BTreeMap<&'static str, (usize, u64, u64)>,
     template: Option<String>,
@@ -104,11 +110,28 @@ impl Report {
             *weights += tensor.n_elements() as u64;
             *bytes += tensor.n_bytes as u64;
         }
-        let about = Description::of(file);
-        let config = MistralConfig::from_metadata(file.metadata()).map_err(|error| error.to_string());
-        let memory = config.as_ref().ok().map(|config| MemoryTable::of(config, about.n_bytes));
-        let template = template_name(file.metadata());
-        Self { about, config, types, template, memory, defects }
+        let mut report = Self {
+            about: Description::of(file),
+            warnings: file.warnings().to_vec(),
+            config: None,
+            not_supported: None,
+            types,
+            template: template_name(file.metadata()),
+            memory: None,
+            defects,
+        };
+        report.not_supported = report.try_model(file).err().map(|error| error.to_string());
+        report
+    }
+
+    /// Everything up to the weights that running the model would check.
+    fn try_model(&mut self, file: &GgufFile) -> Result<(), bise::Error> {
+        let config = self.config.insert(MistralConfig::from_metadata(file.metadata())?);
+        self.warnings.extend_from_slice(Tokenizer::from_metadata(file.metadata())?.warnings());
+        let weights = Weights::load(file, config)?;
+        self.warnings.extend(weights.left_out());
+        self.memory = Some(MemoryTable::of(config, weights.n_bytes() as u64));
+        Ok(())
     }
 
     fn print(&self, file: &GgufFile, out: &mut impl Write) -> Result<()> {
@@ -128,13 +151,11 @@ impl Report {
         row(out, "architecture", &about.arch)?;
         row(out, "quantization", &about.file_type)?;
         row(out, "parameters", &format!("{} ({})", describe::count(about.n_params), about.n_params))?;
-        match &self.config {
-            Ok(config) => {
-                for (name, value) in shape_rows(config) {
-                    row(out, name, &value)?;
-                }
-            }
-            Err(why) => row(out, "not supported", why)?,
+        for (name, value) in self.config.iter().flat_map(shape_rows) {
+            row(out, name, &value)?;
+        }
+        if let Some(why) = &self.not_supported {
+            row(out, "not supported", why)?;
         }
         row(out, "template", self.template.as_deref().unwrap_or("none"))?;
         if let Some(defects) = &self.defects {
@@ -182,17 +203,18 @@ impl Report {
             "n_params": about.n_params,
             "tensor_bytes": about.n_bytes,
             "chat_template": self.template,
+            "warnings": self.warnings,
             "types": Map::from_iter(types),
             "metadata": metadata,
             "tensors": tensors,
         });
         let fields = report.as_object_mut().expect("an object was just made");
-        match &self.config {
-            Ok(config) => {
-                fields.insert("context_length".into(), json!(config.n_ctx_train));
-                fields.insert("sliding_window".into(), json!(config.sliding_window));
-            }
-            Err(why) => drop(fields.insert("not_supported".into(), json!(why))),
+        if let Some(config) = &self.config {
+            fields.insert("context_length".into(), json!(config.n_ctx_train));
+            fields.insert("sliding_window".into(), json!(config.sliding_window));
+        }
+        if let Some(why) = &self.not_supported {
+            fields.insert("not_supported".into(), json!(why));
         }
         if let Some(memory) = &self.memory {
             fields.insert("memory".into(), memory.json());

@@ -11,9 +11,9 @@ use bise::tokenizer::{EncodeOptions, Tokenizer};
 
 use crate::cli::args::log::LogArgs;
 use crate::cli::args::prompt::EscapeArgs;
-use crate::cli::term::printable::Printable;
 use crate::cli::usage::wrong;
 use crate::cli::{load, text};
+use bise_models::printable::Printable;
 
 /// Flags of llama-tokenize.
 #[derive(clap::Args, Debug)]

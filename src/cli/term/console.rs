@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::printable::Printable;
 use super::signals;
+use bise_models::printable::Printable;
 
 /// Notes for people, on stderr. What cannot be written there is lost, never an error.
 #[derive(Clone, Copy, Debug)]

@@ -75,7 +75,7 @@ pub fn guard_mapped_file(path: &std::path::Path) {
         }
     }
 
-    let file = super::printable::Printable(path.display());
+    let file = bise_models::printable::Printable(path.display());
     let _ = MESSAGE.set(format!(
         "bise: error: {file}: found the file shorter than when it was opened, expected it to stay as it was (it is mapped into memory)\n"
     ));

@@ -9,8 +9,9 @@ use serde_json::{Map, Value, json};
 
 use super::test::Test;
 use crate::cli::describe::Description;
-use crate::cli::term::printable::{Printable, printable_json};
+use crate::cli::term::printable::printable_json;
 use crate::cli::timings::mean_and_deviation;
+use bise_models::printable::Printable;
 
 /// Output formats.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]

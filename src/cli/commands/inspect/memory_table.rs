@@ -21,7 +21,7 @@ pub struct MemoryTable {
 }
 
 impl MemoryTable {
-    /// Computes it for a model whose tensors take `weights` bytes.
+    /// Computes it for a model that uses `weights` bytes of tensors.
     pub fn of(config: &MistralConfig, weights: u64) -> Self {
         let n_threads = std::thread::available_parallelism().map_or(1, usize::from);
         let n_ubatch = SessionOptions::default().n_ubatch;
