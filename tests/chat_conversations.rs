@@ -51,3 +51,29 @@ fn the_template_is_given_variables() {
         wrong.stderr
     );
 }
+
+#[test]
+fn the_template_is_told_whether_to_think() {
+    let folder = Folder::new();
+    let chat = |flags: &[&'static str]| {
+        let template = "{{ raise_exception('thinks: ' ~ (enable_thinking if enable_thinking is defined else 'as ever')) }}";
+        let line = ["chat", "--chat-template", template, "-p", "Hi", "-st"];
+        folder.bise(line.iter().chain(flags))
+    };
+    for (flags, thinks) in [
+        (&[][..], "as ever"),
+        (&["--reasoning", "auto"], "as ever"),
+        (&["-rea", "off"], "False"),
+        (&["--reasoning", "on"], "True"),
+        (&["--reasoning", "on", "--chat-template-kwargs", r#"{"enable_thinking": false}"#], "False"),
+        (&["--reasoning-format", "none", "--reasoning-budget", "-1"], "as ever"),
+    ] {
+        let ran = chat(flags);
+        assert!(ran.error().contains(&format!("thinks: {thinks}")), "{flags:?}: {}", ran.stderr);
+    }
+    for flags in
+        [&["--reasoning", "loud"][..], &["--reasoning-budget", "100"], &["--reasoning-effort", "high"]]
+    {
+        assert_eq!(chat(flags).code, 2, "{flags:?}");
+    }
+}

@@ -62,6 +62,8 @@ fn value(spelling: &str) -> &'static str {
         "-lm" | "--load-mode" => "mmap",
         "-co" | "--color" => "on",
         "-fa" | "--flash-attn" => "on",
+        "-rea" | "--reasoning" => "off",
+        "--reasoning-format" => "auto",
         "--log-colors" => "off",
         "--rope-scaling" => "linear",
         "--spec-type" => "none",

@@ -2,9 +2,9 @@
 
 use std::ffi::OsString;
 
+use bise_models::printable::Printable;
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use bise_models::printable::Printable;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use super::args::log::LogArgs;

@@ -72,7 +72,6 @@ const DRAFT_MODEL: Fate = NoEffect("there is no draft model (--spec-type ngram d
 const NO_CHECKPOINTS: Fate = NoEffect("bise holds one conversation at a time and keeps no checkpoints of it");
 const SERVER: Fate = Refused("it belongs to a server, which is planned but not there yet");
 const IMAGES: Fate = Refused("images, sound and video are not supported");
-const REASONING: Fate = Refused("reasoning is not told apart from the answer yet");
 const CONSTRAINT: Fate =
     Refused("output that follows a grammar or a JSON schema is planned but not there yet");
 const ADAPTER: Fate = Refused("adapters (LoRA) are planned but not there yet");
@@ -254,12 +253,19 @@ const ALL: &[Group] = &[
         ("-gan --grp-attn-n N", "LLAMA_ARG_GRP_ATTN_N"),
         ("-gaw --grp-attn-w N", "LLAMA_ARG_GRP_ATTN_W"),
     ]),
-    (REASONING, &[
+    (Values { so: &["none"], not_so: &["auto", "deepseek", "deepseek-legacy"], why: "thoughts are printed as a part of the answer" }, &[
         ("--reasoning-format N", "LLAMA_ARG_THINK"),
-        ("-rea --reasoning N", "LLAMA_ARG_REASONING"),
-        ("--reasoning-effort N", "LLAMA_ARG_REASONING_EFFORT"),
+    ]),
+    (Values { so: &["-1"], not_so: &[], why: "thoughts are not limited" }, &[
         ("--reasoning-budget N", "LLAMA_ARG_THINK_BUDGET"),
+    ]),
+    (Refused("thoughts are not limited (--reasoning off)"), &[
         ("--reasoning-budget-message N", "LLAMA_ARG_THINK_BUDGET_MESSAGE"),
+    ]),
+    (Refused("give it to the template: --chat-template-kwargs '{\"reasoning_effort\": \"high\"}'"), &[
+        ("--reasoning-effort N", "LLAMA_ARG_REASONING_EFFORT"),
+    ]),
+    (NoEffect("thoughts stay in the conversation as a part of the answer; the chat template decides what is shown to the model"), &[
         ("--reasoning-preserve", "LLAMA_ARG_REASONING_PRESERVE"),
         ("--no-reasoning-preserve", "LLAMA_ARG_NO_REASONING_PRESERVE"),
     ]),

@@ -118,7 +118,7 @@ pub struct ConversationArgs {
     #[arg(long, alias = "sysf", value_name = "FILE")]
     pub system_prompt_file: Option<PathBuf>,
 
-    /// Chat template, by name (mistral-v1, mistral-v3, mistral-v3-tekken, mistral-v7, mistral-v7-tekken, chatml, llama2, llama3, zephyr) or as Jinja source [default: the model's own]
+    /// Chat template, by name (mistral-v1, mistral-v3, mistral-v3-tekken, mistral-v7, mistral-v7-tekken, mistral-v11-tekken, mistral-v13-tekken, chatml, llama2, llama3, zephyr) or as Jinja source [default: the model's own]
     #[arg(long, value_name = "TEMPLATE", env = "LLAMA_ARG_CHAT_TEMPLATE")]
     pub chat_template: Option<String>,
 
@@ -129,6 +129,10 @@ pub struct ConversationArgs {
     /// Variables for the chat template, as a JSON object ('{"enable_thinking": false}')
     #[arg(long, value_name = "JSON", env = "LLAMA_ARG_CHAT_TEMPLATE_KWARGS", value_parser = json_object)]
     pub chat_template_kwargs: Option<JsonObject>,
+
+    /// Whether the model is to think before it answers, for chat templates that ask (their variable enable_thinking)
+    #[arg(long, alias = "rea", value_name = "WHEN", default_value = "auto", env = "LLAMA_ARG_REASONING")]
+    pub reasoning: Reasoning,
 
     /// Exit after the first answer
     #[arg(long, alias = "st")]
@@ -145,6 +149,32 @@ pub struct ConversationArgs {
     /// Keep no history of what is typed (otherwise in $XDG_STATE_HOME/bise/history or ~/.local/state/bise/history)
     #[arg(long, env = "BISE_NO_HISTORY")]
     pub no_history: bool,
+}
+
+/// `--reasoning`.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reasoning {
+    /// Yes
+    #[value(aliases = ["enabled", "true", "1"])]
+    On,
+    /// No
+    #[value(aliases = ["disabled", "false", "0"])]
+    Off,
+    /// As the template does by itself
+    #[value(alias = "-1")]
+    Auto,
+}
+
+impl ConversationArgs {
+    /// The variables for the chat template.
+    pub fn template_arguments(&self) -> JsonObject {
+        let mut arguments = JsonObject::new();
+        if self.reasoning != Reasoning::Auto {
+            arguments.insert("enable_thinking".to_owned(), (self.reasoning == Reasoning::On).into());
+        }
+        arguments.extend(self.chat_template_kwargs.clone().unwrap_or_default());
+        arguments
+    }
 }
 
 /// What is printed besides the text.
@@ -217,7 +247,7 @@ pub struct GenerationArgs {
 }
 
 /// Variables by name.
-type JsonObject = serde_json::Map<String, serde_json::Value>;
+pub type JsonObject = serde_json::Map<String, serde_json::Value>;
 
 fn json_object(text: &str) -> Result<JsonObject, String> {
     serde_json::from_str(text).map_err(|error| format!("expected a JSON object: {error}"))

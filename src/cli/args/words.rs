@@ -12,9 +12,9 @@ use super::llama_cpp::{self, Fate};
 use super::stray;
 
 /// The long flags that llama.cpp writes with one dash. In the definitions they are long flags or aliases of one.
-const SINGLE_DASH: [&str; 21] = [
-    "Cr", "bf", "cnv", "co", "ctk", "ctv", "if", "lm", "lv", "mli", "mmp", "no-cnv", "np", "oe", "pg", "sp",
-    "st", "sys", "sysf", "tb", "ub",
+const SINGLE_DASH: [&str; 22] = [
+    "Cr", "bf", "cnv", "co", "ctk", "ctv", "if", "lm", "lv", "mli", "mmp", "no-cnv", "np", "oe", "pg", "rea",
+    "sp", "st", "sys", "sysf", "tb", "ub",
 ];
 
 /// A command line as clap wants it: long flags, each with its value in the same word.
@@ -178,9 +178,14 @@ impl<'a> Reader<'a> {
     ) -> Result<(), String> {
         let name = word.split_once('=').map_or(word, |(name, _)| name);
         let shown = |value: &Option<String>| value.as_ref().map(|v| format!(" {v}")).unwrap_or_default();
+        let is_value = |word: &OsStr| match flag.fate {
+            Fate::Values { so, not_so, .. } => so.iter().chain(not_so).any(|value| word == *value),
+            _ => false,
+        };
         let mut next = |optional: bool| {
             let take = rest.peek().is_some_and(|next| {
-                if optional { !next.as_encoded_bytes().starts_with(b"-") } else { !self.is_known(next) }
+                let is_word = !next.as_encoded_bytes().starts_with(b"-") || is_value(next);
+                if optional { is_word } else { !self.is_known(next) }
             });
             if take { rest.next().map(|v| v.to_string_lossy().into_owned()) } else { None }
         };

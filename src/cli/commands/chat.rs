@@ -11,7 +11,7 @@ use bise::sampling::SamplingParams;
 use super::chat_command::{self, Command};
 use super::transcript;
 use crate::cli::args::ChatArgs;
-use crate::cli::args::prompt::ConversationArgs;
+use crate::cli::args::prompt::{ConversationArgs, JsonObject};
 use crate::cli::load::{self, Loaded};
 use crate::cli::prompt_cache::PromptCache;
 use crate::cli::term::console::{Colour, Log, Screen};
@@ -62,6 +62,7 @@ pub fn run_with(args: ChatArgs, loaded: Loaded, log: Log) -> Result<ExitCode> {
     let chat = Chat {
         writer,
         template,
+        arguments: args.conversation.template_arguments(),
         special_tokens,
         messages,
         notes: Vec::new(),
@@ -120,6 +121,8 @@ fn system_prompt(args: &ConversationArgs) -> Result<Option<String>> {
 struct Chat {
     writer: Writer,
     template: ChatTemplate,
+    /// Variables for the template.
+    arguments: JsonObject,
     special_tokens: SpecialTokens,
     messages: Vec<Message>,
     /// Notes about the template that were already shown.
@@ -398,8 +401,7 @@ impl Chat {
     fn tokens(&mut self) -> Result<Vec<u32>> {
         let engine = self.writer.engine.clone();
         let tokenizer = engine.tokenizer();
-        let arguments = self.args.conversation.chat_template_kwargs.as_ref();
-        let input = ChatInput { arguments, ..ChatInput::new(&self.messages) };
+        let input = ChatInput { arguments: Some(&self.arguments), ..ChatInput::new(&self.messages) };
         let prompt = match self.template.render(&input, &self.special_tokens) {
             Err(error @ ChatError::Refused(_)) => match self.template.alternative(&input) {
                 Some(name) => bail!("{error} (--chat-template {name} takes it)"),
