@@ -70,8 +70,8 @@ fn published_templates_are_recognised() {
     for (name, like) in [
         ("mistral-7b-v0.1", "mistral-v1"),
         ("nemo-2407", "mistral-v3-tekken"),
-        ("small-3.2-2506", "mistral-v7-tekken"),
-        ("ministral-3-2512", "mistral-v7-tekken"),
+        ("small-3.2-2506", "mistral-v11-tekken"),
+        ("ministral-3-2512", "mistral-v13-tekken"),
         ("smollm2", "chatml"),
     ] {
         assert_eq!(detect(template(name).source()), Some(like), "{name}");

@@ -55,9 +55,58 @@ impl Message {
         &self.fields
     }
 
+    /// The message with the texts of its parts as one text, a line each.
+    pub(super) fn joined(&self) -> Result<Message, ChatError> {
+        let mut message = self.clone();
+        if let Some(Value::Array(_)) = self.fields.get("content") {
+            message.fields.insert("content".to_owned(), Value::String(self.text("\n")?));
+        }
+        Ok(message)
+    }
+
+    /// What is said, with `between` between the texts of parts; nothing if there is no content.
+    ///
+    /// # Errors
+    /// [`ChatError::Refused`] for parts that are no texts.
+    pub(super) fn text(&self, between: &str) -> Result<String, ChatError> {
+        match self.fields.get("content") {
+            None | Some(Value::Null) => Ok(String::new()),
+            Some(Value::String(text)) => Ok(text.clone()),
+            Some(Value::Array(parts)) => {
+                let part = |part: &Value| match (part["type"].as_str(), part["text"].as_str()) {
+                    (None | Some("text"), Some(text)) => Ok(text.to_owned()),
+                    (kind, _) => {
+                        let kind = kind.unwrap_or("unknown");
+                        Err(ChatError::Refused(format!(
+                            "a part of type {kind:?}: expected parts of type \"text\""
+                        )))
+                    }
+                };
+                join(parts.iter().map(part), between)
+            }
+            Some(other) => Ok(other.to_string()),
+        }
+    }
+
     pub(super) fn fields_mut(&mut self) -> &mut Map<String, Value> {
         &mut self.fields
     }
+}
+
+/// Texts as one, with `between` between those that are not empty.
+pub(super) fn join(
+    texts: impl Iterator<Item = Result<String, ChatError>>,
+    between: &str,
+) -> Result<String, ChatError> {
+    let mut whole = String::new();
+    for text in texts {
+        let text = text?;
+        if !whole.is_empty() && !text.is_empty() {
+            whole += between;
+        }
+        whole += &text;
+    }
+    Ok(whole)
 }
 
 /// A conversation and how to render it.

@@ -18,6 +18,7 @@
 
 mod input;
 mod jinja;
+mod mistral;
 mod named;
 mod prompt;
 mod system_role;

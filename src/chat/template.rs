@@ -5,13 +5,13 @@ use std::sync::{Arc, OnceLock};
 use serde_json::Value;
 
 use super::jinja::{Fault, Rendered, Template, Variable};
-use super::named::NAMED;
+use super::named::{NAMED, Named};
 use super::{ChatError, ChatInput, ChatNote, Message, RenderedPrompt, SpecialTokens, detect, system_role};
 
 /// The longest template accepted, in bytes; those of published models have up to 30 kB.
 const MAX_SOURCE_BYTES: usize = 64 << 10;
 
-/// Stands behind the last message while it is rendered, to be found again. The space shows whether the template trims.
+/// Appended to the last message while rendering, to find its end in the prompt. The space shows whether the template trims.
 const CONTINUE_MARK: &str = "\u{FDD0}continue\u{FDD1} ";
 
 /// A chat template, ready to render. Clones share the parsed template.
@@ -19,10 +19,11 @@ const CONTINUE_MARK: &str = "\u{FDD0}continue\u{FDD1} ";
 pub struct ChatTemplate {
     template: Template,
     source: Arc<str>,
-    /// What stands after the control tokens of named templates for SentencePiece.
+    /// The template's entry, if it was taken by name.
+    named: Option<&'static Named>,
+    /// What follows the control tokens of named templates for SentencePiece.
     space: &'static str,
-    sentence_piece: bool,
-    /// Whether the template has a system role, once that was tried.
+    /// Whether the template has a system role, once tested.
     has_system_role: OnceLock<bool>,
 }
 
@@ -37,18 +38,12 @@ impl ChatTemplate {
         }
         let template = Template::parse(source)
             .map_err(|error| ChatError::Syntax { line: error.line as usize, message: error.message })?;
-        Ok(Self {
-            template,
-            source: source.into(),
-            space: "",
-            sentence_piece: false,
-            has_system_role: OnceLock::new(),
-        })
+        Ok(Self { template, source: source.into(), named: None, space: "", has_system_role: OnceLock::new() })
     }
 
-    /// A template by one of its [`Self::names`], which are llama.cpp's.
+    /// A template by one of its [`Self::names`], which are llama.cpp's as far as it has them.
     ///
-    /// Those of Mistral give, with a tokenizer that puts a space before text after every control token (SentencePiece
+    /// Those of Mistral take tools (from `mistral-v3` on) and give, with a tokenizer that puts a space before text after every control token (SentencePiece
     /// vocabularies do by default), the tokens of `mistral_common`. See [`Self::with_space_prefix`] for others.
     ///
     /// # Errors
@@ -56,7 +51,7 @@ impl ChatTemplate {
     pub fn by_name(name: &str) -> Result<Self, ChatError> {
         let named = NAMED.iter().find(|named| named.name == name);
         let named = named.ok_or_else(|| ChatError::UnknownName { name: name.to_owned() })?;
-        Ok(Self { sentence_piece: named.sentence_piece, ..Self::from_source(named.source)? })
+        Ok(Self { named: Some(named), ..Self::from_source(named.source)? })
     }
 
     /// The names that [`Self::by_name`] takes.
@@ -69,7 +64,8 @@ impl ChatTemplate {
     /// Templates from a source are run as they are.
     #[must_use]
     pub fn with_space_prefix(mut self, adds_space_prefix: bool) -> Self {
-        self.space = if self.sentence_piece && !adds_space_prefix { " " } else { "" };
+        self.space =
+            if self.named.is_some_and(|named| named.sentence_piece) && !adds_space_prefix { " " } else { "" };
         self
     }
 
@@ -127,8 +123,13 @@ impl ChatTemplate {
             [] => Value::Null,
             items => Value::Array(items.to_vec()),
         };
-        let (tools, documents) = (list(input.tools), list(input.documents));
-        let messages = input.messages.iter().map(Message::fields).collect();
+        let prepared = self.named.map(|named| named.prepare(input)).transpose()?;
+        let (messages, tools) = match &prepared {
+            Some((messages, tools)) => (&messages[..], &tools[..]),
+            None => (input.messages, input.tools),
+        };
+        let (tools, documents) = (list(tools), list(input.documents));
+        let messages = messages.iter().map(Message::fields).collect();
         let mut variables = vec![
             ("messages", Variable::Messages(messages)),
             ("tools", Variable::Given(&tools)),
@@ -150,7 +151,7 @@ impl ChatTemplate {
         }
     }
 
-    /// A prompt that ends with what the last message says: a mark behind it is looked for in what was rendered.
+    /// Renders a prompt that ends with the content of the last message, by searching the output for a mark behind it.
     fn render_to_continue(
         &self,
         input: &ChatInput<'_>,

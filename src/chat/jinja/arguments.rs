@@ -29,7 +29,7 @@ impl Args {
             .or_else(|| self.named.iter().find(|(known, _)| **known == *name).map(|(_, value)| value))
     }
 
-    /// The same, where there must be one.
+    /// A required argument.
     pub fn require(&self, at: usize, name: &str) -> Result<&Value, Fault> {
         self.get(at, name).ok_or_else(|| Fault::failed(format!("missing argument '{name}'")))
     }

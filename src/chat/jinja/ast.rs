@@ -41,7 +41,7 @@ pub(super) enum Statement {
         filters: Vec<Postfix>,
         body: Body,
     },
-    /// A body that stands for itself: `block`, `autoescape`, `generation`.
+    /// A tag that only runs its body: `block`, `autoescape`, `generation`.
     Block(Body),
     Break,
     Continue,
@@ -104,7 +104,7 @@ pub(super) enum Expr {
     Concat(Vec<Expr>),
     /// Operators of one precedence, from the left.
     Arithmetic(Box<Expr>, Vec<(Arithmetic, Expr)>),
-    /// Whether an odd number of minus signs stand in front.
+    /// Whether an odd number of minus signs precede the operand.
     Sign(bool, Box<Expr>),
     Postfix(Box<Expr>, Vec<Postfix>),
 }
@@ -132,7 +132,7 @@ pub(super) enum Arithmetic {
     Pow,
 }
 
-/// What stands behind a value.
+/// A postfix operation on a value.
 #[derive(Debug)]
 pub(super) enum Postfix {
     Attribute(Arc<str>),

@@ -114,7 +114,7 @@ impl Interpreter {
         Ok(value)
     }
 
-    /// Applies what stands behind a value.
+    /// Applies postfix operations to a value.
     pub fn apply_row(&self, mut value: Value, row: &[Postfix], scope: &Rc<Scope<Value>>) -> Outcome {
         let mut row = row.iter().peekable();
         while let Some(postfix) = row.next() {
@@ -435,7 +435,7 @@ fn place(at: i128, n: usize) -> Option<usize> {
     usize::try_from(at).ok().filter(|&at| at < n)
 }
 
-/// Whether a value has a method of this name. Those that would change it are among them, to be refused.
+/// Whether a value has a method of this name, including those that would change it, which are refused.
 fn has_method(value: &Value, name: &str) -> bool {
     match value {
         Value::Text(_) => strings::NAMES.contains(&name),

@@ -13,18 +13,17 @@ use super::scope::Scope;
 use super::text::{Text, Writer};
 use super::value::{Function, Items, Loop, Object, Outcome, Value};
 
-/// How deep evaluation may go, counting expressions in expressions, tags in tags and calls of macros. It bounds the
-/// stack: a level takes less than 2 kB.
+/// The deepest nesting of expressions, tags and macro calls. It bounds the stack, as a level takes less than 2 kB.
 const MAX_DEPTH: usize = 400;
 
-/// A template at work.
+/// A template that is being rendered.
 #[derive(Debug)]
 pub(super) struct Interpreter {
     pub meter: Rc<Meter>,
     depth: Cell<usize>,
-    /// The line of the statement at work.
+    /// The line of the current statement.
     line: Cell<u32>,
-    /// What may hold itself, and is emptied at the end: namespaces, and scopes that macros keep.
+    /// What may form reference cycles and is cleared at the end: namespaces, and scopes captured by macros.
     cyclic: RefCell<Cyclic>,
 }
 
@@ -47,12 +46,12 @@ impl Interpreter {
         Self { meter, depth: Cell::new(0), line: Cell::new(0), cyclic: RefCell::default() }
     }
 
-    /// The line of the statement at work, from 1.
+    /// The line of the current statement, from 1.
     pub fn line(&self) -> usize {
         self.line.get() as usize
     }
 
-    /// Runs a template with `variables` and gives what it wrote.
+    /// Renders a template with `variables` and returns its output.
     pub fn run(&self, body: &Body, variables: Vec<(&str, Value)>) -> Result<Text, Fault> {
         let root = Scope::new(&self.meter, None)?;
         for (name, function) in [
@@ -77,7 +76,7 @@ impl Interpreter {
         Ok(out.finish())
     }
 
-    /// Goes one level deeper.
+    /// Runs `work` one level deeper, up to [`MAX_DEPTH`].
     pub fn deeper<T>(&self, work: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
         let depth = self.depth.get() + 1;
         if depth > MAX_DEPTH {
@@ -161,7 +160,7 @@ impl Interpreter {
         Ok(Flow::Normal)
     }
 
-    /// What a body writes, filtered.
+    /// The output of a body, filtered.
     fn captured(&self, body: &Body, scope: &Rc<Scope<Value>>, filters: &[Postfix]) -> Outcome {
         let mut inner = Writer::new(&self.meter)?;
         self.run_body(body, scope, &mut inner)?;
@@ -176,7 +175,7 @@ impl Interpreter {
         Value::object(&self.meter, Object::Macro(Arc::clone(it), Rc::clone(scope)))
     }
 
-    /// A namespace, which is emptied at the end since it may hold itself.
+    /// A namespace, which is cleared at the end since it may contain itself.
     pub fn namespace(&self, attributes: Vec<(Arc<str>, Value)>) -> Outcome {
         self.meter.pay(1 + attributes.len())?;
         let charge = RefCell::new(self.meter.hold(256 * (1 + attributes.len()))?);
@@ -277,7 +276,7 @@ impl Interpreter {
         Ok(Value::Text(out.finish()))
     }
 
-    /// Calls a macro: what its body writes.
+    /// Calls a macro, and returns the output of its body.
     pub fn call_macro(&self, it: &Macro, scope: &Rc<Scope<Value>>, args: Args) -> Outcome {
         let inner = Scope::new(&self.meter, Some(scope))?;
         let Args { positional, mut named } = args;

@@ -1,12 +1,10 @@
-//! Jinja for chat templates: what Jinja2 does in the sandbox that Hugging Face runs templates in, and what it does
-//! there to a text is known character by character.
+//! A Jinja interpreter for chat templates, which behaves like Jinja2 in the sandbox that Hugging Face runs templates in.
 //!
-//! A template comes with a model from anywhere, and a conversation from anyone. So there are two things that an engine
-//! for web pages does not give. **Bounds**: each evaluation and each byte is paid for before it is spent
-//! ([`meter`]), nothing recurses deeper than brackets and macros may nest, and nothing is worked out while parsing; a
-//! render ends. **Provenance**: a text knows which of its characters were given ([`text`]), through every operator,
-//! filter and method, so what a message says never becomes a control token, however the template changes it.
-//! An engine whose texts are plain strings can be given neither from outside.
+//! Templates and conversations both come from strangers, so it has two properties that template engines for web pages
+//! lack. **Bounds**: every evaluation and every byte is charged to a [`meter`] before it is spent, recursion is limited,
+//! and parsing evaluates nothing, so every render ends. **Provenance**: a [`text`] knows which of its characters come
+//! from the conversation, through every operator, filter and method, so that no message ever becomes a control token,
+//! whatever the template does to it. Neither can be added from outside to an engine whose strings are plain strings.
 //!
 //! The one entry is [`Template`].
 
@@ -55,9 +53,9 @@ pub(super) enum Variable<'a> {
     /// A text that counts as written by the template.
     Trusted(&'a str),
     Bool(bool),
-    /// A value whose texts are given.
+    /// A value whose texts count as part of the conversation.
     Given(&'a serde_json::Value),
-    /// A conversation: each message is a map whose texts are given, but for its role.
+    /// A conversation: each message is a map whose texts are part of the conversation, except for its role.
     Messages(Vec<&'a serde_json::Map<String, serde_json::Value>>),
 }
 
@@ -65,7 +63,7 @@ pub(super) enum Variable<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Rendered {
     pub text: String,
-    /// Byte ranges of `text`, in rising order and apart, that hold given characters or what was made of them.
+    /// Byte ranges of `text`, ascending and disjoint, whose characters come from the conversation or were derived from it.
     pub given: Vec<Range<usize>>,
 }
 
@@ -75,7 +73,7 @@ impl Template {
         Ok(Self { body: Arc::new(parser::parse(source)?) })
     }
 
-    /// Runs the template. Takes less than a megabyte of stack, two seconds, and 256 MB of memory.
+    /// Renders the template. Takes less than 1 MB of stack, 2 seconds and 256 MB of memory.
     pub fn render(&self, variables: &[(&str, Variable<'_>)]) -> Result<Rendered, Stopped> {
         let (mut n_messages, mut n_bytes) = (0, 0);
         for (_, variable) in variables {
@@ -103,7 +101,7 @@ impl Template {
     }
 }
 
-/// About how many bytes of memory a value stands for.
+/// The approximate size of a value in memory, in bytes.
 fn size(value: &serde_json::Value) -> usize {
     use serde_json::Value::{Array, Object, String};
     64 + match value {
@@ -128,7 +126,7 @@ impl Variable<'_> {
     }
 }
 
-/// How deep a given value may nest, as in serde_json's parser.
+/// The deepest nesting of a value of the conversation, as in serde_json's parser.
 const MAX_JSON_DEPTH: usize = 90;
 
 fn from_json(meter: &Rc<Meter>, json: &serde_json::Value, depth: usize) -> Outcome {

@@ -1,4 +1,4 @@
-//! The tests of Jinja2: what stands behind `is`.
+//! The tests of Jinja2, used with `is`.
 
 use std::rc::Rc;
 

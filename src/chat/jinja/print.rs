@@ -146,7 +146,7 @@ pub(super) struct Json {
     pub ascii: bool,
     pub sort_keys: bool,
     pub indent: Option<Text>,
-    /// What stands between items, and after a key.
+    /// The separators after an item and after a key.
     pub separators: Option<(Text, Text)>,
 }
 

@@ -51,7 +51,7 @@ impl<V: Clone> Scope<V> {
         Ok(None)
     }
 
-    /// Forgets every variable: macros keep the scope that keeps them.
+    /// Removes all variables. A macro captures the scope that contains it, so scopes would never be freed otherwise.
     pub fn clear(&self) {
         let variables = self.variables.take();
         drop(variables);

@@ -42,7 +42,7 @@ impl Text {
         &self.0.given
     }
 
-    /// Whether the character at this byte is given.
+    /// Whether the character at this byte offset comes from the conversation.
     pub fn is_given(&self, at: usize) -> bool {
         let next = self.0.given.partition_point(|range| range.end <= at);
         self.0.given.get(next).is_some_and(|range| range.start <= at)
@@ -58,7 +58,7 @@ impl Text {
         Ok(writer.finish())
     }
 
-    /// The characters, each with its byte offset and whether it is given.
+    /// The characters, each with its byte offset and whether it comes from the conversation.
     pub fn marked_chars(&self) -> impl Iterator<Item = (usize, char, bool)> + '_ {
         let mut ranges = self.0.given.iter().peekable();
         self.char_indices().map(move |(at, c)| {

@@ -20,10 +20,10 @@ const MAX_DEPTH: u32 = 100;
 /// What evaluating an expression gives.
 pub(super) type Outcome = Result<Value, Fault>;
 
-/// A value; clones share what it holds.
+/// A value. Clones are cheap and share their contents.
 #[derive(Debug, Clone)]
 pub(super) enum Value {
-    /// What is not there, and what it was called.
+    /// An undefined value, with its name.
     Undefined(Arc<str>),
     None,
     Bool(bool),
@@ -55,7 +55,7 @@ pub(super) enum ListKind {
     Range([i128; 3]),
     /// `dict.keys()`, `.values()` or `.items()`, by the name of its type.
     View(&'static str),
-    /// What `map`, `select` and others give: it is true, has no length, and is gone through once.
+    /// The result of `map`, `select` and others: it is true, has no length, and can be iterated once.
     Generator(Cell<bool>),
 }
 
@@ -116,7 +116,7 @@ pub(super) struct Loop {
     pub recursion: Option<(Arc<ast::For>, Rc<Scope<Value>>)>,
 }
 
-/// The items of something that can be gone through.
+/// The items of an iterable.
 #[derive(Debug, Clone)]
 pub(super) enum Items {
     List(Rc<List>),
@@ -175,7 +175,7 @@ impl Value {
         Ok(Self::Object(Rc::new(Held { object, _charge: charge })))
     }
 
-    /// What stands for an item that a list or dict does not have.
+    /// The undefined value for an item that a list or dict does not have.
     pub fn no_item() -> Self {
         static ITEM: LazyLock<Arc<str>> = LazyLock::new(|| "the item".into());
         Self::Undefined(Arc::clone(&ITEM))
@@ -234,7 +234,7 @@ impl Value {
         }
     }
 
-    /// Whether `if` takes it for true.
+    /// Whether it is true in a condition.
     pub fn is_true(&self) -> bool {
         match self {
             Self::Undefined(_) | Self::None => false,
