@@ -1,10 +1,10 @@
-//! The tokens still in the running, with their logits and probabilities.
+//! The candidate tokens, with their logits and probabilities.
 
 use std::cmp::Ordering;
 
 use super::SamplingError;
 
-/// One token in the running.
+/// A candidate token.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Candidate {
     /// The token.
@@ -17,8 +17,8 @@ pub struct Candidate {
 
 /// The candidates of one position, in one reused buffer.
 ///
-/// They stand either in order of id, or (after a link has sorted them) from the most to the least likely; never in
-/// an order that would depend on how a selection happened to shuffle them, because sums of probabilities follow it.
+/// They are ordered by id, or from most to least likely once a link has sorted them; never in an order left over from
+/// a partial selection, because sums of probabilities depend on the order.
 #[derive(Debug, Clone, Default)]
 pub struct Candidates {
     data: Vec<Candidate>,
@@ -26,7 +26,7 @@ pub struct Candidates {
 }
 
 impl Candidates {
-    /// Takes one row of logits, in order of id.
+    /// Fills the buffer from one row of logits, ordered by id.
     ///
     /// # Errors
     /// [`SamplingError::NotFinite`] for a logit that is NaN or +∞.

@@ -1,4 +1,4 @@
-//! The chain itself.
+//! The sampler chain.
 
 use super::candidates::Candidates;
 use super::draw::draw;
@@ -21,7 +21,7 @@ use crate::constraint::{Constraint, TokenMask};
 
 /// A sampler chain with its state: the tokens it has seen and its random numbers.
 ///
-/// A [`Constraint`] comes before all links, so that they work on what it allows.
+/// A [`Constraint`] is applied before all links, so that they only see the tokens it allows.
 pub struct Sampler {
     constraint: Option<Constrained>,
     end_tokens: Vec<u32>,
@@ -103,8 +103,7 @@ impl Sampler {
         })
     }
 
-    /// Chooses by other parameters from now on. What was accepted is forgotten; the random numbers go on, unless the seed is
-    /// another one.
+    /// Replaces the parameters. Accepted tokens are forgotten; the random number generator continues unless the seed changes.
     ///
     /// # Errors
     /// As [`Self::new`]; nothing changes then.
@@ -118,13 +117,13 @@ impl Sampler {
         Ok(())
     }
 
-    /// Allows only what a constraint does, from the next token on.
+    /// Sets a constraint, which applies from the next token on.
     pub fn constrain(&mut self, constraint: Box<dyn Constraint>) {
         let allowed = TokenMask::new(self.n_vocab);
         self.constraint = Some(Constrained { constraint, allowed, is_current: false });
     }
 
-    /// Allows everything again, and gives back the constraint.
+    /// Removes and returns the constraint.
     pub fn unconstrain(&mut self) -> Option<Box<dyn Constraint>> {
         self.constraint.take().map(|constrained| constrained.constraint)
     }
@@ -192,7 +191,7 @@ impl Sampler {
         Ok(chosen.id)
     }
 
-    /// Takes a sampled token into the text: penalties, DRY and mirostat remember it, and the constraint moves on.
+    /// Appends a sampled token to the text: penalties, DRY and mirostat take note of it, and the constraint advances.
     pub fn accept(&mut self, token: u32) {
         if let Some(constrained) = &mut self.constraint {
             constrained.constraint.accept(token);
@@ -201,32 +200,32 @@ impl Sampler {
         self.accept_prompt(token);
     }
 
-    /// Takes a token into the text that was not sampled, of a prompt: a constraint does not apply to it.
+    /// Appends a token that was not sampled, such as one of the prompt; the constraint does not advance.
     pub fn accept_prompt(&mut self, token: u32) {
         for link in &mut self.links {
             link.accept(token);
         }
     }
 
-    /// Forgets the tokens accepted. The random numbers go on, and the constraint stays as it is.
+    /// Forgets the accepted tokens. The random number generator and the constraint stay as they are.
     pub fn forget(&mut self) {
         for link in &mut self.links {
             link.reset();
         }
     }
 
-    /// Starts over: no history, and the random numbers from the seed on.
+    /// Starts over: forgets the accepted tokens, and seeds the random number generator again.
     pub fn reset(&mut self) {
         self.forget();
         self.rng = Rng::new(u64::from(self.seed));
     }
 }
 
-/// A constraint, and what it allows next.
+/// A constraint and the tokens it allows next.
 struct Constrained {
     constraint: Box<dyn Constraint>,
     allowed: TokenMask,
-    /// Whether `allowed` is of the text so far.
+    /// Whether `allowed` is up to date with the text so far.
     is_current: bool,
 }
 

@@ -50,7 +50,7 @@ impl Dry {
         self.breakers[start..].iter().take_while(move |b| b.head == head).map(|b| b.tail.as_slice())
     }
 
-    /// How many of the newest tokens come after the last sequence breaker.
+    /// The number of tokens since the last sequence breaker.
     fn reach(&self) -> usize {
         let recent = &self.recent;
         for (i, &token) in recent.iter().enumerate() {

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-/// Tokens that room is made for from the start; more are rare, and remembered all the same.
+/// The initial capacity in tokens. A longer history is rare, and works as well.
 const MOST_RESERVED: usize = 8192;
 
 /// The last `limit` tokens accepted, or all of them without a limit.

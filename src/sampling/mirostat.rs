@@ -5,7 +5,7 @@ use super::link::Link;
 use super::mirostat_v2::Feedback;
 use super::rng::Rng;
 
-/// How many of the most likely tokens the estimate of the Zipf exponent looks at.
+/// The number of most likely tokens used to estimate the Zipf exponent.
 const M: usize = 100;
 
 /// Keeps as many tokens as hold the surprise near the target τ, on the assumption that probabilities follow Zipf's

@@ -128,7 +128,7 @@ pub struct SamplingParams {
     pub dynatemp_range: f32,
     /// How the entropy maps to the temperature.
     pub dynatemp_exponent: f32,
-    /// How many tokens the penalties look back; 0 turns them off, −1 looks at everything.
+    /// The number of recent tokens that penalties consider; 0 turns them off, −1 considers all.
     pub penalty_last_n: i32,
     /// Repetition penalty; 1 turns it off.
     pub penalty_repeat: f32,
@@ -142,7 +142,7 @@ pub struct SamplingParams {
     pub dry_base: f32,
     /// The longest repetition that DRY leaves unpunished, in tokens.
     pub dry_allowed_length: i32,
-    /// How many tokens DRY looks back; 0 turns it off, −1 looks at everything.
+    /// The number of recent tokens that DRY considers; 0 turns it off, −1 considers all.
     pub dry_penalty_last_n: i32,
     /// The texts across which DRY sees no repetition. They act once they have been made into `dry_breakers`.
     pub dry_sequence_breakers: Vec<String>,

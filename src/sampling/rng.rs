@@ -14,7 +14,7 @@ pub struct Rng {
 }
 
 impl Rng {
-    /// The generator of `seed`; the same numbers on every machine.
+    /// A generator seeded with `seed`. It gives the same numbers on every machine.
     pub fn new(seed: u64) -> Self {
         Self { generator: Xoshiro256PlusPlus::seed_from_u64(seed), n_drawn: 0 }
     }
