@@ -99,7 +99,12 @@ impl Interpreter {
     }
 
     fn eval_all(&self, items: &[Expr], scope: &Rc<Scope<Value>>) -> Result<Vec<Value>, Fault> {
-        items.iter().map(|item| self.eval(item, scope)).collect()
+        // A loop, since the adapters of a `collect` would stand on the stack once for each level of nesting.
+        let mut values = Vec::with_capacity(items.len());
+        for item in items {
+            values.push(self.eval(item, scope)?);
+        }
+        Ok(values)
     }
 
     /// The first operand that is true or false as asked, or the last one.
@@ -134,11 +139,13 @@ impl Interpreter {
                     self.item(&value, &key)?
                 }
                 Postfix::Slice(parts) => {
-                    let parts: Vec<Option<Value>> = parts
-                        .iter()
-                        .map(|part| part.as_ref().map(|part| self.eval(part, scope)).transpose())
-                        .collect::<Result<_, _>>()?;
-                    slice(&self.meter, &value, [parts[0].as_ref(), parts[1].as_ref(), parts[2].as_ref()])?
+                    let mut values = [const { None }; 3];
+                    for (value, part) in values.iter_mut().zip(parts.iter()) {
+                        if let Some(part) = part {
+                            *value = Some(self.eval(part, scope)?);
+                        }
+                    }
+                    slice(&self.meter, &value, values.each_ref().map(Option::as_ref))?
                 }
                 Postfix::Call(arguments) => {
                     let args = self.eval_arguments(arguments, scope)?;

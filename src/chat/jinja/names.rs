@@ -10,7 +10,8 @@ pub(super) fn is_test(name: &str) -> bool {
     TESTS.contains(&name)
 }
 
-const FILTERS: [&str; 53] = [
+// Statics, since a constant would be copied to the stack of every expression.
+static FILTERS: [&str; 53] = [
     "abs",
     "attr",
     "batch",
@@ -66,7 +67,7 @@ const FILTERS: [&str; 53] = [
     "xmlattr",
 ];
 
-const TESTS: [&str; 39] = [
+static TESTS: [&str; 39] = [
     "odd",
     "even",
     "divisibleby",
