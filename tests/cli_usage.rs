@@ -16,7 +16,7 @@ fn help_and_version_are_printed_on_stdout() {
         assert_eq!(help.stderr, "");
     }
     assert_eq!(folder.bise(["--version"]).ok().text(), format!("bise {}\n", env!("CARGO_PKG_VERSION")));
-    for command in ["chat", "inspect", "tokenize", "bench", "perplexity", "logits", "completions"] {
+    for command in ["chat", "inspect", "tokenize", "bench", "perplexity", "logits", "completions", "man"] {
         assert!(folder.bise([command, "--help"]).ok().text().contains("Usage: bise"), "{command}");
     }
 }
@@ -24,7 +24,8 @@ fn help_and_version_are_printed_on_stdout() {
 #[test]
 fn help_fits_80_columns_and_gives_examples() {
     let folder = Folder::new();
-    for command in ["", "chat", "inspect", "tokenize", "bench", "perplexity", "logits", "completions"] {
+    for command in ["", "chat", "inspect", "tokenize", "bench", "perplexity", "logits", "completions", "man"]
+    {
         let line = [command, "--help"].into_iter().filter(|word| !word.is_empty());
         let help = folder.finish(folder.command(line).env("COLUMNS", "80"), b"").ok();
         let longest = help.text().lines().max_by_key(|line| line.chars().count()).unwrap();
@@ -101,6 +102,22 @@ fn completions_are_printed_for_each_shell() {
         assert!(ran.text().contains(word), "{shell}");
         assert!(ran.text().contains("ctx-size"), "{shell}");
     }
+}
+
+#[test]
+fn the_manual_has_a_page_for_each_command() {
+    let folder = Folder::new();
+    for command in ["", "chat", "inspect", "tokenize", "bench", "perplexity", "logits", "completions", "man"]
+    {
+        let name = if command.is_empty() { "bise".to_owned() } else { format!("bise-{command}") };
+        let line = ["man", command].into_iter().filter(|word| !word.is_empty());
+        let page = folder.bise(line).ok();
+        assert!(page.text().contains(&format!(".TH {name} 1 ")), "{command}: {}", page.text());
+        assert!(page.text().contains("\nbise -m") || page.text().contains("  bise "), "{command}: examples");
+        assert!(!page.text().contains(['\u{a0}', '\x1b']), "{command}");
+    }
+    assert!(folder.bise(["man"]).ok().text().contains("ctx\\-size"));
+    assert!(folder.bise(["man", "frobnicate"]).misuse().contains("no command 'frobnicate'"));
 }
 
 #[test]

@@ -32,3 +32,7 @@ pub use rope_scaling::{RopeConfig, RopeScaling};
 pub use rows::{Rows, RowsMut};
 pub use site::{Hook, Projection, Site};
 pub use span::{Output, Span};
+
+/// The built-in model: a Mistral of 8 million weights, as a GGUF file.
+#[cfg(feature = "builtin-model")]
+pub static BUILTIN: &[u8] = include_bytes!("../tiny/bise-tiny.Q4_K_M.gguf");

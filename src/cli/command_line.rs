@@ -100,6 +100,12 @@ Examples:
   bise completions zsh >~/.zfunc/_bise
   bise completions fish >~/.config/fish/completions/bise.fish";
 
+const MAN_EXAMPLES: &str = "\
+Examples:
+  bise man | man -l -
+      read it
+  bise man chat >~/.local/share/man/man1/bise-chat.1";
+
 /// Runs quantized Mistral models from GGUF files on a CPU
 #[derive(Parser, Debug)]
 #[command(
@@ -157,6 +163,12 @@ pub enum Command {
         /// The shell
         shell: clap_complete::Shell,
     },
+    /// Print a page of the manual
+    #[command(after_help = MAN_EXAMPLES)]
+    Man {
+        /// The command that the page is about (default: bise as a whole)
+        command: Option<String>,
+    },
 }
 
 impl Cli {
@@ -171,7 +183,7 @@ impl Cli {
             Some(Command::Perplexity(args)) => args.log,
             Some(Command::Logits(args)) => args.log,
             Some(Command::Embedding(args)) => args.log,
-            Some(Command::Completions { .. }) => return None,
+            Some(Command::Completions { .. } | Command::Man { .. }) => return None,
         })
     }
 }
@@ -197,8 +209,8 @@ pub fn parse(
     let mut words = words::read(args, &definition).map_err(|refusal| refuse(&refusal))?;
     let name = words.command.get(1).and_then(|name| name.to_str()).map(str::to_string);
     let command = name.as_ref().and_then(|name| definition.find_subcommand(name)).unwrap_or(&definition);
-    // Completions are printed each time a shell starts, which is not the time to talk about variables.
-    if !matches!(name.as_deref(), Some("completions")) {
+    // Completions are printed each time a shell starts, which is not the time to talk about variables; neither is packaging.
+    if !matches!(name.as_deref(), Some("completions" | "man")) {
         environment::read(&mut words, variables, command, &definition)
             .map_err(|message| refuse(&words::Refusal { command: name.clone(), message }))?;
     }

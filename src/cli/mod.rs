@@ -22,7 +22,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use args::log::LogArgs;
 use command_line::{Cli, Command, CommandLine};
-use commands::{bench, chat, completions, embedding, generate, inspect, logits, perplexity, tokenize};
+use commands::{bench, chat, completions, embedding, generate, inspect, logits, man, perplexity, tokenize};
 use term::{console, signals, stdout};
 use usage::WrongUsage;
 
@@ -62,6 +62,7 @@ fn execute(cli: Cli) -> Result<ExitCode> {
         Some(Command::Logits(args)) => logits::run(*args),
         Some(Command::Embedding(args)) => embedding::run(*args),
         Some(Command::Completions { shell }) => completions::run(shell, &mut command_line::command()),
+        Some(Command::Man { command }) => man::run(command.as_deref(), command_line::command()),
     }?;
     Ok(ExitCode::SUCCESS)
 }

@@ -129,8 +129,7 @@ impl Engine {
     /// Where threads cannot be started, and for an instruction set that this machine does not have.
     #[cfg(feature = "builtin-model")]
     pub fn builtin_with(options: &EngineOptions) -> Result<Engine, Error> {
-        const TINY: &[u8] = include_bytes!("../../models/tiny/bise-tiny.Q4_K_M.gguf");
-        Engine::new(GgufFile::from_static(TINY, "built-in model")?, options)
+        Engine::new(GgufFile::from_static(bise_models::BUILTIN, "built-in model")?, options)
     }
 
     fn new(mut file: GgufFile, options: &EngineOptions) -> Result<Engine, Error> {

@@ -36,6 +36,7 @@ pub fn bind(cpus: &CpuSet) -> io::Result<()> {
     }
 }
 
+/// `None`: these systems do not tell.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 pub fn allowed() -> Option<CpuSet> {
     None

@@ -34,6 +34,10 @@ pub fn annotate(arg: clap::Arg) -> clap::Arg {
 
 /// Help as it is to be printed, with colours or without.
 pub fn text(help: &clap::builder::StyledStr, colours: bool) -> String {
-    let text = if colours { help.ansi().to_string() } else { help.to_string() };
+    plain(&if colours { help.ansi().to_string() } else { help.to_string() })
+}
+
+/// `text` with ordinary spaces only, once lines no longer move.
+pub fn plain(text: &str) -> String {
     text.replace(KEEP_TOGETHER, " ")
 }

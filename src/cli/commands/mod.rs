@@ -8,6 +8,7 @@ pub mod embedding;
 pub mod generate;
 pub mod inspect;
 pub mod logits;
+pub mod man;
 pub mod perplexity;
 pub mod tokenize;
 mod transcript;

@@ -155,7 +155,15 @@ impl Drop for Screen {
 
 /// Whether a stream is a terminal that wants colours.
 pub fn wants_colours(stream: &impl IsTerminal) -> bool {
-    stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
+    stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()) && understands_colours()
+}
+
+/// Whether a terminal takes escape sequences, once it has been asked to.
+fn understands_colours() -> bool {
+    #[cfg(windows)]
+    return anstyle_query::windows::enable_ansi_colors().unwrap_or(false);
+    #[cfg(not(windows))]
+    true
 }
 
 /// Whether an error is that nobody reads standard output any more, which is no error at all.

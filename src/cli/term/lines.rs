@@ -1,31 +1,17 @@
 //! Lines from the user: edited on a terminal, plain from a pipe.
 
 use std::io::{self, BufRead, IsTerminal, Write};
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result};
-use rustyline::error::ReadlineError;
-use rustyline::{
-    Cmd, ConditionalEventHandler, DefaultEditor, Event, EventContext, EventHandler, KeyEvent, Movement,
-    RepeatCount,
-};
 
+use super::editor::Editor;
 use crate::cli::text;
 
 /// Where lines come from.
 pub struct Lines {
-    editor: Option<Box<Edited>>,
+    editor: Option<Box<Editor>>,
     /// Plain lines, typed on a terminal.
     typed: bool,
-}
-
-struct Edited {
-    editor: DefaultEditor,
-    /// Whether Ctrl-C ended the line.
-    interrupted: Arc<AtomicBool>,
-    history: Option<PathBuf>,
 }
 
 /// What came.
@@ -65,17 +51,7 @@ impl Lines {
         if !typed || !io::stdout().is_terminal() {
             return Ok(Self::plain());
         }
-        let config = rustyline::Config::builder().auto_add_history(true).build();
-        let mut editor = DefaultEditor::with_config(config).context("the terminal")?;
-        let interrupted = Arc::new(AtomicBool::new(false));
-        let handler = Box::new(CtrlC { interrupted: interrupted.clone() });
-        editor.bind_sequence(KeyEvent::ctrl('c'), EventHandler::Conditional(handler));
-        let history = if keep_history { history_file() } else { None };
-        if let Some(path) = &history {
-            // There is none the first time.
-            let _ = editor.load_history(path);
-        }
-        Ok(Self { editor: Some(Box::new(Edited { editor, interrupted, history })), typed })
+        Ok(Self { editor: Editor::new(keep_history)?.map(Box::new), typed })
     }
 
     /// Lines from standard input as the terminal or the pipe delivers them.
@@ -126,48 +102,14 @@ impl Lines {
     }
 
     fn read_one(&mut self, prompt: &str) -> Result<Line> {
-        let Some(edited) = &mut self.editor else {
-            if self.typed && !prompt.is_empty() {
-                let mut out = io::stdout().lock();
-                out.write_all(prompt.as_bytes()).and_then(|()| out.flush())?;
-            }
-            return read_plain(&mut io::stdin().lock());
-        };
-        match edited.editor.readline(prompt) {
-            Ok(_) if edited.interrupted.swap(false, Ordering::Relaxed) => Ok(Line::Interrupted),
-            Ok(line) => {
-                edited.save();
-                Ok(Line::Text(line))
-            }
-            Err(ReadlineError::Eof) => Ok(Line::End),
-            Err(ReadlineError::Interrupted) => Ok(Line::Interrupted),
-            Err(error) => Err(error).context("the terminal"),
+        if let Some(editor) = &mut self.editor {
+            return editor.read(prompt);
         }
-    }
-}
-
-impl Edited {
-    /// Keeps the history. A conversation does not stop for want of it.
-    fn save(&mut self) {
-        if let Some(path) = &self.history {
-            let _ = self.editor.append_history(path);
+        if self.typed && !prompt.is_empty() {
+            let mut out = io::stdout().lock();
+            out.write_all(prompt.as_bytes()).and_then(|()| out.flush())?;
         }
-    }
-}
-
-/// Ctrl-C clears the line where something is typed, as in a shell, and otherwise ends it.
-struct CtrlC {
-    interrupted: Arc<AtomicBool>,
-}
-
-impl ConditionalEventHandler for CtrlC {
-    fn handle(&self, _: &Event, _: RepeatCount, _: bool, context: &EventContext) -> Option<Cmd> {
-        if !context.line().is_empty() {
-            return Some(Cmd::Kill(Movement::WholeBuffer));
-        }
-        // Not `Cmd::Interrupt`, with which the editor would drop what was typed after Ctrl-C.
-        self.interrupted.store(true, Ordering::Relaxed);
-        Some(Cmd::AcceptLine)
+        read_plain(&mut io::stdin().lock())
     }
 }
 
@@ -183,15 +125,6 @@ fn read_plain(input: &mut impl BufRead) -> Result<Line> {
         }
     }
     text::from_bytes("standard input", bytes).map(Line::Text)
-}
-
-/// `$XDG_STATE_HOME/bise/history`, by default in `~/.local/state`; creates its folder.
-fn history_file() -> Option<PathBuf> {
-    let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let state = absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")))?;
-    let folder = state.join("bise");
-    std::fs::create_dir_all(&folder).ok()?;
-    Some(folder.join("history"))
 }
 
 #[cfg(test)]

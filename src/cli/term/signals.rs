@@ -4,7 +4,7 @@ use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use bise::Cancel;
 
 /// What Ctrl-C cancels; without it, Ctrl-C ends the program.
@@ -15,13 +15,20 @@ static COLOURED: AtomicBool = AtomicBool::new(false);
 /// The exit code of a program that Ctrl-C ended.
 pub const EXIT_INTERRUPTED: u8 = 130;
 
-/// Listens for Ctrl-C from now on.
+/// Listens for Ctrl-C from now on, where there are signals.
 ///
 /// # Errors
 /// If the system refuses.
 pub fn listen() -> Result<()> {
-    // The handler runs on a thread of its own, so it may lock.
-    ctrlc::set_handler(|| match &*what_is_written() {
+    #[cfg(not(target_family = "wasm"))]
+    anyhow::Context::context(ctrlc::set_handler(on_interrupt), "listening for Ctrl-C")?;
+    Ok(())
+}
+
+/// The handler runs on a thread of its own, so it may lock.
+#[cfg_attr(target_family = "wasm", expect(dead_code, reason = "WASI has no signals"))]
+fn on_interrupt() {
+    match &*what_is_written() {
         Some(cancel) if !cancel.is_cancelled() => cancel.cancel(),
         _ => {
             if COLOURED.load(Ordering::Relaxed) {
@@ -30,8 +37,7 @@ pub fn listen() -> Result<()> {
             }
             std::process::exit(i32::from(EXIT_INTERRUPTED));
         }
-    })
-    .context("listening for Ctrl-C")
+    }
 }
 
 /// Says that the terminal is in colour and wants to be put back before the program ends.
@@ -89,6 +95,6 @@ pub fn guard_mapped_file(path: &std::path::Path) {
     }
 }
 
-/// Elsewhere a mapped file cannot shrink.
+/// Windows does not let a mapped file shrink, and WASI has no mappings.
 #[cfg(not(unix))]
 pub fn guard_mapped_file(_path: &std::path::Path) {}
