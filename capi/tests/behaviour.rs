@@ -6,10 +6,11 @@ mod support;
 use support::{Build, command, compile, run, stderr, stdout, succeed, valgrind};
 
 /// Programs that check themselves.
-const CHECKS: [&str; 5] = [
+const CHECKS: [&str; 6] = [
     "tests/c/null.c",
     "tests/c/hostile.c",
     "tests/c/sessions.c",
+    "tests/c/saved.c",
     "tests/c/threads.c",
     "tests/c/exceptions.cpp",
 ];
