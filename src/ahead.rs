@@ -1,5 +1,7 @@
 //! Tokens that a session has read ahead of its position, and the logits after each.
 
+use bise_models::{MemoryBudget, OverCeiling, Reservation};
+
 /// Drafts that were read but not chosen yet; their keys and values stand in the cache behind the position.
 #[derive(Default)]
 pub(crate) struct Ahead {
@@ -8,6 +10,7 @@ pub(crate) struct Ahead {
     logits: Vec<f32>,
     /// Drafts that turned out to be chosen: those behind them remain.
     n_taken: usize,
+    reservation: Option<Reservation>,
 }
 
 impl Ahead {
@@ -25,6 +28,20 @@ impl Ahead {
     pub fn row(&self, i: usize) -> &[f32] {
         let n_vocab = self.logits.len() / self.drafts.len();
         &self.logits[(self.n_taken + i) * n_vocab..][..n_vocab]
+    }
+
+    /// Makes room for the logits of `n` drafts.
+    pub fn reserve(&mut self, n: usize, n_vocab: usize, budget: &MemoryBudget) -> Result<(), OverCeiling> {
+        let bytes = n * n_vocab * size_of::<f32>();
+        if self.reservation.as_ref().is_none_or(|reservation| reservation.bytes() < bytes) {
+            // No copy: whatever remained is replaced.
+            self.clear();
+            self.logits = Vec::new();
+            self.reservation = None;
+            self.reservation = Some(budget.reserve(bytes)?);
+            self.logits.reserve_exact(n * n_vocab);
+        }
+        Ok(())
     }
 
     /// Replaces what remained; the logits after each of `drafts` are to follow. The buffers are kept from one time to the next.

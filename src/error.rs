@@ -1,9 +1,10 @@
 use bise_kernels::Isa;
 use bise_models::gguf::GgufError;
 use bise_models::tokenizer::TokenizerError;
-use bise_models::{ForwardError, OutOfMemory};
+use bise_models::{ForwardError, OutOfMemory, OverCeiling};
 
 use crate::SessionFileError;
+use crate::memory::DoesNotFit;
 use crate::sampling::SamplingError;
 use crate::threads::ThreadsError;
 
@@ -23,6 +24,15 @@ pub enum Error {
     /// No memory.
     #[error(transparent)]
     OutOfMemory(#[from] OutOfMemory),
+    /// No room under the ceiling on memory, now: others of the engine have it.
+    #[error(transparent)]
+    OverCeiling(#[from] OverCeiling),
+    /// A model, or a session with a full context, does not fit under the ceiling on memory.
+    #[error(transparent)]
+    DoesNotFit(#[from] Box<DoesNotFit>),
+    /// `auto` is no ceiling on this system.
+    #[error("this system does not say how much memory is free: give the ceiling in bytes")]
+    UnknownFreeMemory,
     /// Sampling.
     #[error(transparent)]
     Sampling(#[from] SamplingError),

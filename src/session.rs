@@ -4,7 +4,7 @@ use std::borrow::BorrowMut;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use bise_models::{ForwardError, KvCache, OutOfMemory, Output, SpanError};
+use bise_models::{ForwardError, KvCache, OutOfMemory, Output, PoolError, Reservation, SpanError};
 use smallvec::SmallVec;
 
 use crate::ahead::Ahead;
@@ -22,11 +22,13 @@ pub struct Session {
     logits_at: Option<usize>,
     ahead: Ahead,
     cancel: Cancel,
+    _reservation: Reservation,
 }
 
 impl Session {
     pub(crate) fn new(engine: Engine, options: &SessionOptions) -> Result<Session, Error> {
         let n_vocab = engine.config().n_vocab;
+        let reservation = engine.budget().reserve(4 * n_vocab)?;
         let logits = Arc::new(row_of(n_vocab)?);
         let sequence = engine.sequence(options);
         Ok(Session {
@@ -37,6 +39,7 @@ impl Session {
             logits_at: None,
             ahead: Ahead::default(),
             cancel: Cancel::new(),
+            _reservation: reservation,
         })
     }
 
@@ -297,7 +300,8 @@ impl Session {
         self.room().saturating_sub(1).min(self.n_ubatch - 1).min(KvCache::SLACK)
     }
 
-    /// Reads a token, and drafts ahead of the position. Returns false, with nothing read, if activations were not finite.
+    /// Reads a token, and drafts ahead of the position. Returns false, with nothing read, if activations were not finite, or drafts do not fit
+    /// under the ceiling on memory.
     fn read_ahead(&mut self, token: u32, drafts: &[u32]) -> Result<bool, Error> {
         let tokens: SmallVec<[u32; 64]> = std::iter::once(token).chain(drafts.iter().copied()).collect();
         let position = self.position();
@@ -307,12 +311,13 @@ impl Session {
                 self.ahead.clear();
                 let whole = self.sequence.truncate(position);
                 debug_assert!(whole, "more drafts were read than can be dropped");
-                if is_not_finite(&error) { Ok(false) } else { Err(error) }
+                if is_not_finite(&error) || is_over_ceiling(&error) { Ok(false) } else { Err(error) }
             }
         }
     }
 
     fn read_drafts(&mut self, tokens: &[u32]) -> Result<(), Error> {
+        self.ahead.reserve(tokens.len() - 1, self.logits.len(), self.engine.budget())?;
         let mut runner = self.engine.shared_runner();
         let mut batch = [Feed { sequence: &mut self.sequence, tokens, output: Output::All }];
         let mut outputs = runner.forward(&mut batch, self.cancel.flag())?;
@@ -386,6 +391,16 @@ fn write(logits: &mut Arc<Vec<f32>>, row: &[f32]) -> Result<(), OutOfMemory> {
 /// The error for tokens that a session cannot read.
 fn refusal(error: SpanError) -> Error {
     ForwardError::Span { span: 0, error }.into()
+}
+
+fn is_over_ceiling(error: &Error) -> bool {
+    match error {
+        Error::OverCeiling(_) | Error::Forward(ForwardError::OverCeiling { .. }) => true,
+        Error::Forward(ForwardError::Span { error, .. }) => {
+            matches!(error, SpanError::NoPages(PoolError::OverCeiling(_)))
+        }
+        _ => false,
+    }
 }
 
 fn is_not_finite(error: &Error) -> bool {

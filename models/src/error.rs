@@ -1,3 +1,4 @@
+use crate::budget::OverCeiling;
 use crate::kv::PoolError;
 
 /// The part of a layer in which something went wrong.
@@ -36,6 +37,14 @@ pub enum ForwardError {
     /// No memory for the buffers of the pass; nothing was read.
     #[error(transparent)]
     OutOfMemory(#[from] OutOfMemory),
+    /// The ceiling on memory leaves no room for the buffers of the pass; nothing was read.
+    #[error("no room for {what}: {error}")]
+    OverCeiling {
+        /// What they are for.
+        what: &'static str,
+        /// What was asked for, and what is left.
+        error: OverCeiling,
+    },
 }
 
 /// Why a span of a batch cannot be read.

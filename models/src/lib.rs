@@ -2,6 +2,7 @@
 
 pub mod atomic_file;
 mod attend;
+mod budget;
 mod config;
 mod error;
 mod extras;
@@ -18,10 +19,12 @@ mod rows;
 mod scratch;
 mod site;
 mod span;
+mod stream;
 mod symlinks;
 pub mod tokenizer;
 pub mod weights;
 
+pub use budget::{MemoryBudget, OverCeiling, Reservation};
 pub use config::{ARCHITECTURES, AttentionTemperature, ExpertsConfig, MistralConfig};
 pub use error::{ForwardError, OutOfMemory, SpanError, Stage};
 pub use kv::{KvCache, PagePool, PoolError};
@@ -32,6 +35,7 @@ pub use rope_scaling::{RopeConfig, RopeScaling};
 pub use rows::{Rows, RowsMut};
 pub use site::{Hook, Projection, Site};
 pub use span::{Output, Span};
+pub use stream::WeightStream;
 
 /// The built-in model: a Mistral of 8 million weights, as a GGUF file.
 #[cfg(feature = "builtin-model")]

@@ -9,6 +9,7 @@ use crate::error::{ForwardError, SpanError};
 use crate::rows::RowsMut;
 use crate::scratch::{ExpertsScratch, FFN_ROWS};
 use crate::site::{Hook, Projection, Site};
+use crate::stream::WeightStream;
 use crate::weights::{FeedForward, Matrix, Norm};
 
 /// The number of elements in a task of an elementwise step.
@@ -28,6 +29,8 @@ pub(crate) struct Linear<'a> {
     pub kernels: &'a KernelTable,
     pub hook: Option<&'a dyn Hook>,
     pub cancel: &'a AtomicBool,
+    /// What has weights read ahead, where they are streamed.
+    pub stream: Option<&'a WeightStream>,
     pub quantized: &'a mut ActivationBuffer,
     pub strips: &'a [Mutex<StripScratch>],
     /// The first error of each span.
@@ -40,6 +43,13 @@ impl Linear<'_> {
     /// Returns an error if the pass was cancelled.
     pub fn check_cancel(&self) -> Result<(), ForwardError> {
         if self.cancel.load(Relaxed) { Err(ForwardError::Cancelled) } else { Ok(()) }
+    }
+
+    /// The weights of layer `i` are needed now; those of the output come after the last layer's.
+    pub fn stream_to(&self, i: usize) {
+        if let Some(stream) = self.stream {
+            stream.enter(i);
+        }
     }
 
     /// Records that activations of a span are not finite.
@@ -194,6 +204,9 @@ impl Linear<'_> {
         for row in probabilities.chunks_mut(experts.len()) {
             self.kernels.softmax(row);
             choose(row, n_used, &mut s.chosen);
+        }
+        if let Some(stream) = self.stream {
+            stream.choose(layer, |e| s.chosen.iter().any(|chosen| chosen.0 == e));
         }
         out.data().fill(0.0);
         for (e, ffn) in experts.iter().enumerate() {

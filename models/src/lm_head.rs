@@ -5,7 +5,7 @@ use std::ops::Range;
 use crate::error::ForwardError;
 use crate::linear::{Linear, Target};
 use crate::rows::RowsMut;
-use crate::scratch::{Buffers, logits_rows};
+use crate::scratch::Buffers;
 use crate::site::{Projection, Site};
 use crate::weights::Matrix;
 
@@ -26,10 +26,14 @@ impl LmHead<'_> {
         first: usize,
     ) -> Result<Range<usize>, ForwardError> {
         let (n_vocab, d) = (self.w.view().n_rows(), self.w.view().k());
-        let n =
-            s.wanted[first..].iter().take_while(|wanted| !wanted.is_hidden).count().min(logits_rows(n_vocab));
+        let n = s.wanted[first..]
+            .iter()
+            .take_while(|wanted| !wanted.is_hidden)
+            .count()
+            .min(s.logits.len() / n_vocab);
         let rows = first..first + n;
         if n > 0 {
+            linear.stream_to(self.layer);
             let site = Site { layer: self.layer, projection: Projection::Output, expert: None };
             let logits = Target { site, w: self.w, y: &mut s.logits[..n * n_vocab] };
             let h = RowsMut::new(&mut s.h[first * d..][..n * d], d);

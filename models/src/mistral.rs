@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 use bise_kernels::KernelTable;
 
 use crate::attend::{self, Queries};
+use crate::budget::MemoryBudget;
 use crate::config::MistralConfig;
 use crate::error::{ForwardError, SpanError, Stage};
 use crate::gguf::{GgufError, GgufFile};
@@ -17,6 +18,7 @@ use crate::rows::{Rows, RowsMut};
 use crate::scratch::FFN_ROWS;
 use crate::site::{Projection, Site};
 use crate::span::Span;
+use crate::stream::WeightStream;
 use crate::weights::{FeedForwards, Layer, Norm, Weights};
 
 /// A model, ready to run: weights, configuration and kernels.
@@ -26,6 +28,7 @@ pub struct Mistral {
     kernels: &'static KernelTable,
     /// Radians per position, one for each pair of rotating dimensions.
     inv_freqs: Vec<f32>,
+    stream: Option<WeightStream>,
 }
 
 impl Mistral {
@@ -40,7 +43,20 @@ impl Mistral {
     ) -> Result<Mistral, GgufError> {
         let weights = Weights::load(file, &config)?;
         let inv_freqs = config.rope.inv_freqs(weights.rope_freqs.as_deref());
-        Ok(Mistral { config, weights, kernels, inv_freqs })
+        Ok(Mistral { config, weights, kernels, inv_freqs, stream: None })
+    }
+
+    /// Has passes read the weights from the file again and again, so that they and what `budget` counts stay below `total` bytes.
+    /// `planned` bytes of these are left to the budget from the start.
+    #[must_use]
+    pub fn streamed(mut self, total: usize, planned: usize, budget: &MemoryBudget) -> Mistral {
+        self.stream = Some(WeightStream::new(&self.weights, total, planned, budget));
+        self
+    }
+
+    /// How the weights are streamed, where they are.
+    pub fn stream(&self) -> Option<&WeightStream> {
+        self.stream.as_ref()
     }
 
     /// The hyper-parameters.
@@ -81,6 +97,7 @@ impl Mistral {
             kernels: self.kernels,
             hook,
             cancel,
+            stream: self.stream.as_ref(),
             quantized: &mut s.quantized,
             strips: &s.strips,
             errors: &mut s.errors,
@@ -115,9 +132,13 @@ impl Mistral {
         if pass.m == 0 {
             return Ok(0..0);
         }
+        if let Some(stream) = &self.stream {
+            stream.begin();
+        }
         self.embed(pass);
         self.positions(pass);
         for (i, layer) in self.weights.layers.iter().enumerate() {
+            pass.linear.stream_to(i);
             self.attention(pass, i, layer)?;
             if pass.m > 0 {
                 self.feed_forward(pass, i, layer)?;

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use bise_kernels::{AttentionScratch, Team};
 
+use crate::budget::MemoryBudget;
 use crate::config::MistralConfig;
-use crate::error::{ForwardError, OutOfMemory, SpanError, Stage};
+use crate::error::{ForwardError, SpanError, Stage};
 use crate::linear::Linear;
 use crate::rows::RowsMut;
 use crate::scratch::{Buffers, Scratch, logits_rows};
@@ -15,6 +16,7 @@ use crate::span::Span;
 /// Threads and working memory for forward passes, one at a time.
 pub struct PassContext {
     team: Arc<Team>,
+    budget: MemoryBudget,
     hook: Option<Arc<dyn Hook>>,
     scratch: Option<Scratch>,
 }
@@ -22,7 +24,12 @@ pub struct PassContext {
 impl PassContext {
     /// A context for passes on `team`. The first pass allocates, and later ones only if they are longer than any before.
     pub fn new(team: Arc<Team>) -> PassContext {
-        PassContext { team, hook: None, scratch: None }
+        PassContext::with_budget(team, &MemoryBudget::unlimited())
+    }
+
+    /// The same, with memory that counts against `budget`.
+    pub fn with_budget(team: Arc<Team>, budget: &MemoryBudget) -> PassContext {
+        PassContext { team, budget: budget.clone(), hook: None, scratch: None }
     }
 
     /// Bytes of buffers after a pass over `n_rows` tokens that asked for the outputs of `n_wanted` of them.
@@ -49,12 +56,12 @@ impl PassContext {
     /// Makes room for passes of `n_rows` tokens.
     ///
     /// # Errors
-    /// Where the system does not have the memory. There is no room at all then, until the next pass takes some.
-    pub fn reserve(&mut self, config: &MistralConfig, n_rows: usize) -> Result<(), OutOfMemory> {
+    /// Where the budget or the system does not have the memory. There is no room at all then, until the next pass takes some.
+    pub fn reserve(&mut self, config: &MistralConfig, n_rows: usize) -> Result<(), ForwardError> {
         if self.scratch.is_none() || self.n_rows() < n_rows {
             // The old buffers first: both together may not fit.
             self.scratch = None;
-            self.scratch = Some(Scratch::new(config, &self.team, n_rows)?);
+            self.scratch = Some(Scratch::new(config, &self.team, n_rows, &self.budget)?);
         }
         Ok(())
     }
@@ -64,7 +71,7 @@ impl PassContext {
         &mut self,
         config: &MistralConfig,
         n_rows: usize,
-    ) -> Result<(&Team, Option<&dyn Hook>, &mut Scratch), OutOfMemory> {
+    ) -> Result<(&Team, Option<&dyn Hook>, &mut Scratch), ForwardError> {
         self.reserve(config, n_rows)?;
         let scratch = self.scratch.as_mut().expect("made above");
         Ok((&self.team, self.hook.as_deref(), scratch))

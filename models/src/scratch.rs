@@ -6,8 +6,9 @@ use bise_kernels::attention::AttentionScratch;
 use bise_kernels::kv_page::{CacheType, PageLayout};
 use bise_kernels::{ActivationBuffer, StripScratch, Team, matmul};
 
+use crate::budget::{MemoryBudget, Reservation};
 use crate::config::MistralConfig;
-use crate::error::{OutOfMemory, SpanError};
+use crate::error::{ForwardError, OutOfMemory, SpanError};
 use crate::span::{Output, Span};
 
 /// The most rows in a feed-forward at a time. It is several times wider than everything else, and so would its buffers be.
@@ -25,7 +26,12 @@ pub(crate) struct Scratch {
     pub attention: AttentionScratch,
     /// The first error of each span of the batch.
     pub errors: Vec<Option<SpanError>>,
+    budget: MemoryBudget,
+    _reservation: Reservation,
+    logits_reservation: Option<Reservation>,
 }
+
+const BUFFERS: &str = "the buffers of a pass (a smaller --ubatch-size takes less)";
 
 /// The rows of a pass, one per token. Matrices are row-major.
 pub(crate) struct Buffers {
@@ -93,12 +99,18 @@ impl Scratch {
     /// Buffers for passes of up to `n_rows` tokens. The memory is allocated here and touched when first used.
     ///
     /// # Errors
-    /// If the system has no more memory.
-    pub fn new(config: &MistralConfig, team: &Team, n_rows: usize) -> Result<Scratch, OutOfMemory> {
+    /// If `budget` or the system has no more memory.
+    pub fn new(
+        config: &MistralConfig,
+        team: &Team,
+        n_rows: usize,
+        budget: &MemoryBudget,
+    ) -> Result<Scratch, ForwardError> {
         let (d, q_dim, kv_dim, ff) = (config.n_embd, config.q_dim(), config.kv_dim(), config.n_ff);
         let bytes = Scratch::bytes(config, team.n_threads(), n_rows);
-        let out_of_memory =
-            OutOfMemory { bytes, what: "the buffers of a pass (a smaller --ubatch-size takes less)" };
+        let reservation =
+            budget.reserve(bytes).map_err(|error| ForwardError::OverCeiling { what: BUFFERS, error })?;
+        let out_of_memory = OutOfMemory { bytes, what: BUFFERS };
         let zeroed = |n: usize| bytemuck::allocation::try_zeroed_vec::<f32>(n).map_err(|()| out_of_memory);
         let ffn_rows = n_rows.min(FFN_ROWS);
         let widest = d.max(q_dim).max(ff);
@@ -141,6 +153,9 @@ impl Scratch {
             attention: AttentionScratch::try_new(&layout(config), config.n_heads, team.n_threads())
                 .map_err(|_| out_of_memory)?,
             errors: Vec::new(),
+            budget: budget.clone(),
+            _reservation: reservation,
+            logits_reservation: None,
         })
     }
 
@@ -148,7 +163,7 @@ impl Scratch {
     ///
     /// # Errors
     /// If there is no memory for the logits it asks for.
-    pub fn begin(&mut self, batch: &[Span<'_>], n_vocab: usize) -> Result<(), OutOfMemory> {
+    pub fn begin(&mut self, batch: &[Span<'_>], n_vocab: usize) -> Result<(), ForwardError> {
         self.errors.clear();
         self.errors.resize(batch.len(), None);
         let s = &mut self.buffers;
@@ -161,7 +176,31 @@ impl Scratch {
             s.wanted.extend(span.wanted().map(wanted));
             s.spans.extend(std::iter::repeat_n(i, span.tokens.len()));
         }
-        s.reserve_logits(s.wanted.iter().filter(|wanted| !wanted.is_hidden).count(), n_vocab)
+        let n_wanted = s.wanted.iter().filter(|wanted| !wanted.is_hidden).count();
+        self.reserve_logits(n_wanted, n_vocab)
+    }
+
+    /// Makes room for the logits of `n` rows, or of as many as are computed at a time: fewer where the budget is short.
+    fn reserve_logits(&mut self, n: usize, n_vocab: usize) -> Result<(), ForwardError> {
+        let (mut n_rows, what) = (n.min(logits_rows(n_vocab)), "logits");
+        let logits = &mut self.buffers.logits;
+        if logits.len() >= n_rows * n_vocab {
+            return Ok(());
+        }
+        // The old ones first: both together may not fit.
+        *logits = Vec::new();
+        self.logits_reservation = None;
+        let reservation = loop {
+            match self.budget.reserve(4 * n_rows * n_vocab) {
+                Ok(reservation) => break reservation,
+                Err(_) if n_rows > 1 => n_rows /= 2,
+                Err(error) => return Err(ForwardError::OverCeiling { what, error }),
+            }
+        };
+        let n = n_rows * n_vocab;
+        *logits = bytemuck::allocation::try_zeroed_vec(n).map_err(|()| OutOfMemory { bytes: 4 * n, what })?;
+        self.logits_reservation = Some(reservation);
+        Ok(())
     }
 
     /// Bytes of [`Scratch::new`]'s buffers.
@@ -175,19 +214,6 @@ impl Scratch {
             + ActivationBuffer::bytes(&[(n_rows, d.max(q_dim)), (ffn_rows, ff)])
             + n_threads * matmul::scratch_bytes(d.max(q_dim).max(ff))
             + AttentionScratch::bytes(&layout(config), config.n_heads, n_threads)
-    }
-}
-
-impl Buffers {
-    /// Makes room for the logits of `n` rows, or of as many as are computed at a time.
-    pub fn reserve_logits(&mut self, n: usize, n_vocab: usize) -> Result<(), OutOfMemory> {
-        let n = n.min(logits_rows(n_vocab)) * n_vocab;
-        if self.logits.len() < n {
-            self.logits = Vec::new();
-            self.logits = bytemuck::allocation::try_zeroed_vec(n)
-                .map_err(|()| OutOfMemory { bytes: 4 * n, what: "logits" })?;
-        }
-        Ok(())
     }
 }
 

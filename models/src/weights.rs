@@ -29,6 +29,11 @@ impl Matrix {
         QuantMatrix::new(&self.bytes, self.format, self.n_rows, self.k).expect("checked when it was loaded")
     }
 
+    /// Its bytes in the file.
+    pub fn bytes(&self) -> &TensorBytes {
+        &self.bytes
+    }
+
     /// The format its weights are stored in.
     pub fn format(&self) -> Format {
         self.format

@@ -112,6 +112,9 @@ fn big_endian_files_are_swapped_into_memory_with_a_warning() {
     for mmap in [true, false] {
         let file = GgufFile::open_with(&path, OpenOptions { mmap }).unwrap();
         assert!(file.is_big_endian());
+        // Copied, whether mapped or not.
+        assert_eq!(file.n_copied_bytes() as u64, file.n_bytes());
+        assert_eq!(file.n_resident_bytes(), file.n_copied_bytes());
         let [warning] = file.warnings() else { panic!("{:?}", file.warnings()) };
         assert!(warning.contains("v3_big_endian.gguf: the file is big-endian"), "{warning}");
         assert_contents(&file);

@@ -87,12 +87,7 @@ pub fn count(n: u64) -> String {
 
 /// Formats a size in powers of ten: `5.2 MB`, `4.37 GB`.
 pub fn bytes(n: u64) -> String {
-    match n {
-        0..1_000 => format!("{n} B"),
-        1_000..1_000_000 => format!("{:.1} kB", n as f64 / 1e3),
-        1_000_000..1_000_000_000 => format!("{:.1} MB", n as f64 / 1e6),
-        _ => format!("{:.2} GB", n as f64 / 1e9),
-    }
+    bise::memory::format_bytes(usize::try_from(n).unwrap_or(usize::MAX))
 }
 
 #[cfg(test)]

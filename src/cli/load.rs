@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use bise::gguf::{GgufFile, Value};
-use bise::{Engine, EngineOptions};
+use bise::memory::{MemoryLimit, MemoryPlan, format_bytes};
+use bise::{Engine, EngineBuilder, EngineOptions, SessionOptions};
 
 use super::args::model::{LoadMode, ModelArgs, RopeArgs, RopeKind};
 use super::term::console::Log;
@@ -16,16 +17,39 @@ use super::usage::wrong;
 pub struct Loaded {
     pub engine: Engine,
     pub took: Duration,
+    max_memory: Option<MemoryLimit>,
+    /// Whether the user was told how much memory it takes.
+    told_memory: bool,
 }
 
-/// Opens the model of `--model`, or the built-in one, and logs its warnings.
+/// Opens the model of `--model`, or the built-in one, and logs its warnings. `sessions` says how many there will be, and of which kind,
+/// where that is known: with a ceiling on memory, they are to have room.
 ///
 /// # Errors
-/// The file or a flag is invalid.
-pub fn load(args: &ModelArgs, log: Log) -> Result<Loaded> {
+/// The file or a flag is invalid; the model does not fit under the ceiling.
+pub fn load(args: &ModelArgs, sessions: Option<(usize, SessionOptions)>, log: Log) -> Result<Loaded> {
     let start = Instant::now();
-    let options = engine_options(args)?;
-    let options = EngineOptions { shared_threads: Some(threads::start(&args.threads, log)?), ..options };
+    let mut options = EngineOptions { sessions, ..engine_options(args)? };
+    options.shared_threads = Some(threads::start(&args.threads, log)?);
+    if args.model.is_none() && (options.mlock || options.stream_weights) {
+        let streams = options.stream_weights.then_some("--stream-weights");
+        for flag in [lock_flag(args), streams].into_iter().flatten() {
+            log.warn(format_args!(
+                "{flag} has no effect on the built-in model, which is part of the program"
+            ));
+        }
+        (options.mlock, options.stream_weights) = (false, false);
+    }
+    let mut told_memory = false;
+    if let (Some(path), Some((n, session))) = (&args.model, &options.sessions)
+        && (!options.mmap || options.mlock)
+    {
+        // Before anything is read.
+        signals::guard_mapped_file(path);
+        let plan = EngineBuilder::from(options.clone()).plan(path, *n, session)?;
+        tell_memory(&plan, session, args.max_memory, log);
+        told_memory = true;
+    }
     let progress = log.progress("loading the model", 0);
     progress.spin();
     let engine = match &args.model {
@@ -41,8 +65,68 @@ pub fn load(args: &ModelArgs, log: Log) -> Result<Loaded> {
     for warning in engine.warnings() {
         log.warn(warning);
     }
-    lock(args, &engine, log);
-    Ok(Loaded { engine, took: start.elapsed() })
+    if let Some((kept, all)) = engine.kept_layers().filter(|(kept, all)| kept < all) {
+        log.note(format_args!(
+            "weights: {kept} of {all} layers stay in memory, the others are read from the disk for every pass"
+        ));
+    }
+    Ok(Loaded { engine, took: start.elapsed(), max_memory: args.max_memory, told_memory })
+}
+
+impl Loaded {
+    /// Says how much memory `n` sessions will take. The weights of a mapped file have not been read yet.
+    pub fn tell_memory(&self, n: usize, options: &SessionOptions, log: Log) {
+        if !self.told_memory {
+            tell_memory(&self.engine.memory(options).for_sequences(n), options, self.max_memory, log);
+        }
+    }
+
+    /// The engine; with a ceiling on memory, after saying how much `n` sessions will take.
+    pub fn into_engine(self, n: usize, options: &SessionOptions, log: Log) -> Engine {
+        if self.max_memory.is_some() {
+            self.tell_memory(n, options, log);
+        }
+        self.engine
+    }
+}
+
+fn tell_memory(plan: &MemoryPlan, options: &SessionOptions, limit: Option<MemoryLimit>, log: Log) {
+    let n_ctx = plan.n_ctx();
+    let weights = match plan.weights_are_copied() {
+        true => "0 B mapped".to_owned(),
+        false => format!(
+            "{} mapped (weights {})",
+            format_bytes(plan.mapped_at(n_ctx)),
+            format_bytes(plan.weights_bytes())
+        ),
+    };
+    let copied = match plan.weights_are_copied() {
+        true => format!("weights {}, ", format_bytes(plan.weights_bytes())),
+        false => String::new(),
+    };
+    let sequences = match plan.n_sequences() {
+        1 => String::new(),
+        n => format!("{n} sequences, "),
+    };
+    let window = plan.sliding_window().map_or(String::new(), |n| format!(", window {n}"));
+    let limit = match limit {
+        None => String::new(),
+        Some(MemoryLimit::Auto) => "; --max-memory auto".to_owned(),
+        Some(MemoryLimit::Bytes(n)) => format!("; --max-memory {}", format_bytes(n)),
+    };
+    log.note(format_args!(
+        "memory: {} now, {} when the context is full: {weights}, {} anonymous ({copied}keys and values {}, buffers {}, program {}, \
+         tokenizer {}); {sequences}context {n_ctx}{window}, keys {}, values {}{limit}",
+        format_bytes(plan.now()),
+        format_bytes(plan.full()),
+        format_bytes(plan.anonymous_at(n_ctx)),
+        format_bytes(plan.cache_bytes(n_ctx)),
+        format_bytes(plan.buffers_bytes(n_ctx)),
+        format_bytes(plan.program_bytes().saturating_sub(plan.tokenizer_bytes())),
+        format_bytes(plan.tokenizer_bytes()),
+        options.k_type,
+        options.v_type,
+    ));
 }
 
 /// The built-in model.
@@ -61,29 +145,37 @@ pub fn builtin(options: &EngineOptions) -> Result<Engine> {
 
 fn engine_options(args: &ModelArgs) -> Result<EngineOptions> {
     let reads = args.no_mmap || matches!(args.load_mode, LoadMode::None | LoadMode::Mlock | LoadMode::Dio);
+    if args.stream_weights {
+        let why_not = match lock_flag(args) {
+            Some(flag) => Some((flag, "weights that are locked are not given back")),
+            None if reads => Some(("--no-mmap", "weights that were read into memory are not given back")),
+            None => None,
+        };
+        if let Some((flag, why)) = why_not {
+            return Err(wrong(format_args!("--stream-weights cannot be used with {flag}: {why}")));
+        }
+    }
     let mut overrides = rope_overrides(args)?;
     overrides.extend(args.override_kv.iter().flat_map(|o| o.0.clone()));
     Ok(EngineOptions {
         isa: args.isa,
         mmap: !reads,
+        mlock: lock_flag(args).is_some(),
+        max_memory: args.max_memory,
+        stream_weights: args.stream_weights,
         sliding_window: args.sliding_window,
         overrides,
         ..EngineOptions::default()
     })
 }
 
-/// Locks the weights in memory if a flag asks for it. A refusal costs speed at worst, so it is only a warning.
-fn lock(args: &ModelArgs, engine: &Engine, log: Log) {
-    let flag = match args.load_mode {
-        _ if args.mlock => "--mlock",
-        LoadMode::Mlock => "--load-mode mlock",
-        LoadMode::MmapMlock => "--load-mode mmap+mlock",
-        _ => return,
-    };
-    if args.model.is_none() {
-        log.warn(format_args!("{flag} has no effect on the built-in model, which is part of the program"));
-    } else if let Err(error) = engine.file().mlock() {
-        log.warn(format_args!("{flag} had no effect: {error}"));
+/// The flag that asks for the weights to be locked in memory, if one does.
+fn lock_flag(args: &ModelArgs) -> Option<&'static str> {
+    match args.load_mode {
+        _ if args.mlock => Some("--mlock"),
+        LoadMode::Mlock => Some("--load-mode mlock"),
+        LoadMode::MmapMlock => Some("--load-mode mmap+mlock"),
+        _ => None,
     }
 }
 

@@ -78,8 +78,8 @@ impl Writer {
         generation: GenerationOptions,
         log: Log,
     ) -> Result<Self> {
-        let Loaded { engine, took } = loaded;
         let start = Instant::now();
+        let engine = loaded.engine.clone();
         let generation = Generation::new(engine.tokenizer(), generation).map_err(|error| match error {
             SamplingError::BadParameter { .. } => wrong(error),
             error => error.into(),
@@ -89,7 +89,7 @@ impl Writer {
             Some(session) => session,
             None => engine.session(options)?,
         };
-        let timings = Timings::new(took + start.elapsed());
+        let timings = Timings::new(loaded.took + start.elapsed());
         let (when_full, unread) = (WhenFull::Stop, Vec::new());
         let writer = Self {
             engine,
@@ -102,12 +102,12 @@ impl Writer {
             log,
             told_length: false,
         };
-        writer.report(options);
+        writer.report(&loaded, options);
         Ok(writer)
     }
 
     /// What is going to run, in a few lines.
-    fn report(&self, options: &SessionOptions) {
+    fn report(&self, loaded: &Loaded, options: &SessionOptions) {
         let (engine, log) = (&self.engine, self.log);
         let config = engine.config();
         let about = super::describe::Description::of(engine.file());
@@ -118,21 +118,7 @@ impl Writer {
             engine.n_threads(),
             engine.isa()
         ));
-        let window = config.sliding_window.map_or(String::new(), |n| format!(", window {n}"));
-        let plan = engine.memory(options);
-        let (n_ctx, megabytes) = (self.session.n_ctx(), |bytes: usize| super::describe::bytes(bytes as u64));
-        log.note(format_args!(
-            "memory: {} now, {} when the context is full (weights {}, keys and values {}, buffers {}, program {}; context {n_ctx}{window}, \
-             keys {}, values {})",
-            megabytes(plan.now()),
-            megabytes(plan.full()),
-            megabytes(plan.weights_bytes()),
-            megabytes(plan.cache_bytes(n_ctx)),
-            megabytes(plan.buffers_bytes(n_ctx)),
-            megabytes(plan.program_bytes()),
-            options.k_type,
-            options.v_type,
-        ));
+        loaded.tell_memory(1, options, log);
         log.note(format_args!("sampler seed: {}", self.generation.seed()));
         if self.session.n_ctx() > config.n_ctx_train {
             log.warn(format_args!(

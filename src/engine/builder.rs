@@ -5,8 +5,9 @@ use std::path::Path;
 use bise_kernels::Isa;
 use bise_models::gguf::Value;
 
+use crate::memory::{MemoryLimit, MemoryPlan};
 use crate::threads::Threads;
-use crate::{Engine, EngineOptions, Error};
+use crate::{Engine, EngineOptions, Error, SessionOptions};
 
 /// Opens an [`Engine`] with options. Made by [`Engine::builder`].
 ///
@@ -66,6 +67,52 @@ impl EngineBuilder {
     pub fn metadata(mut self, key: impl Into<String>, value: impl Into<Value>) -> EngineBuilder {
         self.options.overrides.push((key.into(), value.into()));
         self
+    }
+
+    /// Keeps the memory of the process below a ceiling: see [`EngineOptions::max_memory`].
+    ///
+    /// ```no_run
+    /// use bise::memory::MemoryLimit;
+    /// use bise::{Engine, Error, SessionOptions};
+    ///
+    /// let options = SessionOptions { n_ctx: 8192, ..SessionOptions::default() };
+    /// let engine = Engine::builder().max_memory(MemoryLimit::Bytes(5 << 30)).sessions(2, &options);
+    /// match engine.open("mistral-7b.Q4_K_M.gguf") {
+    ///     Ok(engine) => println!("{} bytes", engine.memory(&options).for_sequences(2).full()),
+    ///     Err(Error::DoesNotFit(error)) => error.remedies.iter().for_each(|what| println!("{what}")),
+    ///     Err(error) => return Err(error),
+    /// }
+    /// # Ok::<(), bise::Error>(())
+    /// ```
+    pub fn max_memory(mut self, limit: MemoryLimit) -> EngineBuilder {
+        self.options.max_memory = Some(limit);
+        self
+    }
+
+    /// Says that `n` sessions with `options` are to have room under [`EngineBuilder::max_memory`]: opening fails where they do not. Without
+    /// it, each session is checked when it is made.
+    pub fn sessions(mut self, n: usize, options: &SessionOptions) -> EngineBuilder {
+        self.options.sessions = Some((n, *options));
+        self
+    }
+
+    /// Whether weights are read from the file again and again: see [`EngineOptions::stream_weights`].
+    pub fn stream_weights(mut self, stream: bool) -> EngineBuilder {
+        self.options.stream_weights = stream;
+        self
+    }
+
+    /// What `n` sessions with `options` will take of memory. The file is opened, but no weight is read.
+    ///
+    /// # Errors
+    /// As [`EngineBuilder::open`], except that it does not matter whether the memory is there.
+    pub fn plan(
+        &self,
+        path: impl AsRef<Path>,
+        n: usize,
+        options: &SessionOptions,
+    ) -> Result<MemoryPlan, Error> {
+        Ok(super::ceiling::plan_file(path.as_ref(), &self.options)?.plan(options).for_sequences(n))
     }
 
     /// Opens a GGUF file, or the first part of a split one.

@@ -1,23 +1,24 @@
 //! A model opened and ready to run: the file, its tokenizer, its weights and a team of threads.
 
 mod builder;
+mod ceiling;
 
 use std::ops::{Deref, DerefMut};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use bise_kernels::kv_page::{CacheType, PageLayout};
+use bise_kernels::kv_page::CacheType;
 use bise_kernels::{Isa, KernelTable};
 use bise_models::gguf::{GgufFile, OpenOptions, Value};
 use bise_models::tokenizer::Tokenizer;
-use bise_models::{Mistral, MistralConfig, PagePool, PassContext};
+use bise_models::{MemoryBudget, Mistral, MistralConfig, PagePool, PassContext, WeightStream};
 
-use crate::memory::MemoryPlan;
-use crate::speculation::SpeculationOptions;
+use crate::memory::{MemoryLimit, MemoryPlan};
 use crate::threads::Threads;
 use crate::{Error, Runner, Sequence, Session};
 
 pub use builder::EngineBuilder;
+use ceiling::{Ceiling, Footprint, page_layout};
 
 /// How a model is opened.
 #[derive(Clone, Debug)]
@@ -31,8 +32,19 @@ pub struct EngineOptions {
     /// Map the file rather than read it into memory. A mapped file must stay as it is while it is in use: if it shrinks in the
     /// middle of a pass, the process gets SIGBUS. See [`OpenOptions::mmap`](bise_models::gguf::OpenOptions::mmap).
     pub mmap: bool,
-    /// Keep the file's pages from being swapped out.
+    /// Keep the file's pages from being swapped out or dropped. Where the system refuses, that is a warning.
     pub mlock: bool,
+    /// A ceiling on the memory of the process: what it has when the model is opened, the weights, and what sessions, runners and page
+    /// pools take. What would go past it is refused: opening a model whose weights alone do not fit ([`Error::DoesNotFit`]), a session
+    /// that could not fill its context, and later a page or a buffer for which others have left no room. What the program takes besides,
+    /// later, is not counted.
+    pub max_memory: Option<MemoryLimit>,
+    /// Sessions that are to have room under `max_memory`, and their options: opening fails where they do not fit.
+    pub sessions: Option<(usize, SessionOptions)>,
+    /// Read weights from the mapped file again for every pass as far as there is no room for them, rather than refuse a model that is
+    /// larger than `max_memory` (without that: than the memory that is free). Layers are asked for ahead of the pass and given back
+    /// behind it; what is computed stays the same. It is as slow as the disk: for a model that does not fit otherwise.
+    pub stream_weights: bool,
     /// The sliding window, in place of the file's; 0 turns it off.
     pub sliding_window: Option<usize>,
     /// Metadata in place of the file's.
@@ -47,6 +59,9 @@ impl Default for EngineOptions {
             isa: None,
             mmap: true,
             mlock: false,
+            max_memory: None,
+            sessions: None,
+            stream_weights: false,
             sliding_window: None,
             overrides: Vec::new(),
         }
@@ -84,10 +99,10 @@ struct Inner {
     /// Working memory of sessions whose passes are done: one, unless passes were under way at the same time.
     idle: Mutex<Vec<PassContext>>,
     warnings: Vec<String>,
-    /// Read into memory or locked there, rather than mapped and read as needed.
-    weights_are_resident: bool,
     /// What tells the model from others; computed when a session is first saved or restored.
     fingerprint: OnceLock<u128>,
+    footprint: Footprint,
+    ceiling: Ceiling,
 }
 
 impl Engine {
@@ -109,9 +124,13 @@ impl Engine {
     /// # Errors
     /// As [`Engine::open`], and for an instruction set that this machine does not have.
     pub fn open_with(path: impl AsRef<Path>, options: &EngineOptions) -> Result<Engine, Error> {
-        let open = OpenOptions { mmap: options.mmap };
-        let file = GgufFile::open_with(path.as_ref(), open)?;
-        Engine::new(file, options)
+        let path = path.as_ref();
+        let mapped = crate::memory::mapped_bytes().unwrap_or(0);
+        if !options.mmap {
+            ceiling::check_before_reading(path, options)?;
+        }
+        let file = GgufFile::open_with(path, OpenOptions { mmap: options.mmap })?;
+        Engine::new(file, mapped, options)
     }
 
     /// The small model inside this library: 8 million weights that tell stories.
@@ -129,21 +148,14 @@ impl Engine {
     /// Where threads cannot be started, and for an instruction set that this machine does not have.
     #[cfg(feature = "builtin-model")]
     pub fn builtin_with(options: &EngineOptions) -> Result<Engine, Error> {
-        Engine::new(GgufFile::from_static(bise_models::BUILTIN, "built-in model")?, options)
+        let mapped = crate::memory::mapped_bytes().unwrap_or(0);
+        Engine::new(GgufFile::from_static(bise_models::BUILTIN, "built-in model")?, mapped, options)
     }
 
-    fn new(mut file: GgufFile, options: &EngineOptions) -> Result<Engine, Error> {
+    /// `mapped`: bytes of files that the process had in memory before this one was opened.
+    fn new(mut file: GgufFile, mapped: usize, options: &EngineOptions) -> Result<Engine, Error> {
         let mut warnings = file.warnings().to_vec();
-        for (key, value) in &options.overrides {
-            file.metadata_mut().set(key, value.clone());
-        }
-        if let Some(window) = options.sliding_window {
-            // As a key it is checked like one of the file. (A file without an architecture is refused below.)
-            let arch = file.metadata().str("general.architecture").ok().flatten().unwrap_or_default();
-            let key = format!("{arch}.attention.sliding_window");
-            file.metadata_mut().set(&key, window as u64);
-        }
-        let config = MistralConfig::from_metadata(file.metadata())?;
+        let config = configure(&mut file, options)?;
         if config.window_assumed {
             warnings.push(
                 "this looks like Mistral 7B v0.1, whose sliding window of 4096 is missing in the file: it is used \
@@ -157,7 +169,7 @@ impl Engine {
         };
         let tokenizer = Tokenizer::from_metadata(file.metadata())?;
         warnings.extend_from_slice(tokenizer.warnings());
-        let model = Mistral::load(&file, config, kernels)?;
+        let model = Mistral::load(&file, config.clone(), kernels)?;
         warnings.extend(model.weights().left_out());
         let slow = model.weights().matrices().map(|m| m.format()).find(|f| !kernels.is_tuned(*f));
         if let Some(format) = slow {
@@ -166,14 +178,25 @@ impl Engine {
                 kernels.isa()
             ));
         }
-        if options.mlock {
-            file.mlock()?;
-        }
-        let weights_are_resident = options.mlock || !options.mmap;
         let threads = match &options.shared_threads {
             Some(threads) => threads.clone(),
             None => options.threads.map_or_else(Threads::builder, |n| Threads::builder().n(n)).build()?,
         };
+        let n_threads = threads.n();
+        let footprint = Footprint::new(&file, &config, model.weights(), &tokenizer, n_threads, mapped);
+        let mut footprint = footprint.opened_as(&file, options);
+        let (ceiling, model) = Ceiling::new(options, &mut footprint, model)?;
+        if options.stream_weights && footprint.weights.streamed.is_none() {
+            warnings.push(
+                "the weights are not streamed: there is no mapped file to read them from again".to_owned(),
+            );
+        }
+        if options.mlock {
+            // It costs speed at worst.
+            let locked = file.mlock();
+            warnings.extend(locked.err().map(|error| format!("mlock had no effect: {error}")));
+            footprint.set_locked(&file);
+        }
         Ok(Engine(Arc::new(Inner {
             file,
             model,
@@ -181,27 +204,30 @@ impl Engine {
             threads,
             idle: Mutex::default(),
             warnings,
-            weights_are_resident,
             fingerprint: OnceLock::new(),
+            footprint,
+            ceiling,
         })))
     }
 
     /// A new text, with everything to read and continue it.
     ///
     /// # Errors
-    /// Where the system does not have the memory for its logits.
+    /// Where the system does not have the memory for its logits, or it could not fill its context under the ceiling on memory.
     pub fn session(&self, options: &SessionOptions) -> Result<Session, Error> {
+        self.0.ceiling.check(&self.0.footprint, &self.0.footprint.plan(options))?;
         Session::new(self.clone(), options)
     }
 
     /// Something to make forward passes with, over sequences of this engine. Sessions bring their own.
     pub fn runner(&self) -> Runner {
-        Runner::new(self, PassContext::new(Arc::clone(self.0.threads.team())))
+        Runner::new(self, PassContext::with_budget(Arc::clone(self.0.threads.team()), self.budget()))
     }
 
     /// Pages for sequences that are to share them, at most `max_pages`; `options` says how keys and values are stored.
     pub fn page_pool(&self, options: &SessionOptions, max_pages: usize) -> PagePool {
-        PagePool::new(page_layout(self.config(), options), self.config().n_layers, max_pages)
+        let layout = page_layout(self.config(), options);
+        PagePool::with_budget(layout, self.config().n_layers, max_pages, self.budget())
     }
 
     /// An empty sequence with pages of its own; see [`Sequence::new`] for one that shares them.
@@ -240,25 +266,24 @@ impl Engine {
         self.0.threads.n()
     }
 
-    /// What this process will take of memory with one session, from what it takes now.
+    /// What this process will take of memory with one session, beside what other sessions have.
     pub fn memory(&self, options: &SessionOptions) -> MemoryPlan {
-        let (config, weights) = (self.config(), self.0.model.weights());
-        let (embeddings, output) = (weights.token_embd.view().bytes(), weights.output.view().bytes());
-        let resident = if self.0.weights_are_resident { weights.n_bytes() } else { 0 };
-        MemoryPlan {
-            layout: page_layout(config, options),
-            n_ctx: self.n_ctx(options),
-            n_ubatch: options.n_ubatch,
-            n_threads: self.n_threads(),
-            n_drafts: SpeculationOptions::default().n_max,
-            program_bytes: crate::memory::resident_bytes().unwrap_or(0).saturating_sub(resident),
-            weights_bytes: weights.n_bytes(),
-            embeddings_bytes: match resident == 0 && embeddings.as_ptr() != output.as_ptr() {
-                true => embeddings.len(),
-                false => 0,
-            },
-            config: config.clone(),
-        }
+        let mut plan = self.0.footprint.plan(options);
+        // The program may have grown since; what is reserved is not the program's.
+        let anonymous = crate::memory::anonymous_bytes().unwrap_or(0);
+        let others = (self.budget().used() + plan.weights.copied).saturating_sub(self.0.ceiling.base_bytes());
+        plan.program.anonymous = plan.program.anonymous.max(anonymous.saturating_sub(others));
+        plan
+    }
+
+    /// Where weights are streamed: the layers that stay in memory from one pass to the next, of how many. The output counts as one.
+    pub fn kept_layers(&self) -> Option<(usize, usize)> {
+        self.0.model.stream().map(WeightStream::kept)
+    }
+
+    /// What the engine may reserve of memory, and has.
+    pub(crate) fn budget(&self) -> &MemoryBudget {
+        &self.0.ceiling.budget
     }
 
     pub(crate) fn n_ctx(&self, options: &SessionOptions) -> usize {
@@ -319,6 +344,16 @@ impl Drop for SharedRunner {
     }
 }
 
-fn page_layout(config: &MistralConfig, options: &SessionOptions) -> PageLayout {
-    PageLayout::new(config.n_kv_heads, config.head_dim, options.k_type, options.v_type)
+/// The hyper-parameters of a file, with `options` in place of what it says.
+fn configure(file: &mut GgufFile, options: &EngineOptions) -> Result<MistralConfig, Error> {
+    for (key, value) in &options.overrides {
+        file.metadata_mut().set(key, value.clone());
+    }
+    if let Some(window) = options.sliding_window {
+        // As a key it is checked like one of the file. (A file without an architecture is refused below.)
+        let arch = file.metadata().str("general.architecture").ok().flatten().unwrap_or_default();
+        let key = format!("{arch}.attention.sliding_window");
+        file.metadata_mut().set(&key, window as u64);
+    }
+    Ok(MistralConfig::from_metadata(file.metadata())?)
 }

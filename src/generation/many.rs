@@ -211,8 +211,7 @@ impl Many<'_> {
         let (config, n_ctx) = (self.engine.config(), self.engine.n_ctx(&self.options.session));
         let wanted = request.prompt.len().saturating_add(request.options.max_tokens.unwrap_or(usize::MAX));
         let n = if config.sliding_window.is_none() { wanted.min(n_ctx) } else { wanted };
-        let (layout, window) = (self.pool.layout(), config.sliding_window);
-        KvCache::bytes(layout, config.n_layers, n, window, self.n_ubatch) / self.pool.page_bytes()
+        KvCache::most_pages(n, config.sliding_window, self.n_ubatch)
     }
 
     fn begin(&self, index: usize, request: Request, n_pages: usize) -> Result<Active, Error> {

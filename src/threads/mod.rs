@@ -16,6 +16,7 @@ use bise_kernels::{Poll, Team, TeamError};
 
 pub use affinity::allowed as allowed_cpus;
 pub use count::available as available_threads;
+pub(crate) use count::default_threads;
 pub use cpu_set::{CpuSet, CpuSetError};
 pub use priority::Priority;
 

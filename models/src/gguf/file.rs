@@ -291,6 +291,25 @@ impl GgufFile {
         self.parts.iter().try_for_each(Part::check_unchanged)
     }
 
+    /// Bytes of files that were copied into memory, as they are with [`OpenOptions::mmap`] off and in big-endian order.
+    #[must_use]
+    pub fn n_copied_bytes(&self) -> usize {
+        self.parts.iter().map(Part::n_copied_bytes).sum()
+    }
+
+    /// Bytes of files that stay in memory whether or not they are used: copied, or locked by [`mlock`](Self::mlock).
+    #[must_use]
+    pub fn n_resident_bytes(&self) -> usize {
+        self.parts.iter().map(Part::n_resident_bytes).sum()
+    }
+
+    /// Bytes before and between the tensors: metadata and tensor descriptions, most of all.
+    #[must_use]
+    pub fn n_header_bytes(&self) -> usize {
+        let tensors: usize = self.tensors.iter().map(|tensor| tensor.n_bytes).sum();
+        self.parts.iter().map(|part| part.storage.len()).sum::<usize>().saturating_sub(tensors)
+    }
+
     /// Asks the system to read the mapped files ahead of use.
     pub fn prefetch(&self) {
         self.parts.iter().for_each(Part::prefetch);

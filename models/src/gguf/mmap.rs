@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use std::ops::{Deref, Range};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use memmap2::{Mmap, MmapMut};
@@ -14,9 +15,10 @@ use crate::printable::Printable;
 
 /// What holds the bytes of one part.
 pub(super) enum Storage {
-    /// A read-only mapping: of the file, or of anonymous memory that holds a copy of it (`mmap: false`, and
-    /// big-endian files after swapping).
-    Mapped(Mmap),
+    /// A read-only mapping of the file.
+    Mapped(MappedFile),
+    /// Anonymous memory with a copy of the file (`mmap: false`, and big-endian files after swapping), read-only.
+    Copied(Mmap),
     /// Bytes that the caller had in memory.
     Owned(Vec<u8>),
     /// Built into the program.
@@ -28,11 +30,20 @@ impl Deref for Storage {
 
     fn deref(&self) -> &[u8] {
         match self {
-            Storage::Mapped(map) => map,
+            Storage::Mapped(file) => &file.map,
+            Storage::Copied(map) => map,
             Storage::Owned(bytes) => bytes,
             Storage::Static(bytes) => bytes,
         }
     }
+}
+
+/// A mapped file, open as long as it is mapped.
+pub(super) struct MappedFile {
+    pub(super) map: Mmap,
+    pub(super) file: File,
+    /// From before it was mapped.
+    stamp: Stamp,
 }
 
 /// The data of a tensor: a range of the file, which stays mapped while this lives.
@@ -63,6 +74,11 @@ impl TensorBytes {
         assert!(range.start <= range.end && range.end <= self.range.len());
         let start = self.range.start;
         TensorBytes::new(self.storage.clone(), start + range.start..start + range.end)
+    }
+
+    /// Where they are.
+    pub(super) fn place(&self) -> (&Arc<Storage>, Range<usize>) {
+        (&self.storage, self.range.clone())
     }
 }
 
@@ -101,9 +117,7 @@ pub(super) struct Part {
     pub name: Arc<str>,
     /// Its bytes.
     pub storage: Arc<Storage>,
-    /// The open file behind a mapping, with its stamp from before it was mapped. `None` if the bytes do not depend on the
-    /// file.
-    mapped_file: Option<(File, Stamp)>,
+    is_locked: AtomicBool,
 }
 
 impl Part {
@@ -143,25 +157,25 @@ impl Part {
             // and checked, its strings are bytes whose lengths are checked at each use, and any bytes are valid
             // blocks of weights. Pages that are gone raise SIGBUS, which ends the process but reads nothing it
             // should not; `check_unchanged` looks for that before each pass.
-            // SAFETY: the mapping is read-only and private, and code that reads it takes any bytes.
+            // SAFETY: the mapping is read-only, and code that reads it takes any bytes.
             let map = unsafe { Mmap::map(&file) }.map_err(io("map the file"))?;
-            return Ok(Part {
-                name,
-                storage: Arc::new(Storage::Mapped(map)),
-                mapped_file: Some((file, stamp)),
-            });
+            return Ok(Part::new(Storage::Mapped(MappedFile { map, file, stamp }), name));
         }
         let mut copy = anonymous(&name, stamp.n_bytes)?;
         file.read_exact(&mut copy).map_err(io("read the file"))?;
         let changed = Stamp::of(&file).map_err(io("read the size of the file"))?;
         unchanged(&name, stamp, changed)?;
         let map = copy.make_read_only().map_err(io("protect the copy of the file"))?;
-        Ok(Part { name, storage: Arc::new(Storage::Mapped(map)), mapped_file: None })
+        Ok(Part::new(Storage::Copied(map), name))
+    }
+
+    fn new(storage: Storage, name: Arc<str>) -> Part {
+        Part { name, storage: Arc::new(storage), is_locked: AtomicBool::new(false) }
     }
 
     /// A part without a file. Messages call it `name`.
     pub fn in_memory(storage: Storage, name: &str) -> Part {
-        Part { name: name.into(), storage: Arc::new(storage), mapped_file: None }
+        Part::new(storage, name.into())
     }
 
     /// Replaces the bytes by a copy modified by `change`, and closes the file.
@@ -174,40 +188,54 @@ impl Part {
             action: "protect the copy of the file",
             error,
         })?;
-        self.storage = Arc::new(Storage::Mapped(map));
-        self.mapped_file = None;
+        self.storage = Arc::new(Storage::Copied(map));
         Ok(())
     }
 
     /// Fails if the size or modification time of a mapped file is not what it was when the file was opened. One system
     /// call.
     pub fn check_unchanged(&self) -> Result<(), GgufError> {
-        let Some((file, opened)) = &self.mapped_file else { return Ok(()) };
+        let Storage::Mapped(MappedFile { file, stamp, .. }) = &*self.storage else { return Ok(()) };
         let now = Stamp::of(file).map_err(|error| GgufError::Io {
             file: self.name.clone(),
             action: "read the size of the file",
             error,
         })?;
-        unchanged(&self.name, *opened, now)
+        unchanged(&self.name, *stamp, now)
     }
 
     /// Asks the system to read the file ahead of use. Only a hint: errors are ignored.
     pub fn prefetch(&self) {
         #[cfg(unix)]
-        if let Storage::Mapped(map) = &*self.storage {
-            let _ = map.advise(memmap2::Advice::WillNeed);
+        if let Storage::Mapped(file) = &*self.storage {
+            let _ = file.map.advise(memmap2::Advice::WillNeed);
         }
+    }
+
+    /// Bytes of a copy of the file in memory.
+    pub fn n_copied_bytes(&self) -> usize {
+        match &*self.storage {
+            Storage::Copied(bytes) => bytes.len(),
+            Storage::Owned(bytes) => bytes.len(),
+            Storage::Mapped(_) | Storage::Static(_) => 0,
+        }
+    }
+
+    /// Bytes that stay in memory, used or not.
+    pub fn n_resident_bytes(&self) -> usize {
+        if self.is_locked.load(Relaxed) { self.storage.len() } else { self.n_copied_bytes() }
     }
 
     /// Locks the file in memory, whether mapped or read. The caller's own bytes are not locked.
     pub fn mlock(&self) -> Result<(), GgufError> {
         #[cfg(unix)]
-        if let Storage::Mapped(map) = &*self.storage {
-            return map.lock().map_err(|error| GgufError::Io {
+        if let Storage::Mapped(MappedFile { map, .. }) | Storage::Copied(map) = &*self.storage {
+            map.lock().map_err(|error| GgufError::Io {
                 file: self.name.clone(),
                 action: "lock the file in memory (is `ulimit -l` large enough?)",
                 error,
-            });
+            })?;
+            self.is_locked.store(true, Relaxed);
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use bise_kernels::kv_page::{PAGE_LEN, PageLayout};
 
-use super::pool::{PagePool, PageRef, PoolError, page_bytes};
+use super::pool::{PagePool, PageRef, PoolError, allocated_bytes, page_bytes};
 
 /// The initial capacity of the list of pages.
 const FIRST_PAGES: usize = 256;
@@ -46,7 +46,17 @@ impl KvCache {
         self
     }
 
-    /// The most bytes of pages that a sequence of `n` positions holds, if it is read in passes of up to `n_rows` tokens.
+    /// Pages that a sequence of `n` positions holds at most, read in passes of up to `n_rows` tokens.
+    pub fn most_pages(n: usize, window: Option<usize>, n_rows: usize) -> usize {
+        let all = n.div_ceil(PAGE_LEN);
+        // Both ends of what a pass sees may lie inside a page.
+        let seen = window.map_or(usize::MAX, |window| {
+            window.saturating_add(KvCache::SLACK).saturating_add(n_rows).div_ceil(PAGE_LEN).saturating_add(1)
+        });
+        all.min(seen)
+    }
+
+    /// Bytes that those pages take.
     pub fn bytes(
         layout: &PageLayout,
         n_layers: usize,
@@ -54,12 +64,7 @@ impl KvCache {
         window: Option<usize>,
         n_rows: usize,
     ) -> usize {
-        let all = n.div_ceil(PAGE_LEN);
-        // Both ends of what a pass sees may lie inside a page.
-        let seen = window.map_or(usize::MAX, |window| {
-            window.saturating_add(KvCache::SLACK).saturating_add(n_rows).div_ceil(PAGE_LEN).saturating_add(1)
-        });
-        all.min(seen).saturating_mul(page_bytes(layout, n_layers))
+        KvCache::most_pages(n, window, n_rows).saturating_mul(allocated_bytes(page_bytes(layout, n_layers)))
     }
 
     /// The pool its pages come from.

@@ -10,6 +10,17 @@ use loom::sync::{Arc, Mutex, MutexGuard};
 use bise_kernels::CacheLine;
 use bise_kernels::kv_page::PageLayout;
 
+use crate::budget::{MemoryBudget, OverCeiling, Reservation};
+
+/// What an allocator adds to a block, at most.
+const BLOCK_HEADER_BYTES: usize = 64;
+
+/// Size from which on it maps each block by itself (glibc; others do so later).
+const LARGE_BYTES: usize = 128 << 10;
+
+/// The system's pages; where they are larger, blocks are too.
+const SYSTEM_PAGE_BYTES: usize = 4096;
+
 /// Why a pool has no page to give.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -22,6 +33,9 @@ pub enum PoolError {
         /// Size of a page.
         page_bytes: usize,
     },
+    /// The ceiling on memory leaves no room for another page.
+    #[error("no room for keys and values: {0} (a shorter context or a smaller cache type takes less)")]
+    OverCeiling(#[from] OverCeiling),
     /// The system has no more memory for this process.
     #[error(
         "out of memory: {bytes} bytes for keys and values (a shorter context or a smaller cache type takes less)"
@@ -40,6 +54,7 @@ struct Shared {
     layout: PageLayout,
     n_layers: usize,
     max_pages: usize,
+    budget: MemoryBudget,
     state: Mutex<State>,
 }
 
@@ -54,18 +69,31 @@ struct State {
 /// The bytes of a page: one part for each layer, each starting at a cache line.
 pub(super) struct Page {
     lines: Vec<CacheLine>,
+    /// Given back with the page.
+    _reservation: Reservation,
 }
 
 impl PagePool {
     /// A pool that makes pages as they are needed, at most `max_pages` at a time.
     pub fn new(layout: PageLayout, n_layers: usize, max_pages: usize) -> PagePool {
-        PagePool(Arc::new(Shared { layout, n_layers, max_pages, state: Mutex::default() }))
+        PagePool::with_budget(layout, n_layers, max_pages, &MemoryBudget::unlimited())
+    }
+
+    /// The same, with pages that count against `budget`.
+    pub fn with_budget(
+        layout: PageLayout,
+        n_layers: usize,
+        max_pages: usize,
+        budget: &MemoryBudget,
+    ) -> PagePool {
+        let budget = budget.clone();
+        PagePool(Arc::new(Shared { layout, n_layers, max_pages, budget, state: Mutex::default() }))
     }
 
     /// Makes pages until there are `n_pages`, and touches them, so that no sequence has to wait for the system to find the memory.
     ///
     /// # Errors
-    /// Where the limit or the system's memory does not allow it; the pages made so far stay.
+    /// Where the limit, the budget or the system's memory does not allow it; the pages made so far stay.
     pub fn prepare(&self, n_pages: usize) -> Result<(), PoolError> {
         while self.n_pages() < n_pages {
             let page = self.make()?;
@@ -135,6 +163,7 @@ impl PagePool {
         if state.n_pages >= self.0.max_pages {
             return Err(PoolError::Full { max_pages: self.0.max_pages, page_bytes: bytes });
         }
+        let reservation = self.0.budget.reserve(allocated_bytes(bytes))?;
         let n_used = state.n_pages - state.free.len();
         state.free.try_reserve(n_used + 1).map_err(|_| PoolError::OutOfMemory { bytes })?;
         state.n_pages += 1;
@@ -145,7 +174,7 @@ impl PagePool {
             return Err(PoolError::OutOfMemory { bytes });
         }
         lines.resize(bytes / size_of::<CacheLine>(), bytemuck::Zeroable::zeroed());
-        Ok(Arc::new(Page { lines }))
+        Ok(Arc::new(Page { lines, _reservation: reservation }))
     }
 
     /// The lock is held for a few instructions that cannot panic half-way.
@@ -169,6 +198,11 @@ impl std::fmt::Debug for PagePool {
 /// A layer's part of a page, in whole cache lines.
 pub(super) fn layer_bytes(layout: &PageLayout) -> usize {
     layout.page_bytes().next_multiple_of(size_of::<CacheLine>())
+}
+
+/// What a page of `bytes` takes of memory: an allocator maps large blocks in pages of the system, its own header included.
+pub(super) fn allocated_bytes(bytes: usize) -> usize {
+    bytes + if bytes < LARGE_BYTES { BLOCK_HEADER_BYTES } else { SYSTEM_PAGE_BYTES }
 }
 
 /// A page, all layers together.

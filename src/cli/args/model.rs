@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use bise::gguf::Value;
+use bise::memory::MemoryLimit;
 use bise::{CacheType, Isa, SessionOptions};
 
 use super::numbers::{context_length, positive};
@@ -34,6 +35,18 @@ pub struct ModelArgs {
     /// Map the file (the default)
     #[arg(long, hide = true, overrides_with = "no_mmap", env = "LLAMA_ARG_MMAP")]
     pub mmap: bool,
+
+    /// Keep memory below SIZE (5G, 800M, or bytes; K, M and G are powers of 1024), or below what the machine or its control group has free.
+    /// Two numbers are printed and counted: anonymous memory (keys and values, buffers, tokenizer, program), which is never exceeded, and
+    /// mapped weights, which the system may drop and read again. What does not fit together is refused before anything is loaded, and the
+    /// message says what would fit
+    #[arg(long, value_name = "SIZE|auto", env = "BISE_MAX_MEMORY")]
+    pub max_memory: Option<MemoryLimit>,
+
+    /// Read weights from the disk again for every pass, as far as they do not fit into --max-memory or, without it, free memory. As slow
+    /// as the disk: for a model that does not fit otherwise
+    #[arg(long, env = "BISE_STREAM_WEIGHTS")]
+    pub stream_weights: bool,
 
     /// Attend to the last N tokens only; 0: to all of them [default: as the file says]
     #[arg(long, value_name = "N")]

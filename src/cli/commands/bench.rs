@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::{Instant, SystemTime};
 
 use anyhow::Result;
+use bise::memory::MemoryLimit;
 use bise::{CacheType, Engine, Isa, Session, SessionOptions, decode_together};
 
 use self::report::{Format, Row, Table};
@@ -94,6 +95,14 @@ pub struct BenchArgs {
     #[arg(long, value_name = "N")]
     sliding_window: Option<usize>,
 
+    /// Keep memory below SIZE, or below what is free (see `bise --help`)
+    #[arg(long, value_name = "SIZE|auto", env = "BISE_MAX_MEMORY")]
+    max_memory: Option<MemoryLimit>,
+
+    /// Read weights from the disk again for every pass, as far as they do not fit into --max-memory or free memory
+    #[arg(long, env = "BISE_STREAM_WEIGHTS")]
+    stream_weights: bool,
+
     /// Use this instruction set instead of the best one the CPU has
     #[arg(long, value_name = "NAME", env = "BISE_ISA")]
     isa: Option<Isa>,
@@ -164,7 +173,9 @@ pub fn run(args: BenchArgs) -> Result<()> {
     let mut table_err = args.output_err.map(|format| Table::new(format, BufWriter::new(std::io::stderr())));
     for model in models {
         for &n_threads in &threads {
-            let engine = load::load(&model_args(&args, model, n_threads), log)?.engine;
+            let (n, options) = (args.parallel, longest_session(&args, &tests));
+            let loaded = load::load(&model_args(&args, model, n_threads), Some((n, options)), log)?;
+            let engine = loaded.into_engine(n, &options, log);
             let about = Description::of(engine.file());
             for (options, n_batch) in session_options(&args) {
                 for test in &tests {
@@ -224,6 +235,8 @@ fn model_args(args: &BenchArgs, model: Option<&PathBuf>, threads: i32) -> ModelA
         mlock: false,
         no_mmap: args.mmap == Some(0),
         mmap: false,
+        max_memory: args.max_memory,
+        stream_weights: args.stream_weights,
         sliding_window: args.sliding_window,
         isa: args.isa,
         override_kv: Vec::new(),
@@ -250,9 +263,16 @@ fn session_options(args: &BenchArgs) -> Vec<(SessionOptions, usize)> {
     all
 }
 
+/// The sessions of the longest test, in the first of all combinations.
+fn longest_session(args: &BenchArgs, tests: &[Test]) -> SessionOptions {
+    let n_ctx = tests.iter().map(Test::n_ctx).max().unwrap_or(1);
+    let (options, _) = session_options(args).swap_remove(0);
+    SessionOptions { n_ctx, ..options }
+}
+
 /// Runs a test and returns the nanoseconds of each repetition.
 fn measure(engine: &Engine, options: &SessionOptions, test: Test, args: &BenchArgs) -> Result<Vec<u64>> {
-    let options = SessionOptions { n_ctx: test.n_prompt + test.n_gen + test.n_depth, ..*options };
+    let options = SessionOptions { n_ctx: test.n_ctx(), ..*options };
     let mut tokens = Tokens::new(engine);
     let mut sessions = (0..args.parallel).map(|_| engine.session(&options)).collect::<Result<Vec<_>, _>>()?;
     if !args.no_warmup {

@@ -27,7 +27,7 @@ use crate::cli::writer::{Pause, Read, WhenFull, Writer};
 /// Whatever is wrong with the model, the flags or the template.
 pub fn run(args: ChatArgs) -> Result<ExitCode> {
     let log = args.output.log.log();
-    let loaded = load::load(&args.model, log)?;
+    let loaded = load::load(&args.model, Some((1, args.context.session_options())), log)?;
     run_with(args, loaded, log)
 }
 

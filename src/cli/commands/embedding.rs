@@ -96,7 +96,7 @@ enum Format {
 pub fn run(args: EmbeddingArgs) -> Result<()> {
     let log = args.log.log();
     let texts = texts(&args)?;
-    let engine = load::load(&args.model, log)?.engine;
+    let engine = load::load(&args.model, None, log)?.engine;
     let pooling = match args.pooling {
         Some(PoolingArg::None) => None,
         Some(PoolingArg::Mean) => Some(Pooling::Mean),

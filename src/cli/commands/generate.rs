@@ -30,7 +30,7 @@ pub fn run(args: GenerateArgs) -> Result<ExitCode> {
     }
     let log = args.chat.output.log.log();
     let given = given_prompt(&args)?;
-    let loaded = load::load(&args.chat.model, log)?;
+    let loaded = load::load(&args.chat.model, Some((1, args.chat.context.session_options())), log)?;
     // A model without a template cannot hold a conversation by itself, so it goes on from what is typed.
     let interactive = args.generation.interactive || args.generation.interactive_first;
     let has_template = chat::has_template(&loaded.engine);

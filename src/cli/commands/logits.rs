@@ -55,8 +55,8 @@ pub struct LogitsArgs {
 /// If there are no tokens, some are outside the vocabulary or beyond the context, or the file cannot be written.
 pub fn run(args: LogitsArgs) -> Result<()> {
     let log = args.log.log();
-    let engine = load::load(&args.model, log)?.engine;
-    let tokenizer = engine.tokenizer();
+    let loaded = load::load(&args.model, None, log)?;
+    let tokenizer = loaded.engine.tokenizer();
     let tokens = match (&args.ids, &args.tokens, &args.file) {
         (Some(path), ..) => ids::from_npy(path, tokenizer)?,
         (None, Some(list), _) => {
@@ -73,6 +73,7 @@ pub fn run(args: LogitsArgs) -> Result<()> {
     };
     let mut options = self::options(&args, tokens.len());
     options.n_ubatch = args.chunk;
+    let engine = loaded.into_engine(1, &options, log);
     let n_trained = engine.config().n_ctx_train;
     if tokens.len() > n_trained {
         log.warn(format_args!(

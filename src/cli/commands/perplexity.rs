@@ -57,15 +57,15 @@ pub fn run(args: PerplexityArgs) -> Result<()> {
     if args.file.is_none() && args.ids.is_none() {
         return Err(no_text());
     }
-    let engine = load::load(&args.model, log)?.engine;
-    let start = Instant::now();
-    let tokens = tokens(&args, &engine)?;
-    log.note(format_args!("perplexity: tokenization took {:.1} ms", start.elapsed().as_secs_f64() * 1e3));
-
     let mut options = args.context.session_options();
     if options.n_ctx == 0 {
         options.n_ctx = DEFAULT_N_CTX;
     }
+    let engine = load::load(&args.model, Some((1, options)), log)?.into_engine(1, &options, log);
+    let start = Instant::now();
+    let tokens = tokens(&args, &engine)?;
+    log.note(format_args!("perplexity: tokenization took {:.1} ms", start.elapsed().as_secs_f64() * 1e3));
+
     let n_ctx = options.n_ctx;
     let (mut n_chunks, rest) = (tokens.len() / n_ctx, tokens.len() % n_ctx);
     if args.all_positions {

@@ -9,6 +9,11 @@ pub struct Test {
 }
 
 impl Test {
+    /// Tokens in the context at its end.
+    pub fn n_ctx(&self) -> usize {
+        self.n_prompt + self.n_gen + self.n_depth
+    }
+
     /// `pp512`, `tg128 @ d4096`, with `x4` for four sequences decoded together.
     pub fn name(&self, n_parallel: usize) -> String {
         let mut name = match (self.n_prompt, self.n_gen) {

@@ -1,0 +1,118 @@
+//! Asking for parts of a mapped file ahead of their use, and giving them back.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::mmap::{MappedFile, Storage, TensorBytes};
+
+/// Bytes asked for at a time: Linux cuts a longer request down to the disk's read-ahead.
+#[cfg(unix)]
+const ASK_BYTES: usize = 128 << 10;
+
+/// Parts of mapped files that are used together.
+pub struct FileRanges {
+    /// In order, and apart from each other.
+    ranges: Vec<(Arc<Storage>, Range<usize>)>,
+    n_bytes: usize,
+}
+
+impl FileRanges {
+    /// Where those of `tensors` are that lie in mapped files. Bytes in memory of their own are left out: they could not be read again.
+    pub fn of(tensors: impl IntoIterator<Item = TensorBytes>) -> FileRanges {
+        let mut ranges: Vec<(Arc<Storage>, Range<usize>)> = Vec::new();
+        for tensor in tensors {
+            let (storage, range) = tensor.place();
+            if matches!(**storage, Storage::Mapped(_)) && !range.is_empty() {
+                ranges.push((storage.clone(), range));
+            }
+        }
+        ranges.sort_by_key(|(storage, range)| (Arc::as_ptr(storage).addr(), range.start));
+        // Tensors of a layer mostly lie side by side, with a few bytes between them for alignment.
+        let mut joined: Vec<(Arc<Storage>, Range<usize>)> = Vec::with_capacity(ranges.len());
+        for (storage, range) in ranges {
+            match joined.last_mut() {
+                Some((last, before)) if Arc::ptr_eq(last, &storage) && range.start <= before.end + 64 => {
+                    before.end = before.end.max(range.end);
+                }
+                _ => joined.push((storage, range)),
+            }
+        }
+        let n_bytes = joined.iter().map(|(_, range)| range.len()).sum();
+        FileRanges { ranges: joined, n_bytes }
+    }
+
+    /// Their size.
+    pub fn n_bytes(&self) -> usize {
+        self.n_bytes
+    }
+
+    /// Tells the system that little of them is read at a time, here and there: it then reads nothing around it.
+    pub fn read_sparsely(&self) {
+        #[cfg(unix)]
+        for (file, range) in self.mapped() {
+            let _ = file.map.advise_range(memmap2::Advice::Random, range.start, range.len());
+        }
+    }
+
+    /// Asks the system to read them. Returns before they are there. Only a hint: errors are ignored.
+    pub fn ask_for(&self) {
+        for (file, range) in self.mapped() {
+            ask_for(file, range);
+        }
+    }
+
+    /// Gives them back: they take no memory of this process, nor of the system's page cache unless somebody else uses them, until they
+    /// are read again.
+    pub fn give_back(&self) {
+        for (file, range) in self.mapped() {
+            give_back(file, range);
+        }
+    }
+
+    fn mapped(&self) -> impl Iterator<Item = (&MappedFile, Range<usize>)> {
+        self.ranges.iter().filter_map(|(storage, range)| match &**storage {
+            Storage::Mapped(file) => Some((file, range.clone())),
+            _ => None,
+        })
+    }
+}
+
+#[cfg(unix)]
+fn ask_for(file: &MappedFile, range: Range<usize>) {
+    let mut start = range.start;
+    while start < range.end {
+        // Multiples of it, so that the disk is asked for whole blocks.
+        let end = ((start / ASK_BYTES + 1) * ASK_BYTES).min(range.end);
+        let _ = file.map.advise_range(memmap2::Advice::WillNeed, start, end - start);
+        start = end;
+    }
+}
+
+#[cfg(unix)]
+fn give_back(file: &MappedFile, range: Range<usize>) {
+    use std::os::fd::AsRawFd;
+
+    // SAFETY: `sysconf` only reads its argument.
+    let page = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096).max(1);
+    // Pages at the ends hold bytes of neighbours.
+    let (start, end) = (range.start.next_multiple_of(page), range.end / page * page);
+    if start >= end {
+        return;
+    }
+    // SAFETY: the map is a read-only one of a file, which nothing is written through: pages that are given back hold the same bytes when
+    // they are read from the file again.
+    let _ =
+        unsafe { file.map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, start, end - start) };
+    #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
+    {
+        let (start, n) = (start as libc::off_t, (end - start) as libc::off_t);
+        // SAFETY: the descriptor is open as long as `file` lives, and the call only drops clean pages from the page cache.
+        unsafe { libc::posix_fadvise(file.file.as_raw_fd(), start, n, libc::POSIX_FADV_DONTNEED) };
+    }
+}
+
+#[cfg(not(unix))]
+fn ask_for(_file: &MappedFile, _range: Range<usize>) {}
+
+#[cfg(not(unix))]
+fn give_back(_file: &MappedFile, _range: Range<usize>) {}
