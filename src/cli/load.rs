@@ -63,7 +63,11 @@ pub fn load(args: &ModelArgs, sessions: Option<(usize, SessionOptions)>, log: Lo
     };
     drop(progress);
     for warning in engine.warnings() {
-        log.warn(warning);
+        // The engine does not know which of the flags asked for it.
+        match (lock_flag(args), warning.strip_prefix("mlock had no effect")) {
+            (Some(flag), Some(why)) => log.warn(format_args!("{flag} had no effect{why}")),
+            _ => log.warn(warning),
+        }
     }
     if let Some((kept, all)) = engine.kept_layers().filter(|(kept, all)| kept < all) {
         log.note(format_args!(
