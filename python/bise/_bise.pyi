@@ -100,6 +100,8 @@ class Model:
         sliding_window: Optional[int] = None,
         mmap: bool = True,
         mlock: bool = False,
+        max_memory: Union[None, int, str] = None,
+        stream_weights: bool = False,
         isa: Optional[str] = None,
         metadata: Optional[Mapping[str, Union[bool, int, float, str]]] = None,
         chat_template: Optional[str] = None,

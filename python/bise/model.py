@@ -170,6 +170,9 @@ class Model(_bise.Model):
         sliding_window: Attend to so many of the last tokens only, in place of what the file says; 0 turns the window off.
         mmap: Map the file, rather than read it into memory. A mapped file must not change while it is in use.
         mlock: Keep the file in memory.
+        max_memory: The most memory that the process may take, in bytes or as in ``"5G"``, or ``"auto"`` for what is free. A model that does
+            not fit with one session whose context is full raises MemoryError, which says what would.
+        stream_weights: Read the weights from the file again in each pass, which takes less memory and more time.
         isa: The instruction set, such as ``"avx2"``; None is the best of this machine.
         metadata: Metadata in place of the file's.
         chat_template: The source of a template for conversations, or the name of one, such as ``"mistral-v3"``; None is the file's.

@@ -6,7 +6,7 @@ use bise::SessionFileError as Saved;
 use bise::chat::ChatError;
 use bise::gguf::GgufError;
 use bise::sampling::SamplingError;
-use bise::{Error, ForwardError, PoolError, SpanError};
+use bise::{Error, ForwardError, SpanError};
 use pyo3::exceptions::{PyMemoryError, PyOSError, PyTypeError, PyValueError};
 use pyo3::import_exception;
 use pyo3::prelude::*;
@@ -29,7 +29,12 @@ pub fn to_python(error: Error) -> PyErr {
         Error::SessionFile(error) => session_file(error, text),
         Error::Tokenizer(_) => ModelError::new_err(text),
         Error::Sampling(error) => sampling(error),
-        Error::OutOfMemory(_) | Error::Forward(ForwardError::OutOfMemory(_)) => PyMemoryError::new_err(text),
+        Error::OutOfMemory(_)
+        | Error::OverCeiling(_)
+        | Error::DoesNotFit(_)
+        | Error::Forward(ForwardError::OutOfMemory(_) | ForwardError::OverCeiling { .. }) => {
+            PyMemoryError::new_err(text)
+        }
         Error::Forward(ForwardError::Cancelled) => CancelledError::new_err(text),
         Error::Forward(ForwardError::Span { error, .. }) => span(&error, text),
         Error::Text { index, error } => in_text(index, *error),
@@ -72,7 +77,7 @@ fn span(error: &SpanError, text: String) -> PyErr {
     match error {
         SpanError::UnknownToken { .. } => PyValueError::new_err(text),
         SpanError::ContextFull { .. } => ContextFullError::new_err(text),
-        SpanError::NoPages(PoolError::OutOfMemory { .. }) => PyMemoryError::new_err(text),
+        SpanError::NoPages(_) => PyMemoryError::new_err(text),
         _ => BiseError::new_err(text),
     }
 }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bise::chat::{ChatInput, ChatTemplate, Message, SpecialTokens};
+use bise::memory::MemoryLimit;
 use bise::{CacheType, Cancel, Engine, Isa, SessionOptions};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -133,7 +134,8 @@ impl Model {
     #[new]
     #[pyo3(signature = (
         path, *, n_ctx=0, threads=None, cache_type_k="f16", cache_type_v="f16", n_ubatch=512, sliding_window=None, mmap=true,
-        mlock=false, isa=None, metadata=None, chat_template=None,
+        mlock=false, max_memory=None, stream_weights=false,
+        isa=None, metadata=None, chat_template=None,
     ))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments")]
     fn new(
@@ -147,12 +149,22 @@ impl Model {
         sliding_window: Option<usize>,
         mmap: bool,
         mlock: bool,
+        max_memory: Option<Bound<'_, PyAny>>,
+        stream_weights: bool,
         isa: Option<&str>,
         metadata: Option<&Bound<'_, PyDict>>,
         chat_template: Option<String>,
     ) -> PyResult<Model> {
         let session_options = session_options(n_ctx, n_ubatch, cache_type_k, cache_type_v)?;
-        let mut builder = Engine::builder().mmap(mmap).mlock(mlock);
+        let mut builder = Engine::builder().mmap(mmap).mlock(mlock).stream_weights(stream_weights);
+        if let Some(limit) = max_memory {
+            let limit: MemoryLimit = limit
+                .str()?
+                .to_string()
+                .parse()
+                .map_err(|error| PyValueError::new_err(format!("max_memory: {error}")))?;
+            builder = builder.max_memory(limit).sessions(1, &session_options);
+        }
         if let Some(threads) = threads {
             if threads == 0 {
                 return Err(PyValueError::new_err(

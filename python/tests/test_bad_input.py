@@ -90,5 +90,18 @@ def test_texts_that_are_not_unicode(model: bise.Model) -> None:
         model.chat("\ud800")
 
 
+def test_a_ceiling_on_memory() -> None:
+    for ceiling in ("2G", 2 << 30, "auto"):
+        with bise.Model.builtin(max_memory=ceiling) as model:
+            assert model.generate("Once upon a time", max_tokens=32, temperature=0) == STORY
+    with pytest.raises(MemoryError, match="context|cache|fit"):
+        bise.Model.builtin(max_memory="1M", sliding_window=0, n_ctx=100_000)
+    for wrong in ("much", 0, -1, 1.5):
+        with pytest.raises(ValueError, match="max_memory: found"):
+            bise.Model.builtin(max_memory=wrong)
+    with bise.Model(MODEL_PATH, stream_weights=True) as model:
+        assert model.generate("Once upon a time", max_tokens=32, temperature=0) == STORY
+
+
 def test_memory_is_foretold(model: bise.Model) -> None:
     assert 4 << 20 < model.memory(16) < model.memory() < 1 << 30

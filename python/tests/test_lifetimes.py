@@ -10,6 +10,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import threading
 import time
@@ -216,7 +217,9 @@ def test_nothing_is_pickled(model: bise.Model) -> None:
 def child(source: str, *, interrupt: bool = False) -> str:
     """What a Python program prints. It is interrupted, as by Ctrl-C, once it has printed "go"."""
     program = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(source)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [sys.executable, "-c", textwrap.dedent(source)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        # Not where the sources are: they would be imported in place of the package that is installed.
+        cwd=tempfile.gettempdir(),
     )
     assert program.stdout is not None
     if interrupt:
@@ -242,7 +245,9 @@ def child(source: str, *, interrupt: bool = False) -> str:
 def test_ctrl_c_is_obeyed_within_a_pass(work: str) -> None:
     output = child(
         f"""
-        import asyncio, time, bise
+        import asyncio, signal, time, bise
+        # Jobs in the background of a shell ignore Ctrl-C, and their children with them.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         LONG = [1, *[400 + i % 3000 for i in range(16000)]]
         async def read(stream):
             async for _ in stream:
