@@ -65,17 +65,18 @@ impl FromStr for DotShape {
 
 /// Whether AMD made the CPU: `cpuid` says "AuthenticAMD".
 fn is_amd() -> bool {
-    #[cfg(target_arch = "x86_64")]
+    // Miri has no `cpuid`.
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
     {
         let id = std::arch::x86_64::__cpuid(0);
         [id.ebx, id.edx, id.ecx].map(u32::to_le_bytes) == [*b"Auth", *b"enti", *b"cAMD"]
     }
-    #[cfg(not(target_arch = "x86_64"))]
+    #[cfg(any(not(target_arch = "x86_64"), miri))]
     false
 }
 
 /// Bytes of a core's first data cache, by `cpuid`: leaf 4 of Intel's, leaf 0x8000001d of AMD's.
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", not(miri)))]
 fn first_cache_bytes() -> Option<usize> {
     use std::arch::x86_64::{__cpuid, __cpuid_count};
     const DATA: u32 = 1;
@@ -92,7 +93,7 @@ fn first_cache_bytes() -> Option<usize> {
     })
 }
 
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(any(not(target_arch = "x86_64"), miri))]
 fn first_cache_bytes() -> Option<usize> {
     None
 }

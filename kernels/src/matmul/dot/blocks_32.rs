@@ -103,33 +103,26 @@ unsafe fn step<S: DotI8, F: Format32, const M: usize, const FOUR_ROWS: bool>(
     acc: &mut [Accumulator<S>; M],
 ) {
     let g = const { groups::<S, FOUR_ROWS>() };
-    let (n, offset, block_bytes) = (S::ROWS / g, const { offset_32::<S, F>() }, F::FORMAT.block_bytes());
+    let offset = const { offset_32::<S, F>() };
     let mut xs = [x.values; M];
     for t in 0..M {
         xs[t] = &x.values[(t * x.n_steps + i) * 2 * g..][..2 * g];
     }
     let mut sums = [[s.zero(); 4]; M];
-    for q in 0..S::QUARTERS {
-        let mut parts = [[s.zero(); 4]; M];
-        for j in 0..4 {
-            let p = 4 * q + j;
-            rows.prefetch(s, p, n, g * S::QUARTERS * block_bytes);
-            let group = rows.group(p, n);
-            let mut blocks = [group; 4];
-            for j in 0..S::QUARTERS {
-                blocks[j] = group.wrapping_add(j.min(left - 1) * block_bytes);
+    // SAFETY: the caller vouches for the blocks.
+    unsafe {
+        if FOUR_ROWS {
+            // One after the other with constants, which rows and shares of the prefetch then are as well: with Q8_0 a fifth faster.
+            sum_quarter::<S, F, M, FOUR_ROWS>(s, rows, &xs, 0, left, scales, &mut sums);
+            sum_quarter::<S, F, M, FOUR_ROWS>(s, rows, &xs, 1, left, scales, &mut sums);
+            if S::QUARTERS == 4 {
+                sum_quarter::<S, F, M, FOUR_ROWS>(s, rows, &xs, 2, left, scales, &mut sums);
+                sum_quarter::<S, F, M, FOUR_ROWS>(s, rows, &xs, 3, left, scales, &mut sums);
             }
-            // SAFETY: blocks that are left.
-            let values = unsafe {
-                scales.take::<S, F>(p, blocks);
-                F::values(s, blocks)
-            };
-            for t in 0..M {
-                parts[t][j] = s.dot_quads(F::BITS, values, [xs[t][p / n * 2], xs[t][p / n * 2 + 1]]);
+        } else {
+            for q in 0..S::QUARTERS {
+                sum_quarter::<S, F, M, FOUR_ROWS>(s, rows, &xs, q, left, scales, &mut sums);
             }
-        }
-        for t in 0..M {
-            sums[t][q] = s.sum_dwords(parts[t]);
         }
     }
     for t in 0..M {
@@ -151,6 +144,45 @@ unsafe fn step<S: DotI8, F: Format32, const M: usize, const FOUR_ROWS: bool>(
         } else {
             acc[t].add::<FOUR_ROWS, false, false>(s, &terms[..left]);
         }
+    }
+}
+
+/// Sums the products of the four lanes in quarter `q`, and takes their scales.
+///
+/// # Safety
+/// The lanes have `left` blocks left, at least one.
+#[inline(always)]
+unsafe fn sum_quarter<S: DotI8, F: Format32, const M: usize, const FOUR_ROWS: bool>(
+    s: S,
+    rows: &Rows,
+    xs: &[&[S::I]; M],
+    q: usize,
+    left: usize,
+    scales: &mut Scales32,
+    sums: &mut [[S::I; 4]; M],
+) {
+    let g = const { groups::<S, FOUR_ROWS>() };
+    let (n, block_bytes) = (S::ROWS / g, F::FORMAT.block_bytes());
+    let mut parts = [[s.zero(); 4]; M];
+    for j in 0..4 {
+        let p = 4 * q + j;
+        rows.prefetch(s, p, n, g * S::QUARTERS * block_bytes);
+        let group = rows.group(p, n);
+        let mut blocks = [group; 4];
+        for j in 0..S::QUARTERS {
+            blocks[j] = group.wrapping_add(j.min(left - 1) * block_bytes);
+        }
+        // SAFETY: blocks that are left.
+        let values = unsafe {
+            scales.take::<S, F>(p, blocks);
+            F::values(s, blocks)
+        };
+        for t in 0..M {
+            parts[t][j] = s.dot_quads(F::BITS, values, [xs[t][p / n * 2], xs[t][p / n * 2 + 1]]);
+        }
+    }
+    for t in 0..M {
+        sums[t][q] = s.sum_dwords(parts[t]);
     }
 }
 
