@@ -44,10 +44,12 @@ fn json_holds_the_same() {
     let cache = |row: &Value, kind: &str| row["cache_bytes"][kind].as_u64().unwrap();
     let (first, last) = (&contexts[0], contexts.last().unwrap());
     assert_eq!((&first["n_ctx"], &last["n_ctx"]), (&512.into(), &2048.into()));
-    // 8 layers, keys and values, 2 heads of 32 dimensions, 2 bytes each.
-    assert_eq!(cache(first, "f16"), 512 * 8 * 2 * 2 * 32 * 2);
+    // 8 layers, keys and values, 2 heads of 32 dimensions, 2 or 4 bytes each; and for each of 8 pages what the allocator adds.
+    for (kind, bytes) in [("f16", 2), ("f32", 4)] {
+        let values = 512 * 8 * 2 * 2 * 32 * bytes;
+        assert!((values..=values + 8 * 4096).contains(&cache(first, kind)), "{kind}: {}", cache(first, kind));
+    }
     assert!(cache(last, "f16") < 2 * cache(first, "f16"));
-    assert_eq!(cache(&contexts[0], "f32"), 2 * cache(&contexts[0], "f16"));
 }
 
 #[test]

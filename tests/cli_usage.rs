@@ -437,6 +437,7 @@ fn a_priority_that_may_not_be_had_is_a_warning() {
         command.pre_exec(|| {
             const CAP_SYS_NICE: libc::c_ulong = 23;
             let limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+            libc::setpriority(libc::PRIO_PROCESS, 0, 0);
             libc::setrlimit(libc::RLIMIT_NICE, &limit);
             libc::prctl(libc::PR_CAPBSET_DROP, CAP_SYS_NICE, 0, 0, 0);
             Ok(())
