@@ -365,6 +365,9 @@ bise_status bise_model_options_free(bise_model_options *options);
  * - "mmap": "true", the default, maps the file. It must not be changed in place then while it is in use: if it shrinks in the middle of a
  *   call, the process gets SIGBUS. "false" reads it into memory.
  * - "mlock": "true" keeps the weights from being swapped out. By default "false".
+ * - "max_memory": a ceiling, such as "5G", or "auto" for what the machine or its control group has free. Opening fails where the model does
+ *   not fit, and no more anonymous memory than that is taken. By default none.
+ * - "stream_weights": "true" gives layers back to the system behind a pass where the model is larger than memory. By default "false".
  * - "sliding_window": tokens that attention looks back on, in place of what the file says; 0 turns the window off; -1, the default, is what
  *   the file says.
  * - "override_kv": "KEY=TYPE:VALUE" sets a key of the metadata, where the type is int, float, bool or str. Each call adds one.

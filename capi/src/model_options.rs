@@ -48,7 +48,7 @@ unsafe impl Send for Log {}
 
 static MODEL_OPTIONS: Registry<bise_model_options> = Registry::new(2, "bise_model_options");
 
-const NAMES: [&str; 11] = [
+const NAMES: [&str; 13] = [
     "threads",
     "cpu_mask",
     "cpu_range",
@@ -58,6 +58,8 @@ const NAMES: [&str; 11] = [
     "isa",
     "mmap",
     "mlock",
+    "max_memory",
+    "stream_weights",
     "sliding_window",
     "override_kv",
 ];
@@ -112,6 +114,8 @@ impl ModelOptions {
             "isa" => engine.isa = Some(value.parse().map_err(Failure::argument)?),
             "mmap" => engine.mmap = names::parse_bool(name, value)?,
             "mlock" => engine.mlock = names::parse_bool(name, value)?,
+            "max_memory" => engine.max_memory = Some(value.parse().map_err(|error| bad(name, error))?),
+            "stream_weights" => engine.stream_weights = names::parse_bool(name, value)?,
             "sliding_window" => engine.sliding_window = names::parse_count(name, value)?,
             "override_kv" => {
                 let expected = "KEY=TYPE:VALUE, as in llama.context_length=int:4096";
@@ -165,6 +169,9 @@ pub unsafe extern "C" fn bise_model_options_free(options: *mut bise_model_option
 /// - "mmap": "true", the default, maps the file. It must not be changed in place then while it is in use: if it shrinks in the middle of a
 ///   call, the process gets SIGBUS. "false" reads it into memory.
 /// - "mlock": "true" keeps the weights from being swapped out. By default "false".
+/// - "max_memory": a ceiling, such as "5G", or "auto" for what the machine or its control group has free. Opening fails where the model does
+///   not fit, and no more anonymous memory than that is taken. By default none.
+/// - "stream_weights": "true" gives layers back to the system behind a pass where the model is larger than memory. By default "false".
 /// - "sliding_window": tokens that attention looks back on, in place of what the file says; 0 turns the window off; -1, the default, is what
 ///   the file says.
 /// - "override_kv": "KEY=TYPE:VALUE" sets a key of the metadata, where the type is int, float, bool or str. Each call adds one.

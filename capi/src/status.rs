@@ -85,6 +85,7 @@ fn status_of(error: &engine::Error) -> bise_status {
     use engine::Error as E;
     match error {
         E::Gguf(GgufError::OutOfMemory { .. }) | E::OutOfMemory(_) => BISE_ERROR_MEMORY,
+        E::OverCeiling(_) | E::DoesNotFit(_) => BISE_ERROR_MEMORY,
         E::SessionFile(SessionFileError::TooLong { .. }) => BISE_ERROR_CONTEXT_FULL,
         E::Gguf(_) | E::Tokenizer(_) | E::SessionFile(_) => BISE_ERROR_FILE,
         E::Forward(error) => forward_status(error),

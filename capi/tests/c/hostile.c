@@ -205,7 +205,16 @@ static void chats(void) {
     bise_string_free(text);
     bise_string_free(notes);
     OK(bise_chat_set_tools(chat, "[{\"type\": \"function\", \"function\": {\"name\": \"add\", \"parameters\": {}}}]", &error));
-    EXPECT_MESSAGE(BISE_ERROR_CHAT, "tools", bise_chat_render(chat, 0, &text, NULL, NULL, &error));
+    OK(bise_chat_render(chat, 0, &text, NULL, NULL, &error));
+    ASSERT(strstr(text, "[AVAILABLE_TOOLS]") != NULL);
+    bise_string_free(text);
+    text = NULL;
+    bise_chat *without = NULL;
+    OK(bise_chat_new(model, "mistral-v1", &without, &error));
+    OK(bise_chat_add(without, messages, 2, &error));
+    OK(bise_chat_set_tools(without, "[{\"type\": \"function\", \"function\": {\"name\": \"add\", \"parameters\": {}}}]", &error));
+    EXPECT_MESSAGE(BISE_ERROR_CHAT, "tools", bise_chat_render(without, 0, &text, NULL, NULL, &error));
+    bise_chat_free(without);
     OK(bise_chat_set_tools(chat, NULL, &error));
     OK(bise_chat_render(chat, BISE_CHAT_NO_ANSWER, &text, NULL, NULL, &error));
     bise_string_free(text);

@@ -97,6 +97,20 @@ static void finishes(void) {
     ASSERT(bise_session_free(session) == BISE_OK);
 }
 
+static void ceiling(void) {
+    bise_model_options *options = NULL;
+    bise_model *other = NULL;
+    OK(bise_model_options_new(&options, &error));
+    EXPECT_MESSAGE(BISE_ERROR_ARGUMENT, "max_memory", bise_model_options_set(options, "max_memory", "little", &error));
+    OK(bise_model_options_set(options, "max_memory", "1M", &error));
+    EXPECT(BISE_ERROR_MEMORY, bise_model_open_builtin(options, &other, &error));
+    ASSERT(other == NULL);
+    OK(bise_model_options_set(options, "max_memory", "2G", &error));
+    OK(bise_model_options_set(options, "stream_weights", "true", &error));
+    OK(bise_model_open_builtin(options, &other, &error));
+    ASSERT(bise_model_options_free(options) == BISE_OK && bise_model_free(other) == BISE_OK);
+}
+
 static void full_context(void) {
     bise_model_options *options = NULL;
     bise_model *kept = model;
@@ -336,6 +350,7 @@ static void order(void) {
 int main(void) {
     OK(bise_model_open_builtin(NULL, &model, &error));
     finishes();
+    ceiling();
     full_context();
     rewinds();
     log_probs();
