@@ -3,6 +3,7 @@
 #![cfg(all(feature = "builtin-model", target_os = "linux"))]
 
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bise::gguf::{GgufFile, GgufWriter, Value};
 use bise::memory::MemoryLimit;
@@ -76,9 +77,15 @@ fn limit(path: &Path, part: f64) -> MemoryLimit {
     MemoryLimit::Bytes(plan.full() - ((1.0 - part) * plan.weights_bytes() as f64) as usize)
 }
 
-// One test: it looks at the memory of the process.
+/// One test at a time: a plan counts what the process takes.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 #[test]
 fn streamed_weights_give_the_same_bits_and_leave_memory() {
+    let _alone = alone();
     let folder = tempfile::tempdir().unwrap();
     let copy = folder.path().join("tiny.gguf");
     std::fs::copy(tiny(), &copy).unwrap();
@@ -119,6 +126,7 @@ fn streamed_weights_give_the_same_bits_and_leave_memory() {
 
 #[test]
 fn what_is_free_is_room_enough_for_a_small_model() {
+    let _alone = alone();
     let engine = builder().stream_weights(true).open(tiny()).unwrap();
     let (kept, n_layers) = engine.kept_layers().unwrap();
     assert_eq!(kept, n_layers);
