@@ -27,7 +27,7 @@ impl PassContext {
         PassContext::with_budget(team, &MemoryBudget::unlimited())
     }
 
-    /// The same, with memory that counts against `budget`.
+    /// A context whose memory counts against `budget`.
     pub fn with_budget(team: Arc<Team>, budget: &MemoryBudget) -> PassContext {
         PassContext { team, budget: budget.clone(), hook: None, scratch: None }
     }

@@ -1,4 +1,4 @@
-//! Running a model in less memory than its weights take: layers are asked for ahead of the pass and given back behind it.
+//! Running a model in less memory than its weights take: layers are prefetched before the pass needs them and released after it.
 //!
 //! As many layers as there is room for are kept from one pass to the next, since reading in a circle through a cache that is too small
 //! finds nothing in it. Those that are not kept lie evenly between those that are, so that the disk always has something to read.

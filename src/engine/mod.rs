@@ -42,8 +42,8 @@ pub struct EngineOptions {
     /// Sessions that are to have room under `max_memory`, and their options: opening fails where they do not fit.
     pub sessions: Option<(usize, SessionOptions)>,
     /// Read weights from the mapped file again for every pass as far as there is no room for them, rather than refuse a model that is
-    /// larger than `max_memory` (without that: than the memory that is free). Layers are asked for ahead of the pass and given back
-    /// behind it; what is computed stays the same. It is as slow as the disk: for a model that does not fit otherwise.
+    /// larger than `max_memory` (without that: than the memory that is free). Layers are prefetched before a pass and released after it;
+    /// what is computed stays the same. It is as slow as the disk: for a model that does not fit otherwise.
     pub stream_weights: bool,
     /// The sliding window, in place of the file's; 0 turns it off.
     pub sliding_window: Option<usize>,

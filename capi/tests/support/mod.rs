@@ -47,7 +47,7 @@ pub fn compile(source: &str, build: Build) -> PathBuf {
     compile_file(&capi().join(source), build)
 }
 
-/// The same, for a file anywhere.
+/// As above, for a file anywhere.
 pub fn compile_file(source: &Path, build: Build) -> PathBuf {
     let name = source.file_stem().expect("a name").to_string_lossy();
     let suffix = match build {

@@ -79,7 +79,7 @@ impl PagePool {
         PagePool::with_budget(layout, n_layers, max_pages, &MemoryBudget::unlimited())
     }
 
-    /// The same, with pages that count against `budget`.
+    /// A pool whose pages count against `budget`.
     pub fn with_budget(
         layout: PageLayout,
         n_layers: usize,
