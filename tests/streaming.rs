@@ -13,28 +13,40 @@ fn tiny() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("models/tiny/bise-tiny.Q4_K_M.gguf")
 }
 
-/// The first three layers of the built-in model, with `output.weight` or with the embedding in its place.
-fn three_layers(folder: &Path, tied: bool) -> PathBuf {
+/// The built-in model's layers over and over, with `output.weight` or with the embedding in its place: large beside what the heap of this
+/// process grows and shrinks by.
+fn deep(folder: &Path, tied: bool) -> PathBuf {
     let tiny = GgufFile::open(tiny()).unwrap();
+    let Some(Value::U32(n_layers)) = tiny.metadata().get("llama.block_count").cloned() else {
+        panic!("layers")
+    };
     let mut writer = GgufWriter::new();
     for (key, value) in tiny.metadata().iter() {
         writer.metadata_mut().set(key, value.clone());
     }
-    writer.metadata_mut().set("llama.block_count", Value::U32(3));
-    let is_kept = |name: &str| match name.strip_prefix("blk.") {
-        Some(rest) => rest.split('.').next().unwrap().parse::<usize>().unwrap() < 3,
-        None => name != "output.weight" || !tied,
-    };
-    let tensors: Vec<_> = tiny.tensors().filter(|tensor| is_kept(&tensor.name)).collect();
-    for tensor in &tensors {
-        writer.add_tensor(&tensor.name, &tensor.shape, tensor.tensor_type).unwrap();
+    writer.metadata_mut().set("llama.block_count", Value::U32(N_LAYERS));
+    let mut bytes = Vec::new();
+    for tensor in tiny.tensors().filter(|tensor| tensor.name != "output.weight" || !tied) {
+        let layer = tensor.name.strip_prefix("blk.").and_then(|rest| rest.split_once('.'));
+        let names: Vec<String> = match layer {
+            Some((i, rest)) => {
+                let first: u32 = i.parse().unwrap();
+                (first..N_LAYERS).step_by(n_layers as usize).map(|i| format!("blk.{i}.{rest}")).collect()
+            }
+            None => vec![tensor.name.clone()],
+        };
+        for name in names {
+            writer.add_tensor(&name, &tensor.shape, tensor.tensor_type).unwrap();
+            bytes.push(tiny.bytes(tensor));
+        }
     }
-    let path = folder.join(format!("three-layers-{tied}.gguf"));
-    let bytes: Vec<_> = tensors.iter().map(|tensor| tiny.bytes(tensor)).collect();
+    let path = folder.join(format!("deep-{tied}.gguf"));
     let bytes: Vec<&[u8]> = bytes.iter().map(|bytes| &**bytes).collect();
     writer.write_all(std::fs::File::create(&path).unwrap(), &bytes).unwrap();
     path
 }
+
+const N_LAYERS: u32 = 60;
 
 const OPTIONS: SessionOptions =
     SessionOptions { n_ctx: 512, k_type: bise::CacheType::F16, v_type: bise::CacheType::F16, n_ubatch: 64 };
@@ -71,10 +83,10 @@ fn builder() -> EngineBuilder {
     Engine::builder().threads(2)
 }
 
-/// A ceiling that leaves room for a part of the weights: none of them, or all.
+/// A ceiling that leaves room for this part of the weights.
 fn limit(path: &Path, part: f64) -> MemoryLimit {
     let plan = builder().plan(path, 1, &OPTIONS).unwrap();
-    MemoryLimit::Bytes(plan.full() - ((1.0 - part) * plan.weights_bytes() as f64) as usize)
+    MemoryLimit::Bytes(plan.full() - plan.weights_bytes() + (part * plan.weights_bytes() as f64) as usize)
 }
 
 /// One test at a time: a plan counts what the process takes.
@@ -87,9 +99,7 @@ fn alone() -> MutexGuard<'static, ()> {
 fn streamed_weights_give_the_same_bits_and_leave_memory() {
     let _alone = alone();
     let folder = tempfile::tempdir().unwrap();
-    let copy = folder.path().join("tiny.gguf");
-    std::fs::copy(tiny(), &copy).unwrap();
-    for path in [copy, three_layers(folder.path(), false), three_layers(folder.path(), true)] {
+    for path in [deep(folder.path(), false), deep(folder.path(), true)] {
         let size = std::fs::metadata(&path).unwrap().len() as usize;
         let engine = builder().open(&path).unwrap();
         let (expected, all_resident) = (logits(&engine), resident(&path));
@@ -97,18 +107,9 @@ fn streamed_weights_give_the_same_bits_and_leave_memory() {
         drop(engine);
         assert!(all_resident > size * 9 / 10, "{all_resident} of {size}");
 
-        let mut fewest = usize::MAX;
-        for part in [0.0, 0.6, 0.9, 1.5] {
+        for part in [0.2, 0.5, 0.8, 2.0] {
             let engine = builder().stream_weights(true).max_memory(limit(&path, part)).sessions(1, &OPTIONS);
-            let engine = match engine.open(&path) {
-                Ok(engine) => engine,
-                Err(bise::Error::DoesNotFit(error)) => {
-                    // The largest step and the next take more than this part of so small a model.
-                    assert!(part < 0.9, "{error}");
-                    continue;
-                }
-                Err(error) => panic!("{error}"),
-            };
+            let engine = engine.open(&path).unwrap();
             let (kept, n_layers) = engine.kept_layers().unwrap();
             assert_eq!(n_layers, engine.config().n_layers + 1);
             assert_eq!(kept == n_layers, part > 1.0, "{kept} of {n_layers} with {part}");
@@ -116,11 +117,11 @@ fn streamed_weights_give_the_same_bits_and_leave_memory() {
             let now = resident(&path);
             println!("{}: {kept} of {n_layers} layers kept, {now} of {size} bytes resident", path.display());
             if kept < n_layers {
-                assert!(now < all_resident, "{now} of {all_resident} bytes");
+                // The rest of the file: metadata, and rows of the embedding.
+                let most = (part + 0.15) * all_resident as f64;
+                assert!((now as f64) < most, "{now} of {all_resident} bytes with {part}");
             }
-            fewest = fewest.min(now);
         }
-        assert!(fewest < all_resident * 9 / 10, "{fewest} of {all_resident} bytes");
     }
 }
 
