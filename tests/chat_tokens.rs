@@ -2,54 +2,17 @@
 //!
 //! The conversations, the vocabularies and the ids are those that `models/tests/golden/make.py` wrote.
 
+mod mistral_vocabularies;
+
 use std::collections::HashMap;
-use std::fs::File;
-use std::path::{Path, PathBuf};
 
 use bise::chat::{ChatError, ChatInput, ChatTemplate, Message, SpecialTokens};
-use bise_models::tokenizer::{Algorithm, Tokenizer, Vocabulary};
+use bise_models::tokenizer::Tokenizer;
+use mistral_vocabularies::{read, vocabulary, vocabulary_of};
 use serde_json::{Value, json};
-
-fn path(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("models/tests/golden").join(name)
-}
-
-fn texts(value: &Value) -> Vec<&str> {
-    value.as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect()
-}
-
-fn vocabulary(name: &str) -> Vocabulary {
-    let file = flate2::read::GzDecoder::new(File::open(path(&format!("{name}.json.gz"))).unwrap());
-    let written: Value = serde_json::from_reader(std::io::BufReader::new(file)).unwrap();
-    let algorithm = match written["model"].as_str().unwrap() {
-        "llama" => Algorithm::SentencePiece,
-        _ => Algorithm::ByteLevel { pre: written["pre"].as_str().unwrap().to_owned() },
-    };
-    let tokens = texts(&written["tokens"]);
-    let types: Vec<i32> =
-        written["types"].as_array().unwrap().iter().map(|kind| kind.as_i64().unwrap() as i32).collect();
-    let n_special = types.iter().filter(|&&kind| kind == 3).count();
-    let ranks = written["merge_ranks"].as_array().map_or(&[][..], Vec::as_slice);
-    let token = |rank: &Value| tokens[n_special + rank.as_u64().unwrap() as usize];
-    let merges = ranks.chunks(2).map(|pair| format!("{} {}", token(&pair[0]), token(&pair[1])).into_bytes());
-    let id = |role: &str| Some(written[role].as_u64().unwrap() as u32);
-    Vocabulary {
-        tokens: tokens.iter().map(|text| text.as_bytes().to_vec()).collect(),
-        scores: written["scores"].as_array().unwrap().iter().map(|s| s.as_f64().unwrap() as f32).collect(),
-        types,
-        merges: merges.collect(),
-        bos: id("bos"),
-        eos: id("eos"),
-        unk: id("unk"),
-        ..Vocabulary::with_defaults(algorithm)
-    }
-}
 
 #[test]
 fn named_templates_give_the_tokens_of_mistral_common() {
-    let read = |name: &str| -> Vec<Value> {
-        serde_json::from_reader(std::io::BufReader::new(File::open(path(name)).unwrap())).unwrap()
-    };
     let conversations = [read("conversations.json"), read("requests.json")].concat();
     let mut tokenizers: HashMap<(&str, bool), Tokenizer> = HashMap::new();
     let mut with_tools: HashMap<&str, usize> = HashMap::new();
@@ -61,19 +24,11 @@ fn named_templates_give_the_tokens_of_mistral_common() {
         let want: Vec<u32> =
             conversation["ids"].as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect();
         let tools = conversation["tools"].as_array().map_or(&[][..], Vec::as_slice);
-        let is_later = ["v11-tekken", "v13-tekken"].contains(&name);
-        let file = match name {
-            _ if is_later => "later tekken",
-            _ if name.ends_with("tekken") => "tekken",
-            name => name,
-        };
+        let file = vocabulary_of(name);
         // A converter may have left the space to the template: the tokens are the same.
         for adds_space in [true, false] {
             let tokenizer = tokenizers.entry((file, adds_space)).or_insert_with(|| {
-                let mut vocabulary = vocabulary(file.trim_start_matches("later "));
-                if is_later {
-                    add_later_tokens(&mut vocabulary);
-                }
+                let mut vocabulary = vocabulary(file);
                 vocabulary.add_space_prefix &= adds_space;
                 Tokenizer::new(vocabulary).unwrap()
             });
@@ -90,15 +45,6 @@ fn named_templates_give_the_tokens_of_mistral_common() {
     for name in ["v1", "v3", "v3-tekken", "v7", "v7-tekken", "v11-tekken", "v13-tekken"] {
         assert!(checked[name] >= 10, "{checked:?}");
         assert!(with_tools[name] >= 5 || name == "v1", "{with_tools:?}");
-    }
-}
-
-/// Special tokens of later vocabularies, where those of the script have them.
-fn add_later_tokens(vocabulary: &mut Vocabulary) {
-    for (id, text) in [(32, "[ARGS]"), (33, "[CALL_ID]"), (34, "[THINK]"), (35, "[/THINK]")] {
-        let mut tokens: Vec<Vec<u8>> = vocabulary.tokens.iter().map(<[u8]>::to_vec).collect();
-        tokens[id] = text.as_bytes().to_vec();
-        vocabulary.tokens = tokens.into_iter().collect();
     }
 }
 

@@ -21,6 +21,7 @@ mod jinja;
 mod mistral;
 mod named;
 mod prompt;
+pub mod reply;
 mod system_role;
 mod template;
 
