@@ -40,7 +40,11 @@ pub enum Error {
     #[error("the prompt has no tokens: there is nothing to continue")]
     NoTokens,
     /// This machine cannot run it.
-    #[error("this machine cannot run {asked}; it has {}", Isa::available().map(Isa::name).collect::<Vec<_>>().join(", "))]
+    #[cfg_attr(not(bise_isa = "avx2"), error("this machine cannot run {asked}; it has {}", isas()))]
+    #[cfg_attr(
+        bise_isa = "avx2",
+        error("this machine cannot run {asked}, or the program was built without it; there is {}", isas())
+    )]
     IsaUnavailable {
         /// What was asked for.
         asked: Isa,
@@ -91,4 +95,9 @@ impl Error {
     pub fn is_cancelled(&self) -> bool {
         matches!(self, Error::Forward(ForwardError::Cancelled))
     }
+}
+
+/// The instruction sets there are, as a list.
+fn isas() -> String {
+    Isa::available().map(Isa::name).collect::<Vec<_>>().join(", ")
 }

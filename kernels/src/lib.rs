@@ -12,6 +12,9 @@
 //! Every [`Isa`] gives the same bits as [`Isa::Scalar`]. Integer products are exact; floats are combined in an order that is a
 //! property of the data, never of the number of lanes, rows, columns or threads a kernel happens to take at a time.
 
+// What the kernels that are left out are made of.
+#![cfg_attr(bise_isa = "avx2", allow(dead_code))]
+
 pub mod activation;
 mod aligned;
 pub mod attention;

@@ -109,7 +109,7 @@ float_kernels!(
     product 2 x 2, scores 1, values 2
 );
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", not(bise_isa = "avx2")))]
 float_kernels!(
     AVX512, simd::avx512::Avx512, #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq")],
     product 4 x 4, scores 4, values 4
@@ -168,11 +168,13 @@ static SCALAR_TABLE: KernelTable = {
 mod x86 {
     use super::*;
     use crate::activation::pack::pack_groups;
+    #[cfg(not(bise_isa = "avx2"))]
     use crate::matmul::amx::{amx_panel_32, amx_panel_k};
     use crate::matmul::dot::{vec_dot_32, vec_dot_k};
     use crate::matmul::formats::*;
     use crate::matmul::panel::{panel_32, panel_k};
-    use crate::simd::avx2::rows::{Avx2Rows, EvexVnni, Maddubs, VexVnni};
+    use crate::simd::avx2::rows::{Avx2Rows, Maddubs, Vnni};
+    #[cfg(not(bise_isa = "avx2"))]
     use crate::simd::avx512::rows::Avx512Rows;
 
     /// A kernel for each quantized format, in the order of [`Format::ALL`].
@@ -202,13 +204,12 @@ mod x86 {
     pub(super) static AVX2_TABLE: KernelTable =
         of_avx2(Isa::Avx2, formats!(panel_32, panel_k, Avx2Rows<Maddubs>));
     /// These and AVX-VNNI.
-    pub(super) static VEX_VNNI_TABLE: KernelTable =
-        of_avx2(Isa::AvxVnni, formats!(panel_32, panel_k, Avx2Rows<VexVnni>));
-    /// The first three, AVX-512 VL and VNNI.
-    pub(super) static EVEX_VNNI_TABLE: KernelTable =
-        of_avx2(Isa::AvxVnni, formats!(panel_32, panel_k, Avx2Rows<EvexVnni>));
+    pub(super) static AVX_VNNI_TABLE: KernelTable =
+        of_avx2(Isa::AvxVnni, formats!(panel_32, panel_k, Avx2Rows<Vnni>));
+    #[cfg(not(bise_isa = "avx2"))]
     pub(super) static AVX512_TABLE: KernelTable =
         of_avx512(Isa::Avx512Vnni, formats!(panel_32, panel_k, Avx512Rows));
+    #[cfg(not(bise_isa = "avx2"))]
     pub(super) static AMX_TABLE: KernelTable = of_avx512(Isa::Amx, formats!(amx_panel_32, amx_panel_k));
 
     const fn of_avx2(isa: Isa, panel: [StripFn; Format::N_QUANTIZED]) -> KernelTable {
@@ -225,6 +226,7 @@ mod x86 {
         }
     }
 
+    #[cfg(not(bise_isa = "avx2"))]
     const fn of_avx512(isa: Isa, panel: [StripFn; Format::N_QUANTIZED]) -> KernelTable {
         KernelTable {
             isa,
@@ -275,12 +277,10 @@ impl KernelTable {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => Some(&x86::AVX2_TABLE),
             #[cfg(target_arch = "x86_64")]
-            Isa::AvxVnni if is_x86_feature_detected!("avxvnni") => Some(&x86::VEX_VNNI_TABLE),
-            #[cfg(target_arch = "x86_64")]
-            Isa::AvxVnni => Some(&x86::EVEX_VNNI_TABLE),
-            #[cfg(target_arch = "x86_64")]
+            Isa::AvxVnni => Some(&x86::AVX_VNNI_TABLE),
+            #[cfg(all(target_arch = "x86_64", not(bise_isa = "avx2")))]
             Isa::Avx512Vnni => Some(&x86::AVX512_TABLE),
-            #[cfg(target_arch = "x86_64")]
+            #[cfg(all(target_arch = "x86_64", not(bise_isa = "avx2")))]
             Isa::Amx => Some(&x86::AMX_TABLE),
             #[cfg(target_arch = "aarch64")]
             Isa::Neon => Some(&arm::NEON_TABLE),

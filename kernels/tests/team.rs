@@ -329,6 +329,56 @@ fn teams_come_and_go() {
     assert_eq!(Team::new(0).unwrap().n_threads(), 1);
 }
 
+/// Tells when a thread of a team has given its thread-local values back.
+struct Ended(std::sync::Arc<AtomicUsize>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        std::thread::sleep(Duration::from_millis(if cfg!(miri) { 0 } else { 5 }));
+        self.0.fetch_add(1, SeqCst);
+    }
+}
+
+thread_local! {
+    static ENDED: std::cell::RefCell<Option<Ended>> = const { std::cell::RefCell::new(None) };
+}
+
+/// Whoever unloads the library after that, or ends the process, finds none of its code running.
+#[test]
+fn threads_have_ended_when_their_team_is_dropped() {
+    for (level, enter) in [(0, false), (0, true), (50, false), (50, true)] {
+        let ended = std::sync::Arc::new(AtomicUsize::new(0));
+        let count = std::sync::Arc::clone(&ended);
+        let begin = move |_| ENDED.with(|value| *value.borrow_mut() = Some(Ended(count.clone())));
+        let team = Team::start(3, Poll::new(level), begin).unwrap();
+        if enter {
+            team.together(|| team.run(3, |_, _| {}));
+        }
+        drop(team);
+        assert_eq!(ended.load(SeqCst), 2, "level {level}, entered: {enter}");
+    }
+}
+
+/// Were a thread not woken to a step, a region or the end, this would hang.
+#[test]
+fn nobody_oversleeps_however_short_steps_and_teams_are() {
+    for round in 0..REPEAT {
+        let (team, total) = (Team::start(2 + round % 3, Poll::SLEEP, |_| {}).unwrap(), AtomicUsize::new(0));
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    for n_steps in 0..10 {
+                        team.together(|| {
+                            (0..n_steps).for_each(|_| team.run(2, |_, _| _ = total.fetch_add(1, Relaxed)));
+                        });
+                    }
+                });
+            }
+        });
+        assert_eq!(total.into_inner(), 2 * 45 * 2);
+    }
+}
+
 /// However patient its threads are, every step is done by whoever comes, and whoever sleeps is woken.
 #[test]
 fn threads_that_sleep_at_once_take_part() {

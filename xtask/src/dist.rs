@@ -10,9 +10,6 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::archive::Files;
 use crate::{checksums, licences};
 
-/// The commands with a page of the manual of their own.
-const COMMANDS: [&str; 9] =
-    ["chat", "inspect", "tokenize", "bench", "perplexity", "logits", "embedding", "completions", "man"];
 /// Shells, and the name under which each looks for completions.
 const SHELLS: [(&str, &str); 5] = [
     ("bash", "bise.bash"),
@@ -27,9 +24,12 @@ pub struct Options {
     /// What it is for, a target triple (default: this machine)
     #[arg(long)]
     target: Option<String>,
-    /// A program built for that target already (default: build it with --release --locked)
+    /// A program built for that target already (default: build it with --locked)
     #[arg(long)]
     binary: Option<PathBuf>,
+    /// What it is built like: a profile of Cargo.toml
+    #[arg(long, default_value = "release", conflicts_with = "binary")]
+    profile: String,
     /// A bise that runs here and prints manual and completions (default: the program itself)
     #[arg(long)]
     docs_from: Option<PathBuf>,
@@ -49,7 +49,7 @@ pub fn run(options: &Options) -> Result<()> {
     };
     let binary = match &options.binary {
         Some(binary) => binary.clone(),
-        None => build(root, &target)?,
+        None => build(root, &target, &options.profile)?,
     };
     let docs_from = options.docs_from.as_deref().unwrap_or(&binary);
     let read = |path: &Path| fs::read(path).with_context(|| path.display().to_string());
@@ -66,10 +66,11 @@ pub fn run(options: &Options) -> Result<()> {
         files.add(name, read(&root.join(name))?);
     }
     files.add("LICENSES-THIRD-PARTY.txt", licences::third_party(&target)?);
-    files.add("man/bise.1", print(docs_from, ["man"])?);
-    for command in COMMANDS {
-        files.add(&format!("man/bise-{command}.1"), print(docs_from, ["man", command])?);
+    let manual = print(docs_from, ["man"])?;
+    for command in commands(&manual)? {
+        files.add(&format!("man/bise-{command}.1"), print(docs_from, ["man", &command])?);
     }
+    files.add("man/bise.1", manual);
     for (shell, name) in SHELLS {
         files.add(&format!("completions/{name}"), print(docs_from, ["completions", shell])?);
     }
@@ -89,6 +90,16 @@ pub fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
+/// The commands that a page of the manual refers to, each with a page of its own.
+fn commands(manual: &[u8]) -> Result<Vec<String>> {
+    let manual = std::str::from_utf8(manual).context("the manual is not UTF-8")?;
+    // As roff has it: a hyphen is escaped.
+    let name = |line: &str| Some(line.strip_prefix("bise\\-")?.strip_suffix("(1)")?.replace("\\-", "-"));
+    let commands: Vec<String> = manual.lines().filter_map(name).collect();
+    ensure!(!commands.is_empty(), "the manual refers to no command");
+    Ok(commands)
+}
+
 /// The target of this machine's compiler.
 fn host() -> Result<String> {
     let version = String::from_utf8(output(Command::new("rustc").arg("-vV"))?)?;
@@ -97,7 +108,7 @@ fn host() -> Result<String> {
 }
 
 /// Builds the program without the paths of this machine in it.
-fn build(root: &Path, target: &str) -> Result<PathBuf> {
+fn build(root: &Path, target: &str, profile: &str) -> Result<PathBuf> {
     let home = match std::env::var_os("CARGO_HOME") {
         Some(home) => PathBuf::from(home),
         None => std::env::home_dir().context("no home folder")?.join(".cargo"),
@@ -112,7 +123,8 @@ fn build(root: &Path, target: &str) -> Result<PathBuf> {
     cargo.current_dir(root).env("RUSTFLAGS", flags.trim());
     cargo.args([
         "build",
-        "--release",
+        "--profile",
+        profile,
         "--locked",
         "--package=bise",
         "--bin=bise",
@@ -120,7 +132,7 @@ fn build(root: &Path, target: &str) -> Result<PathBuf> {
     ]);
     let status = cargo.args(["--target", target]).status().context("cargo build")?;
     ensure!(status.success(), "cargo build: {status}");
-    let folder = root.join("target/dist-build").join(target).join("release");
+    let folder = root.join("target/dist-build").join(target).join(profile);
     let suffixes = ["", ".exe", ".wasm"];
     let built = suffixes.map(|suffix| folder.join(format!("bise{suffix}")));
     built.into_iter().find(|path| path.is_file()).with_context(|| format!("no bise in {}", folder.display()))
@@ -155,4 +167,14 @@ fn time(root: &Path) -> Result<u64> {
     let printed = output(Command::new("git").current_dir(root).args(["log", "-1", "--format=%ct"]))
         .context("no commit to take the time from: set SOURCE_DATE_EPOCH")?;
     Ok(String::from_utf8(printed)?.trim().parse()?)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn every_command_has_a_page() {
+        let manual = b".SH SUBCOMMANDS\n.TP\nbise\\-chat(1)\nHold a conversation\n.TP\nbise\\-no\\-such(1)\nbise \\-p x";
+        assert_eq!(super::commands(manual).unwrap(), ["chat", "no-such"]);
+        assert!(super::commands(b".SH NAME\nbise").is_err());
+    }
 }

@@ -104,11 +104,15 @@ pub fn command(program: &Path) -> Command {
     command
 }
 
-/// A compiled program under memcheck, which fails for any error and for any memory that is lost. Memory to whose middle something points is
-/// not lost: std keeps what a thread is called like that.
+/// A compiled program under memcheck, which fails for any error and for any memory that is lost, or that something points into the middle of
+/// only. (What a thread that still runs is called would be such memory.)
 pub fn valgrind(program: &Path) -> Command {
     let mut command = Command::new("valgrind");
-    command.args(["--error-exitcode=99", "--leak-check=full", "--errors-for-leak-kinds=definite,indirect"]);
+    command.args([
+        "--error-exitcode=99",
+        "--leak-check=full",
+        "--errors-for-leak-kinds=definite,indirect,possible",
+    ]);
     command.args(["--quiet", "--fair-sched=yes"]).arg(program);
     environment(&mut command);
     command

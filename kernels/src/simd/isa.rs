@@ -10,7 +10,7 @@ pub enum Isa {
     Scalar,
     /// x86-64 with AVX2, FMA and F16C.
     Avx2,
-    /// AVX2 and the 256-bit `vpdpbusd` of AVX-VNNI, or that of AVX-512 VL and VNNI.
+    /// AVX2 and the `vpdpbusd` of AVX-VNNI.
     AvxVnni,
     /// AVX-512 F, BW, VL, DQ and VNNI.
     Avx512Vnni,
@@ -37,7 +37,7 @@ impl Isa {
         Isa::NeonI8mm,
     ];
 
-    /// Whether this machine can run it.
+    /// Whether this machine can run it, and this build has kernels for it: `--cfg bise_isa="avx2"` leaves out those for AVX-512 and AMX.
     pub fn is_available(self) -> bool {
         match self {
             Isa::Scalar => true,
@@ -48,12 +48,8 @@ impl Isa {
                     && is_x86_feature_detected!("f16c")
             }
             #[cfg(target_arch = "x86_64")]
-            Isa::AvxVnni => {
-                Isa::Avx2.is_available()
-                    && (is_x86_feature_detected!("avxvnni")
-                        || is_x86_feature_detected!("avx512vl") && is_x86_feature_detected!("avx512vnni"))
-            }
-            #[cfg(target_arch = "x86_64")]
+            Isa::AvxVnni => Isa::Avx2.is_available() && is_x86_feature_detected!("avxvnni"),
+            #[cfg(all(target_arch = "x86_64", not(bise_isa = "avx2")))]
             Isa::Avx512Vnni => {
                 Isa::Avx2.is_available()
                     && is_x86_feature_detected!("avx512f")
@@ -62,7 +58,7 @@ impl Isa {
                     && is_x86_feature_detected!("avx512dq")
                     && is_x86_feature_detected!("avx512vnni")
             }
-            #[cfg(target_arch = "x86_64")]
+            #[cfg(all(target_arch = "x86_64", not(bise_isa = "avx2")))]
             Isa::Amx => Isa::Avx512Vnni.is_available() && amx::is_available(),
             #[cfg(target_arch = "aarch64")]
             Isa::Neon => std::arch::is_aarch64_feature_detected!("neon"),
@@ -121,7 +117,7 @@ impl FromStr for Isa {
     }
 }
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", not(bise_isa = "avx2")))]
 mod amx {
     /// Whether the CPU has AMX for 8-bit integers and the system lets this process use it, which has to be asked for.
     pub(super) fn is_available() -> bool {

@@ -23,7 +23,7 @@ impl Crew {
             return Err(error(format!("a team has {} at most", MAX_FOLLOWERS + 1).into()));
         }
         let door = Arc::new(Door::new(poll));
-        let threads = Threads::start(n_followers, &door, begin).map_err(error)?;
+        let threads = Threads::start(n_followers, &door, begin).map_err(|refused| error(refused.into()))?;
         Ok(Crew { door, entrance: Mutex::new(()), threads, process: this_process() })
     }
 
@@ -40,8 +40,7 @@ impl Crew {
 
 impl Drop for Crew {
     fn drop(&mut self) {
-        self.door.dismiss();
-        self.threads.stop();
+        self.threads.stop(&self.door);
     }
 }
 

@@ -24,7 +24,7 @@ use sync::lock;
 
 pub use poll::Poll;
 
-/// The threads of an engine: the caller's, and a pool of its own where it has more than one.
+/// The threads of an engine: the caller's, and others of its own where it has more than one. Dropped, it waits until these have ended.
 ///
 /// # Nesting
 /// A thread takes part in one region at a time. Inside a task, or inside another team's region, [`Team::together`] and [`Team::run`] do all

@@ -46,8 +46,10 @@ struct Written {
     unk: u32,
 }
 
+/// Tests of both packages read these files.
 fn path(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
+    let folder = if env!("CARGO_PKG_NAME") == "bise" { "models/tests/golden" } else { "tests/golden" };
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(folder).join(name)
 }
 
 pub fn read_json<T: DeserializeOwned>(name: &str) -> T {

@@ -1,4 +1,4 @@
-//! AVX2, alone or with the `vpdpbusd` of AVX-VNNI or AVX-512 VL: eight rows.
+//! AVX2, alone or with the `vpdpbusd` of AVX-VNNI: eight rows.
 
 use std::arch::asm;
 use std::arch::x86_64::*;
@@ -21,9 +21,7 @@ impl<D> Copy for Avx2Rows<D> {}
 /// Products of bytes by `vpmaddubsw`, which AVX2 has.
 pub(crate) struct Maddubs;
 /// By the `vpdpbusd` of AVX-VNNI.
-pub(crate) struct VexVnni;
-/// By the `vpdpbusd` of AVX-512 VL and VNNI.
-pub(crate) struct EvexVnni;
+pub(crate) struct Vnni;
 
 macro_rules! proven {
     ($e:expr) => {
@@ -529,56 +527,49 @@ const fn fits_16_bits(n: u32, bits: u32) -> bool {
     n * 127 * ((1 << bits) - 1) <= 0x7fff
 }
 
-macro_rules! vnni {
-    ($name:ident, $dpbusd:literal) => {
-        impl Avx2Rows<$name> {
-            /// `vpdpbusd`, as `asm!`: a function compiled for AVX2 cannot take in one that is compiled for AVX-VNNI.
-            #[inline]
-            #[target_feature(enable = "avx2")]
-            fn dpbusd(self, mut sum: __m256i, w: __m256i, x: __m256i) -> __m256i {
-                // SAFETY: `self` proves the instruction; it touches registers only.
-                unsafe {
-                    asm!($dpbusd, inout(ymm_reg) sum, in(ymm_reg) w, in(ymm_reg) x,
-                        options(pure, nomem, nostack, preserves_flags));
-                }
-                sum
-            }
+impl Avx2Rows<Vnni> {
+    /// `vpdpbusd`, as `asm!`: a function compiled for AVX2 cannot take in one that is compiled for AVX-VNNI.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn dpbusd(self, mut sum: __m256i, w: __m256i, x: __m256i) -> __m256i {
+        // SAFETY: `self` proves the instruction; it touches registers only.
+        unsafe {
+            asm!("{{vex}} vpdpbusd {0}, {1}, {2}", inout(ymm_reg) sum, in(ymm_reg) w, in(ymm_reg) x,
+                options(pure, nomem, nostack, preserves_flags));
         }
-
-        impl DotI8 for Avx2Rows<$name> {
-            const UNSIGNED: bool = true;
-            const ACCUMULATORS: usize = 8;
-
-            #[inline(always)]
-            fn dot_quads(self, _: u32, w: [__m256i; 2], x: [__m256i; 2]) -> __m256i {
-                proven!({
-                    let sum = self.dpbusd(_mm256_setzero_si256(), w[0], x[0]);
-                    self.dpbusd(sum, w[1], x[1])
-                })
-            }
-
-            #[inline(always)]
-            fn dot<const N: usize, const T: usize, const P: usize>(
-                self,
-                _: u32,
-                w: [&[__m256i; N]; P],
-                x: &[[i32; 16]; T],
-                at: [usize; P],
-                mut sums: [[__m256i; T]; P],
-            ) -> [[__m256i; T]; P] {
-                for i in 0..N {
-                    for p in 0..P {
-                        for t in 0..T {
-                            let x = self.splat_i32(x[t].as_chunks::<N>().0[at[p]][i]);
-                            sums[p][t] = proven!(self.dpbusd(sums[p][t], w[p][i], x));
-                        }
-                    }
-                }
-                sums
-            }
-        }
-    };
+        sum
+    }
 }
 
-vnni!(VexVnni, "{{vex}} vpdpbusd {0}, {1}, {2}");
-vnni!(EvexVnni, "{{evex}} vpdpbusd {0}, {1}, {2}");
+impl DotI8 for Avx2Rows<Vnni> {
+    const UNSIGNED: bool = true;
+    const ACCUMULATORS: usize = 8;
+
+    #[inline(always)]
+    fn dot_quads(self, _: u32, w: [__m256i; 2], x: [__m256i; 2]) -> __m256i {
+        proven!({
+            let sum = self.dpbusd(_mm256_setzero_si256(), w[0], x[0]);
+            self.dpbusd(sum, w[1], x[1])
+        })
+    }
+
+    #[inline(always)]
+    fn dot<const N: usize, const T: usize, const P: usize>(
+        self,
+        _: u32,
+        w: [&[__m256i; N]; P],
+        x: &[[i32; 16]; T],
+        at: [usize; P],
+        mut sums: [[__m256i; T]; P],
+    ) -> [[__m256i; T]; P] {
+        for i in 0..N {
+            for p in 0..P {
+                for t in 0..T {
+                    let x = self.splat_i32(x[t].as_chunks::<N>().0[at[p]][i]);
+                    sums[p][t] = proven!(self.dpbusd(sums[p][t], w[p][i], x));
+                }
+            }
+        }
+        sums
+    }
+}
