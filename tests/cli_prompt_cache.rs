@@ -4,6 +4,7 @@
 
 mod cli_support;
 use std::fs;
+use std::process::Stdio;
 
 use cli_support::{Folder, Ran};
 
@@ -132,6 +133,32 @@ fn a_file_that_does_not_fit_is_named_and_one_that_is_not_ours_is_left_alone() {
         "{}",
         nowhere.stderr
     );
+    // No room for it: what is told is the file that was asked for and what the system says. What was there stays.
+    #[cfg(target_os = "linux")]
+    {
+        let kept = fs::read(folder.path("cache")).unwrap();
+        let mut limited = std::process::Command::new("sh");
+        limited.args(["-c", "trap '' XFSZ; ulimit -f 1; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_bise")]);
+        limited.args([
+            "-no-cnv",
+            "--temp",
+            "0",
+            "-t",
+            "1",
+            "-p",
+            "The cat",
+            "-n",
+            "8",
+            "--prompt-cache",
+            "cache",
+        ]);
+        limited.current_dir(folder.path(".")).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let full = folder.finish(&mut limited, b"").ok();
+        let told = "warning: --prompt-cache: cache: File too large (os error 27)";
+        assert!(full.stderr.lines().any(|line| line.ends_with(told)), "{}", full.stderr);
+        assert_eq!(fs::read_dir(folder.path(".")).unwrap().count(), 1, "nothing is left beside it");
+        assert!(fs::read(folder.path("cache")).unwrap() == kept);
+    }
     for flag in ["--prompt-cache-all", "--prompt-cache-ro"] {
         let error = run(&folder, &["-p", STORY, flag]).misuse().to_owned();
         assert!(error.contains(flag) && error.contains("expected --prompt-cache FILE"), "{error}");

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use bise::gguf::{GgufFile, GgufWriter, Value};
+use bise::gguf::{GgufFile, GgufWriter, TensorType, Value};
 use bise::memory::MemoryLimit;
 use bise::{Engine, EngineBuilder, SessionOptions};
 
@@ -13,40 +13,85 @@ fn tiny() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("models/tiny/bise-tiny.Q4_K_M.gguf")
 }
 
-/// The built-in model's layers over and over, with `output.weight` or with the embedding in its place: large beside what the heap of this
-/// process grows and shrinks by.
-fn deep(folder: &Path, tied: bool) -> PathBuf {
+/// What becomes of the built-in model.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Kind {
+    Plain,
+    /// The embedding takes the place of `output.weight`.
+    Tied,
+    /// Each layer has eight experts, of which each token meets two.
+    Sparse,
+}
+
+impl Kind {
+    /// Large beside what the heap of this process grows and shrinks by.
+    fn n_layers(self) -> usize {
+        if self == Kind::Sparse { 20 } else { 60 }
+    }
+}
+
+/// The built-in model's layers over and over.
+fn deep(folder: &Path, kind: Kind) -> PathBuf {
+    const N_EXPERTS: usize = 8;
     let tiny = GgufFile::open(tiny()).unwrap();
-    let Some(Value::U32(n_layers)) = tiny.metadata().get("llama.block_count").cloned() else {
-        panic!("layers")
-    };
+    let Some(&Value::U32(n_layers)) = tiny.metadata().get("llama.block_count") else { panic!("layers") };
+    let n_layers = n_layers as usize;
     let mut writer = GgufWriter::new();
     for (key, value) in tiny.metadata().iter() {
         writer.metadata_mut().set(key, value.clone());
     }
-    writer.metadata_mut().set("llama.block_count", Value::U32(N_LAYERS));
-    let mut bytes = Vec::new();
-    for tensor in tiny.tensors().filter(|tensor| tensor.name != "output.weight" || !tied) {
-        let layer = tensor.name.strip_prefix("blk.").and_then(|rest| rest.split_once('.'));
-        let names: Vec<String> = match layer {
-            Some((i, rest)) => {
-                let first: u32 = i.parse().unwrap();
-                (first..N_LAYERS).step_by(n_layers as usize).map(|i| format!("blk.{i}.{rest}")).collect()
-            }
-            None => vec![tensor.name.clone()],
-        };
-        for name in names {
-            writer.add_tensor(&name, &tensor.shape, tensor.tensor_type).unwrap();
-            bytes.push(tiny.bytes(tensor));
+    writer.metadata_mut().set("llama.block_count", Value::U32(kind.n_layers() as u32));
+    if kind == Kind::Sparse {
+        writer.metadata_mut().set("llama.expert_count", Value::U32(N_EXPERTS as u32));
+        writer.metadata_mut().set("llama.expert_used_count", Value::U32(2));
+    }
+    let mut bytes: Vec<Vec<u8>> = Vec::new();
+    for tensor in tiny.tensors().filter(|tensor| tensor.name != "output.weight" || kind != Kind::Tied) {
+        if !tensor.name.starts_with("blk.") {
+            writer.add_tensor(&tensor.name, &tensor.shape, tensor.tensor_type).unwrap();
+            bytes.push(tiny.bytes(tensor).to_vec());
         }
     }
-    let path = folder.join(format!("deep-{tied}.gguf"));
-    let bytes: Vec<&[u8]> = bytes.iter().map(|bytes| &**bytes).collect();
+    let all: Vec<_> = tiny.tensors().filter(|tensor| tensor.name.starts_with("blk.")).collect();
+    let of = |layer: usize, rest: &str| {
+        let name = format!("blk.{}.{rest}", layer % n_layers);
+        *all.iter().find(|tensor| tensor.name == name).unwrap()
+    };
+    for i in 0..kind.n_layers() {
+        for tensor in all.iter().filter(|tensor| tensor.name.starts_with("blk.0.")) {
+            let rest = tensor.name.strip_prefix("blk.0.").unwrap();
+            let matrix = rest.strip_suffix(".weight").unwrap();
+            if kind == Kind::Sparse && ["ffn_gate", "ffn_up", "ffn_down"].contains(&matrix) {
+                // Those of this layer and of others that have the same type.
+                let like_this = |layer: &usize| of(*layer, rest).tensor_type == of(i, rest).tensor_type;
+                let layers: Vec<usize> = (i..i + n_layers).filter(like_this).collect();
+                let experts = (0..N_EXPERTS).map(|expert| of(layers[expert % layers.len()], rest));
+                let shape = [&tensor.shape[..], &[N_EXPERTS]].concat();
+                writer
+                    .add_tensor(&format!("blk.{i}.{matrix}_exps.weight"), &shape, of(i, rest).tensor_type)
+                    .unwrap();
+                bytes.push(experts.flat_map(|tensor| tiny.bytes(tensor).to_vec()).collect());
+            } else {
+                let tensor = of(i, rest);
+                writer.add_tensor(&format!("blk.{i}.{rest}"), &tensor.shape, tensor.tensor_type).unwrap();
+                bytes.push(tiny.bytes(tensor).to_vec());
+            }
+        }
+        if kind == Kind::Sparse {
+            let n_embd = of(i, "attn_q.weight").shape[0];
+            writer
+                .add_tensor(&format!("blk.{i}.ffn_gate_inp.weight"), &[n_embd, N_EXPERTS], TensorType::F32)
+                .unwrap();
+            let router =
+                (0..n_embd * N_EXPERTS).map(|j| ((j * 7919 + i * 104_729) % 1009) as f32 / 5045.0 - 0.1);
+            bytes.push(router.flat_map(f32::to_le_bytes).collect());
+        }
+    }
+    let path = folder.join(format!("deep-{kind:?}.gguf"));
+    let bytes: Vec<&[u8]> = bytes.iter().map(|bytes| &bytes[..]).collect();
     writer.write_all(std::fs::File::create(&path).unwrap(), &bytes).unwrap();
     path
 }
-
-const N_LAYERS: u32 = 60;
 
 const OPTIONS: SessionOptions =
     SessionOptions { n_ctx: 512, k_type: bise::CacheType::F16, v_type: bise::CacheType::F16, n_ubatch: 64 };
@@ -99,7 +144,8 @@ fn alone() -> MutexGuard<'static, ()> {
 fn streamed_weights_give_the_same_bits_and_leave_memory() {
     let _alone = alone();
     let folder = tempfile::tempdir().unwrap();
-    for path in [deep(folder.path(), false), deep(folder.path(), true)] {
+    for kind in [Kind::Plain, Kind::Tied, Kind::Sparse] {
+        let path = deep(folder.path(), kind);
         let size = std::fs::metadata(&path).unwrap().len() as usize;
         let engine = builder().open(&path).unwrap();
         let (expected, all_resident) = (logits(&engine), resident(&path));

@@ -31,7 +31,8 @@ impl AtomicFile {
     /// Begins the file that is to be at `path`.
     ///
     /// # Errors
-    /// If there is a directory or a file that may not be written at `path`, or no file can be made beside it.
+    /// If there is a directory or a file that may not be written at `path`, or no file can be made beside it. Errors are the system's own,
+    /// and do not name the file: whoever chose `path` does.
     pub fn create(path: &Path) -> io::Result<AtomicFile> {
         let existing = match fs::metadata(path) {
             Ok(metadata) => Some(metadata),
@@ -80,14 +81,15 @@ impl AtomicFile {
 impl Write for AtomicFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match &mut self.0 {
-            Target::Aside { file, .. } => file.write(bytes),
+            // The file itself: errors of `NamedTempFile` name a file that is gone when they are read, and hide the system's number.
+            Target::Aside { file, .. } => file.as_file_mut().write(bytes),
             Target::Through(file) => file.write(bytes),
         }
     }
 
     fn flush(&mut self) -> io::Result<()> {
         match &mut self.0 {
-            Target::Aside { file, .. } => file.flush(),
+            Target::Aside { file, .. } => file.as_file_mut().flush(),
             Target::Through(file) => file.flush(),
         }
     }
@@ -107,11 +109,9 @@ fn beside(path: &Path) -> io::Result<NamedTempFile> {
     let mut prefix = OsString::from(".");
     prefix.push(path.file_name().filter(|name| name.len() <= MAX_NAME).unwrap_or("new".as_ref()));
     prefix.push(".");
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(&prefix).suffix(".part");
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666)); // less the umask
-    builder.tempfile_in(directory(path))
+    // With the permissions that any new file has. (`tempfile_in` would make it private, and hide the number of an error.)
+    let create = |path: &Path| File::options().read(true).write(true).create_new(true).open(path);
+    tempfile::Builder::new().prefix(&prefix).suffix(".part").make_in(directory(path), create)
 }
 
 fn directory(path: &Path) -> &Path {
@@ -188,6 +188,8 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::IsADirectory);
         let error = AtomicFile::create(&folder.path().join("none").join("f")).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        // The system's own error, which names no file of ours.
+        assert!(error.raw_os_error().is_some() && !error.to_string().contains(".part"), "{error}");
     }
 
     #[cfg(unix)]

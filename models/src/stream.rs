@@ -221,3 +221,99 @@ fn mapped(norm: &Norm) -> Option<TensorBytes> {
         Norm::Widened(_) => None,
     }
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::os::fd::AsRawFd;
+    use std::path::Path;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::config::MistralConfig;
+    use crate::gguf::{GgufFile, GgufWriter, TensorType, Value};
+
+    const N_FF: usize = 8192;
+
+    /// A Mixtral of two layers, each with four experts of three megabytes, none of it in memory.
+    fn write(path: &Path) {
+        let oracle = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/oracles/mixtral_stacked.gguf");
+        let oracle = GgufFile::open(oracle).unwrap();
+        let mut writer = GgufWriter::new();
+        for (key, value) in oracle.metadata().iter() {
+            writer.metadata_mut().set(key, value.clone());
+        }
+        writer.metadata_mut().set("llama.feed_forward_length", Value::U32(N_FF as u32));
+        let mut bytes = Vec::new();
+        for tensor in oracle.tensors() {
+            if tensor.name.contains("_exps") {
+                let shape: Vec<usize> =
+                    tensor.shape.iter().map(|&n| if n == 96 { N_FF } else { n }).collect();
+                writer.add_tensor(&tensor.name, &shape, TensorType::F16).unwrap();
+                bytes.push(vec![0; 2 * shape.iter().product::<usize>()]);
+            } else {
+                writer.add_tensor(&tensor.name, &tensor.shape, tensor.tensor_type).unwrap();
+                bytes.push(oracle.bytes(tensor).to_vec());
+            }
+        }
+        let bytes: Vec<&[u8]> = bytes.iter().map(Vec::as_slice).collect();
+        let mut file = std::fs::File::create(path).unwrap();
+        writer.write_all(&mut file, &bytes).unwrap();
+        file.sync_all().unwrap();
+        // SAFETY: the descriptor is open, and the call only drops clean pages from the page cache.
+        unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
+    }
+
+    /// How much of it is in memory, from 0 to 1.
+    fn resident(ranges: &FileRanges) -> f64 {
+        let (resident, all) = ranges.resident_pages();
+        resident as f64 / all as f64
+    }
+
+    /// Waits for the disk.
+    fn comes(ranges: &FileRanges) -> bool {
+        (0..1000).any(|_| {
+            std::thread::sleep(Duration::from_millis(5));
+            resident(ranges) == 1.0
+        })
+    }
+
+    #[test]
+    fn experts_are_read_ahead_once_they_are_chosen_and_no_others() {
+        /// What the system reads around what is asked for, and keeps around what is given back.
+        const LITTLE: f64 = 0.25;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("sparse.gguf");
+        write(&path);
+        let file = GgufFile::open(&path).unwrap();
+        let config = MistralConfig::from_metadata(file.metadata()).unwrap();
+        let weights = Weights::load(&file, &config).unwrap();
+        // Too little for any layer to be kept.
+        let stream = WeightStream::new(&weights, 0, 0, &MemoryBudget::unlimited());
+        let experts: Vec<&FileRanges> = stream.steps[0].experts.iter().collect();
+        // What was read around the header may still be on its way.
+        let is_forgotten = || {
+            stream.steps.iter().for_each(|step| step.all.give_back());
+            std::thread::sleep(Duration::from_millis(5));
+            experts.iter().all(|expert| resident(expert) < LITTLE)
+        };
+        if !(0..200).any(|_| is_forgotten()) {
+            println!("left out: this file system keeps what is given back");
+            return;
+        }
+        stream.begin();
+        stream.enter(0);
+        assert!(comes(stream.steps[0].always.as_ref().unwrap()));
+        let others = |but: &[usize]| -> Vec<f64> {
+            let others = experts.iter().enumerate().filter(|(i, _)| !but.contains(i));
+            others.map(|(_, expert)| resident(expert)).collect()
+        };
+        assert!(others(&[]).iter().all(|&part| part < LITTLE), "before any is chosen: {:?}", others(&[]));
+        stream.choose(0, |expert| expert == 1 || expert == 3);
+        assert!(comes(experts[1]) && comes(experts[3]));
+        assert!(others(&[1, 3]).iter().all(|&part| part < LITTLE), "{:?}", others(&[1, 3]));
+        // Two steps on, none of it is kept.
+        stream.enter(1);
+        stream.enter(2);
+        assert!(others(&[]).iter().all(|&part| part < LITTLE), "{:?}", others(&[]));
+    }
+}

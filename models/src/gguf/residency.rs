@@ -116,3 +116,28 @@ fn ask_for(_file: &MappedFile, _range: Range<usize>) {}
 
 #[cfg(not(unix))]
 fn give_back(_file: &MappedFile, _range: Range<usize>) {}
+
+#[cfg(all(test, target_os = "linux"))]
+impl FileRanges {
+    /// Of the pages that lie wholly inside them: how many the system has in memory, whoever reads them, of how many.
+    pub fn resident_pages(&self) -> (usize, usize) {
+        // SAFETY: `sysconf` only reads its argument.
+        let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as usize;
+        let mut count = (0, 0);
+        for (file, range) in self.mapped() {
+            let (start, end) = (range.start.next_multiple_of(page), range.end / page * page);
+            let mut pages = vec![0; end.saturating_sub(start) / page];
+            if pages.is_empty() {
+                continue;
+            }
+            // SAFETY: the pages are part of the map, which begins at one, and there is a byte for each.
+            let failed = unsafe {
+                libc::mincore(file.map.as_ptr().add(start).cast_mut().cast(), end - start, pages.as_mut_ptr())
+            };
+            assert_eq!(failed, 0, "{}", std::io::Error::last_os_error());
+            count.0 += pages.iter().filter(|&&page| page & 1 == 1).count();
+            count.1 += pages.len();
+        }
+        count
+    }
+}
