@@ -1,5 +1,6 @@
 //! Forward passes over one or several sequences.
 
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -46,6 +47,49 @@ pub struct Feed<'a> {
 pub struct Runner {
     engine: Engine,
     context: PassContext,
+}
+
+impl Engine {
+    /// Something to make forward passes with, over sequences of this engine. Sessions bring their own.
+    pub fn runner(&self) -> Runner {
+        Runner::new(self, self.new_context())
+    }
+
+    /// A runner for a session's passes, which goes back to the engine when dropped. No lock is held meanwhile: whoever looks at its
+    /// outputs may start passes of other sessions.
+    pub(crate) fn shared_runner(&self) -> SharedRunner {
+        let idle = self.idle().pop();
+        let runner = idle.map_or_else(|| self.runner(), |context| Runner::new(self, context));
+        SharedRunner(Some(runner))
+    }
+}
+
+/// A [`Runner`] whose working memory goes back to the engine.
+pub(crate) struct SharedRunner(Option<Runner>);
+
+impl Deref for SharedRunner {
+    type Target = Runner;
+
+    fn deref(&self) -> &Runner {
+        self.0.as_ref().expect("a runner until it is dropped")
+    }
+}
+
+impl DerefMut for SharedRunner {
+    fn deref_mut(&mut self) -> &mut Runner {
+        self.0.as_mut().expect("a runner until it is dropped")
+    }
+}
+
+impl Drop for SharedRunner {
+    fn drop(&mut self) {
+        let Some(runner) = self.0.take() else { return };
+        // What a panic has interrupted is not used again.
+        if !std::thread::panicking() {
+            let engine = runner.engine().clone();
+            engine.idle().push(runner.into_context());
+        }
+    }
 }
 
 impl Runner {

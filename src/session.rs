@@ -25,6 +25,17 @@ pub struct Session {
     _reservation: Reservation,
 }
 
+impl Engine {
+    /// A new text, with everything to read and continue it.
+    ///
+    /// # Errors
+    /// Where the system does not have the memory for its logits, or it could not fill its context under the ceiling on memory.
+    pub fn session(&self, options: &SessionOptions) -> Result<Session, Error> {
+        self.check_ceiling(options)?;
+        Session::new(self.clone(), options)
+    }
+}
+
 impl Session {
     pub(crate) fn new(engine: Engine, options: &SessionOptions) -> Result<Session, Error> {
         let n_vocab = engine.config().n_vocab;

@@ -9,6 +9,7 @@ use std::io::{Read, Write};
 use std::os::fd::FromRawFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
+use std::ptr::null_mut;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -26,10 +27,9 @@ struct Terminal {
 impl Terminal {
     fn start(mut command: Command) -> Self {
         let (mut ours, mut theirs) = (-1, -1);
-        use std::ptr::null_mut;
+        let (name, modes, size) = (null_mut(), null_mut(), null_mut());
         // SAFETY: `openpty` writes two descriptors into the integers it is given; the name, the modes and the size may be null.
-        let result =
-            unsafe { libc::openpty(&raw mut ours, &raw mut theirs, null_mut(), null_mut(), null_mut()) };
+        let result = unsafe { libc::openpty(&raw mut ours, &raw mut theirs, name, modes, size) };
         assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
         // SAFETY: both descriptors were opened above and belong to nobody else.
         let (ours, theirs) = unsafe { (File::from_raw_fd(ours), File::from_raw_fd(theirs)) };

@@ -15,8 +15,7 @@ thread_local! {
     static N_ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
 }
 
-// SAFETY: every call is passed on to `System` as it came, which keeps the contract; counting touches only a cell of the thread that
-// has neither a destructor nor an initializer, so it allocates nothing itself.
+// SAFETY: calls go to `System` as they came; counting allocates nothing: its cell has neither a destructor nor an initializer.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         N_ALLOCATIONS.with(|n| n.set(n.get() + 1));

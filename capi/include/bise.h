@@ -388,16 +388,6 @@ bise_status bise_model_options_set_number(bise_model_options *options,
                                           bise_error **error);
 
 /**
- * Has models that are opened with the options use the threads of `model`, in place of threads of their own: their passes take turns. NULL gives them
- * threads of their own again. Options about threads count for nothing meanwhile.
- *
- * `model` may be freed after the call. Threads: any.
- */
-bise_status bise_model_options_share_threads(bise_model_options *options,
-                                             const bise_model *model,
-                                             bise_error **error);
-
-/**
  * Has `callback` told, while a model is being opened, what bise_model_warning tells afterwards. NULL tells nobody, which is the default.
  *
  * `user_data` is passed on as it is. Threads: any; the callback runs in the thread that opens the model.
@@ -406,6 +396,16 @@ bise_status bise_model_options_set_log(bise_model_options *options,
                                        bise_log_callback callback,
                                        void *user_data,
                                        bise_error **error);
+
+/**
+ * Has models that are opened with the options use the threads of `model`, in place of threads of their own: their passes take turns. NULL gives them
+ * threads of their own again. Options about threads count for nothing meanwhile.
+ *
+ * `model` may be freed after the call. Threads: any.
+ */
+bise_status bise_model_options_share_threads(bise_model_options *options,
+                                             const bise_model *model,
+                                             bise_error **error);
 
 /**
  * Opens a GGUF file, or the first part of a split one. The weights are mapped, not read: this takes milliseconds.

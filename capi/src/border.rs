@@ -6,7 +6,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, TryLockError};
 
-use crate::status::{Failure, bise_error, bise_status, bise_status::*, handle};
+use crate::error::{bise_error, handle};
+use crate::failure::Failure;
+use crate::status::{bise_status, bise_status::*};
 
 /// Stands for a call from C, whose pointers are what the header says. It reads and writes them.
 pub(crate) struct Caller(());
@@ -105,16 +107,14 @@ impl Caller {
             return Ok(&[]);
         }
         check_array(pointer, n, what)?;
-        // SAFETY: it is not NULL, is aligned, and spans no more than an object can; that it is valid for `n` elements during the call is what
-        // the caller promised.
+        // SAFETY: checked to be aligned, not NULL and of a size that objects can have; by `new`, valid for `n` elements during the call.
         Ok(unsafe { std::slice::from_raw_parts(pointer, n) })
     }
 
     /// Stores what a call returns in `place`, if there is one.
     pub fn store<T>(&self, place: *mut T, value: T) {
         if !place.is_null() && place.is_aligned() {
-            // SAFETY: it is not NULL and aligned, so it is a place that the caller lets us write to. `T` is a number or a pointer,
-            // so nothing has to be dropped there.
+            // SAFETY: aligned and not NULL, so by `new` it may be written to; a `T` that C can see has nothing to drop.
             unsafe { place.write(value) };
         }
     }
@@ -145,8 +145,7 @@ impl Caller {
             ));
         }
         check_array(buffer, capacity, what)?;
-        // SAFETY: the buffer is not NULL, is aligned, and by the caller's promise has room for `capacity` elements, which are enough. What
-        // is in the library does not overlap with what the caller owns.
+        // SAFETY: by `new` the buffer has room for `capacity` elements, and `values` has no more; C's memory and ours do not overlap.
         unsafe { std::ptr::copy_nonoverlapping(values.as_ptr(), buffer, values.len()) };
         Ok(())
     }
@@ -207,6 +206,7 @@ pub(crate) fn try_lock<'a, T>(object: &'a Mutex<T>, what: &str) -> Result<MutexG
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::ERRORS;
 
     /// A message whose end panics as well.
     struct Bomb;
@@ -220,12 +220,9 @@ mod tests {
     fn run(body: impl FnOnce(&Caller) -> Result<(), Failure>) -> (bise_status, String) {
         let mut error = std::ptr::null_mut();
         let status = call!(&raw mut error, |caller| body(caller));
-        // SAFETY: the error is the library's own.
-        let message = unsafe { CStr::from_ptr(crate::status::bise_error_message(error)) };
-        let message = message.to_string_lossy().into_owned();
-        // SAFETY: as above; it is not used after this.
-        unsafe { crate::status::bise_error_free(error) };
-        (status, message)
+        let message = ERRORS.get(error).map(|error| error.message.to_string_lossy().into_owned());
+        let _ = ERRORS.free(error);
+        (status, message.unwrap_or_default())
     }
 
     #[test]

@@ -8,10 +8,12 @@ use engine::chat::{ChatError, ChatInput, ChatTemplate, Message, RenderedPrompt, 
 use serde_json::{Map, Value};
 
 use crate::border::{call, try_lock};
+use crate::error::bise_error;
+use crate::failure::Failure;
 use crate::model::{MODELS, bise_model};
 use crate::registry::Registry;
 use crate::session::{bise_session, with};
-use crate::status::{Failure, bise_error, bise_status, bise_status::*};
+use crate::status::{bise_status, bise_status::*};
 use crate::strings;
 use crate::tokenizer::check_flags;
 

@@ -7,11 +7,13 @@ use engine::embedding::{EmbedOptions, Pooling};
 use engine::{Cancel, Engine};
 
 use crate::border::{call, try_lock};
+use crate::error::bise_error;
+use crate::failure::Failure;
 use crate::model::{MODELS, bise_model};
 use crate::names;
 use crate::registry::Registry;
 use crate::session_options::SessionSettings;
-use crate::status::{Failure, bise_error, bise_status, bise_status::*};
+use crate::status::{bise_status, bise_status::*};
 
 /// Makes vectors of texts. Any thread may use it, but one call at a time, bise_embedder_cancel and bise_embedder_free excepted.
 pub struct bise_embedder {

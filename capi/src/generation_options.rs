@@ -6,9 +6,11 @@ use std::sync::Mutex;
 use engine::generation::GenerationOptions;
 
 use crate::border::{call, try_lock};
+use crate::error::bise_error;
+use crate::failure::Failure;
 use crate::names;
 use crate::registry::Registry;
-use crate::status::{Failure, bise_error, bise_status, bise_status::*};
+use crate::status::{bise_status, bise_status::*};
 use crate::strings;
 
 /// What is generated, and how tokens are chosen.

@@ -7,6 +7,7 @@
 
 // How C and Rust meet.
 mod border;
+mod failure;
 mod names;
 mod registry;
 
@@ -14,6 +15,10 @@ mod registry;
 mod version;
 
 mod status;
+
+mod error;
+
+mod error_read;
 
 mod strings;
 
@@ -24,6 +29,8 @@ mod model;
 mod tokenizer;
 
 mod session_options;
+
+mod piece;
 
 mod session;
 

@@ -6,10 +6,12 @@ use engine::gguf::Value;
 use engine::{Engine, Threads};
 
 use crate::border::{Caller, call, value};
+use crate::error::bise_error;
+use crate::failure::Failure;
 use crate::model_options::{ModelOptions, bise_model_options};
 use crate::registry::Registry;
 use crate::session_options::{SessionSettings, bise_session_options};
-use crate::status::{Failure, bise_error, bise_status, bise_status::*};
+use crate::status::{bise_status, bise_status::*};
 use crate::strings;
 
 /// A model, ready to run. Any number of threads may use it at the same time.
@@ -20,6 +22,22 @@ pub struct bise_model {
 }
 
 pub(crate) static MODELS: Registry<bise_model> = Registry::new(3, "bise_model");
+
+/// Has models that are opened with the options use the threads of `model`, in place of threads of their own: their passes take turns. NULL gives them
+/// threads of their own again. Options about threads count for nothing meanwhile.
+///
+/// `model` may be freed after the call. Threads: any.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bise_model_options_share_threads(
+    options: *mut bise_model_options,
+    model: *const bise_model,
+    error: *mut *mut bise_error,
+) -> bise_status {
+    call!(error, |_caller| {
+        let model = MODELS.get_if_any(model)?;
+        ModelOptions::share_threads(options, model.map(|model| model.threads.clone()))
+    })
+}
 
 /// Opens a GGUF file, or the first part of a split one. The weights are mapped, not read: this takes milliseconds.
 ///

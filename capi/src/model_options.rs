@@ -9,10 +9,11 @@ use engine::threads::{self, CpuSet, Priority};
 use engine::{EngineOptions, Threads};
 
 use crate::border::{Caller, call, try_lock};
-use crate::model::{MODELS, bise_model};
+use crate::error::bise_error;
+use crate::failure::Failure;
 use crate::names;
 use crate::registry::Registry;
-use crate::status::{Failure, bise_error, bise_status};
+use crate::status::bise_status;
 
 /// How a model is opened.
 pub struct bise_model_options {
@@ -69,6 +70,13 @@ impl ModelOptions {
     pub fn of(handle: *const bise_model_options) -> Result<ModelOptions, Failure> {
         let Some(options) = MODEL_OPTIONS.get_if_any(handle)? else { return Ok(ModelOptions::default()) };
         Ok(try_lock(&options.options, "bise_model_options")?.clone())
+    }
+
+    /// Makes models that are opened with the options of a handle use these threads, or threads of their own for `None`.
+    pub fn share_threads(handle: *const bise_model_options, threads: Option<Threads>) -> Result<(), Failure> {
+        let options = MODEL_OPTIONS.get(handle)?;
+        try_lock(&options.options, "bise_model_options")?.threads = threads;
+        Ok(())
     }
 
     /// The threads that a model opened with these options is to have.
@@ -201,24 +209,6 @@ pub unsafe extern "C" fn bise_model_options_set_number(
 fn set(options: *mut bise_model_options, name: &str, value: &str) -> Result<(), Failure> {
     let options = MODEL_OPTIONS.get(options)?;
     try_lock(&options.options, "bise_model_options")?.set(name, value)
-}
-
-/// Has models that are opened with the options use the threads of `model`, in place of threads of their own: their passes take turns. NULL gives them
-/// threads of their own again. Options about threads count for nothing meanwhile.
-///
-/// `model` may be freed after the call. Threads: any.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn bise_model_options_share_threads(
-    options: *mut bise_model_options,
-    model: *const bise_model,
-    error: *mut *mut bise_error,
-) -> bise_status {
-    call!(error, |_caller| {
-        let options = MODEL_OPTIONS.get(options)?;
-        let model = MODELS.get_if_any(model)?;
-        try_lock(&options.options, "bise_model_options")?.threads = model.map(|model| model.threads.clone());
-        Ok(())
-    })
 }
 
 /// Has `callback` told, while a model is being opened, what bise_model_warning tells afterwards. NULL tells nobody, which is the default.

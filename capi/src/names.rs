@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use crate::status::Failure;
+use crate::failure::Failure;
 
 /// A name as it is compared: in small letters, with `_` between words.
 pub(crate) fn plain(name: &str) -> String {

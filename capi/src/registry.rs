@@ -8,7 +8,8 @@ use std::marker::PhantomData;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use crate::status::{Failure, bise_status::*};
+use crate::failure::Failure;
+use crate::status::bise_status::*;
 
 /// Bits of a handle that say which type it is of.
 const KIND_BITS: u32 = 4;
@@ -111,8 +112,7 @@ impl<T> Disguised<T> {
     }
 
     fn share(&self) -> Arc<T> {
-        // SAFETY: the pointer came from `Arc::into_raw`, and the count it stands for is given back in `drop` only, so there is at least
-        // one; the new `Arc` takes over the count that is added here.
+        // SAFETY: from `Arc::into_raw`, whose count is held until `drop`; the new `Arc` takes over the count that is added here.
         unsafe {
             Arc::increment_strong_count(self.pointer());
             Arc::from_raw(self.pointer())

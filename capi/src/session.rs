@@ -7,11 +7,13 @@ use engine::generation::{Finish, Generation, GenerationState};
 use engine::{Cancel, Session};
 
 use crate::border::{call, try_lock, value};
+use crate::error::bise_error;
+use crate::failure::Failure;
 use crate::model::{MODELS, bise_model};
+use crate::piece::{bise_chosen, bise_finish};
 use crate::registry::Registry;
-use crate::session_generate::{bise_chosen, bise_finish};
 use crate::session_options::{SessionSettings, bise_session_options};
-use crate::status::{Failure, bise_error, bise_status, bise_status::*};
+use crate::status::{bise_status, bise_status::*};
 
 /// One text: the tokens read so far, their keys and values, and the logits after the last.
 ///

@@ -5,10 +5,11 @@ use std::ffi::c_char;
 use engine::generation::{Generation, GenerationOptions};
 
 use crate::border::call;
+use crate::error::bise_error;
 use crate::model::{MODELS, bise_model};
 use crate::session::{Interrupted, SESSIONS, bise_session, with};
 use crate::session_options::{SessionSettings, bise_session_options};
-use crate::status::{bise_error, bise_status};
+use crate::status::bise_status;
 
 /// Saves a session to a file: its tokens, keys and values, logits, and how far a generation is that is not over. The file is written aside and
 /// takes its place when it is complete. `path` as for bise_model_open.

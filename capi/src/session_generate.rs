@@ -5,37 +5,12 @@ use std::ffi::{c_char, c_void};
 use engine::generation::{Event, Finish, Generation};
 
 use crate::border::{Caller, call, value};
+use crate::error::bise_error;
+use crate::failure::Failure;
 use crate::generation_options::{self, bise_generation_options};
+use crate::piece::{bise_chosen, bise_finish, bise_finish::*};
 use crate::session::{State, bise_session, no_logits, with};
-use crate::status::{Failure, bise_error, bise_status, bise_status::*};
-
-/// Why a generation is over.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum bise_finish {
-    /// It is not, or none was started.
-    BISE_FINISH_NONE = 0,
-    /// The model ended the text.
-    BISE_FINISH_END = 1,
-    /// The text came to one of the stop texts.
-    BISE_FINISH_STOP = 2,
-    /// As many tokens as were asked for.
-    BISE_FINISH_LENGTH = 3,
-    /// The context is full.
-    BISE_FINISH_CONTEXT = 4,
-}
-
-use bise_finish::*;
-
-/// A token and its probability.
-#[repr(C)]
-#[derive(Clone, Copy, Debug)]
-pub struct bise_chosen {
-    /// The token.
-    pub token: u32,
-    /// The natural logarithm of its probability by the model, before anything in the chain of samplers; NaN unless "n_probs" asks for it.
-    pub log_prob: f32,
-}
+use crate::status::{bise_status, bise_status::*};
 
 /// Told each piece of a text. Returns 0 to go on, and anything else to stop. `piece` has a NUL behind its `n_bytes` and is valid during the call.
 ///

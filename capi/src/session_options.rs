@@ -6,9 +6,11 @@ use std::sync::Mutex;
 use engine::SessionOptions;
 
 use crate::border::{call, try_lock};
+use crate::error::bise_error;
+use crate::failure::Failure;
 use crate::names;
 use crate::registry::Registry;
-use crate::status::{Failure, bise_error, bise_status};
+use crate::status::bise_status;
 
 /// How a session is kept.
 pub struct bise_session_options {

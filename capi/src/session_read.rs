@@ -6,8 +6,10 @@ use std::ops::ControlFlow;
 use engine::tokenizer::EncodeOptions;
 
 use crate::border::call;
+use crate::error::bise_error;
+use crate::failure::Failure;
 use crate::session::{State, bise_session, with};
-use crate::status::{Failure, bise_error, bise_status, bise_status::*};
+use crate::status::{bise_status, bise_status::*};
 use crate::tokenizer::encode_options;
 
 impl State {

@@ -1,12 +1,6 @@
-//! What a function returns, and errors with a message.
+//! What a function returns.
 
-use std::ffi::{CStr, CString, c_char};
-
-use engine::sampling::SamplingError;
-use engine::{ForwardError, SessionFileError, SpanError, gguf::GgufError};
-
-use crate::border::{call, value};
-use crate::registry::Registry;
+use std::ffi::c_char;
 
 /// What a function returns.
 #[repr(C)]
@@ -58,85 +52,6 @@ impl From<()> for bise_status {
     }
 }
 
-/// Why a call failed.
-#[derive(Debug)]
-pub(crate) struct Failure {
-    pub status: bise_status,
-    pub message: String,
-}
-
-impl Failure {
-    pub fn new(status: bise_status, message: impl ToString) -> Failure {
-        Failure { status, message: message.to_string() }
-    }
-
-    pub fn argument(message: impl ToString) -> Failure {
-        Failure::new(BISE_ERROR_ARGUMENT, message)
-    }
-}
-
-impl From<engine::Error> for Failure {
-    fn from(error: engine::Error) -> Failure {
-        Failure::new(status_of(&error), error)
-    }
-}
-
-fn status_of(error: &engine::Error) -> bise_status {
-    use engine::Error as E;
-    match error {
-        E::Gguf(GgufError::OutOfMemory { .. }) | E::OutOfMemory(_) => BISE_ERROR_MEMORY,
-        E::OverCeiling(_) | E::DoesNotFit(_) => BISE_ERROR_MEMORY,
-        E::SessionFile(SessionFileError::TooLong { .. }) => BISE_ERROR_CONTEXT_FULL,
-        E::Gguf(_) | E::Tokenizer(_) | E::SessionFile(_) => BISE_ERROR_FILE,
-        E::Forward(error) => forward_status(error),
-        E::Sampling(SamplingError::NotFinite { .. }) => BISE_ERROR_NOT_FINITE,
-        E::IsaUnavailable { .. } => BISE_ERROR_UNSUPPORTED,
-        E::Threads(_) => BISE_ERROR_SYSTEM,
-        E::Text { error, .. } => status_of(error),
-        _ => BISE_ERROR_ARGUMENT,
-    }
-}
-
-fn forward_status(error: &ForwardError) -> bise_status {
-    match error {
-        ForwardError::Cancelled => BISE_ERROR_CANCELLED,
-        ForwardError::OutOfMemory(_) => BISE_ERROR_MEMORY,
-        ForwardError::Span { error, .. } => match error {
-            SpanError::ContextFull { .. } => BISE_ERROR_CONTEXT_FULL,
-            SpanError::NoPages(_) => BISE_ERROR_MEMORY,
-            SpanError::NotFinite { .. } | SpanError::LogitsNotFinite => BISE_ERROR_NOT_FINITE,
-            _ => BISE_ERROR_ARGUMENT,
-        },
-        _ => BISE_ERROR_ARGUMENT,
-    }
-}
-
-impl From<SamplingError> for Failure {
-    fn from(error: SamplingError) -> Failure {
-        engine::Error::from(error).into()
-    }
-}
-
-impl From<engine::chat::ChatError> for Failure {
-    fn from(error: engine::chat::ChatError) -> Failure {
-        Failure::new(BISE_ERROR_CHAT, error)
-    }
-}
-
-/// Why a call failed: a status and a message of one line.
-pub struct bise_error {
-    status: bise_status,
-    message: CString,
-}
-
-static ERRORS: Registry<bise_error> = Registry::new(1, "bise_error");
-
-/// A handle for the caller. A NUL in a message (from a file's text) would end it early, so it becomes a space.
-pub(crate) fn handle(failure: Failure) -> *mut bise_error {
-    let message = CString::new(failure.message.replace('\0', " ")).unwrap_or_default();
-    ERRORS.insert(bise_error { status: failure.status, message })
-}
-
 /// The name of a status, such as "BISE_ERROR_BUSY"; "unknown status" for any other number.
 ///
 /// Threads: any. The text is a constant.
@@ -157,29 +72,4 @@ pub extern "C" fn bise_status_name(status: i32) -> *const c_char {
         BISE_ERROR_PANIC
     );
     name.as_ptr().cast()
-}
-
-/// The status of an error: that which the failed call returned. BISE_ERROR_HANDLE for NULL or a freed error.
-///
-/// Threads: any.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn bise_error_status(error: *const bise_error) -> bise_status {
-    value!(BISE_ERROR_HANDLE, |_caller| Ok(ERRORS.get(error)?.status))
-}
-
-/// The message of an error, one line of UTF-8 that says what was found, what was expected and where. Empty for NULL or a freed error.
-///
-/// Owner: the error; the text is valid until bise_error_free. Threads: any.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn bise_error_message(error: *const bise_error) -> *const c_char {
-    const NONE: &CStr = c"";
-    value!(NONE.as_ptr(), |_caller| Ok(ERRORS.get(error)?.message.as_ptr()))
-}
-
-/// Frees an error. NULL is allowed and does nothing.
-///
-/// Returns BISE_ERROR_HANDLE where it was freed already. Threads: any.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn bise_error_free(error: *mut bise_error) -> bise_status {
-    call!(std::ptr::null_mut(), |_caller| ERRORS.free(error))
 }

@@ -5,7 +5,9 @@ use std::ffi::c_char;
 use std::sync::{Mutex, PoisonError};
 
 use crate::border::{Caller, call};
-use crate::status::{Failure, bise_error, bise_status, bise_status::BISE_ERROR_HANDLE};
+use crate::error::bise_error;
+use crate::failure::Failure;
+use crate::status::{bise_status, bise_status::BISE_ERROR_HANDLE};
 
 /// Bytes of each text that was handed over and not freed yet, its NUL included, by address. The address is inverted, so that a program that
 /// looks for leaks does not take the text for one in use.
@@ -42,8 +44,7 @@ pub unsafe extern "C" fn bise_string_free(text: *mut c_char) -> bise_status {
             return Err(Failure::new(BISE_ERROR_HANDLE, "found no text that was handed over"));
         };
         let text = std::ptr::slice_from_raw_parts_mut(text.cast::<u8>(), len);
-        // SAFETY: the address was in the list, so it is that of a boxed slice of `len` bytes which `hand_over` has leaked, and which nobody
-        // has freed since.
+        // SAFETY: the address was in the list, so it is that of a boxed slice of `len` bytes that `hand_over` leaked and nobody freed.
         drop(unsafe { Box::from_raw(text) });
         Ok(())
     })

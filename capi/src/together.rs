@@ -7,8 +7,10 @@ use engine::{Session, decode_together};
 use smallvec::SmallVec;
 
 use crate::border::{Caller, call, try_lock};
+use crate::error::bise_error;
+use crate::failure::Failure;
 use crate::session::{SESSIONS, State, bise_session};
-use crate::status::{Failure, bise_error, bise_status, bise_status::*};
+use crate::status::{bise_status, bise_status::*};
 
 /// Sessions for which no list is allocated.
 const FEW: usize = 16;

@@ -5,8 +5,10 @@ use std::ffi::c_char;
 use engine::tokenizer::{EncodeOptions, Tokenizer};
 
 use crate::border::{call, value};
+use crate::error::bise_error;
+use crate::failure::Failure;
 use crate::model::{MODELS, bise_model};
-use crate::status::{Failure, bise_error, bise_status};
+use crate::status::bise_status;
 use crate::strings;
 
 /// Begin with the token for the beginning of a text, where the file says so.

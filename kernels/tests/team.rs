@@ -439,8 +439,7 @@ fn threads_that_sleep_at_once_take_no_time() {
 /// What `f` returns (0 to 99) in a forked process, which has this thread alone. Fails if that takes ten seconds.
 #[cfg(all(target_os = "linux", not(miri)))]
 fn in_a_child(f: impl FnOnce() -> i32) -> i32 {
-    // SAFETY: the child touches what this test made, and no lock that another thread may hold: memory is asked for by `malloc`, which the C
-    // library keeps usable.
+    // SAFETY: the child takes no lock that another thread may hold; `malloc` stays usable in it, which the C library sees to.
     let child = unsafe { libc::fork() };
     assert!(child >= 0, "{}", std::io::Error::last_os_error());
     if child == 0 {

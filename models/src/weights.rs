@@ -74,7 +74,7 @@ pub struct FeedForward {
 /// A layer's feed-forward, dense or sparse.
 #[derive(Clone, Debug)]
 pub enum FeedForwards {
-    /// The same for all tokens.
+    /// One for all tokens.
     Dense(FeedForward),
     /// Mixtral's: a router picks some of many experts for each token.
     Experts {

@@ -2,15 +2,17 @@
 
 use serde_json::{Value, json};
 
-use super::{ChatError, ChatInput, ChatTemplate, Message, SpecialTokens};
+use super::{ChatError, ChatInput, Message, RenderedPrompt, SpecialTokens};
 
 /// A text that no template writes by itself.
 const PROBE: &str = "bise-system-probe";
 
 /// Whether the template takes a system message and writes what it says.
-pub(super) fn is_supported(template: &ChatTemplate) -> bool {
+pub(super) fn is_supported(
+    render: impl FnOnce(&ChatInput<'_>, &SpecialTokens) -> Result<RenderedPrompt, ChatError>,
+) -> bool {
     let probe = [Message::new("system", PROBE), Message::new("user", "Hello")];
-    match template.render_as_given(&ChatInput::new(&probe), &SpecialTokens::new("<s>", "</s>")) {
+    match render(&ChatInput::new(&probe), &SpecialTokens::new("<s>", "</s>")) {
         Ok(prompt) => prompt.text.contains(PROBE),
         Err(ChatError::Refused(_) | ChatError::Failed { .. }) => false,
         // Says nothing about roles, and comes up again when the conversation itself is rendered.
@@ -42,7 +44,7 @@ pub(super) fn merge(messages: &[Message]) -> Option<Vec<Message>> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::ChatNote;
+    use super::super::{ChatNote, ChatTemplate};
     use super::*;
 
     const NO_SYSTEM: &str = "{{ bos_token }}{% for m in messages %}{% if (m['role'] == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('roles must alternate') }}{% endif %}{% if m['role'] == 'user' %}{{ '[INST] ' + m['content'] + ' [/INST]' }}{% else %}{{ ' ' + m['content'] + eos_token }}{% endif %}{% endfor %}";

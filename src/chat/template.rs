@@ -95,7 +95,9 @@ impl ChatTemplate {
     pub fn render(&self, input: &ChatInput<'_>, tokens: &SpecialTokens) -> Result<RenderedPrompt, ChatError> {
         let starts_with_system = input.messages.first().is_some_and(|message| message.role() == "system");
         if starts_with_system
-            && !*self.has_system_role.get_or_init(|| system_role::is_supported(self))
+            && !*self.has_system_role.get_or_init(|| {
+                system_role::is_supported(|input, tokens| self.render_as_given(input, tokens))
+            })
             && let Some(merged) = system_role::merge(input.messages)
         {
             let mut prompt = self.render_as_given(&ChatInput { messages: &merged, ..*input }, tokens)?;
@@ -106,7 +108,7 @@ impl ChatTemplate {
     }
 
     /// [`Self::render`] without changes to the conversation.
-    pub(super) fn render_as_given(
+    fn render_as_given(
         &self,
         input: &ChatInput<'_>,
         tokens: &SpecialTokens,

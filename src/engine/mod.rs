@@ -3,7 +3,6 @@
 mod builder;
 mod ceiling;
 
-use std::ops::{Deref, DerefMut};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -15,7 +14,7 @@ use bise_models::{MemoryBudget, Mistral, MistralConfig, PagePool, PassContext, W
 
 use crate::memory::{MemoryLimit, MemoryPlan};
 use crate::threads::Threads;
-use crate::{Error, Runner, Sequence, Session};
+use crate::{Error, Sequence};
 
 pub use builder::EngineBuilder;
 use ceiling::{Ceiling, Footprint, page_layout};
@@ -119,7 +118,7 @@ impl Engine {
         Engine::open_with(path, &EngineOptions::default())
     }
 
-    /// The same, with options.
+    /// Opens a GGUF file with a number of threads, an instruction set and more.
     ///
     /// # Errors
     /// As [`Engine::open`], and for an instruction set that this machine does not have.
@@ -142,7 +141,7 @@ impl Engine {
         Engine::builtin_with(&EngineOptions::default())
     }
 
-    /// The same, with options.
+    /// The built-in model, with a number of threads, an instruction set and more.
     ///
     /// # Errors
     /// Where threads cannot be started, and for an instruction set that this machine does not have.
@@ -208,20 +207,6 @@ impl Engine {
             footprint,
             ceiling,
         })))
-    }
-
-    /// A new text, with everything to read and continue it.
-    ///
-    /// # Errors
-    /// Where the system does not have the memory for its logits, or it could not fill its context under the ceiling on memory.
-    pub fn session(&self, options: &SessionOptions) -> Result<Session, Error> {
-        self.0.ceiling.check(&self.0.footprint, &self.0.footprint.plan(options))?;
-        Session::new(self.clone(), options)
-    }
-
-    /// Something to make forward passes with, over sequences of this engine. Sessions bring their own.
-    pub fn runner(&self) -> Runner {
-        Runner::new(self, PassContext::with_budget(Arc::clone(self.0.threads.team()), self.budget()))
     }
 
     /// Pages for sequences that are to share them, at most `max_pages`; `options` says how keys and values are stored.
@@ -303,44 +288,19 @@ impl Engine {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
-    /// A runner for a session's passes, which goes back to the engine when dropped. No lock is held meanwhile: whoever looks at its
-    /// outputs may start passes of other sessions.
-    pub(crate) fn shared_runner(&self) -> SharedRunner {
-        let idle = self.idle().pop();
-        let runner = idle.map_or_else(|| self.runner(), |context| Runner::new(self, context));
-        SharedRunner(Some(runner))
+    /// Working memory for a pass. It goes to [`idle`](Self::idle) once the pass is over.
+    pub(crate) fn new_context(&self) -> PassContext {
+        PassContext::with_budget(Arc::clone(self.0.threads.team()), self.budget())
     }
 
-    /// The lock is only ever held to push or pop, which leaves the list whole even if it panics.
-    fn idle(&self) -> MutexGuard<'_, Vec<PassContext>> {
+    /// Errs where a session with these options could not fill its context under the ceiling on memory.
+    pub(crate) fn check_ceiling(&self, options: &SessionOptions) -> Result<(), Error> {
+        self.0.ceiling.check(&self.0.footprint, &self.0.footprint.plan(options))
+    }
+
+    /// Working memory that no pass uses. The lock is only ever held to push or pop, which leaves the list whole even if it panics.
+    pub(crate) fn idle(&self) -> MutexGuard<'_, Vec<PassContext>> {
         self.0.idle.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-pub(crate) struct SharedRunner(Option<Runner>);
-
-impl Deref for SharedRunner {
-    type Target = Runner;
-
-    fn deref(&self) -> &Runner {
-        self.0.as_ref().expect("a runner until it is dropped")
-    }
-}
-
-impl DerefMut for SharedRunner {
-    fn deref_mut(&mut self) -> &mut Runner {
-        self.0.as_mut().expect("a runner until it is dropped")
-    }
-}
-
-impl Drop for SharedRunner {
-    fn drop(&mut self) {
-        let Some(runner) = self.0.take() else { return };
-        // What a panic has interrupted is not used again.
-        if !std::thread::panicking() {
-            let engine = runner.engine().clone();
-            engine.idle().push(runner.into_context());
-        }
     }
 }
 

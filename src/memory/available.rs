@@ -12,7 +12,7 @@ pub fn available_bytes() -> Option<usize> {
     None
 }
 
-/// The same for the system whose `/proc` and `/sys` are below `root`.
+/// Memory that is available in a system whose `/proc` and `/sys` are below `root`.
 #[cfg_attr(not(any(target_os = "linux", target_os = "android")), allow(dead_code))]
 fn below(root: &Path) -> Option<usize> {
     let machine =

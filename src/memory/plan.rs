@@ -67,7 +67,7 @@ pub(crate) struct Streamed {
 }
 
 impl MemoryPlan {
-    /// The same for `n` sequences that are decoded together, each with pages of its own. Several are decoded without drafts.
+    /// The plan for `n` sequences that are decoded together, each with pages of its own. Several are decoded without drafts.
     #[must_use]
     pub fn for_sequences(mut self, n: usize) -> MemoryPlan {
         self.n_sequences = n.max(1);
@@ -77,7 +77,7 @@ impl MemoryPlan {
         self
     }
 
-    /// The same where nothing is drafted (see [`speculation`](crate::speculation)).
+    /// The plan without drafts (see [`speculation`](crate::speculation)).
     #[must_use]
     pub fn without_drafts(mut self) -> MemoryPlan {
         self.n_drafts = 0;

@@ -39,9 +39,9 @@ fn performance_cores(cpus: Option<&CpuSet>) -> Option<usize> {
 fn performance_cores(_: Option<&CpuSet>) -> Option<usize> {
     let (mut n, mut size) = (0i32, size_of::<i32>());
     let name = c"hw.perflevel0.physicalcpu";
+    let nothing = std::ptr::null_mut();
     // SAFETY: the name ends in NUL, and `n` has the `size` bytes that are said to be writable.
-    let failed =
-        unsafe { libc::sysctlbyname(name.as_ptr(), (&raw mut n).cast(), &mut size, std::ptr::null_mut(), 0) };
+    let failed = unsafe { libc::sysctlbyname(name.as_ptr(), (&raw mut n).cast(), &mut size, nothing, 0) };
     usize::try_from(n).ok().filter(|n| failed == 0 && *n > 0)
 }
 

@@ -15,7 +15,7 @@ mod linux {
     use std::os::unix::ffi::OsStringExt;
     use std::path::{Component, Path, PathBuf};
 
-    /// The same, of a system whose files are below `root`. Controllers of version 1 and the tree of version 2 may both be there; a quota
+    /// The least quota in a system whose files are below `root`. Controllers of version 1 and the tree of version 2 may both be there; a quota
     /// binds all groups below the one that has it.
     pub fn cpus(root: &Path) -> Option<f64> {
         let groups = fs::read(root.join("proc/self/cgroup")).ok()?;

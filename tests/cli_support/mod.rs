@@ -84,7 +84,7 @@ impl Folder {
         self.finish(&mut self.command(args), b"")
     }
 
-    /// The same, with something on standard input.
+    /// Runs the command with `input` on standard input.
     pub fn bise_with(
         &self,
         args: impl IntoIterator<Item = impl AsRef<OsStr>>,

@@ -64,9 +64,10 @@ struct Follower {
     was_moved: AtomicBool,
 }
 
-// SAFETY: only `step` is not `Sync` by itself. The leader (one at a time: `Team::together` holds a lock while it leads) writes it while the
-// door is shut and nobody is inside. Followers read it inside only: each entered by an exchange that acquired the store that opened the
-// door, and leaves by a release that the leader acquires before it writes again.
+// Only `step` is not `Sync` by itself. The leader (one at a time: `Team::together` holds a lock while it leads) writes it while the door is
+// shut and nobody is inside. Followers read it inside only: each entered by an exchange that acquired the store that opened the door, and
+// leaves by a release that the leader acquires before it writes again.
+// SAFETY: so a write of `step` and a read of it are never at the same time, and each read sees the last write.
 unsafe impl Sync for Door {}
 // SAFETY: the pointer in `step` is `None` unless a step is running, and `Door::step` does not return before that step has ended.
 unsafe impl Send for Door {}
@@ -118,8 +119,7 @@ impl Door {
         n_tasks: usize,
         f: &(dyn Fn(usize, usize) + Sync),
     ) -> Result<(), Box<dyn Any + Send>> {
-        // SAFETY: only the lifetime changes. Threads use the pointer while they are inside, and `Opened` keeps this function from being
-        // left, by unwinding too, while one is.
+        // SAFETY: only the lifetime changes; `Opened` does not let this function be left, by unwinding either, while a thread uses it.
         let f: *const (dyn Fn(usize, usize) + Sync) = unsafe { std::mem::transmute(f) };
         let number = (self.state.load(Relaxed) >> NUMBER_SHIFT).wrapping_add(1);
         self.step.set(Some(Step { f, n_tasks }));

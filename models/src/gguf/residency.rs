@@ -99,10 +99,9 @@ fn give_back(file: &MappedFile, range: Range<usize>) {
     if start >= end {
         return;
     }
-    // SAFETY: the map is a read-only one of a file, which nothing is written through: pages that are given back hold the same bytes when
-    // they are read from the file again.
-    let _ =
-        unsafe { file.map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, start, end - start) };
+    let advice = memmap2::UncheckedAdvice::DontNeed;
+    // SAFETY: the map is of a file and read-only: pages that are given back hold the same bytes when they are read again.
+    let _ = unsafe { file.map.unchecked_advise_range(advice, start, end - start) };
     #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
     {
         let (start, n) = (start as libc::off_t, (end - start) as libc::off_t);

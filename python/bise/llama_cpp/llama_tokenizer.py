@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, List, Optional
+from typing import TYPE_CHECKING, List, Optional, Protocol
 
 if TYPE_CHECKING:
-    from bise.llama_cpp.llama import Llama
+    from bise import Model
 
 __all__ = ["LlamaTokenizer"]
 
 
-class LlamaTokenizer:
-    """The tokenizer of a :class:`Llama`, in bytes."""
+class _HasModel(Protocol):
+    """A ``Llama``, as far as it matters here."""
 
-    def __init__(self, llama: Llama) -> None:
+    @property
+    def model(self) -> Model: ...
+
+
+class LlamaTokenizer:
+    """The tokenizer of a ``Llama``, in bytes."""
+
+    def __init__(self, llama: _HasModel) -> None:
         self._tokenizer = llama.model.tokenizer
 
     def tokenize(self, text: bytes, add_bos: bool = True, special: bool = True) -> List[int]:

@@ -36,7 +36,7 @@ pub struct PlaceArgs {
     #[arg(long, value_name = "N", default_value = "0", allow_negative_numbers = true, value_parser = parse_priority)]
     pub prio: Priority,
 
-    /// The same for the prompt; the same threads do both, so the higher priority counts
+    /// Priority while the prompt is read; the same threads do both, so the higher one counts
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = parse_priority)]
     pub prio_batch: Option<Priority>,
 
@@ -44,7 +44,7 @@ pub struct PlaceArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=100))]
     pub poll: Option<u8>,
 
-    /// The same for the prompt; the higher number counts
+    /// How eagerly threads wait while the prompt is read; the same threads do both, so the higher number counts
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=100))]
     pub poll_batch: Option<u8>,
 }

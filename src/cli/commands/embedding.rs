@@ -82,7 +82,7 @@ enum Format {
     Array,
     /// The OpenAI API's
     Json,
-    /// The same, with a matrix of cosine similarities
+    /// As json, with a matrix of cosine similarities
     #[value(name = "json+")]
     JsonPlus,
     /// Numbers, a vector a line

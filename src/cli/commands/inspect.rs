@@ -30,7 +30,7 @@ pub struct InspectArgs {
     #[arg(value_name = "FILE")]
     file: Option<PathBuf>,
 
-    /// The same, as a flag
+    /// GGUF file, as the other commands name it
     #[arg(short, long, value_name = "FILE", conflicts_with = "file", hide = true, env = "LLAMA_ARG_MODEL")]
     model: Option<PathBuf>,
 

@@ -11,7 +11,7 @@ use rustyline::{
     RepeatCount,
 };
 
-use super::lines::Line;
+use super::line::Line;
 
 /// Edits one line at a time.
 pub struct Editor {

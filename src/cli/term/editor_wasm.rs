@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::lines::Line;
+use super::line::Line;
 
 /// There are none.
 pub enum Editor {}

@@ -5,6 +5,7 @@ use std::io::{self, BufRead, IsTerminal, Write};
 use anyhow::{Context, Result};
 
 use super::editor::Editor;
+use super::line::Line;
 use crate::cli::text;
 
 /// Where lines come from.
@@ -12,17 +13,6 @@ pub struct Lines {
     editor: Option<Box<Editor>>,
     /// Plain lines, typed on a terminal.
     typed: bool,
-}
-
-/// What came.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Line {
-    /// A line, or several joined by newlines.
-    Text(String),
-    /// Ctrl-C on an empty line.
-    Interrupted,
-    /// Ctrl-D, or the end of the pipe.
-    End,
 }
 
 /// How lines become one text.

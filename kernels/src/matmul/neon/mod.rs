@@ -12,6 +12,7 @@ mod dot_32;
 mod dot_k;
 mod iq4_nl;
 mod iq4_xs;
+mod pack;
 mod panel;
 mod panel_32;
 mod panel_k;
@@ -29,7 +30,7 @@ mod q8_0;
 
 use dot_32::dot_32;
 use dot_k::dot_k;
-pub(crate) use panel::pack;
+pub(crate) use pack::pack;
 use panel_32::panel_32;
 use panel_k::panel_k;
 pub(crate) use products::{Dot, Dotprod, I8mm, Neon, Tile};

@@ -59,7 +59,7 @@ impl MemoryTable {
         Ok(())
     }
 
-    /// The same in bytes.
+    /// The table as JSON, in bytes.
     pub fn json(&self) -> serde_json::Value {
         let row = |(n_ctx, caches): &(usize, [u64; 4])| {
             let caches: serde_json::Map<_, _> =

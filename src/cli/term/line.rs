@@ -1,0 +1,12 @@
+//! What comes of asking for a line.
+
+/// What came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Line {
+    /// A line, or several joined by newlines.
+    Text(String),
+    /// Ctrl-C on an empty line.
+    Interrupted,
+    /// Ctrl-D, or the end of the pipe.
+    End,
+}
