@@ -14,7 +14,9 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use bise_kernels::kv_page::{CacheType, PAGE_LEN, PageLayout};
-use bise_kernels::{Attention, AttentionScratch, CacheLine, Isa, KernelTable, QuerySpan, Team, attention};
+use bise_kernels::{
+    Attention, AttentionScratch, CacheLine, CancelFlags, Isa, KernelTable, QuerySpan, Team, attention,
+};
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput};
 
@@ -100,7 +102,7 @@ impl Keys {
                                 n_heads: N_HEADS,
                                 q: &q,
                                 scales: &scales,
-                                cancel: &NEVER,
+                                cancel: CancelFlags::One(&NEVER),
                                 pages: &pages,
                             };
                             let span = QuerySpan {

@@ -189,8 +189,9 @@ impl Bench {
             group.bench_function(BenchmarkId::new(kernels.isa().name(), name), |b| {
                 b.iter(|| {
                     let mut products = [Product { w, y: &mut y }];
-                    self.team
-                        .together(|| matmul(&self.team, kernels, &mut products, x, &self.scratch, &NEVER));
+                    self.team.together(|| {
+                        matmul(&self.team, kernels, &mut products, x, &self.scratch, (&NEVER).into())
+                    });
                     black_box(&mut y);
                 })
             });

@@ -46,7 +46,7 @@ impl Cancel {
         self.0.store(false, Relaxed);
     }
 
-    /// The flag, for [`Runner::forward`](crate::Runner::forward).
+    /// The flag, for [`Runner::forward`](crate::Runner::forward), which takes one or several.
     pub fn flag(&self) -> &AtomicBool {
         &self.0
     }

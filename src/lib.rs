@@ -36,8 +36,8 @@ mod session_file;
 pub mod speculation;
 pub mod threads;
 
-pub use bise_kernels::Isa;
 pub use bise_kernels::kv_page::CacheType;
+pub use bise_kernels::{CancelFlags, Isa};
 pub use bise_models::{
     ForwardError, Hook, KvCache, MistralConfig, Output, OutputRow, Outputs, PagePool, PoolError, Projection,
     Rows, RowsMut, Site, SpanError, gguf, tokenizer,

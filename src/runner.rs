@@ -2,8 +2,8 @@
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
+use bise_kernels::CancelFlags;
 use bise_models::{Hook, Output, Outputs, PassContext, Span};
 use smallvec::SmallVec;
 
@@ -122,8 +122,8 @@ impl Runner {
     /// Reads the tokens of a batch in one pass. What each sequence gets does not depend on the others, nor on how its tokens are cut into
     /// passes, bit for bit.
     ///
-    /// A sequence whose activations become infinite or NaN fails alone ([`Outputs::failure`]) and stays as it was. Setting `cancel` from
-    /// another thread ends the pass within a layer; all sequences then stay as they were.
+    /// A sequence whose activations become infinite or NaN fails alone ([`Outputs::failure`]) and stays as it was. Setting `cancel`, or one
+    /// of its flags, from another thread ends the pass within a layer; all sequences then stay as they were.
     ///
     /// # Errors
     /// A token outside the vocabulary, a sequence without room for its tokens, no memory: nothing was read then. A cancelled pass, and one in
@@ -132,7 +132,7 @@ impl Runner {
     pub fn forward<'s>(
         &'s mut self,
         batch: &mut [Feed<'_>],
-        cancel: &'s AtomicBool,
+        cancel: impl Into<CancelFlags<'s>>,
     ) -> Result<Outputs<'s>, Error> {
         self.engine.file().check_unchanged()?;
         let mut spans: SmallVec<[Span<'_>; SMALL_BATCH]> = batch

@@ -3,7 +3,9 @@
 use std::borrow::BorrowMut;
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
+use bise_kernels::CancelFlags;
 use bise_models::{ForwardError, KvCache, OutOfMemory, Output, PoolError, Reservation, SpanError};
 use smallvec::SmallVec;
 
@@ -424,8 +426,8 @@ fn is_not_finite(error: &Error) -> bool {
 ///
 /// # Errors
 /// As [`Session::prefill`], and for sessions of different engines: nothing is read then. Where the activations of some are not finite, the
-/// others are read, and the error of the first that failed comes at the end. No session may be cancelled when the pass begins; while it
-/// runs, the handle of the first ends it.
+/// others are read, and the error of the first that failed comes at the end. The handle of any of the sessions ends the pass: none has read
+/// its token then, and only the session whose handle it was is cancelled, so that the others can go on without it.
 ///
 /// # Panics
 /// Where there is not one token for each session.
@@ -440,10 +442,12 @@ pub fn decode_together<S: BorrowMut<Session>>(
     if sessions.iter().any(|s| !s.borrow().engine.is_same(&engine)) {
         return Err(Error::ForeignSession);
     }
-    if sessions.iter().any(|s| s.borrow().cancel.is_cancelled()) {
+    let cancels: SmallVec<[Cancel; 16]> = sessions.iter().map(|s| s.borrow().cancel.clone()).collect();
+    let cancels: SmallVec<[&AtomicBool; 16]> = cancels.iter().map(Cancel::flag).collect();
+    let cancels = CancelFlags::from(&cancels[..]);
+    if cancels.is_set() {
         return Err(ForwardError::Cancelled.into());
     }
-    let cancel = first.borrow().cancel.clone();
     sessions.iter_mut().for_each(|session| session.borrow_mut().drop_ahead());
     let mut runner = engine.shared_runner();
     let mut batch: SmallVec<[Feed<'_>; 16]> = sessions
@@ -455,7 +459,7 @@ pub fn decode_together<S: BorrowMut<Session>>(
             output: Output::Last,
         })
         .collect();
-    let mut outputs = runner.forward(&mut batch, cancel.flag())?;
+    let mut outputs = runner.forward(&mut batch, cancels)?;
     drop(batch);
     let mut failed = None;
     for i in 0..sessions.len() {

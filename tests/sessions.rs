@@ -4,7 +4,7 @@
 
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bise::generation::{Generation, GenerationOptions};
 use bise::sampling::SamplingParams;
@@ -312,4 +312,54 @@ fn sessions_that_are_decoded_together_are_cancelled_together() {
     cancel.reset();
     decode_together(&mut pair, &[5, 6], &mut |_, _| {}).unwrap();
     assert_eq!(pair[1].logits().unwrap(), fresh(&engine, &[8, 6]));
+}
+
+#[test]
+fn any_session_ends_the_pass_that_it_shares_and_is_the_only_one_cancelled() {
+    let engine = engine();
+    let mut sessions = [session(&engine), session(&engine), session(&engine)];
+    for (session, token) in sessions.iter_mut().zip([8, 9, 10]) {
+        session.prefill(&[token]).unwrap();
+    }
+    let cancels: Vec<Cancel> = sessions.iter().map(Session::cancel_handle).collect();
+    let (start, started) = std::sync::mpsc::channel::<Duration>();
+    let last = cancels[2].clone();
+    let helper = std::thread::spawn(move || {
+        for wait in started {
+            let since = Instant::now();
+            while since.elapsed() < wait {
+                std::hint::spin_loop();
+            }
+            last.cancel();
+        }
+    });
+    // Sooner or later, so that it is in the middle of a pass at least once.
+    let mut n_in_the_middle = 0;
+    for i in 0..400 {
+        start.send(Duration::from_micros(5 * i)).unwrap();
+        let early = cancels[2].is_cancelled();
+        let decoded = decode_together(&mut sessions, &[5, 6, 7], &mut |_, _| {});
+        let n_read = match decoded {
+            Ok(()) => 1,
+            Err(error) => {
+                assert!(error.is_cancelled(), "{error}");
+                n_in_the_middle += usize::from(!early);
+                0
+            }
+        };
+        while !cancels[2].is_cancelled() {
+            std::thread::yield_now();
+        }
+        assert!(!cancels[0].is_cancelled() && !cancels[1].is_cancelled());
+        assert!(sessions.iter().all(|session| session.position() == 1 + n_read));
+        // The others go on without it.
+        decode_together(&mut sessions[..2], &[5, 6], &mut |_, _| {}).unwrap();
+        cancels[2].reset();
+        sessions.iter_mut().for_each(|session| session.rewind(1).unwrap());
+    }
+    drop(start);
+    helper.join().unwrap();
+    assert!(n_in_the_middle > 0);
+    decode_together(&mut sessions, &[5, 6, 7], &mut |_, _| {}).unwrap();
+    assert_eq!(sessions[2].logits().unwrap(), fresh(&engine, &[10, 7]));
 }

@@ -34,7 +34,7 @@ fn with_all<T>(
 /// Reads one token in each of several sessions of one model, in one pass. What each gets has the same bits as by bise_session_feed_tokens.
 ///
 /// `sessions` and `tokens` have `n` elements. Generations are over then, as by bise_session_feed_tokens. Returns the error of the first session
-/// that failed; bise_session_position tells which have read their token.
+/// that failed; bise_session_position tells which have read their token: none has where one of them is cancelled.
 ///
 /// Threads: any, one call at a time with each session. A session may be in the list once.
 #[unsafe(no_mangle)]
@@ -66,7 +66,8 @@ pub unsafe extern "C" fn bise_decode_together(
 /// give it, bit for bit, in pieces that may be empty: bise_session_piece has them.
 ///
 /// `statuses` may be NULL; else it gets `n` statuses: BISE_OK, or BISE_DONE for a generation that was over before, or an error. Returns BISE_DONE
-/// once all are over, and the error of the first session that failed; the others have gone on.
+/// once all are over, and the error of the first session that failed; the others have gone on. Where one is cancelled (bise_session_cancel), it
+/// alone gets BISE_ERROR_CANCELLED; the others get BISE_OK and an empty piece, and go on by the next call.
 ///
 /// Threads: any, one call at a time with each session. A session may be in the list once.
 #[unsafe(no_mangle)]
@@ -132,10 +133,18 @@ fn next_together(states: &mut [MutexGuard<'_, State>], found: &mut [bise_status]
             fail(*i, found, error.into());
         }
     });
+    // Sessions for which nothing happened, as another one was cancelled.
+    let mut waiting: SmallVec<[usize; FEW]> = SmallVec::new();
     if let Err(error) = decoded {
+        let is_cancelled = error.is_cancelled();
         let failure = Failure::from(error);
         for (at, (i, _)) in generations.iter().enumerate() {
-            if sessions[at].position() == positions[at] {
+            if sessions[at].position() != positions[at] {
+                continue;
+            }
+            if is_cancelled && !sessions[at].cancel_handle().is_cancelled() {
+                waiting.push(*i);
+            } else {
                 fail(*i, found, Failure::new(failure.status, &failure.message));
             }
         }
@@ -143,9 +152,13 @@ fn next_together(states: &mut [MutexGuard<'_, State>], found: &mut [bise_status]
         failed.get_or_insert(failure);
     }
     drop((sessions, generations));
-    states.iter_mut().zip(&*found).filter(|(_, status)| **status == BISE_OK).for_each(|(state, _)| {
-        state.take_step();
-        state.piece.push(0);
-    });
+    for (i, state) in states.iter_mut().enumerate() {
+        if found[i] == BISE_OK {
+            if !waiting.contains(&i) {
+                state.take_step();
+            }
+            state.piece.push(0);
+        }
+    }
     failed.map_or(Ok(()), Err)
 }

@@ -18,6 +18,7 @@
 pub mod activation;
 mod aligned;
 pub mod attention;
+mod cancel;
 mod float_dot;
 pub mod matmul;
 pub mod ops;
@@ -34,6 +35,7 @@ pub use activation::rows::{Activations, QuantizedRows};
 pub use aligned::CacheLine;
 pub use attention::layout::{self as kv_page, CacheType, PAGE_LEN, PageLayout};
 pub use attention::{Attention, AttentionScratch, PageHead, Partials, QuerySpan, attention};
+pub use cancel::CancelFlags;
 pub use matmul::strip::{OutStrip, StripScratch};
 pub use matmul::{Product, matmul};
 pub use ops::LeF32;

@@ -7,8 +7,8 @@ mod fenced;
 use std::sync::atomic::AtomicBool;
 
 use bise_kernels::{
-    Attention, AttentionScratch, CacheType, Isa, KernelTable, PAGE_LEN, PageHead, PageLayout, Partials,
-    QuerySpan, Team, attention,
+    Attention, AttentionScratch, CacheType, CancelFlags, Isa, KernelTable, PAGE_LEN, PageHead, PageLayout,
+    Partials, QuerySpan, Team, attention,
 };
 use common::Random;
 use fenced::Fenced;
@@ -99,7 +99,7 @@ impl Cache {
                     n_heads: self.n_heads,
                     q: &self.q[start * width..][..m * width],
                     scales: &self.scales[start..][..m],
-                    cancel: &NEVER,
+                    cancel: CancelFlags::One(&NEVER),
                     pages: &pages,
                 };
                 let span = QuerySpan { layout: self.layout, start, n: m, window };
@@ -237,7 +237,7 @@ fn more_pages_than_a_wave_holds_are_shared_out_alike() {
             n_heads: 2,
             q: &cache.q,
             scales: &[0.2],
-            cancel: &NEVER,
+            cancel: CancelFlags::One(&NEVER),
             pages: &|_, page| &cache.pages[page],
         };
         let span = QuerySpan { layout: cache.layout, start: n - 1, n: 1, window: None };
@@ -312,7 +312,8 @@ fn sequences_of_unlike_depth_get_what_each_gets_alone() {
                         let mut out = Fenced::new(&vec![f32::NAN; q.len()]);
                         let pages =
                             |sequence: usize, page: usize| caches[first + sequence].pages[page].as_slice();
-                        let task = Attention { n_heads, q, scales, cancel: &NEVER, pages: &pages };
+                        let task =
+                            Attention { n_heads, q, scales, cancel: CancelFlags::One(&NEVER), pages: &pages };
                         let spans = spans.iter().copied();
                         team.together(|| attention(&team, kernels, &mut scratch, &task, spans, out.inner()));
                         bits(&out.check())
@@ -341,7 +342,7 @@ fn a_cancelled_attention_computes_nothing() {
             n_heads: 2,
             q: &cache.q,
             scales: &cache.scales,
-            cancel: &AtomicBool::new(true),
+            cancel: CancelFlags::Any(&[&NEVER, &AtomicBool::new(true)]),
             pages: &|_, page| &cache.pages[page],
         };
         let span = QuerySpan { layout: cache.layout, start: 0, n: 100, window: None };

@@ -263,7 +263,7 @@ proptest! {
             let mut y = vec![f32::NAN; expected.len()];
             let mut one = vec![f32::NAN; case.m];
             let mut products = [Product { w, y: &mut y }, Product { w: alone, y: &mut one }];
-            team.together(|| with_packed(kernels, x, |x| matmul(&team, kernels, &mut products, x, &scratch, &NEVER)));
+            team.together(|| with_packed(kernels, x, |x| matmul(&team, kernels, &mut products, x, &scratch, (&NEVER).into())));
             let isa = kernels.isa();
             assert_same_bits(&y, &expected, || format!("{isa} {format} on {n_threads} threads"));
             let column: Vec<f32> = expected.iter().skip(n_rows / 2).step_by(n_rows).copied().collect();
@@ -315,7 +315,7 @@ fn large_products_equal_the_reference_on_any_team() {
             let mut products = [Product { w, y: &mut a }, Product { w, y: &mut b }];
             team.together(|| {
                 with_packed(KernelTable::detect(), x, |x| {
-                    matmul(&team, KernelTable::detect(), &mut products, x, &scratch, &NEVER)
+                    matmul(&team, KernelTable::detect(), &mut products, x, &scratch, (&NEVER).into())
                 })
             });
             assert_same_bits(&a, &expected, || format!("{m} tokens on {n_threads} threads"));
@@ -334,7 +334,9 @@ fn a_product_that_panics_leaves_the_scratch_usable() {
     let multiply = |input: &Input| {
         let mut y = vec![f32::NAN; case.m * case.n_rows];
         let mut products = [Product { w, y: &mut y }];
-        team.together(|| matmul(&team, KernelTable::detect(), &mut products, input.view(), &scratch, &NEVER));
+        team.together(|| {
+            matmul(&team, KernelTable::detect(), &mut products, input.view(), &scratch, (&NEVER).into())
+        });
         y
     };
     let expected = multiply(&case.input(Format::Q4_K));
@@ -377,7 +379,9 @@ fn a_cancelled_product_computes_nothing() {
         let x = buffer.prepare(&team, kernels, ActivationKind::Q8_0, &[1.0; 96], 3, 32).unwrap();
         let mut y = vec![7.0; 3 * 64];
         let cancelled = AtomicBool::new(true);
-        team.together(|| matmul(&team, kernels, &mut [Product { w, y: &mut y }], x, &scratch, &cancelled));
+        team.together(|| {
+            matmul(&team, kernels, &mut [Product { w, y: &mut y }], x, &scratch, (&cancelled).into())
+        });
         assert!(y.iter().all(|y| *y == 7.0), "{threads} threads");
     }
 }

@@ -1,9 +1,7 @@
 //! A layer's attention: stores new keys and values in their pages, then answers the queries.
 
-use std::sync::atomic::AtomicBool;
-
 use bise_kernels::kv_page::PAGE_LEN;
-use bise_kernels::{Attention, AttentionScratch, KernelTable, QuerySpan, Team, attention};
+use bise_kernels::{Attention, AttentionScratch, CancelFlags, KernelTable, QuerySpan, Team, attention};
 
 use crate::rows::{Rows, RowsMut};
 use crate::span::Span;
@@ -76,7 +74,7 @@ pub(crate) struct Queries<'a> {
     /// What each query is multiplied by.
     pub scales: &'a [f32],
     /// Ends the work early.
-    pub cancel: &'a AtomicBool,
+    pub cancel: CancelFlags<'a>,
 }
 
 /// `out = softmax(q·Kᵀ)·V` over what each query sees, `[queries, n_heads · head_dim]`.

@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use bise_kernels::{ActivationBuffer, KernelTable, Product, StripScratch, Team, matmul};
+use bise_kernels::{ActivationBuffer, CancelFlags, KernelTable, Product, StripScratch, Team, matmul};
 
 use crate::error::{ForwardError, SpanError};
 use crate::rows::RowsMut;
@@ -28,7 +28,7 @@ pub(crate) struct Linear<'a> {
     pub team: &'a Team,
     pub kernels: &'a KernelTable,
     pub hook: Option<&'a dyn Hook>,
-    pub cancel: &'a AtomicBool,
+    pub cancel: CancelFlags<'a>,
     /// What has weights read ahead, where they are streamed.
     pub stream: Option<&'a WeightStream>,
     pub quantized: &'a mut ActivationBuffer,
@@ -42,7 +42,7 @@ pub(crate) struct Linear<'a> {
 impl Linear<'_> {
     /// Returns an error if the pass was cancelled.
     pub fn check_cancel(&self) -> Result<(), ForwardError> {
-        if self.cancel.load(Relaxed) { Err(ForwardError::Cancelled) } else { Ok(()) }
+        if self.cancel.is_set() { Err(ForwardError::Cancelled) } else { Ok(()) }
     }
 
     /// The weights of layer `i` are needed now; those of the output come after the last layer's.

@@ -1,9 +1,8 @@
 //! The forward pass of Mistral (<https://arxiv.org/abs/2310.06825>): top to bottom like the paper.
 
 use std::ops::Range;
-use std::sync::atomic::AtomicBool;
 
-use bise_kernels::KernelTable;
+use bise_kernels::{CancelFlags, KernelTable};
 
 use crate::attend::{self, Queries};
 use crate::budget::MemoryBudget;
@@ -77,7 +76,8 @@ impl Mistral {
     /// Reads the tokens of all spans in one pass.
     ///
     /// A span whose activations become infinite or NaN fails alone ([`Outputs::failure`]): its sequence stays as it was, and the other spans
-    /// get the same results as without it. Setting `cancel` from another thread ends the pass within a layer.
+    /// get the same results as without it. Setting `cancel`, or one of its flags, from another thread ends the pass within a
+    /// layer.
     ///
     /// # Errors
     /// Before anything is computed: a token outside the vocabulary, a span without room in its context, no memory for keys and values.
@@ -86,7 +86,16 @@ impl Mistral {
         &'s self,
         cx: &'s mut PassContext,
         batch: &mut [Span<'_>],
-        cancel: &'s AtomicBool,
+        cancel: impl Into<CancelFlags<'s>>,
+    ) -> Result<Outputs<'s>, ForwardError> {
+        self.forward_until(cx, batch, cancel.into())
+    }
+
+    fn forward_until<'s>(
+        &'s self,
+        cx: &'s mut PassContext,
+        batch: &mut [Span<'_>],
+        cancel: CancelFlags<'s>,
     ) -> Result<Outputs<'s>, ForwardError> {
         self.check(batch)?;
         let m = batch.iter().map(|span| span.tokens.len()).sum();

@@ -328,7 +328,7 @@ fn a_cancelled_pass_ends_at_the_product_it_is_in_and_leaves_no_trace() {
             let sites = Sites::new(after);
             context.set_hook(Some(sites.clone()));
             let mut batch = [Span { cache: text, tokens: &tokens, output: Output::Last }];
-            let result = model.forward(&mut context, &mut batch, &sites.cancel).map(drop);
+            let result = model.forward(&mut context, &mut batch, &[&NEVER, &sites.cancel][..]).map(drop);
             (result, sites.seen.lock().unwrap().len())
         };
         let (result, n_products) = run(&mut text.clone(), usize::MAX);

@@ -3,12 +3,12 @@
 use std::cmp::Reverse;
 use std::collections::TryReserveError;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::partials::{PageHead, Partials};
 use crate::aligned::try_filled;
 use crate::attention::layout::{PAGE_LEN, PageLayout};
+use crate::cancel::CancelFlags;
 use crate::matmul::strip::OutStrip;
 use crate::table::KernelTable;
 use crate::team::Team;
@@ -34,7 +34,7 @@ pub struct Attention<'a> {
     /// What each query is multiplied by, `[m]`: `1/√head_dim`, times an attention temperature where the model has one.
     pub scales: &'a [f32],
     /// Once it is set, no further task is begun, and the outputs are unspecified.
-    pub cancel: &'a AtomicBool,
+    pub cancel: CancelFlags<'a>,
     /// `pages(s, i)` is the page of sequence `s` that holds positions `64·i .. 64·i + 64`, for every `i` that has a position some query of
     /// the sequence sees.
     pub pages: &'a (dyn Fn(usize, usize) -> &'a [u8] + Sync),
@@ -227,7 +227,7 @@ pub fn attention(
     }
     let job = Job { kernels, workers, parts, task, n_rep, head_dim, out: Output(out.as_mut_ptr()) };
     team.run(n_tasks, |i, worker| {
-        if task.cancel.load(Relaxed) {
+        if task.cancel.is_set() {
             return;
         }
         let part = &job.parts[job.parts.partition_point(|part| part.first_task <= i) - 1];
@@ -339,7 +339,7 @@ impl Job<'_, '_> {
             let visits = &visits[..];
             self.visit(team, visits, waves);
             team.run(n_kv_heads, |kv_head, _| {
-                if self.task.cancel.load(Relaxed) {
+                if self.task.cancel.is_set() {
                     return;
                 }
                 let running = &mut lock(&running[kv_head]);
@@ -364,7 +364,7 @@ impl Job<'_, '_> {
         let n_kv_heads = self.task.n_heads / self.n_rep;
         let head_dim = self.head_dim;
         team.run(visits.len() * n_kv_heads, |i, worker| {
-            if self.task.cancel.load(Relaxed) {
+            if self.task.cancel.is_set() {
                 return;
             }
             let (Visit { part, t, page }, kv_head) = (visits[i / n_kv_heads], i % n_kv_heads);

@@ -1,10 +1,10 @@
 //! Splits products into tasks and hands them to the team.
 
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 
 use crate::activation::packed::PANEL_MIN_ROWS;
 use crate::activation::rows::Activations;
+use crate::cancel::CancelFlags;
 use crate::matmul::plan::Tasks;
 use crate::matmul::strip::{OutStrip, StripScratch};
 use crate::table::KernelTable;
@@ -35,7 +35,7 @@ pub fn matmul(
     products: &mut [Product<'_>],
     x: Activations<'_>,
     scratch: &[Mutex<StripScratch>],
-    cancel: &AtomicBool,
+    cancel: CancelFlags<'_>,
 ) {
     let m = x.m();
     let panel = m >= PANEL_MIN_ROWS;
@@ -48,7 +48,7 @@ pub fn matmul(
     let strips = || strips.iter().flatten();
     let n_tasks = strips().map(|s| s.n_tasks).sum();
     team.run(n_tasks, |mut task, worker| {
-        if cancel.load(Relaxed) {
+        if cancel.is_set() {
             return;
         }
         for strip in strips() {

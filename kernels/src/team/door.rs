@@ -275,12 +275,23 @@ impl Door {
             let mut first = lock(&self.panic);
             if first.is_none() {
                 *first = Some(panic);
-            } else {
-                // Whatever a panic carries may panic when it is dropped, and nothing may unwind from here.
-                std::mem::forget(panic);
+                return;
             }
+            drop(first);
+            discard(panic);
         }
     }
+}
+
+/// Drops what a panic carries, which may panic in turn: nothing unwinds from here. What does not stop panicking is leaked.
+fn discard(mut panic: Box<dyn Any + Send>) {
+    for _ in 0..3 {
+        match catch_unwind(AssertUnwindSafe(|| drop(panic))) {
+            Ok(()) => return,
+            Err(another) => panic = another,
+        }
+    }
+    std::mem::forget(panic);
 }
 
 /// A door that is open; dropped, it is shut and nobody is inside.

@@ -7,6 +7,7 @@ use crate::activation::kind::ActivationKind;
 use crate::activation::packed::Packed;
 use crate::activation::rows::QuantizedRows;
 use crate::aligned::CacheLine;
+use crate::simd::neon::registers::four;
 use crate::team::Team;
 
 /// Packs activations, `[⌈m / 8⌉][blocks]` of eight tokens each; those past the last one repeat it.
