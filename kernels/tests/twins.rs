@@ -35,8 +35,9 @@ fn twins() -> Vec<&'static KernelTable> {
     Isa::ALL.into_iter().skip(1).filter_map(KernelTable::for_isa).collect()
 }
 
-/// Rows of a product that is cut into tasks; a strip has 64.
+/// Rows of a product that is cut into tasks, and blocks in each; a strip has 64 rows.
 const MOST_ROWS: usize = if cfg!(miri) { 80 } else { 200 };
+const MOST_BLOCKS: usize = if cfg!(miri) { 1 } else { 3 };
 
 /// What a product is tried with.
 #[derive(Clone, Copy, Debug)]
@@ -179,7 +180,7 @@ fn says_which_instruction_sets_are_skipped() {
 /// Some seconds' worth, also under an emulator; `PROPTEST_CASES` asks for more.
 fn config() -> ProptestConfig {
     let default = ProptestConfig::default();
-    let usual = if cfg!(miri) { 3 } else { 48 };
+    let usual = if cfg!(miri) { 2 } else { 48 };
     let cases = if std::env::var_os("PROPTEST_CASES").is_some() { default.cases } else { usual };
     ProptestConfig { cases, failure_persistence: None, ..default }
 }
@@ -251,7 +252,7 @@ proptest! {
         let team = Team::new(n_threads).unwrap();
         let scratch: Vec<_> = (0..n_threads).map(|_| Mutex::new(StripScratch::new(0))).collect();
         let format = Random(case.seed).pick(&Format::ALL);
-        let case = Case { n_rows, blocks: case.blocks.min(3), ..case };
+        let case = Case { n_rows, blocks: case.blocks.min(MOST_BLOCKS), ..case };
         let k = case.k(format);
         let bytes = case.weights(format);
         let w = QuantMatrix::new(&bytes, format, n_rows, k).unwrap();
