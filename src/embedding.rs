@@ -140,32 +140,17 @@ impl Engine {
         };
         let texts: Vec<&[u32]> = texts.iter().map(AsRef::as_ref).collect();
         self.check_texts(&texts, options)?;
-        let mut vectors = vec![Vec::new(); texts.len()];
-        let mut sums: Vec<Vec<f64>> = vec![Vec::new(); texts.len()];
+        let mut poolers: Vec<Pooler> =
+            texts.iter().map(|text| Pooler::new(Some(pooling), text.len())).collect();
         let wanted = match pooling {
             Pooling::Mean => Wanted::All,
             Pooling::First => Wanted::First,
             Pooling::Last => Wanted::Last,
         };
         self.read_texts(&texts, wanted, options, &mut |text, token, state| {
-            let (n, vector, sum) = (texts[text].len(), &mut vectors[text], &mut sums[text]);
-            match pooling {
-                Pooling::Mean => {
-                    sum.resize(state.len(), 0.0);
-                    sum.iter_mut().zip(state).for_each(|(sum, x)| *sum += f64::from(*x));
-                    if token + 1 == n {
-                        *vector = std::mem::take(sum).iter().map(|sum| (sum / n as f64) as f32).collect();
-                    }
-                }
-                Pooling::First if token == 0 => *vector = state.to_vec(),
-                Pooling::Last if token + 1 == n => *vector = state.to_vec(),
-                Pooling::First | Pooling::Last => {}
-            }
+            poolers[text].push(token, state);
         })?;
-        if options.normalize {
-            vectors.iter_mut().for_each(|vector| normalize(vector, Norm::P(2.0)));
-        }
-        Ok(vectors)
+        Ok(poolers.into_iter().map(|pooler| pooler.finish(options.normalize)).collect())
     }
 
     /// Calls `each(text, token, state)` with the hidden state after the last norm, `n_embd` numbers, of every token of every text. The
@@ -268,6 +253,62 @@ impl Engine {
             }
             reading.retain(|reading| reading.sequence.position() < tokens(reading.text).len());
         }
+    }
+}
+
+/// Makes a vector of the hidden states of a text, which come one by one.
+pub(crate) struct Pooler {
+    /// `None` keeps all of them.
+    pooling: Option<Pooling>,
+    /// Tokens of the text.
+    n: usize,
+    sum: Vec<f64>,
+    vector: Vec<f32>,
+    /// Numbers of a state.
+    width: usize,
+}
+
+impl Pooler {
+    pub fn new(pooling: Option<Pooling>, n: usize) -> Pooler {
+        Pooler { pooling, n, sum: Vec::new(), vector: Vec::new(), width: 0 }
+    }
+
+    /// Tokens that have to be read.
+    pub fn n_tokens(&self) -> usize {
+        // Nothing that stands behind the first token is part of its state.
+        if self.pooling == Some(Pooling::First) { self.n.min(1) } else { self.n }
+    }
+
+    /// Whether states of tokens that end before `end` are needed.
+    pub fn wants_before(&self, end: usize) -> bool {
+        matches!(self.pooling, None | Some(Pooling::Mean)) || end >= self.n_tokens()
+    }
+
+    /// Takes the state of a token. Those that are needed come in order.
+    pub fn push(&mut self, token: usize, state: &[f32]) {
+        self.width = state.len();
+        match self.pooling {
+            None => self.vector.extend_from_slice(state),
+            Some(Pooling::Mean) => {
+                self.sum.resize(state.len(), 0.0);
+                self.sum.iter_mut().zip(state).for_each(|(sum, x)| *sum += f64::from(*x));
+            }
+            Some(Pooling::First) if token == 0 => self.vector = state.to_vec(),
+            Some(Pooling::Last) if token + 1 == self.n => self.vector = state.to_vec(),
+            Some(Pooling::First | Pooling::Last) => {}
+        }
+    }
+
+    /// The vector; without pooling, the states one behind the other. Normalized ones have length 1.
+    pub fn finish(mut self, normalized: bool) -> Vec<f32> {
+        if self.pooling == Some(Pooling::Mean) {
+            let n = self.n as f64;
+            self.vector = self.sum.iter().map(|sum| (sum / n) as f32).collect();
+        }
+        if normalized {
+            self.vector.chunks_mut(self.width.max(1)).for_each(|state| normalize(state, Norm::P(2.0)));
+        }
+        self.vector
     }
 }
 

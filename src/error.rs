@@ -1,11 +1,12 @@
 use bise_kernels::Isa;
 use bise_models::gguf::GgufError;
 use bise_models::tokenizer::TokenizerError;
-use bise_models::{ForwardError, OutOfMemory, OverCeiling};
+use bise_models::{ForwardError, OutOfMemory, OverCeiling, SpanError};
 
 use crate::SessionFileError;
 use crate::memory::DoesNotFit;
 use crate::sampling::SamplingError;
+use crate::scheduler::Refused;
 use crate::threads::ThreadsError;
 
 /// Why something failed, in one line.
@@ -66,6 +67,29 @@ pub enum Error {
         /// Pages there may be.
         max_pages: usize,
     },
+    /// A scheduler does not take a request.
+    #[error(transparent)]
+    Refused(Box<Refused>),
+    /// The folder of the cache on the disk.
+    #[error("{}: the cache of prompts cannot be made: {error}", path.display())]
+    CacheFolder {
+        /// The folder.
+        path: std::path::PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// No pass can run, for reasons that concern all texts.
+    #[error("{what}")]
+    NoPass {
+        /// What went wrong.
+        what: String,
+    },
+    /// A fault in the program, of which one text was the occasion.
+    #[error("an internal error: {what}")]
+    Panicked {
+        /// What the panic says.
+        what: String,
+    },
     /// A session in a file.
     #[error(transparent)]
     SessionFile(#[from] SessionFileError),
@@ -100,4 +124,22 @@ impl Error {
 /// The instruction sets there are, as a list.
 fn isas() -> String {
     Isa::available().map(Isa::name).collect::<Vec<_>>().join(", ")
+}
+
+impl From<Refused> for Error {
+    /// The error that a job ends with where it is not refused at once.
+    fn from(refused: Refused) -> Error {
+        let span = |error| ForwardError::Span { span: 0, error }.into();
+        match refused {
+            Refused::NoTokens => Error::NoTokens,
+            Refused::EmptyText { index } => Error::EmptyText { index },
+            Refused::UnknownToken { token, n_vocab } => span(SpanError::UnknownToken { token, n_vocab }),
+            Refused::PromptTooLong { n_prompt_tokens, n_ctx } => {
+                span(SpanError::ContextFull { n_tokens: n_prompt_tokens, position: 0, room: n_ctx })
+            }
+            Refused::Sampling(error) => error.into(),
+            Refused::TooFewPages { n_pages, max_pages } => Error::TooFewPages { n_pages, max_pages },
+            refused => Error::Refused(Box::new(refused)),
+        }
+    }
 }

@@ -28,8 +28,10 @@ mod engine;
 mod error;
 pub mod generation;
 pub mod memory;
+pub mod prefix;
 mod runner;
 pub mod sampling;
+pub mod scheduler;
 mod sequence;
 mod session;
 mod session_file;
@@ -39,8 +41,8 @@ pub mod threads;
 pub use bise_kernels::kv_page::CacheType;
 pub use bise_kernels::{CancelFlags, Isa};
 pub use bise_models::{
-    ForwardError, Hook, KvCache, MistralConfig, Output, OutputRow, Outputs, PagePool, PoolError, Projection,
-    Rows, RowsMut, Site, SpanError, gguf, tokenizer,
+    ForwardError, Hook, KvCache, MistralConfig, Output, OutputRow, Outputs, PagePool, PageRef, PoolError,
+    Projection, Rows, RowsMut, Site, SpanError, gguf, tokenizer,
 };
 pub use cancel::Cancel;
 pub use continuation::Pieces;

@@ -67,6 +67,14 @@ impl Engine {
 /// A [`Runner`] whose working memory goes back to the engine.
 pub(crate) struct SharedRunner(Option<Runner>);
 
+impl SharedRunner {
+    /// Begins again with new memory, after a panic has interrupted a pass.
+    pub fn renew(&mut self) {
+        let engine = self.engine().clone();
+        self.0 = Some(engine.runner());
+    }
+}
+
 impl Deref for SharedRunner {
     type Target = Runner;
 

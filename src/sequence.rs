@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use bise_models::{KvCache, OutOfMemory, PagePool};
+use bise_models::{KvCache, OutOfMemory, PagePool, PageRef};
 
 /// The initial capacity of the list of tokens.
 const FIRST_TOKENS: usize = 4096;
@@ -84,6 +84,16 @@ impl Sequence {
         let adopted = self.cache.adopt(&other.cache, n);
         if adopted {
             self.tokens.extend_from_slice(&other.tokens[..n]);
+        }
+        adopted
+    }
+
+    /// Starts with `tokens`, whose keys and values are in `pages`; as [`KvCache::adopt_pages`].
+    #[must_use]
+    pub fn adopt_pages(&mut self, tokens: &[u32], first_page: usize, pages: &[PageRef]) -> bool {
+        let adopted = self.cache.adopt_pages(first_page, pages, tokens.len());
+        if adopted {
+            self.tokens.extend_from_slice(tokens);
         }
         adopted
     }

@@ -27,7 +27,7 @@ pub mod weights;
 pub use budget::{MemoryBudget, OverCeiling, Reservation};
 pub use config::{ARCHITECTURES, AttentionTemperature, ExpertsConfig, MistralConfig};
 pub use error::{ForwardError, OutOfMemory, SpanError, Stage};
-pub use kv::{KvCache, PagePool, PoolError};
+pub use kv::{KvCache, PagePool, PageRef, PoolError};
 pub use mistral::Mistral;
 pub use outputs::{OutputRow, Outputs};
 pub use pass::PassContext;

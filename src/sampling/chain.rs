@@ -40,7 +40,7 @@ impl Sampler {
     /// # Errors
     /// A parameter outside its range, a bias or an end token outside the vocabulary, an empty vocabulary.
     pub fn new(params: &SamplingParams, n_vocab: usize, end_tokens: &[u32]) -> Result<Self, SamplingError> {
-        params.check()?;
+        Sampler::check(params, n_vocab)?;
         if n_vocab == 0 || u32::try_from(n_vocab).is_err() {
             let (value, expected) = (n_vocab.to_string(), "1 to 4294967295");
             return Err(SamplingError::BadParameter { name: "n_vocab", value, expected });
@@ -101,6 +101,15 @@ impl Sampler {
             seed,
             rng: Rng::new(u64::from(seed)),
         })
+    }
+
+    /// Errs where no sampler can be made of these parameters.
+    pub(crate) fn check(params: &SamplingParams, n_vocab: usize) -> Result<(), SamplingError> {
+        params.check()?;
+        match params.logit_bias.iter().find(|&&(token, _)| token as usize >= n_vocab) {
+            Some(&(token, _)) => Err(SamplingError::NoSuchToken { token, n_vocab }),
+            None => Ok(()),
+        }
     }
 
     /// Replaces the parameters. Accepted tokens are forgotten; the random number generator continues unless the seed changes.

@@ -142,11 +142,7 @@ impl KvCache {
         let mut cache = KvCache::new(pool, n_ctx, window);
         cache.first_page = first_page;
         for _ in first_page..n_positions.div_ceil(PAGE_LEN) {
-            let mut page = pool.take()?;
-            for layer in 0..pool.n_layers() {
-                fill(page.layer_mut(layer).expect("a page that was just taken has one owner"))?;
-            }
-            cache.pages.push_back(page);
+            cache.pages.push_back(pool.filled_page(fill)?);
         }
         cache.n_positions = n_positions;
         Ok(cache)
@@ -188,6 +184,44 @@ impl KvCache {
         self.pages.extend(shared.cloned());
         self.n_positions = n;
         true
+    }
+
+    /// A reference to page number `page`; `None` where it is not held.
+    pub fn share_page(&self, page: usize) -> Option<PageRef> {
+        self.pages.get(page.checked_sub(self.first_page)?).cloned()
+    }
+
+    /// The number of the first page held.
+    pub fn first_page(&self) -> usize {
+        self.first_page
+    }
+
+    /// Starts with `n` positions whose keys and values are in `pages`, from page number `first_page` on; what those hold behind position
+    /// `n` does not matter. Returns false, with nothing changed, if this cache is not empty, if it has no room, if pages are of another pool,
+    /// or if they are not as many as that takes, or not [whole](KvCache::is_whole).
+    #[must_use]
+    pub fn adopt_pages(&mut self, first_page: usize, pages: &[PageRef], n: usize) -> bool {
+        let n_pages = n.div_ceil(PAGE_LEN).checked_sub(first_page);
+        let fits = self.is_empty() && n <= self.room() && n_pages == Some(pages.len());
+        if !fits
+            || !KvCache::is_whole(self.window, first_page, n)
+            || !pages.iter().all(|page| page.is_of(&self.pool))
+        {
+            return false;
+        }
+        self.first_page = first_page;
+        self.pages.clear();
+        self.pages.extend(pages.iter().cloned());
+        self.n_positions = n;
+        true
+    }
+
+    /// Pages that reading `n` more positions takes from the pool: new ones, and a copy of one that is shared.
+    pub fn n_new_pages(&self, n: usize) -> usize {
+        let (start, end) = (self.n_positions, self.n_positions.saturating_add(n));
+        let is_partial = n > 0 && !start.is_multiple_of(PAGE_LEN);
+        let copies = is_partial && self.pages[start / PAGE_LEN - self.first_page].is_shared();
+        end.div_ceil(PAGE_LEN).saturating_sub(self.first_page + self.pages.len()) + usize::from(copies)
     }
 
     /// Reserves the pages of the next `n` positions, copying those that are shared.

@@ -10,4 +10,4 @@ mod loom_tests;
 mod pool;
 
 pub use cache::KvCache;
-pub use pool::{PagePool, PoolError};
+pub use pool::{PagePool, PageRef, PoolError};

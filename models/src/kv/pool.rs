@@ -146,6 +146,21 @@ impl PagePool {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
+    /// A page whose layers `fill` writes, one after the other.
+    ///
+    /// # Errors
+    /// Where there is no page to give, and what `fill` returns.
+    pub fn filled_page<E: From<PoolError>>(
+        &self,
+        fill: &mut dyn FnMut(&mut [u8]) -> Result<(), E>,
+    ) -> Result<PageRef, E> {
+        let mut page = self.take()?;
+        for layer in 0..self.n_layers() {
+            fill(page.layer_mut(layer).expect("a page that was just taken has one owner"))?;
+        }
+        Ok(page)
+    }
+
     /// A page of unknown content, with one owner.
     pub(super) fn take(&self) -> Result<PageRef, PoolError> {
         let free = self.state().free.pop();
@@ -210,8 +225,8 @@ pub(super) fn page_bytes(layout: &PageLayout, n_layers: usize) -> usize {
     n_layers * layer_bytes(layout)
 }
 
-/// A reference to a page; the last one gives it back to the pool.
-pub(super) struct PageRef {
+/// A reference to a page; the last one gives it back to the pool. What a page holds never changes while somebody else refers to it.
+pub struct PageRef {
     /// `None` only while being dropped.
     page: Option<Arc<Page>>,
     pool: PagePool,
@@ -219,13 +234,16 @@ pub(super) struct PageRef {
 
 impl PageRef {
     /// The part of one layer.
+    ///
+    /// # Panics
+    /// Where there is no such layer.
     pub fn layer(&self, layer: usize) -> &[u8] {
         let layout = &self.pool.0.layout;
         &bytemuck::cast_slice(&self.page().lines)[layer * layer_bytes(layout)..][..layout.page_bytes()]
     }
 
     /// The part of one layer, to write to; `None` where the page is shared.
-    pub fn layer_mut(&mut self, layer: usize) -> Option<&mut [u8]> {
+    pub(super) fn layer_mut(&mut self, layer: usize) -> Option<&mut [u8]> {
         let layout = &self.pool.0.layout;
         let page = Arc::get_mut(self.page.as_mut()?)?;
         Some(
@@ -234,16 +252,21 @@ impl PageRef {
         )
     }
 
-    /// Whether another sequence refers to the page too.
+    /// Whether somebody else refers to the page too.
     pub fn is_shared(&self) -> bool {
         Arc::strong_count(self.page()) > 1
     }
 
     /// Overwrites all of the page with another's content. Does nothing where the page is shared.
-    pub fn copy_from(&mut self, other: &PageRef) {
+    pub(super) fn copy_from(&mut self, other: &PageRef) {
         if let Some(page) = self.page.as_mut().and_then(Arc::get_mut) {
             page.lines.copy_from_slice(&other.page().lines);
         }
+    }
+
+    /// Whether it comes from `pool`.
+    pub fn is_of(&self, pool: &PagePool) -> bool {
+        self.pool.is_same(pool)
     }
 
     fn page(&self) -> &Arc<Page> {

@@ -1,0 +1,21 @@
+//! What jobs want.
+
+use super::job::EmbedJob;
+use crate::constraint::Constraint;
+use crate::generation::GenerationOptions;
+
+/// A prompt to continue; see [`Job`](super::Job).
+pub(crate) struct Request<S> {
+    pub prompt: Vec<u32>,
+    pub options: GenerationOptions,
+    pub constraint: Option<Box<dyn Constraint>>,
+    pub cache_prompt: bool,
+    pub slot: Option<usize>,
+    pub sink: S,
+}
+
+/// What a job wants.
+pub(crate) enum Work<S> {
+    Generate(Box<Request<S>>),
+    Embed(EmbedJob),
+}
