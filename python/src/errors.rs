@@ -101,7 +101,9 @@ pub fn sampling(error: SamplingError) -> PyErr {
     let text = error.to_string();
     match error {
         SamplingError::UnknownParameter(_) => PyTypeError::new_err(text),
-        SamplingError::NotFinite { .. } | SamplingError::NoCandidate => BiseError::new_err(text),
+        SamplingError::NotFinite { .. } | SamplingError::NoCandidate | SamplingError::Constraint(_) => {
+            BiseError::new_err(text)
+        }
         _ => PyValueError::new_err(text),
     }
 }

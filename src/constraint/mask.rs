@@ -21,6 +21,14 @@ impl TokenMask {
         }
     }
 
+    /// Removes a token.
+    pub fn remove(&mut self, token: u32) {
+        let token = token as usize;
+        if token < self.n_vocab {
+            self.words[token / 64] &= !(1 << (token % 64));
+        }
+    }
+
     /// Whether the token is in the set.
     pub fn contains(&self, token: u32) -> bool {
         let token = token as usize;
@@ -42,12 +50,26 @@ impl TokenMask {
         self.words.fill(0);
     }
 
+    /// Adds every token.
+    pub fn fill(&mut self) {
+        self.words.fill(u64::MAX);
+        self.trim();
+    }
+
+    /// Removes what is past the vocabulary, behind a change of whole [words](Self::words_mut).
+    pub fn trim(&mut self) {
+        let past = self.n_vocab % 64;
+        if let Some(last) = self.words.last_mut().filter(|_| past > 0) {
+            *last &= (1 << past) - 1;
+        }
+    }
+
     /// The words of the set: token `t` is bit `t % 64` of word `t / 64`.
     pub fn words(&self) -> &[u64] {
         &self.words
     }
 
-    /// The words, for a constraint that computes whole ones. Bits past the vocabulary have to stay 0.
+    /// The words, for a constraint that computes whole ones. Bits past the vocabulary have to stay 0: see [`Self::trim`].
     pub fn words_mut(&mut self) -> &mut [u64] {
         &mut self.words
     }
@@ -69,6 +91,12 @@ mod tests {
             let want: Vec<u32> = if n_vocab == 1 { vec![0] } else { vec![0, last] };
             assert_eq!((0..2000).filter(|token| mask.contains(*token)).collect::<Vec<_>>(), want);
             assert_eq!(mask.len(), want.len());
+            mask.fill();
+            assert_eq!(mask.len(), n_vocab);
+            mask.remove(last);
+            mask.remove(last + 1);
+            assert!(!mask.contains(last));
+            assert_eq!(mask.len(), n_vocab - 1);
             mask.clear();
             assert!(mask.is_empty());
         }

@@ -21,10 +21,20 @@
 //! ```
 
 mod choices;
+#[cfg(feature = "grammar")]
+mod grammars;
+#[cfg(feature = "grammar")]
+mod guided;
+#[cfg(feature = "grammar")]
+mod json_schema;
 mod mask;
 mod spelling;
 
 pub use choices::Choices;
+#[cfg(feature = "grammar")]
+pub use grammars::Grammars;
+#[cfg(feature = "grammar")]
+pub use json_schema::{JsonObject, JsonSchema};
 pub use mask::TokenMask;
 
 /// What a model may write, token by token.
@@ -38,6 +48,12 @@ pub trait Constraint: Send {
 
     /// Whether the text may end here. Where it may and no token is allowed, it is complete.
     fn can_end(&self) -> bool;
+
+    /// Why this constraint cannot be followed any further, if that is so: a grammar that takes too much time or memory, say. No token is
+    /// allowed then.
+    fn fault(&self) -> Option<&str> {
+        None
+    }
 }
 
 /// Why a constraint cannot be made.
@@ -51,5 +67,39 @@ pub enum ConstraintError {
     Unspeakable {
         /// The text.
         text: String,
+    },
+    /// A keyword of a JSON schema that would not be obeyed.
+    #[error("the JSON schema has {keyword} at {at}, which is not supported")]
+    Keyword {
+        /// The keyword, and its value where that is the reason.
+        keyword: String,
+        /// Where, as a JSON pointer.
+        at: String,
+    },
+    /// Another fault of a JSON schema.
+    #[error("the JSON schema cannot be followed{}: {message}", if at.is_empty() { String::new() } else { format!(" at {at}") })]
+    Schema {
+        /// Where, as a JSON pointer; empty if that is not known.
+        at: String,
+        /// What is wrong.
+        message: String,
+    },
+    /// A fault of a grammar.
+    #[error("the grammar is not valid: line {line}, column {column}: {message}")]
+    Grammar {
+        /// The line, from 1.
+        line: usize,
+        /// The column in characters, from 1.
+        column: usize,
+        /// What is wrong there.
+        message: String,
+    },
+    /// A vocabulary that grammars have no room for.
+    #[error("grammars have no room for this vocabulary of {n_tokens} tokens and {n_bytes} bytes")]
+    Vocabulary {
+        /// Tokens.
+        n_tokens: usize,
+        /// Bytes in all of them.
+        n_bytes: usize,
     },
 }

@@ -184,6 +184,9 @@ impl Sampler {
             let can_end = constrained.constraint.can_end();
             let (allowed, ends) = (constrained.allowed(), &self.end_tokens);
             candidates.retain(|c| if ends.contains(&c.id) { can_end } else { allowed.contains(c.id) });
+            if let Some(why) = constrained.constraint.fault() {
+                return Err(SamplingError::Constraint(why.to_owned()));
+            }
         }
         for link in &mut self.links {
             link.apply(candidates, &mut self.rng);

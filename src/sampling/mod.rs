@@ -101,4 +101,7 @@ pub enum SamplingError {
     /// Every token is ruled out.
     #[error("no token can be sampled: every logit is −∞")]
     NoCandidate,
+    /// The constraint cannot be followed any further.
+    #[error("the grammar cannot be followed any further: {0}")]
+    Constraint(String),
 }

@@ -1,5 +1,8 @@
 //! The vocabularies of Mistral's models that `models/tests/golden/make.py` wrote.
 
+// Each test uses some of it.
+#![allow(dead_code)]
+
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
