@@ -35,7 +35,7 @@ impl PassContext {
     /// Bytes of buffers after a pass over `n_rows` tokens that asked for the outputs of `n_wanted` of them.
     pub fn bytes(config: &MistralConfig, n_threads: usize, n_rows: usize, n_wanted: usize) -> usize {
         let logits = 4 * config.n_vocab * n_wanted.min(logits_rows(config.n_vocab));
-        Scratch::bytes(config, n_threads, n_rows) + logits
+        Scratch::bytes(config, n_threads, n_rows).saturating_add(logits)
     }
 
     /// The threads.

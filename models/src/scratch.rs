@@ -111,6 +111,9 @@ impl Scratch {
         let reservation =
             budget.reserve(bytes).map_err(|error| ForwardError::OverCeiling { what: BUFFERS, error })?;
         let out_of_memory = OutOfMemory { bytes, what: BUFFERS };
+        if bytes > isize::MAX as usize {
+            return Err(out_of_memory.into());
+        }
         let zeroed = |n: usize| bytemuck::allocation::try_zeroed_vec::<f32>(n).map_err(|()| out_of_memory);
         let ffn_rows = n_rows.min(FFN_ROWS);
         let widest = d.max(q_dim).max(ff);
@@ -205,6 +208,15 @@ impl Scratch {
 
     /// Bytes of [`Scratch::new`]'s buffers.
     pub fn bytes(config: &MistralConfig, n_threads: usize, n_rows: usize) -> usize {
+        /// Rows of a batch that takes no less for each of them than a larger one.
+        const FEW: usize = 64;
+        if n_rows > FEW {
+            // Where addresses have 32 bits, some batches are too large to be counted.
+            let most = Scratch::bytes(config, n_threads, FEW).saturating_mul(n_rows.div_ceil(FEW));
+            if most > isize::MAX as usize {
+                return most;
+            }
+        }
         let (d, q_dim, kv_dim, ff) = (config.n_embd, config.q_dim(), config.kv_dim(), config.n_ff);
         let ffn_rows = n_rows.min(FFN_ROWS);
         let row = d + 2 * d.max(q_dim) + 2 * kv_dim + 2 * config.rope.n_dims;

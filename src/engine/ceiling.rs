@@ -70,10 +70,15 @@ impl Footprint {
 
     /// Counts the file as copied or locked, as `options` ask for.
     pub fn opened_as(mut self, file: &GgufFile, options: &EngineOptions) -> Footprint {
-        let n_bytes = usize::try_from(file.n_bytes()).unwrap_or(usize::MAX);
+        let bytes = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+        let n_bytes = bytes(file.n_bytes());
         let is_file = self.weights.copied > 0 || self.least_streamed.is_some();
         if !options.mmap && is_file {
             self.weights.copied = n_bytes;
+        } else if file.n_big_endian_bytes() > 0 {
+            // Swapped, and so without a mapped file to stream from.
+            self.weights.copied = bytes(file.n_big_endian_bytes());
+            self.least_streamed = None;
         } else if is_file && options.mlock && self.weights.copied == 0 {
             self.weights.locked = n_bytes;
         }
@@ -156,7 +161,8 @@ impl Ceiling {
         if let (Some(limit), true) = (limit, options.max_memory.is_some()) {
             footprint.least_plan(options).check(limit, footprint.least_streamed, footprint.n_weights)?;
         }
-        let anonymous = footprint.program.anonymous + footprint.weights.copied + memory::HEAP_GROWTH_BYTES;
+        let anonymous =
+            footprint.weights.copied.saturating_add(footprint.program.anonymous + memory::HEAP_GROWTH_BYTES);
         let budget = match (limit, options.max_memory) {
             (Some(limit), Some(_)) => {
                 MemoryBudget::new(limit.saturating_sub(footprint.least_mapped(options)))
@@ -195,7 +201,7 @@ impl Ceiling {
 /// The footprint of a model that is opened as `options` say, without reading its weights.
 pub(super) fn plan_file(path: &Path, options: &EngineOptions) -> Result<Footprint, Error> {
     let mapped = memory::mapped_bytes().unwrap_or(0);
-    let mut file = GgufFile::open_with(path, OpenOptions { mmap: true })?;
+    let mut file = GgufFile::open_as_stored(path, OpenOptions { mmap: true })?;
     let config = super::configure(&mut file, options)?;
     let weights = Weights::load(&file, &config)?;
     let tokenizer = Tokenizer::from_metadata(file.metadata())?;
@@ -209,9 +215,14 @@ pub(super) fn plan_file(path: &Path, options: &EngineOptions) -> Result<Footprin
     Ok(footprint)
 }
 
-/// Checks that a file fits before it is read into memory.
+/// Checks that a file fits before it is read into memory, if it is to be.
 pub(super) fn check_before_reading(path: &Path, options: &EngineOptions) -> Result<(), Error> {
     let Some(limit) = options.max_memory else { return Ok(()) };
+    let is_mapped =
+        || GgufFile::open_as_stored(path, OpenOptions { mmap: true }).map(|f| f.n_big_endian_bytes() == 0);
+    if options.mmap && is_mapped()? {
+        return Ok(());
+    }
     let footprint = plan_file(path, options)?;
     let plan = footprint.least_plan(options);
     Ok(plan.check(limit.bytes()?, footprint.least_streamed, footprint.n_weights)?)

@@ -125,9 +125,7 @@ impl Engine {
     pub fn open_with(path: impl AsRef<Path>, options: &EngineOptions) -> Result<Engine, Error> {
         let path = path.as_ref();
         let mapped = crate::memory::mapped_bytes().unwrap_or(0);
-        if !options.mmap {
-            ceiling::check_before_reading(path, options)?;
-        }
+        ceiling::check_before_reading(path, options)?;
         let file = GgufFile::open_with(path, OpenOptions { mmap: options.mmap })?;
         Engine::new(file, mapped, options)
     }

@@ -146,7 +146,8 @@ impl MemoryPlan {
         let wanted = (1 + self.n_drafts).max(self.n_sequences);
         // Each sequence's last logits and its drafts', and the candidates that one of them is chosen from.
         let logits = self.config.n_vocab * (4 * (1 + self.n_drafts) + 12);
-        PassContext::bytes(&self.config, self.n_threads, rows, wanted) + self.n_sequences * logits
+        PassContext::bytes(&self.config, self.n_threads, rows, wanted)
+            .saturating_add(self.n_sequences.saturating_mul(logits))
     }
 
     fn n_rows(&self, n_tokens: usize) -> usize {
@@ -155,7 +156,7 @@ impl MemoryPlan {
 
     /// The most anonymous memory until each sequence has read `n_tokens`.
     pub fn anonymous_at(&self, n_tokens: usize) -> usize {
-        let program = self.program.anonymous + HEAP_GROWTH_BYTES + self.weights.copied;
+        let program = (self.program.anonymous + HEAP_GROWTH_BYTES).saturating_add(self.weights.copied);
         [program, self.buffers_bytes(n_tokens)]
             .into_iter()
             .fold(self.cache_bytes(n_tokens), usize::saturating_add)
@@ -174,9 +175,9 @@ impl MemoryPlan {
             let read = w.bytes - w.embeddings + looked_up;
             let anonymous = || self.anonymous_at(n_tokens);
             let most = |s: Streamed| s.total.saturating_sub(anonymous()).max(s.least).min(read);
-            w.header + w.streamed.map_or(read, most)
+            w.streamed.map_or(read, most).saturating_add(w.header)
         };
-        self.program.mapped + weights
+        weights.saturating_add(self.program.mapped)
     }
 
     /// The most that is resident until each sequence has read `n_tokens`.

@@ -35,12 +35,12 @@ mod platform {
             before.is_some() && before == self.time_on_a_core()
         }
 
-        fn time_on_a_core(&self) -> Option<(libc::time_t, libc::c_long)> {
+        fn time_on_a_core(&self) -> Option<impl PartialEq> {
             // SAFETY: integers, for which all zeros is a value.
             let mut time: libc::timespec = unsafe { std::mem::zeroed() };
             // SAFETY: `time` may be written; a clock that is no more makes the call fail.
             (unsafe { libc::clock_gettime(self.clock, &mut time) } == 0)
-                .then_some((time.tv_sec, time.tv_nsec as _))
+                .then_some((time.tv_sec, time.tv_nsec))
         }
 
         /// Moves it to the core of the calling thread, which should then leave or sleep. False where it may not run there: it was bound to

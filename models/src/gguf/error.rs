@@ -30,6 +30,19 @@ pub enum GgufError {
         /// What to do about it.
         advice: String,
     },
+    /// The file is larger than what a program of this kind can address, which is 2 GB with 32 bits.
+    #[error(
+        "{file}: found {n_bytes} bytes, expected at most {most}, what a {bits}-bit program can address: take a \
+         smaller quantization or parts (llama-gguf-split), or build for 64 bits",
+        most = isize::MAX,
+        bits = usize::BITS
+    )]
+    TooLarge {
+        /// The file concerned.
+        file: Arc<str>,
+        /// Its size.
+        n_bytes: u64,
+    },
     /// The header is malformed.
     #[error("{file}: {what}: found {found}, expected {expected}")]
     Header {

@@ -65,7 +65,8 @@ pub struct GgufFile {
     parts: Vec<Part>,
     version: u32,
     alignment: usize,
-    big_endian: bool,
+    /// Which parts are.
+    big_endian: Vec<bool>,
     metadata: Metadata,
     tensors: Vec<TensorInfo>,
     index: HashMap<String, usize>,
@@ -87,6 +88,17 @@ impl GgufFile {
     /// # Errors
     /// As [`open`](Self::open).
     pub fn open_with(path: impl AsRef<Path>, options: OpenOptions) -> Result<GgufFile, GgufError> {
+        let mut file = GgufFile::open_as_stored(path, options)?;
+        file.swap_to_little_endian()?;
+        Ok(file)
+    }
+
+    /// [`open_with`](Self::open_with) for looking at a file before its tensors are used: those of a big-endian file are not copied, and
+    /// [`bytes`](Self::bytes) gives them as they are stored.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_as_stored(path: impl AsRef<Path>, options: OpenOptions) -> Result<GgufFile, GgufError> {
         let path = path.as_ref();
         let (mut file, split) = GgufFile::from_first(Part::open(path, options.mmap)?)?;
         for (i, path) in split.other_paths(path, &file.parts[0].name)?.iter().enumerate() {
@@ -114,7 +126,7 @@ impl GgufFile {
     }
 
     fn from_one(part: Part) -> Result<GgufFile, GgufError> {
-        let (file, split) = GgufFile::from_first(part)?;
+        let (mut file, split) = GgufFile::from_first(part)?;
         if split.count > 1 {
             return Err(GgufError::Header {
                 file: file.parts[0].name.clone(),
@@ -123,24 +135,24 @@ impl GgufFile {
                 expected: "a whole model, since it is in memory".into(),
             });
         }
+        file.swap_to_little_endian()?;
         Ok(file)
     }
 
-    fn from_first(mut part: Part) -> Result<(GgufFile, Split), GgufError> {
+    fn from_first(part: Part) -> Result<(GgufFile, Split), GgufError> {
         let header = read_header(&part.storage, &part.name, 0)?;
         let split = Split::from_metadata(&header.metadata)?;
         split.check_not_joined(&part.storage, header.end, &part.name)?;
-        let mut warnings = Vec::new();
-        to_little_endian(&mut part, &header, &mut warnings)?;
+        check_order(&part, &header)?;
         let mut file = GgufFile {
             parts: vec![part],
             version: header.version,
             alignment: header.alignment,
-            big_endian: header.big_endian,
+            big_endian: vec![header.big_endian],
             metadata: header.metadata,
             tensors: Vec::new(),
             index: HashMap::new(),
-            warnings,
+            warnings: Vec::new(),
         };
         file.add_tensors(header.tensors)?;
         Ok((file, split))
@@ -153,7 +165,7 @@ impl GgufFile {
         split: &Split,
         options: OpenOptions,
     ) -> Result<(), GgufError> {
-        let mut part = Part::open(path, options.mmap).map_err(|error| match error {
+        let part = Part::open(path, options.mmap).map_err(|error| match error {
             GgufError::Io { file, error, .. } if error.kind() == std::io::ErrorKind::NotFound => {
                 split.missing(no, file, &self.parts[0].name)
             }
@@ -161,8 +173,9 @@ impl GgufFile {
         })?;
         let header = read_header(&part.storage, &part.name, no)?;
         split.check_part(no, &header.metadata)?;
-        to_little_endian(&mut part, &header, &mut self.warnings)?;
+        check_order(&part, &header)?;
         self.parts.push(part);
+        self.big_endian.push(header.big_endian);
         self.add_tensors(header.tensors)
     }
 
@@ -203,7 +216,38 @@ impl GgufFile {
     /// Whether the (first) file is big-endian. [`bytes`](Self::bytes) are little-endian in any case.
     #[must_use]
     pub fn is_big_endian(&self) -> bool {
-        self.big_endian
+        self.big_endian[0]
+    }
+
+    /// Bytes of those files that are big-endian: opening them takes as much memory.
+    #[must_use]
+    pub fn n_big_endian_bytes(&self) -> u64 {
+        let parts = self.parts.iter().zip(&self.big_endian);
+        parts.filter(|(_, big_endian)| **big_endian).map(|(part, _)| part.storage.len() as u64).sum()
+    }
+
+    /// Swaps the tensors of big-endian parts into memory, with a warning.
+    fn swap_to_little_endian(&mut self) -> Result<(), GgufError> {
+        for i in 0..self.parts.len() {
+            if !self.big_endian[i] {
+                continue;
+            }
+            let (part, tensors) = (&mut self.parts[i], &self.tensors);
+            self.warnings.push(format!(
+                "{}: the file is big-endian: its {} bytes are swapped into memory instead of being used in place",
+                part.name,
+                part.storage.len()
+            ));
+            part.rewrite(|bytes| {
+                for info in tensors.iter().filter(|info| info.part == i) {
+                    layout::swap_byte_order(
+                        info.tensor_type,
+                        &mut bytes[info.offset..info.offset + info.n_bytes],
+                    );
+                }
+            })?;
+        }
+        Ok(())
     }
 
     /// Number of files.
@@ -257,7 +301,7 @@ impl GgufFile {
         self.tensors.iter()
     }
 
-    /// The data of `info`, little-endian. Nothing is copied.
+    /// The data of `info`, little-endian unless the file was [opened as stored](Self::open_as_stored). Nothing is copied.
     ///
     /// # Panics
     /// If `info` is from another file and reaches beyond this one.
@@ -345,27 +389,16 @@ fn unfinished_download(path: &Path) -> Option<String> {
     Path::new(&beside).exists().then(|| format!("{name} says that the download of the model is not finished"))
 }
 
-/// Swaps the tensors of a big-endian part into memory, with a warning.
-fn to_little_endian(part: &mut Part, header: &Header, warnings: &mut Vec<String>) -> Result<(), GgufError> {
-    if !header.big_endian {
-        return Ok(());
-    }
-    if let Some(info) = header.tensors.iter().find(|info| layout::fields(info.tensor_type).is_none()) {
-        return Err(GgufError::Tensor {
+/// Refuses a big-endian part with a type whose bytes nobody knows how to swap.
+fn check_order(part: &Part, header: &Header) -> Result<(), GgufError> {
+    let unknown = |info: &&TensorInfo| layout::fields(info.tensor_type).is_none();
+    match header.tensors.iter().find(unknown).filter(|_| header.big_endian) {
+        None => Ok(()),
+        Some(info) => Err(GgufError::Tensor {
             file: part.name.clone(),
             tensor: printable(info.name.as_bytes()),
             found: format!("type {} in a big-endian file", info.tensor_type),
             expected: "a little-endian file for this type".into(),
-        });
+        }),
     }
-    warnings.push(format!(
-        "{}: the file is big-endian: its {} bytes are swapped into memory instead of being used in place",
-        part.name,
-        part.storage.len()
-    ));
-    part.rewrite(|bytes| {
-        for info in &header.tensors {
-            layout::swap_byte_order(info.tensor_type, &mut bytes[info.offset..info.offset + info.n_bytes]);
-        }
-    })
 }

@@ -8,17 +8,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use memmap2::{Mmap, MmapMut};
+use memmap2::Mmap;
 
 use super::error::GgufError;
+use super::pages::{self, Anonymous};
 use crate::printable::Printable;
 
 /// What holds the bytes of one part.
 pub(super) enum Storage {
     /// A read-only mapping of the file.
     Mapped(MappedFile),
-    /// Anonymous memory with a copy of the file (`mmap: false`, and big-endian files after swapping), read-only.
-    Copied(Mmap),
+    /// A copy of the file (`mmap: false`, where files cannot be mapped, and big-endian files after swapping).
+    Copied(Anonymous),
     /// Bytes that the caller had in memory.
     Owned(Vec<u8>),
     /// Built into the program.
@@ -31,7 +32,7 @@ impl Deref for Storage {
     fn deref(&self) -> &[u8] {
         match self {
             Storage::Mapped(file) => &file.map,
-            Storage::Copied(map) => map,
+            Storage::Copied(copy) => copy,
             Storage::Owned(bytes) => bytes,
             Storage::Static(bytes) => bytes,
         }
@@ -121,7 +122,7 @@ pub(super) struct Part {
 }
 
 impl Part {
-    /// Opens `path` and maps it, or reads it into memory if `mmap` is false.
+    /// Opens `path` and maps it, or reads it into memory if `mmap` is false or the system cannot map files.
     ///
     /// # Errors
     /// If it is missing, unreadable, empty, does not fit in memory, or is anything but a regular file (opening a
@@ -152,7 +153,10 @@ impl Part {
         if stamp.n_bytes == 0 {
             return Err(not_a_model("an empty file".into(), "download the file again".into()));
         }
-        if mmap {
+        if isize::try_from(stamp.n_bytes).is_err() {
+            return Err(GgufError::TooLarge { file: name, n_bytes: stamp.n_bytes });
+        }
+        if mmap && cfg!(any(unix, windows)) {
             // Another process may still change the file. Changed bytes are harmless as such: the header is read once
             // and checked, its strings are bytes whose lengths are checked at each use, and any bytes are valid
             // blocks of weights. Pages that are gone raise SIGBUS, which ends the process but reads nothing it
@@ -161,12 +165,12 @@ impl Part {
             let map = unsafe { Mmap::map(&file) }.map_err(io("map the file"))?;
             return Ok(Part::new(Storage::Mapped(MappedFile { map, file, stamp }), name));
         }
-        let mut copy = anonymous(&name, stamp.n_bytes)?;
-        file.read_exact(&mut copy).map_err(io("read the file"))?;
-        let changed = Stamp::of(&file).map_err(io("read the size of the file"))?;
-        unchanged(&name, stamp, changed)?;
-        let map = copy.make_read_only().map_err(io("protect the copy of the file"))?;
-        Ok(Part::new(Storage::Copied(map), name))
+        let copy = copied(&name, stamp.n_bytes as usize, |copy| {
+            file.read_exact(copy).map_err(io("read the file"))?;
+            let now = Stamp::of(&file).map_err(io("read the size of the file"))?;
+            unchanged(&name, stamp, now)
+        })?;
+        Ok(Part::new(Storage::Copied(copy), name))
     }
 
     fn new(storage: Storage, name: Arc<str>) -> Part {
@@ -178,17 +182,29 @@ impl Part {
         Part::new(storage, name.into())
     }
 
-    /// Replaces the bytes by a copy modified by `change`, and closes the file.
+    /// Replaces the bytes by a copy modified by `change`, and closes the file. What is a copy already is modified in place.
+    ///
+    /// # Panics
+    /// If the bytes are in use.
     pub fn rewrite(&mut self, change: impl FnOnce(&mut [u8])) -> Result<(), GgufError> {
-        let mut copy = anonymous(&self.name, self.storage.len() as u64)?;
-        copy.copy_from_slice(&self.storage);
-        change(&mut copy);
-        let map = copy.make_read_only().map_err(|error| GgufError::Io {
-            file: self.name.clone(),
-            action: "protect the copy of the file",
-            error,
-        })?;
-        self.storage = Arc::new(Storage::Copied(map));
+        let storage = std::mem::replace(&mut self.storage, Arc::new(Storage::Static(&[])));
+        let storage = match Arc::into_inner(storage).expect("nobody has seen the bytes yet") {
+            Storage::Copied(bytes) => {
+                let mut bytes = pages::unprotect(bytes).map_err(protecting(&self.name))?;
+                change(&mut bytes);
+                Storage::Copied(pages::protect(bytes).map_err(protecting(&self.name))?)
+            }
+            Storage::Owned(mut bytes) => {
+                change(&mut bytes);
+                Storage::Owned(bytes)
+            }
+            file => Storage::Copied(copied(&self.name, file.len(), |copy| {
+                copy.copy_from_slice(&file);
+                change(copy);
+                Ok(())
+            })?),
+        };
+        self.storage = Arc::new(storage);
         Ok(())
     }
 
@@ -206,9 +222,8 @@ impl Part {
 
     /// Asks the system to read the file ahead of use. Only a hint: errors are ignored.
     pub fn prefetch(&self) {
-        #[cfg(unix)]
         if let Storage::Mapped(file) = &*self.storage {
-            let _ = file.map.advise(memmap2::Advice::WillNeed);
+            pages::prefetch(&file.map);
         }
     }
 
@@ -228,11 +243,10 @@ impl Part {
 
     /// Locks the file in memory, whether mapped or read. The caller's own bytes are not locked.
     pub fn mlock(&self) -> Result<(), GgufError> {
-        #[cfg(unix)]
-        if let Storage::Mapped(MappedFile { map, .. }) | Storage::Copied(map) = &*self.storage {
-            map.lock().map_err(|error| GgufError::Io {
+        if let Storage::Mapped(_) | Storage::Copied(_) = &*self.storage {
+            pages::lock(&self.storage).map_err(|error| GgufError::Io {
                 file: self.name.clone(),
-                action: "lock the file in memory (is `ulimit -l` large enough?)",
+                action: pages::LOCKING,
                 error,
             })?;
             self.is_locked.store(true, Relaxed);
@@ -246,14 +260,23 @@ pub(super) fn name_of(path: &Path) -> Arc<str> {
     Printable(path.display()).to_string().into()
 }
 
-/// Allocates `n_bytes`, or fails if the memory is not available.
-fn anonymous(name: &Arc<str>, n_bytes: u64) -> Result<MmapMut, GgufError> {
-    let map = usize::try_from(n_bytes).ok().and_then(|n| MmapMut::map_anon(n).ok());
-    map.ok_or_else(|| GgufError::OutOfMemory {
+/// A copy of a file, which `fill` writes; fails if the memory is not available.
+fn copied(
+    name: &Arc<str>,
+    n_bytes: usize,
+    fill: impl FnOnce(&mut [u8]) -> Result<(), GgufError>,
+) -> Result<Anonymous, GgufError> {
+    let mut bytes = pages::allocate(n_bytes).ok_or_else(|| GgufError::OutOfMemory {
         file: name.clone(),
         what: "reading the file into memory".into(),
-        n_bytes,
-    })
+        n_bytes: n_bytes as u64,
+    })?;
+    fill(&mut bytes)?;
+    pages::protect(bytes).map_err(protecting(name))
+}
+
+fn protecting(name: &Arc<str>) -> impl Fn(io::Error) -> GgufError {
+    move |error| GgufError::Io { file: name.clone(), action: "protect the copy of the file", error }
 }
 
 fn unchanged(name: &Arc<str>, opened: Stamp, now: Stamp) -> Result<(), GgufError> {

@@ -12,6 +12,7 @@ mod foreign;
 mod layout;
 mod metadata;
 mod mmap;
+mod pages;
 mod purpose;
 mod reader;
 mod residency;

@@ -4,10 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::mmap::{MappedFile, Storage, TensorBytes};
-
-/// Bytes asked for at a time: Linux cuts a longer request down to the disk's read-ahead.
-#[cfg(unix)]
-const ASK_BYTES: usize = 128 << 10;
+use super::pages;
 
 /// Parts of mapped files that are used together.
 pub struct FileRanges {
@@ -48,16 +45,15 @@ impl FileRanges {
 
     /// Tells the system that little of them is read at a time, here and there: it then reads nothing around it.
     pub fn read_sparsely(&self) {
-        #[cfg(unix)]
         for (file, range) in self.mapped() {
-            let _ = file.map.advise_range(memmap2::Advice::Random, range.start, range.len());
+            pages::read_sparsely(&file.map, range);
         }
     }
 
     /// Asks the system to read them. Returns before they are there. Only a hint: errors are ignored.
     pub fn ask_for(&self) {
         for (file, range) in self.mapped() {
-            ask_for(file, range);
+            pages::ask_for(&file.map, range);
         }
     }
 
@@ -65,7 +61,8 @@ impl FileRanges {
     /// are read again.
     pub fn give_back(&self) {
         for (file, range) in self.mapped() {
-            give_back(file, range);
+            // SAFETY: a file is mapped whole and read-only.
+            unsafe { pages::give_back(&file.file, &file.map, range) };
         }
     }
 
@@ -76,45 +73,6 @@ impl FileRanges {
         })
     }
 }
-
-#[cfg(unix)]
-fn ask_for(file: &MappedFile, range: Range<usize>) {
-    let mut start = range.start;
-    while start < range.end {
-        // Multiples of it, so that the disk is asked for whole blocks.
-        let end = ((start / ASK_BYTES + 1) * ASK_BYTES).min(range.end);
-        let _ = file.map.advise_range(memmap2::Advice::WillNeed, start, end - start);
-        start = end;
-    }
-}
-
-#[cfg(unix)]
-fn give_back(file: &MappedFile, range: Range<usize>) {
-    use std::os::fd::AsRawFd;
-
-    // SAFETY: `sysconf` only reads its argument.
-    let page = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096).max(1);
-    // Pages at the ends hold bytes of neighbours.
-    let (start, end) = (range.start.next_multiple_of(page), range.end / page * page);
-    if start >= end {
-        return;
-    }
-    let advice = memmap2::UncheckedAdvice::DontNeed;
-    // SAFETY: the map is of a file and read-only: pages that are given back hold the same bytes when they are read again.
-    let _ = unsafe { file.map.unchecked_advise_range(advice, start, end - start) };
-    #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
-    {
-        let (start, n) = (start as libc::off_t, (end - start) as libc::off_t);
-        // SAFETY: the descriptor is open as long as `file` lives, and the call only drops clean pages from the page cache.
-        unsafe { libc::posix_fadvise(file.file.as_raw_fd(), start, n, libc::POSIX_FADV_DONTNEED) };
-    }
-}
-
-#[cfg(not(unix))]
-fn ask_for(_file: &MappedFile, _range: Range<usize>) {}
-
-#[cfg(not(unix))]
-fn give_back(_file: &MappedFile, _range: Range<usize>) {}
 
 #[cfg(all(test, target_os = "linux"))]
 impl FileRanges {

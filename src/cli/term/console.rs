@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
-use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
@@ -70,7 +69,9 @@ impl Progress {
     pub fn spin(&self) {
         self.0
             .set_style(ProgressStyle::with_template("{spinner} {msg}").expect("the template is well formed"));
-        self.0.enable_steady_tick(Duration::from_millis(100));
+        // It takes a thread.
+        #[cfg(not(target_family = "wasm"))]
+        self.0.enable_steady_tick(std::time::Duration::from_millis(100));
     }
 }
 

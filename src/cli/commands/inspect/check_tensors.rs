@@ -35,9 +35,11 @@ pub fn check_tensors(file: &GgufFile, log: Log) -> Vec<Defect> {
         }
     };
     std::thread::scope(|scope| {
-        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
-            scope.spawn(work);
+        for _ in 1..std::thread::available_parallelism().map_or(1, usize::from) {
+            // A thread that cannot be started leaves its share to the others.
+            let _ = std::thread::Builder::new().spawn_scoped(scope, work);
         }
+        work();
     });
     let mut found = found.into_inner().expect("no thread panics");
     found.sort_by_key(|(at, _)| *at);

@@ -1,24 +1,14 @@
-//! How much memory a process may still take: what the machine has free, or less where control groups say so.
+//! How much memory a process may still take on Linux: what the machine has free, or less where control groups say so.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Bytes that this process can take without the system having to swap or kill: what is free, and what holds nothing but copies of files.
-/// `None` where the system does not tell.
-pub fn available_bytes() -> Option<usize> {
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    return below(Path::new("/"));
-    #[cfg(not(any(target_os = "linux", target_os = "android")))]
-    None
-}
-
-/// Memory that is available in a system whose `/proc` and `/sys` are below `root`.
-#[cfg_attr(not(any(target_os = "linux", target_os = "android")), allow(dead_code))]
-fn below(root: &Path) -> Option<usize> {
+/// Bytes that the process can take in a system whose `/proc` and `/sys` are below `root`.
+pub fn free_bytes(root: &Path) -> Option<u64> {
     let machine =
-        number(&fs::read_to_string(root.join("proc/meminfo")).ok()?, "MemAvailable:")?.checked_mul(1024)?;
+        number(&fs::read_to_string(root.join("proc/meminfo")).ok()?, "MemAvailable:")?.saturating_mul(1024);
     let groups = groups(root).unwrap_or_default();
-    Some(groups.iter().filter_map(Group::free_bytes).fold(machine, usize::min))
+    Some(groups.iter().filter_map(Group::free_bytes).fold(machine, u64::min))
 }
 
 /// A control group that this process is in, itself or by one of its children.
@@ -36,11 +26,11 @@ enum Version {
 
 impl Group {
     /// What its limit leaves, if it has one.
-    fn free_bytes(&self) -> Option<usize> {
+    fn free_bytes(&self) -> Option<u64> {
         let read = |file: &str| fs::read_to_string(self.folder.join(file)).ok();
-        let bytes = |file: &str| read(file)?.trim().parse::<usize>().ok();
+        let bytes = |file: &str| read(file)?.trim().parse::<u64>().ok();
         let stat = read("memory.stat").unwrap_or_default();
-        let sum = |keys: &[&str]| keys.iter().filter_map(|key| number(&stat, key)).sum::<usize>();
+        let sum = |keys: &[&str]| keys.iter().filter_map(|key| number(&stat, key)).sum::<u64>();
         let (limit, used, dropped) = match self.version {
             Version::One => (
                 bytes("memory.limit_in_bytes")?,
@@ -137,7 +127,7 @@ fn unescape(text: &str) -> String {
 }
 
 /// The number behind `key` in a file of one `key number` a line.
-fn number(text: &str, key: &str) -> Option<usize> {
+fn number(text: &str, key: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix([' ', '\t']))?;
     line.split_whitespace().next()?.parse().ok()
 }
@@ -146,7 +136,7 @@ fn number(text: &str, key: &str) -> Option<usize> {
 mod tests {
     use super::*;
 
-    const MB: usize = 1 << 20;
+    const MB: u64 = 1 << 20;
 
     /// A system whose files are these, with 8,000 MB available.
     fn system(files: &[(&str, String)]) -> tempfile::TempDir {
@@ -162,8 +152,8 @@ mod tests {
         root
     }
 
-    fn megabytes(files: &[(&str, String)]) -> usize {
-        let bytes = below(system(files).path()).unwrap();
+    fn megabytes(files: &[(&str, String)]) -> u64 {
+        let bytes = free_bytes(system(files).path()).unwrap();
         assert_eq!(bytes % MB, 0);
         bytes / MB
     }
@@ -182,10 +172,10 @@ mod tests {
             8000
         );
         let empty = tempfile::tempdir().unwrap();
-        assert_eq!(below(empty.path()), None);
+        assert_eq!(free_bytes(empty.path()), None);
     }
 
-    fn v2(folder: &str, max: &str, high: &str, current: usize, file: usize) -> Vec<(String, String)> {
+    fn v2(folder: &str, max: &str, high: &str, current: u64, file: u64) -> Vec<(String, String)> {
         let stat = format!(
             "anon 1\nfile {}\ninactive_file {}\nactive_file {}\nslab_reclaimable {}\n",
             999 * MB,
@@ -203,7 +193,7 @@ mod tests {
         .to_vec()
     }
 
-    fn in_v2(path: &str, mount: &str, files: &[Vec<(String, String)>]) -> usize {
+    fn in_v2(path: &str, mount: &str, files: &[Vec<(String, String)>]) -> u64 {
         let files = files.concat();
         let mut all: Vec<(&str, String)> =
             files.iter().map(|(name, content)| (name.as_str(), content.clone())).collect();
@@ -214,7 +204,7 @@ mod tests {
 
     #[test]
     fn version_2() {
-        let bytes = |n: usize| (n * MB).to_string();
+        let bytes = |n: u64| (n * MB).to_string();
         // 3,000 allowed, 1,000 used, of which 400 + 1 + 1 hold copies of files and the like.
         let limited = v2("/a/b", &bytes(3000), "max", 1000, 400);
         assert_eq!(in_v2("/a/b", V2, std::slice::from_ref(&limited)), 2402);
@@ -235,7 +225,7 @@ mod tests {
 
     #[test]
     fn containers_see_their_group_as_the_root() {
-        let bytes = |n: usize| (n * MB).to_string();
+        let bytes = |n: u64| (n * MB).to_string();
         let own = v2("", &bytes(2000), "max", 500, 0);
         // With a namespace of its own, and without one but with the group mounted.
         assert_eq!(in_v2("/", V2, std::slice::from_ref(&own)), 1502);
@@ -247,7 +237,7 @@ mod tests {
         assert_eq!(in_v2("/docker/0123", V2, &[own]), 1502, "the path does not exist in here");
     }
 
-    fn v1(folder: &str, limit: usize, usage: usize, file: usize) -> Vec<(String, String)> {
+    fn v1(folder: &str, limit: u64, usage: u64, file: u64) -> Vec<(String, String)> {
         // What children use counts too.
         let stat = format!(
             "cache 1\nactive_file 2\ninactive_file 3\ntotal_inactive_file {}\ntotal_active_file {}\n",
@@ -265,7 +255,7 @@ mod tests {
 
     #[test]
     fn version_1() {
-        const UNLIMITED: usize = 9_223_372_036_854_771_712;
+        const UNLIMITED: u64 = 9_223_372_036_854_771_712;
         let in_v1 = |files: &[Vec<(String, String)>]| {
             let files = files.concat();
             let mut all: Vec<(&str, String)> =
@@ -303,9 +293,8 @@ mod tests {
     }
 
     #[test]
-    #[cfg(target_os = "linux")]
     fn this_machine_has_some() {
-        let bytes = available_bytes().unwrap();
+        let bytes = free_bytes(Path::new("/")).unwrap();
         assert!(bytes > 0 && bytes < 1 << 46, "{bytes}");
     }
 }
