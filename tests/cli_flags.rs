@@ -207,7 +207,6 @@ fn what_is_planned_or_needs_something_else_says_so() {
         (&["-hf", "user/repo:Q4_K_M"], "huggingface.co/user/repo/resolve"),
         (&["-md", "draft.gguf"], "--spec-type ngram"),
         (&["-cl"], "downloads no models"),
-        (&["-jf", "schema.json"], "planned but not there yet"),
         (&["--lora", "a.gguf"], "planned but not there yet"),
         (&["--port", "8080"], "server"),
         (&["--mmproj", "v.gguf"], "images"),

@@ -54,6 +54,11 @@ impl Grammars {
         self.prepared().map(|_| ())
     }
 
+    /// The tokens by their bytes.
+    pub(super) fn trie(&self) -> Result<&TokTrie, ConstraintError> {
+        Ok(self.prepared()?.factory.tok_env().tok_trie())
+    }
+
     /// A constraint by a grammar of llguidance.
     pub(super) fn guided(&self, grammar: TopLevelGrammar) -> Result<Guided, ConstraintError> {
         let factory = &self.prepared()?.factory;

@@ -22,20 +22,30 @@
 
 mod choices;
 #[cfg(feature = "grammar")]
+mod gbnf;
+#[cfg(feature = "grammar")]
 mod grammars;
 #[cfg(feature = "grammar")]
 mod guided;
 #[cfg(feature = "grammar")]
 mod json_schema;
+mod lazy;
 mod mask;
 mod spelling;
+#[cfg(feature = "grammar")]
+mod tool_grammar;
 
 pub use choices::Choices;
+#[cfg(feature = "grammar")]
+pub use gbnf::Gbnf;
 #[cfg(feature = "grammar")]
 pub use grammars::Grammars;
 #[cfg(feature = "grammar")]
 pub use json_schema::{JsonObject, JsonSchema};
+pub use lazy::{Lazy, Trigger};
 pub use mask::TokenMask;
+#[cfg(feature = "grammar")]
+pub use tool_grammar::{ToolChoice, ToolGrammar};
 
 /// What a model may write, token by token.
 pub trait Constraint: Send {
@@ -53,6 +63,24 @@ pub trait Constraint: Send {
     /// allowed then.
     fn fault(&self) -> Option<&str> {
         None
+    }
+}
+
+impl<C: Constraint + ?Sized> Constraint for Box<C> {
+    fn mask(&mut self, allowed: &mut TokenMask) {
+        (**self).mask(allowed);
+    }
+
+    fn accept(&mut self, token: u32) {
+        (**self).accept(token);
+    }
+
+    fn can_end(&self) -> bool {
+        (**self).can_end()
+    }
+
+    fn fault(&self) -> Option<&str> {
+        (**self).fault()
     }
 }
 
@@ -92,6 +120,14 @@ pub enum ConstraintError {
         /// The column in characters, from 1.
         column: usize,
         /// What is wrong there.
+        message: String,
+    },
+    /// A tool that cannot be called.
+    #[error("tool {name:?}: {message}")]
+    Tool {
+        /// Its name.
+        name: String,
+        /// What is wrong.
         message: String,
     },
     /// A vocabulary that grammars have no room for.

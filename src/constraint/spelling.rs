@@ -42,6 +42,11 @@ impl Spelling {
         if self.tokenizer.is_control(id) { &[] } else { self.tokenizer.piece(id) }
     }
 
+    /// Calls `each(token, bytes)` for every token that is text.
+    pub fn each(&self, each: &mut dyn FnMut(u32, &[u8])) {
+        self.ids.iter().for_each(|id| each(*id, self.tokenizer.piece(*id)));
+    }
+
     /// Calls `each(token, n_bytes)` for every token whose bytes are the first `n_bytes` of `text`.
     pub fn each_prefix(&self, text: &[u8], each: &mut dyn FnMut(u32, usize)) {
         let piece = |id: &u32| self.tokenizer.piece(*id);

@@ -72,8 +72,6 @@ const DRAFT_MODEL: Fate = NoEffect("there is no draft model (--spec-type ngram d
 const NO_CHECKPOINTS: Fate = NoEffect("bise holds one conversation at a time and keeps no checkpoints of it");
 const SERVER: Fate = Refused("it belongs to a server, which is planned but not there yet");
 const IMAGES: Fate = Refused("images, sound and video are not supported");
-const CONSTRAINT: Fate =
-    Refused("output that follows a grammar or a JSON schema is planned but not there yet");
 const ADAPTER: Fate = Refused("adapters (LoRA) are planned but not there yet");
 const CONTROL_VECTOR: Fate = Refused("control vectors are not supported");
 const EMBEDDING: Fate = Refused("it belongs to `bise embedding`");
@@ -236,7 +234,8 @@ const ALL: &[Group] = &[
     (Refused("type `bise completions bash`"), &[("--completion-bash", "")]),
     (Refused("type `bise inspect --check-tensors FILE`"), &[("--check-tensors", "")]),
     (Refused("the text goes to standard output (bise … >FILE)"), &[("-o --output --output-file N", "")]),
-    (CONSTRAINT, &[
+    #[cfg(not(feature = "grammar"))]
+    (Refused("this program was built without the feature \"grammar\""), &[
         ("--grammar N", ""), ("--grammar-file N", ""),
         ("-j --json-schema N", ""), ("-jf --json-schema-file N", ""),
     ]),

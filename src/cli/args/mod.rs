@@ -1,5 +1,7 @@
 //! Flags as typed. What they mean is worked out beside each group, and by the commands.
 
+#[cfg_attr(not(feature = "grammar"), path = "no_constraint.rs")]
+pub mod constraint;
 pub mod environment;
 pub mod help;
 pub mod llama_cpp;
@@ -14,6 +16,7 @@ mod stray;
 pub mod threads;
 pub mod words;
 
+use self::constraint::ConstraintArgs;
 use self::model::{ContextArgs, ModelArgs};
 use self::prompt::{ConversationArgs, GenerationArgs, OutputArgs, PromptArgs};
 use self::prompt_cache::PromptCacheArgs;
@@ -44,6 +47,8 @@ pub struct ChatArgs {
     pub conversation: ConversationArgs,
     #[command(flatten)]
     pub sampling: SamplingArgs,
+    #[command(flatten)]
+    pub constraint: ConstraintArgs,
     #[command(flatten)]
     pub speculation: SpeculationArgs,
     #[command(flatten)]

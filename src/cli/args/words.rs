@@ -12,9 +12,9 @@ use super::llama_cpp::{self, Fate};
 use super::stray;
 
 /// The long flags that llama.cpp writes with one dash. In the definitions they are long flags or aliases of one.
-const SINGLE_DASH: [&str; 22] = [
-    "Cr", "bf", "cnv", "co", "ctk", "ctv", "if", "lm", "lv", "mli", "mmp", "no-cnv", "np", "oe", "pg", "rea",
-    "sp", "st", "sys", "sysf", "tb", "ub",
+const SINGLE_DASH: [&str; 23] = [
+    "Cr", "bf", "cnv", "co", "ctk", "ctv", "if", "jf", "lm", "lv", "mli", "mmp", "no-cnv", "np", "oe", "pg",
+    "rea", "sp", "st", "sys", "sysf", "tb", "ub",
 ];
 
 /// A command line as clap wants it: long flags, each with its value in the same word.

@@ -11,6 +11,7 @@ use bise::sampling::SamplingParams;
 use super::chat_command::{self, Command};
 use super::transcript;
 use crate::cli::args::ChatArgs;
+use crate::cli::args::constraint::Constraints;
 use crate::cli::args::prompt::{ConversationArgs, JsonObject};
 use crate::cli::load::{self, Loaded};
 use crate::cli::prompt_cache::PromptCache;
@@ -56,6 +57,7 @@ pub fn run_with(args: ChatArgs, loaded: Loaded, log: Log) -> Result<ExitCode> {
         starts_text: true,
         ..GenerationOptions::default()
     };
+    let constraints = args.constraint.constraints(&loaded.engine)?;
     let cached = PromptCache::open(&args.prompt_cache, &loaded.engine, &options, log)?;
     let writer = Writer::new(loaded, cached, &options, generation, log)?;
     let screen = Screen::new(args.output.color);
@@ -68,6 +70,7 @@ pub fn run_with(args: ChatArgs, loaded: Loaded, log: Log) -> Result<ExitCode> {
         messages,
         notes: Vec::new(),
         params,
+        constraints,
         before_next: String::new(),
         n_first: None,
         args,
@@ -129,6 +132,8 @@ struct Chat {
     /// Notes about the template that were already shown.
     notes: Vec<ChatNote>,
     params: SamplingParams,
+    /// What answers have to follow.
+    constraints: Option<Constraints>,
     /// Text from `/read`, to go before the next message.
     before_next: String,
     /// Tokens of the first prompt, which `--keep -1` keeps.
@@ -327,6 +332,9 @@ impl Chat {
             }
         }
         self.writer.generation.prime(self.writer.session.tokens());
+        if let Some(constraints) = &self.constraints {
+            self.writer.generation.constrain(constraints.make()?);
+        }
         let mut said = String::new();
         let pause = self.writer.write(&mut |text| {
             said.push_str(text);

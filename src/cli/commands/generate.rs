@@ -9,6 +9,7 @@ use bise::tokenizer::{EncodeOptions, StreamDecoder};
 
 use super::chat;
 use crate::cli::args::GenerateArgs;
+use crate::cli::args::constraint::Constraints;
 use crate::cli::args::prompt::ConversationArgs;
 use crate::cli::prompt_cache::{PromptCache, Reused};
 use crate::cli::term::console::{Colour, Log, Screen};
@@ -68,6 +69,7 @@ pub fn run(args: GenerateArgs) -> Result<ExitCode> {
         starts_text: tokens.iter().all(|&token| loaded.engine.tokenizer().is_control(token)),
         ..GenerationOptions::default()
     };
+    let constraints = args.chat.constraint.constraints(&loaded.engine)?;
     let writer = Writer::new(loaded, cached, &options, generation, log)?;
     if !interactive {
         writer.check_prompt(&tokens)?;
@@ -77,7 +79,7 @@ pub fn run(args: GenerateArgs) -> Result<ExitCode> {
         asks_first: args.generation.interactive_first || (conversation && given == Given::Nothing),
         conversation,
     };
-    let mut text = RawText::new(writer, args, turns, &tokens, log)?;
+    let mut text = RawText::new(writer, args, constraints, turns, &tokens, log)?;
     let interrupted = text.write(tokens)?;
     text.finish()?;
     Ok(if interrupted { ExitCode::from(signals::EXIT_INTERRUPTED) } else { ExitCode::SUCCESS })
@@ -180,6 +182,8 @@ struct Turns {
 struct RawText {
     writer: Writer,
     args: GenerateArgs,
+    /// What is written has to follow, from one line of the user to the next.
+    constraints: Option<Constraints>,
     turns: Turns,
     screen: Screen,
     /// For the prompt; the generation has its own.
@@ -190,7 +194,14 @@ struct RawText {
 }
 
 impl RawText {
-    fn new(mut writer: Writer, args: GenerateArgs, turns: Turns, tokens: &[u32], log: Log) -> Result<Self> {
+    fn new(
+        mut writer: Writer,
+        args: GenerateArgs,
+        constraints: Option<Constraints>,
+        turns: Turns,
+        tokens: &[u32],
+        log: Log,
+    ) -> Result<Self> {
         let prompt = &args.chat.prompt;
         let tokenizer = writer.engine.tokenizer();
         let n_keep = match usize::try_from(prompt.keep) {
@@ -209,7 +220,7 @@ impl RawText {
         };
         let screen = Screen::new(args.chat.output.color);
         let n_left = usize::try_from(prompt.n_predict).ok();
-        Ok(Self { writer, args, turns, screen, decoder, n_left, log })
+        Ok(Self { writer, args, constraints, turns, screen, decoder, n_left, log })
     }
 
     /// Generates to the end, asking the user in between; returns whether Ctrl-C ended it.
@@ -235,6 +246,7 @@ impl RawText {
         self.writer.generation.extend(&given[..reused.n_kept]);
         given.drain(..reused.n_kept);
         let mut reused = Some(reused);
+        self.constrain()?;
         loop {
             let pause = self.write_until_pause(&given, reused.take())?;
             given.clear();
@@ -264,7 +276,16 @@ impl RawText {
                 Some(line) => given.extend(line),
                 None => return Ok(false),
             }
+            self.constrain()?;
         }
+    }
+
+    /// Sets the constraint to its beginning.
+    fn constrain(&mut self) -> Result<()> {
+        if let Some(constraints) = &self.constraints {
+            self.writer.generation.constrain(constraints.make()?);
+        }
+        Ok(())
     }
 
     /// Prefills `given`, then generates until something pauses it. `reused` is how much of the first prompt

@@ -52,7 +52,16 @@ impl JsonSchema {
 
 /// A schema as llguidance takes it, with our rules for white space.
 pub(super) fn grammar(schema: &Value) -> Result<Value, ConstraintError> {
-    let mut schema = match prepare::schema(schema)? {
+    with_white_space(prepare::schema(schema, false)?)
+}
+
+/// [`grammar`] without the keywords that would not be obeyed.
+pub(super) fn lenient_grammar(schema: &Value) -> Result<Value, ConstraintError> {
+    with_white_space(prepare::schema(schema, true)?)
+}
+
+fn with_white_space(schema: Value) -> Result<Value, ConstraintError> {
+    let mut schema = match schema {
         Value::Bool(true) => json!({}),
         Value::Bool(false) => return Err(prepare::unsatisfiable()),
         schema => schema,

@@ -75,12 +75,13 @@ pub fn unsatisfiable() -> ConstraintError {
     wrong("#", "no value is valid")
 }
 
-/// The schema without what says nothing about validity, and with references that are plain paths.
+/// The schema without what says nothing about validity, and with references that are plain paths; if `lenient`, without keywords that would
+/// not be obeyed.
 ///
 /// # Errors
 /// A keyword that would not be obeyed, a reference that leads nowhere, a value of the wrong type.
-pub fn schema(schema: &Value) -> Result<Value, ConstraintError> {
-    let mut preparation = Preparation { root: schema, copies: Vec::new() };
+pub fn schema(schema: &Value, lenient: bool) -> Result<Value, ConstraintError> {
+    let mut preparation = Preparation { root: schema, lenient, copies: Vec::new() };
     let mut prepared = preparation.schema(schema, "#", 0)?;
     let mut done = 0;
     while let Some(target) = preparation.copies.get(done).cloned() {
@@ -97,6 +98,7 @@ const COPIES: &str = "$copies";
 
 struct Preparation<'a> {
     root: &'a Value,
+    lenient: bool,
     /// References that need a copy of what they refer to, by the number of the copy.
     copies: Vec<String>,
 }
@@ -157,13 +159,17 @@ impl<'a> Preparation<'a> {
                     }
                     Value::Object(map)
                 }
-                "$ref" => self.reference(value, at)?,
+                "$ref" => match self.reference(value, at) {
+                    Err(ConstraintError::Keyword { .. }) if self.lenient => continue,
+                    reference => reference?,
+                },
                 "format" => {
                     let format = value.as_str().unwrap_or_default();
-                    if TYPES.contains(&format) {
+                    let is_kept = FORMATS.contains(&format);
+                    if TYPES.contains(&format) || self.lenient && !is_kept {
                         continue;
                     }
-                    if !FORMATS.contains(&format) {
+                    if !is_kept {
                         return Err(not_kept(&format!("\"format\": {}", short(value)), at));
                     }
                     value.clone()
@@ -173,6 +179,7 @@ impl<'a> Preparation<'a> {
                 "minContains" | "minItems" | "minLength" | "minProperties" if *value == 0 => continue,
                 key if KEPT.contains(&key) => value.clone(),
                 key if ANNOTATIONS.contains(&key) || key.starts_with("x-") => continue,
+                _ if self.lenient => continue,
                 key => return Err(not_kept(&format!("{key:?}"), at)),
             };
             prepared.insert(new_key.to_owned(), value);
