@@ -172,6 +172,48 @@ fn calls_may_begin_anywhere_or_never() {
     }
 }
 
+/// Beside calls, an answer by a schema.
+#[test]
+fn calls_or_json() {
+    let grammars = Grammars::new(&Tokenizer::new(vocabulary("later tekken")).unwrap());
+    let tokenizer = grammars.tokenizer().clone();
+    let syntax = ToolSyntax::Named { ids: false };
+    let schema = json!({"type": "object", "properties": {"sure": {"type": "boolean"}}, "required": ["sure"], "additionalProperties": false});
+    let new = |choice: ToolChoice| {
+        ToolGrammar::or_json(&grammars, syntax, &tools(), &choice, true, &schema).unwrap()
+    };
+    let begins_with = |choice: ToolChoice| {
+        let mut allowed = TokenMask::new(tokenizer.n_vocab());
+        new(choice).mask(&mut allowed);
+        (
+            allowed.contains(tokenizer.id("[TOOL_CALLS]").unwrap()),
+            allowed.contains(tokenizer.id("{").unwrap()),
+        )
+    };
+    assert_eq!(begins_with(ToolChoice::Auto), (true, true));
+    assert_eq!(begins_with(ToolChoice::None), (false, true));
+    assert_eq!(begins_with(ToolChoice::Required), (true, false));
+    let (mut n_calls, mut n_answers) = (0, 0);
+    for seed in 1..=12 {
+        let mut constraint = new(ToolChoice::Auto);
+        let begun: &[u32] = if seed % 2 == 0 { &[tokenizer.id("[TOOL_CALLS]").unwrap()] } else { &[] };
+        feed(&mut constraint, tokenizer.n_vocab(), begun).unwrap();
+        let done = walk(&tokenizer, &mut constraint, &mut Dice(seed * 977), 300);
+        if done.end == End::Complete {
+            let (calls, content) = parse(&tokenizer, &[begun, &done.tokens].concat());
+            check_calls(&calls);
+            if calls.is_empty() {
+                assert!(serde_json::from_str::<Value>(&content).unwrap()["sure"].is_boolean(), "{content}");
+                n_answers += 1;
+            } else {
+                assert_eq!(content, "");
+                n_calls += 1;
+            }
+        }
+    }
+    assert!(n_calls > 0 && n_answers > 0, "{n_calls} {n_answers}");
+}
+
 #[test]
 fn tools_that_cannot_be_called_are_named() {
     let grammars = Grammars::new(&Tokenizer::new(vocabulary("v3")).unwrap());

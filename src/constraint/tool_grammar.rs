@@ -69,6 +69,38 @@ impl ToolGrammar {
         choice: &ToolChoice,
         parallel: bool,
     ) -> Result<Self, ConstraintError> {
+        Self::build(grammars, syntax, tools, choice, parallel, None)
+    }
+
+    /// [`Self::new`], where what is no call is JSON that `schema` describes.
+    ///
+    /// # Errors
+    /// As [`Self::new`], and as [`JsonSchema::new`](super::JsonSchema::new).
+    pub fn or_json(
+        grammars: &Grammars,
+        syntax: ToolSyntax,
+        tools: &[Value],
+        choice: &ToolChoice,
+        parallel: bool,
+        schema: &Value,
+    ) -> Result<Self, ConstraintError> {
+        let answer = json_schema::grammar(schema)?;
+        match choice {
+            ToolChoice::None => grammars
+                .guided(TopLevelGrammar::from_json_schema(answer))
+                .map(|answer| Self(Kind::Calls(Box::new(answer)))),
+            choice => Self::build(grammars, syntax, tools, choice, parallel, Some(answer)),
+        }
+    }
+
+    fn build(
+        grammars: &Grammars,
+        syntax: ToolSyntax,
+        tools: &[Value],
+        choice: &ToolChoice,
+        parallel: bool,
+        answer: Option<Value>,
+    ) -> Result<Self, ConstraintError> {
         let mark = Marks { grammars };
         if *choice == ToolChoice::None {
             return Ok(Self(Kind::NoCalls(mark.token(TOOL_CALLS))));
@@ -88,9 +120,13 @@ impl ToolGrammar {
             return Err(wrong("", "there is no tool to call"));
         }
         let parallel = parallel && !matches!(choice, ToolChoice::Named(_));
-        let is_lazy = *choice == ToolChoice::Auto;
-        let lark = lark(&mark, syntax, &tools, parallel, is_lazy);
-        let calls = match grammars.guided(grammar(&lark, &tools)) {
+        let is_auto = *choice == ToolChoice::Auto;
+        let answer = answer.filter(|_| is_auto);
+        let is_lazy = is_auto && answer.is_none();
+        let mut lark = lark(&mark, syntax, &tools, parallel, is_lazy);
+        lark += if answer.is_some() { "start: calls | @answer\n" } else { "start: calls\n" };
+        let answer = answer.as_ref();
+        let calls = match grammars.guided(grammar(&lark, &tools, answer)) {
             Err(error) if tools.iter().all(|tool| tool.is_strict) => return Err(error),
             // A schema that is not strict need not be followed.
             Err(_) => {
@@ -99,7 +135,7 @@ impl ToolGrammar {
                         tool.arguments = json_schema::grammar(&json!({"type": "object"}))?;
                     }
                 }
-                grammars.guided(grammar(&lark, &tools))?
+                grammars.guided(grammar(&lark, &tools, answer))?
             }
             Ok(calls) => calls,
         };
@@ -174,7 +210,7 @@ fn literal(text: &str) -> String {
     Value::String(text.to_owned()).to_string()
 }
 
-/// The grammar of calls; the first `[TOOL_CALLS]` is no part of it if `is_lazy`.
+/// The rules of `calls`; the first `[TOOL_CALLS]` is no part of it if `is_lazy`.
 fn lark(marks: &Marks<'_>, syntax: ToolSyntax, tools: &[Tool], parallel: bool, is_lazy: bool) -> String {
     use std::fmt::Write;
     let open = marks.lark(TOOL_CALLS);
@@ -182,11 +218,11 @@ fn lark(marks: &Marks<'_>, syntax: ToolSyntax, tools: &[Tool], parallel: bool, i
     let mut text = match syntax {
         ToolSyntax::List => {
             let more = if parallel { "(\",\" SPACE? call)*" } else { "" };
-            format!("start: {first} SPACE? \"[\" call {more} \"]\"\nSPACE: \" \"\n")
+            format!("calls: {first} SPACE? \"[\" call {more} \"]\"\nSPACE: \" \"\n")
         }
         ToolSyntax::Named { .. } => {
             let more = if parallel { format!("({open} call)*") } else { String::new() };
-            format!("start: {first} call {more}\n")
+            format!("calls: {first} call {more}\n")
         }
     };
     let calls: Vec<String> = (0..tools.len()).map(|i| format!("call_{i}")).collect();
@@ -220,12 +256,17 @@ fn lark(marks: &Marks<'_>, syntax: ToolSyntax, tools: &[Tool], parallel: bool, i
     text
 }
 
-fn grammar(lark: &str, tools: &[Tool]) -> TopLevelGrammar {
+fn grammar(lark: &str, tools: &[Tool], answer: Option<&Value>) -> TopLevelGrammar {
     let mut grammar = TopLevelGrammar::from_lark(lark.to_owned());
     for (i, tool) in tools.iter().enumerate() {
         let mut arguments = GrammarWithLexer::from_json_schema(tool.arguments.clone());
         arguments.name = Some(format!("arguments_{i}"));
         grammar.grammars.push(arguments);
+    }
+    if let Some(answer) = answer {
+        let mut answer = GrammarWithLexer::from_json_schema(answer.clone());
+        answer.name = Some("answer".to_owned());
+        grammar.grammars.push(answer);
     }
     grammar
 }
