@@ -27,6 +27,8 @@ pub mod embedding;
 mod engine;
 mod error;
 pub mod generation;
+#[cfg(feature = "hub")]
+pub mod hub;
 pub mod memory;
 pub mod prefix;
 mod runner;

@@ -46,7 +46,6 @@ const SILENT: &[&str] = &[
     "--no-mmproj-auto",
     "--no-show-timings",
     "--no-warmup",
-    "--offline",
     "--perf",
     "--show-timings",
     "--skip-chat-parsing",
@@ -59,6 +58,8 @@ fn value(spelling: &str) -> &'static str {
     match spelling {
         "-m" | "--model" => "none.gguf",
         "-ctk" | "-ctv" | "--cache-type-k" | "--cache-type-v" => "f16",
+        "-hf" | "-hfr" | "--hf-repo" => "user/repo",
+        "-mu" | "--model-url" => "https://127.0.0.1/m.gguf",
         "-lm" | "--load-mode" => "mmap",
         "-co" | "--color" => "on",
         "-fa" | "--flash-attn" => "on",
@@ -79,8 +80,12 @@ fn value(spelling: &str) -> &'static str {
 
 fn run(folder: &Folder, spelling: &str, values: &[&str]) -> Ran {
     // Flags that say how another is meant stand beside it.
-    let beside: &[&str] =
-        if spelling.starts_with("--prompt-cache-") { &["--prompt-cache", "cache"] } else { &[] };
+    let beside: &[&str] = match spelling {
+        _ if spelling.starts_with("--prompt-cache-") => &["--prompt-cache", "cache"],
+        "-hff" | "--hf-file" => &["-hf", "user/repo", "--offline"],
+        "-hf" | "-hfr" | "--hf-repo" | "-mu" | "--model-url" => &["--offline"],
+        _ => &[],
+    };
     let line = ["-m", "none.gguf", "-p", "Once", "-n", "1"];
     folder.bise(line.iter().chain(beside).chain(&[spelling]).chain(values))
 }
@@ -203,10 +208,12 @@ fn words_with_one_dash_are_never_taken_apart() {
 fn what_is_planned_or_needs_something_else_says_so() {
     let folder = Folder::new();
     for (line, words) in [
-        (&["-hf", "user/repo"][..], "curl -LO https://huggingface.co/user/repo/resolve/main/FILE.gguf"),
-        (&["-hf", "user/repo:Q4_K_M"], "huggingface.co/user/repo/resolve"),
+        (&["-hf", "user"][..], "USER/NAME"),
+        (&["-mu", "m.gguf"], "https://"),
+        (&["-hf", "user/repo", "-mu", "https://a/b.gguf"], "both name a model"),
+        (&["-dr", "ai/mistral"], "-hf"),
         (&["-md", "draft.gguf"], "--spec-type ngram"),
-        (&["-cl"], "downloads no models"),
+        (&["-cl"], "`bise list`"),
         (&["--lora", "a.gguf"], "planned but not there yet"),
         (&["--port", "8080"], "server"),
         (&["--mmproj", "v.gguf"], "images"),
@@ -356,6 +363,8 @@ fn the_flags_of_llama_bench_are_those_of_bench() {
                 "-m" | "--model" => "none.gguf",
                 "-pg" => "1,1",
                 "-o" | "--output" | "-oe" | "--output-err" => "md",
+                "-hf" | "-hfr" | "--hf-repo" => "user/repo",
+                "-mu" | "--model-url" => "https://127.0.0.1/m.gguf",
                 "-lm" | "--load-mode" => "mmap",
                 "-ctk" | "-ctv" | "--cache-type-k" | "--cache-type-v" => "f16",
                 _ => "1",
@@ -385,11 +394,9 @@ fn words_without_a_flag_are_told_what_to_type() {
         (&["model.gguf"][..], "type `bise -m model.gguf`"),
         (&["gone.gguf"], "type `bise -m gone.gguf`"),
         (&["notes"], "type `bise -m notes`"),
-        (&["run", "mistral"], "`bise -m FILE.gguf`"),
         (&["serve"], "planned"),
-        (&["pull", "mistral"], "curl"),
-        (&["list"], "bise -m FILE.gguf"),
-        (&["show", "model.gguf"], "bise inspect"),
+        (&["download", "mistral"], "`bise pull NAME`"),
+        (&["info", "model.gguf"], "bise inspect"),
         (&["insepct", "model.gguf"], "did you mean `bise inspect`?"),
         (&["Once upon a time"], "type `bise -p 'Once upon a time'`"),
         (&["-n", "3", "Once"], "type `bise -p Once`"),

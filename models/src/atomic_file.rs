@@ -121,8 +121,11 @@ fn directory(path: &Path) -> &Path {
     }
 }
 
-/// Flushes the directory that `path` is in, so that the rename outlives a power cut.
-fn sync_directory(path: &Path) -> io::Result<()> {
+/// Flushes the directory that `path` is in, so that a file that was renamed to `path` outlives a power cut.
+///
+/// # Errors
+/// If the disk does not take it.
+pub fn sync_directory(path: &Path) -> io::Result<()> {
     if !cfg!(unix) {
         return Ok(());
     }

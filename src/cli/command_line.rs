@@ -10,6 +10,8 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use super::args::log::LogArgs;
 use super::args::{ChatArgs, GenerateArgs, environment, help, words};
 use super::commands::{bench, embedding, inspect, logits, perplexity, tokenize};
+#[cfg(feature = "hub")]
+use super::commands::{cp, create, list, pull, rm, run, show};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -94,6 +96,42 @@ Examples:
   bise embedding -m mistral.gguf -f lines.txt --pooling mean --embd-output-format json
       a vector for each line, in the JSON of the OpenAI API";
 
+#[cfg(feature = "hub")]
+const RUN_EXAMPLES: &str = "\
+Examples:
+  bise run mistral
+      downloads it the first time, and holds a conversation
+  bise run mistral \"What is a fjord?\"
+      one question, one answer
+  bise run hf.co/bartowski/Codestral-22B-v0.1-GGUF <question.txt
+      any model of Hugging Face; the question from a file
+
+A name is looked for among your own models (bise create, bise cp), in the table of names (bise pull --help), in Ollama's store, and \
+then in Ollama's registry. Type /? in a conversation for its commands.";
+
+#[cfg(feature = "hub")]
+const PULL_EXAMPLES: &str = "\
+Examples:
+  bise pull mistral
+      by a name of the table
+  bise pull hf.co/bartowski/Codestral-22B-v0.1-GGUF:Q5_K_M
+      from Hugging Face
+  bise pull smollm:135m
+      from Ollama's registry
+
+A download that was cut, by Ctrl-C or otherwise, goes on where it ended. Every file is checked by its size and SHA-256.
+";
+
+#[cfg(feature = "hub")]
+const CREATE_EXAMPLES: &str = "\
+Examples:
+  printf 'FROM mistral\\nSYSTEM You are a pirate.\\nPARAMETER temperature 0.5\\n' >Modelfile
+  bise create pirate -f Modelfile
+  bise run pirate
+
+FROM, PARAMETER, SYSTEM, MESSAGE, LICENSE and TEMPLATE (in Jinja) are understood. A TEMPLATE in Go's language is left out, with a \
+warning, and the GGUF file's own is used; ADAPTER is refused.";
+
 const COMPLETIONS_EXAMPLES: &str = "\
 Examples:
   bise completions bash >~/.local/share/bash-completion/completions/bise
@@ -139,6 +177,31 @@ pub enum Command {
     /// Hold a conversation
     #[command(after_help = CHAT_EXAMPLES)]
     Chat(Box<ChatArgs>),
+    /// Run a model by its name
+    #[cfg(feature = "hub")]
+    #[command(after_help = RUN_EXAMPLES)]
+    Run(Box<run::RunArgs>),
+    /// Download a model
+    #[cfg(feature = "hub")]
+    #[command(after_help = format!("{PULL_EXAMPLES}\n{}", pull::table()))]
+    Pull(pull::PullArgs),
+    /// List the models on this machine
+    #[cfg(feature = "hub")]
+    #[command(alias = "ls")]
+    List(list::ListArgs),
+    /// Show what a model is
+    #[cfg(feature = "hub")]
+    Show(show::ShowArgs),
+    /// Give a model another name
+    #[cfg(feature = "hub")]
+    Cp(cp::CpArgs),
+    /// Remove models
+    #[cfg(feature = "hub")]
+    Rm(rm::RmArgs),
+    /// Make a model from a Modelfile
+    #[cfg(feature = "hub")]
+    #[command(after_help = CREATE_EXAMPLES)]
+    Create(create::CreateArgs),
     /// Show what is in a GGUF file and how much memory it needs
     #[command(after_help = INSPECT_EXAMPLES)]
     Inspect(inspect::InspectArgs),
@@ -177,6 +240,20 @@ impl Cli {
         Some(match &self.command {
             None => self.generate.chat.output.log,
             Some(Command::Chat(args)) => args.output.log,
+            #[cfg(feature = "hub")]
+            Some(Command::Run(args)) => args.chat.output.log,
+            #[cfg(feature = "hub")]
+            Some(Command::Pull(args)) => args.log,
+            #[cfg(feature = "hub")]
+            Some(Command::List(args)) => args.log,
+            #[cfg(feature = "hub")]
+            Some(Command::Show(args)) => args.log,
+            #[cfg(feature = "hub")]
+            Some(Command::Cp(args)) => args.log,
+            #[cfg(feature = "hub")]
+            Some(Command::Rm(args)) => args.log,
+            #[cfg(feature = "hub")]
+            Some(Command::Create(args)) => args.log,
             Some(Command::Inspect(args)) => args.log,
             Some(Command::Tokenize(args)) => args.log,
             Some(Command::Bench(args)) => args.log,
@@ -192,6 +269,8 @@ impl Cli {
 #[derive(Debug)]
 pub struct CommandLine {
     pub cli: Cli,
+    /// The long names of the flags that were given, or set by a variable.
+    pub typed: Vec<String>,
     /// What had no effect or was not understood, a line each.
     pub warnings: Vec<String>,
 }
@@ -226,7 +305,8 @@ pub fn parse(
         let typed = typed.map_or("--verbosity", |(_, typed)| typed);
         warnings.push(format!("{typed} {} says no more than {typed} {}", log.verbosity, LogArgs::MOST));
     }
-    Ok(CommandLine { cli, warnings })
+    let typed = words.typed.into_iter().map(|(long, _)| long).collect();
+    Ok(CommandLine { cli, typed, warnings })
 }
 
 /// The definition of the whole command line.

@@ -10,8 +10,8 @@ use bise::{Engine, EngineBuilder, EngineOptions, SessionOptions};
 use super::args::model::{LoadMode, ModelArgs, RopeArgs, RopeKind};
 use super::term::console::Log;
 use super::term::signals;
-use super::threads;
 use super::usage::wrong;
+use super::{source, threads};
 
 /// An open model, and how long it took to open.
 pub struct Loaded {
@@ -22,12 +22,14 @@ pub struct Loaded {
     told_memory: bool,
 }
 
-/// Opens the model of `--model`, or the built-in one, and logs its warnings. `sessions` says how many there will be, and of which kind,
+/// Opens the model that the flags name, or the built-in one, and logs its warnings. `sessions` says how many there will be, and of which kind,
 /// where that is known: with a ceiling on memory, they are to have room.
 ///
 /// # Errors
 /// The file or a flag is invalid; the model does not fit under the ceiling.
 pub fn load(args: &ModelArgs, sessions: Option<(usize, SessionOptions)>, log: Log) -> Result<Loaded> {
+    let args =
+        &ModelArgs { model: source::model_path(args.model.as_ref(), &args.source, log)?, ..args.clone() };
     let start = Instant::now();
     let mut options = EngineOptions { sessions, ..engine_options(args)? };
     options.shared_threads = Some(threads::start(&args.threads, log)?);

@@ -4,10 +4,13 @@ mod args;
 mod command_line;
 mod commands;
 mod describe;
+#[cfg(feature = "hub")]
+mod hub;
 mod ids;
 mod load;
 mod npy;
 mod prompt_cache;
+mod source;
 mod term;
 mod text;
 mod threads;
@@ -23,6 +26,8 @@ use anyhow::{Context, Result};
 use args::log::LogArgs;
 use command_line::{Cli, Command, CommandLine};
 use commands::{bench, chat, completions, embedding, generate, inspect, logits, man, perplexity, tokenize};
+#[cfg(feature = "hub")]
+use commands::{cp, create, list, pull, rm, run, show};
 use term::{console, signals, stdout};
 use usage::WrongUsage;
 
@@ -33,20 +38,24 @@ const EXIT_USAGE: u8 = 2;
 ///
 /// Exit codes: 0 for success, 1 for an error (one line on stderr), 2 for wrong usage, 130 after Ctrl-C.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let CommandLine { cli, warnings } = match command_line::parse(args, std::env::vars_os()) {
+    let CommandLine { cli, typed, warnings } = match command_line::parse(args, std::env::vars_os()) {
         Ok(line) => line,
         Err(error) => return print_usage(&error),
     };
     if let Some(log) = cli.log_args().map(LogArgs::log) {
         warnings.iter().for_each(|warning| log.warn(warning));
     }
-    match execute(cli).and_then(|code| stdout::flush().map(|()| code)) {
+    match execute(cli, &typed).and_then(|code| stdout::flush().map(|()| code)) {
         Ok(code) => code,
         Err(error) => report(&error),
     }
 }
 
-fn execute(cli: Cli) -> Result<ExitCode> {
+#[cfg_attr(
+    not(feature = "hub"),
+    expect(unused_variables, reason = "models by name alone have parameters of their own")
+)]
+fn execute(cli: Cli, typed: &[String]) -> Result<ExitCode> {
     signals::listen()?;
     // `logits` writes to a file.
     if !matches!(cli.command, Some(Command::Logits(_))) {
@@ -55,6 +64,20 @@ fn execute(cli: Cli) -> Result<ExitCode> {
     match cli.command {
         None => return generate::run(cli.generate),
         Some(Command::Chat(args)) => return chat::run(*args),
+        #[cfg(feature = "hub")]
+        Some(Command::Run(args)) => return run::run(*args, typed),
+        #[cfg(feature = "hub")]
+        Some(Command::Pull(args)) => pull::run(args),
+        #[cfg(feature = "hub")]
+        Some(Command::List(args)) => list::run(args),
+        #[cfg(feature = "hub")]
+        Some(Command::Show(args)) => show::run(args),
+        #[cfg(feature = "hub")]
+        Some(Command::Cp(args)) => cp::run(args),
+        #[cfg(feature = "hub")]
+        Some(Command::Rm(args)) => rm::run(args),
+        #[cfg(feature = "hub")]
+        Some(Command::Create(args)) => create::run(args),
         Some(Command::Inspect(args)) => inspect::run(args),
         Some(Command::Tokenize(args)) => tokenize::run(args),
         Some(Command::Bench(args)) => bench::run(*args),
@@ -100,6 +123,10 @@ fn report(error: &anyhow::Error) -> ExitCode {
     };
     match error {
         error if error.is::<WrongUsage>() => ExitCode::from(EXIT_USAGE),
+        #[cfg(feature = "hub")]
+        error if error.downcast_ref().is_some_and(|e| matches!(e, bise::hub::HubError::Cancelled)) => {
+            ExitCode::from(signals::EXIT_INTERRUPTED)
+        }
         error if error.chain().any(interrupted) => ExitCode::from(signals::EXIT_INTERRUPTED),
         _ => ExitCode::FAILURE,
     }

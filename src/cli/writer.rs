@@ -61,7 +61,7 @@ pub struct Writer {
     unread: Vec<u32>,
     prompt_cache: Option<PromptCache>,
     timings: Timings,
-    log: Log,
+    pub log: Log,
     /// Whether the user was told that the text has outgrown what the model was trained for.
     told_length: bool,
 }

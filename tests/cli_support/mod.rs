@@ -70,11 +70,19 @@ impl Folder {
     pub fn command(&self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_bise"));
         for (name, _) in std::env::vars_os() {
-            if name.to_str().is_some_and(|name| name.starts_with("LLAMA_ARG_") || name.starts_with("BISE_")) {
+            let prefixes = ["LLAMA_ARG_", "BISE_", "HF_", "OLLAMA_", "XDG_"];
+            let of_hubs = ["MODEL_ENDPOINT", "SSL_CERT_FILE", "TRANSFORMERS_OFFLINE"];
+            let ours = |name: &str| {
+                prefixes.iter().any(|prefix| name.starts_with(prefix))
+                    || name.to_ascii_uppercase().ends_with("_PROXY")
+                    || of_hubs.contains(&name)
+            };
+            if name.to_str().is_some_and(ours) {
                 command.env_remove(name);
             }
         }
-        command.args(args).current_dir(self.0.path()).env("HOME", self.0.path()).env_remove("XDG_STATE_HOME");
+        command.args(args).current_dir(self.0.path()).env("HOME", self.0.path());
+        command.env("HF_HUB_OFFLINE", "1");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }

@@ -115,7 +115,6 @@ fn warning(name: &str, value: &OsStr, command: &clap::Command, root: &clap::Comm
             Fate::AlwaysSo => "bise has it no other way".into(),
             Fate::Values { so, .. } if so.contains(&value.as_ref()) => return None,
             Fate::NoEffect(why) | Fate::Values { why, .. } | Fate::Refused(why) => why.to_string(),
-            Fate::Download => super::stray::download(Some(&value)),
         };
         return Some(format!("{name}={value} has no effect: {why}"));
     }
@@ -192,7 +191,7 @@ mod tests {
             warnings("LLAMA_ARG_TEMPERATURE", "0", &["bise", "bench"]),
             "LLAMA_ARG_TEMPERATURE=0 has no effect on `bise bench`"
         );
-        assert!(warnings("LLAMA_ARG_HF_REPO", "a/b", &["bise"]).contains("huggingface.co/a/b/resolve"));
+        assert!(warnings("LLAMA_ARG_DOCKER_REPO", "a/b", &["bise"]).contains("Docker"));
         assert_eq!(warnings("LLAMA_ARG_FLASH_ATTN", "on", &["bise"]), "");
         assert!(warnings("LLAMA_ARG_FLASH_ATTN", "off", &["bise"]).contains("has no effect"));
         assert_eq!(warnings("LLAMA_ARG_JINJA", "1", &["bise"]), "");

@@ -13,8 +13,6 @@ pub enum Fate {
     Values { so: &'static [&'static str], not_so: &'static [&'static str], why: &'static str },
     /// Refused with this reason.
     Refused(&'static str),
-    /// Refused: a model is to be downloaded. The message says how to do that.
-    Download,
 }
 
 /// A flag of llama.cpp.
@@ -62,7 +60,7 @@ fn flags(groups: &'static [Group]) -> impl Iterator<Item = Flag> {
         .flat_map(|&(fate, flags)| flags.iter().map(move |&(spellings, env)| Flag { spellings, env, fate }))
 }
 
-use Fate::{AlwaysSo, Download, NoEffect, Refused, Values};
+use Fate::{AlwaysSo, NoEffect, Refused, Values};
 
 const DEVICE: Fate = NoEffect("bise computes on the CPU alone");
 const LAYOUT: Fate = NoEffect("weights are used as they lie in the file");
@@ -73,6 +71,8 @@ const NO_CHECKPOINTS: Fate = NoEffect("bise holds one conversation at a time and
 const SERVER: Fate = Refused("it belongs to a server, which is planned but not there yet");
 const IMAGES: Fate = Refused("images, sound and video are not supported");
 const ADAPTER: Fate = Refused("adapters (LoRA) are planned but not there yet");
+#[cfg(not(feature = "hub"))]
+const NO_DOWNLOADS: Fate = Refused("this program was built without downloads; it runs a file (-m FILE.gguf)");
 const CONTROL_VECTOR: Fate = Refused("control vectors are not supported");
 const EMBEDDING: Fate = Refused("it belongs to `bise embedding`");
 const RERANKING: Fate = Refused("rerankers are not supported");
@@ -189,7 +189,6 @@ const ALL: &[Group] = &[
     (AlwaysSo, &[
         ("--no-warmup", "LLAMA_ARG_NO_WARMUP"),
         ("--jinja", "LLAMA_ARG_JINJA"),
-        ("--offline", "LLAMA_ARG_OFFLINE"),
         ("--skip-chat-parsing", "LLAMA_ARG_SKIP_CHAT_PARSING"),
         ("--no-mmproj --no-mmproj-auto", "LLAMA_ARG_NO_MMPROJ_AUTO"),
         ("--no-log-prefix", "LLAMA_ARG_NO_LOG_PREFIX"),
@@ -215,15 +214,20 @@ const ALL: &[Group] = &[
         ("--log-file N", "LLAMA_ARG_LOG_FILE"),
         ("--log-prompts-dir N", ""),
     ]),
-    (Download, &[
+    #[cfg(not(feature = "hub"))]
+    (NO_DOWNLOADS, &[
         ("-mu --model-url N", "LLAMA_ARG_MODEL_URL"),
-        ("-dr --docker-repo N", "LLAMA_ARG_DOCKER_REPO"),
         ("-hf -hfr --hf-repo N", "LLAMA_ARG_HF_REPO"),
         ("-hff --hf-file N", "LLAMA_ARG_HF_FILE"),
         ("-hft --hf-token N", ""),
     ]),
-    (Refused("bise downloads no models, so there are none to list"), &[("-cl --cache-list", "")]),
-    (Refused("bise downloads no models"), &[
+    #[cfg(not(feature = "hub"))]
+    (AlwaysSo, &[("--offline", "LLAMA_ARG_OFFLINE")]),
+    (Refused("Docker's registry is not asked; models come from Hugging Face (-hf), from Ollama's registry (bise pull) or a URL (-mu)"), &[
+        ("-dr --docker-repo N", "LLAMA_ARG_DOCKER_REPO"),
+    ]),
+    (Refused("type `bise list`"), &[("-cl --cache-list", "")]),
+    (Refused("name the model: -hf USER/REPOSITORY"), &[
         ("--mtp", ""), ("--dflash", ""), ("--eagle3", ""),
         ("--embd-gemma-default", ""),
         ("--fim-qwen-1.5b-default", ""), ("--fim-qwen-3b-default", ""), ("--fim-qwen-7b-default", ""),

@@ -11,6 +11,7 @@ pub mod numbers;
 pub mod prompt;
 pub mod prompt_cache;
 pub mod sampling;
+pub mod source;
 pub mod speculation;
 mod stray;
 pub mod threads;

@@ -7,6 +7,7 @@ use bise::memory::MemoryLimit;
 use bise::{CacheType, Isa, SessionOptions};
 
 use super::numbers::{context_length, positive};
+use super::source::SourceArgs;
 use super::threads::ThreadArgs;
 
 /// The model, and the machine it runs on.
@@ -16,6 +17,9 @@ pub struct ModelArgs {
     /// GGUF file, or the first part of a split model; without it, the built-in model
     #[arg(short, long, value_name = "FILE", env = "LLAMA_ARG_MODEL")]
     pub model: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub source: SourceArgs,
 
     #[command(flatten)]
     pub threads: ThreadArgs,

@@ -202,7 +202,7 @@ pub struct OutputArgs {
 }
 
 /// Flags of generation without a subcommand.
-#[derive(clap::Args, Clone, Debug)]
+#[derive(clap::Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Generation")]
 pub struct GenerationArgs {
     /// Hold a conversation (implied by no prompt, --system-prompt, --single-turn or --chat-template)

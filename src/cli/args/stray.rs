@@ -52,34 +52,20 @@ pub fn advice(
     }
 }
 
-/// How to get a model that `-hf REPO` or the like asks for.
-pub fn download(repository: Option<&str>) -> String {
-    // The part after a colon names a quantization.
-    let repository = repository.map(|name| name.split_once(':').map_or(name, |(name, _)| name));
-    let repository = repository.filter(|name| {
-        name.split('/').count() == 2 && name.chars().all(|c| c.is_ascii_alphanumeric() || "/-_.".contains(c))
-    });
-    let repository = repository.unwrap_or("USER/REPOSITORY");
-    format!(
-        "bise downloads no models yet; `curl -LO https://huggingface.co/{repository}/resolve/main/FILE.gguf` does, and \
-         `bise -m FILE.gguf` runs it"
-    )
-}
-
 /// Commands of ollama, llama.cpp and the like.
 fn other_programs_command(word: &str) -> Option<String> {
     let advice = match word {
-        "run" => "a model is a GGUF file, and `bise -m FILE.gguf` runs it",
         "generate" | "complete" | "completion" | "cli" | "main" | "prompt" => {
             "`bise -m FILE.gguf -p TEXT` goes on from a text"
         }
         "serve" | "server" | "start" => {
             "a server is planned but not there yet; `bise -m FILE.gguf` runs a model in this terminal"
         }
-        "pull" | "download" | "get" => return Some(download(None)),
-        "list" | "ls" | "ps" | "rm" | "cp" | "push" | "create" | "stop" => {
-            "models are files, wherever you keep them; `bise -m FILE.gguf` runs one"
+        "run" | "pull" | "list" | "rm" | "cp" | "create" => {
+            "this program was built without downloads; models are files, and `bise -m FILE.gguf` runs one"
         }
+        "download" | "get" | "fetch" => "`bise pull NAME` downloads a model",
+        "push" => "models are published by other programs (hf upload, ollama push)",
         "show" | "info" => "`bise inspect FILE.gguf` shows what is in a model",
         "version" => "type `bise --version`",
         "quantize" | "convert" | "embed" | "embedding" | "imatrix" | "train" | "finetune" | "export-lora" => {

@@ -12,9 +12,9 @@ use super::llama_cpp::{self, Fate};
 use super::stray;
 
 /// The long flags that llama.cpp writes with one dash. In the definitions they are long flags or aliases of one.
-const SINGLE_DASH: [&str; 23] = [
-    "Cr", "bf", "cnv", "co", "ctk", "ctv", "if", "jf", "lm", "lv", "mli", "mmp", "no-cnv", "np", "oe", "pg",
-    "rea", "sp", "st", "sys", "sysf", "tb", "ub",
+const SINGLE_DASH: [&str; 28] = [
+    "Cr", "bf", "cnv", "co", "ctk", "ctv", "hf", "hff", "hfr", "hft", "if", "jf", "lm", "lv", "mli", "mmp",
+    "mu", "no-cnv", "np", "oe", "pg", "rea", "sp", "st", "sys", "sysf", "tb", "ub",
 ];
 
 /// A command line as clap wants it: long flags, each with its value in the same word.
@@ -81,7 +81,7 @@ enum Word<'a> {
 impl<'a> Reader<'a> {
     fn read(&mut self, mut rest: Peekable<std::vec::IntoIter<OsString>>) -> Result<(), String> {
         let all: Vec<OsString> = rest.clone().collect();
-        let mut free = self.command.get_positionals().count();
+        let mut free: usize = self.command.get_positionals().map(most_values).sum();
         while let Some(word) = rest.next() {
             let is_flag = word.as_encoded_bytes().starts_with(b"-") && word.len() > 1 && word != "--";
             if is_flag {
@@ -211,10 +211,6 @@ impl<'a> Reader<'a> {
                 }
             }
             Fate::Refused(why) => return Err(format!("'{name}' is not supported: {why}")),
-            Fate::Download => {
-                let value = value.or_else(|| next(false));
-                return Err(format!("'{name}' is not supported: {}", stray::download(value.as_deref())));
-            }
         }
         Ok(())
     }
@@ -280,6 +276,12 @@ fn dashed(name: &str) -> String {
 
 fn takes_value(arg: &clap::Arg) -> bool {
     arg.get_action().takes_values()
+}
+
+/// How many words a positional argument may take.
+fn most_values(arg: &clap::Arg) -> usize {
+    // So many that there is always room for another, and that a sum of two does not overflow.
+    arg.get_num_args().map_or(1, |n| n.max_values().min(usize::MAX / 4))
 }
 
 fn optional_value(arg: &clap::Arg) -> bool {

@@ -16,9 +16,11 @@ use self::test::Test;
 use crate::cli::args::log::LogArgs;
 use crate::cli::args::model::{LoadMode, ModelArgs, RopeArgs, parse_cache_type};
 use crate::cli::args::numbers::positive;
+use crate::cli::args::source::SourceArgs;
 use crate::cli::args::threads::{PlaceArgs, ThreadArgs};
 use crate::cli::describe::Description;
 use crate::cli::load;
+use crate::cli::source;
 use crate::cli::usage::wrong;
 
 /// What to measure: every combination of the listed values.
@@ -27,6 +29,9 @@ pub struct BenchArgs {
     /// GGUF files, separated by commas; without any, the built-in model
     #[arg(short, long, value_name = "FILES", value_delimiter = ',', env = "LLAMA_ARG_MODEL")]
     model: Vec<PathBuf>,
+
+    #[command(flatten)]
+    source: SourceArgs,
 
     /// Prompt lengths for the prefill tests; 0: none
     #[arg(short = 'p', long, value_name = "N,…", value_parser = parse_numbers, default_value = "512")]
@@ -163,8 +168,9 @@ pub fn run(args: BenchArgs) -> Result<()> {
     if tests.is_empty() {
         return Err(wrong("there is nothing to measure: expected --n-prompt, --n-gen or --pg above 0"));
     }
-    let models: Vec<_> =
-        if args.model.is_empty() { vec![None] } else { args.model.iter().map(Some).collect() };
+    let downloaded = source::model_path(None, &args.source, log)?;
+    let models: Vec<_> = args.model.iter().chain(&downloaded).map(Some).collect();
+    let models = if models.is_empty() { vec![None] } else { models };
     let threads: Vec<i32> = match flat(&args.threads) {
         none if none.is_empty() => vec![-1],
         some => some.into_iter().map(|n| i32::try_from(n).unwrap_or(i32::MAX)).collect(),
@@ -230,6 +236,7 @@ fn tests(args: &BenchArgs) -> Vec<Test> {
 fn model_args(args: &BenchArgs, model: Option<&PathBuf>, threads: i32) -> ModelArgs {
     ModelArgs {
         model: model.cloned(),
+        source: SourceArgs::default(),
         threads: ThreadArgs { threads, threads_batch: None, place: args.place.clone() },
         load_mode: args.load_mode,
         mlock: false,

@@ -8,7 +8,7 @@ use bise::chat::{ChatError, ChatInput, ChatNote, ChatTemplate, Message, SpecialT
 use bise::generation::{Finish, GenerationOptions};
 use bise::sampling::SamplingParams;
 
-use super::chat_command::{self, Command};
+use super::chat_command::{self, Command, ModelCommand};
 use super::transcript;
 use crate::cli::args::ChatArgs;
 use crate::cli::args::constraint::Constraints;
@@ -38,6 +38,57 @@ pub fn run(args: ChatArgs) -> Result<ExitCode> {
 /// # Errors
 /// As [`run`].
 pub fn run_with(args: ChatArgs, loaded: Loaded, log: Log) -> Result<ExitCode> {
+    match converse(args, loaded, Opening::default(), log)? {
+        Ended::Exit(code) => Ok(code),
+        Ended::Open(_) => unreachable!("only commands about models open another one"),
+    }
+}
+
+/// What a conversation begins with, besides what the flags say.
+#[derive(Default)]
+pub struct Opening {
+    /// Messages, in order.
+    pub messages: Vec<Message>,
+    /// Sampling parameters by name.
+    pub params: Vec<(String, String)>,
+    /// Texts that end an answer.
+    pub stop: Vec<String>,
+    /// What is said about the model and the speed goes here; without it, to the log of the conversation.
+    pub log: Option<Log>,
+    /// Who carries out commands about models. With it, the conversation looks like one of `ollama run`.
+    pub models: Option<Box<dyn Models>>,
+}
+
+/// Carries out commands about models.
+pub trait Models {
+    /// Carries out one of them; what it has to say goes to standard error.
+    ///
+    /// # Errors
+    /// Why it could not.
+    fn obey(&mut self, command: ModelCommand<'_>, talk: &Talk<'_>) -> Result<()>;
+}
+
+/// A conversation, as commands about models see it.
+pub struct Talk<'a> {
+    /// So far, the system prompt first.
+    pub messages: &'a [Message],
+    /// Sampling parameters that the user set.
+    pub params: &'a [(String, String)],
+}
+
+/// How a conversation ended.
+pub enum Ended {
+    /// The program does, with this code.
+    Exit(ExitCode),
+    /// It goes on with the model of this name.
+    Open(String),
+}
+
+/// Holds a conversation.
+///
+/// # Errors
+/// As [`run`].
+pub fn converse(args: ChatArgs, loaded: Loaded, opening: Opening, log: Log) -> Result<Ended> {
     let template = template(&args.conversation, &loaded.engine)?;
     let first = args.prompt.text()?;
     if first.as_ref().is_some_and(String::is_empty) {
@@ -46,12 +97,19 @@ pub fn run_with(args: ChatArgs, loaded: Loaded, log: Log) -> Result<ExitCode> {
     let system = system_prompt(&args.conversation)?;
     let options = args.context.session_options();
     let n_ctx = if options.n_ctx == 0 { loaded.engine.config().n_ctx_train } else { options.n_ctx };
-    let params = args.sampling.params(n_ctx, args.prompt.escapes)?;
+    let mut params = args.sampling.params(n_ctx, args.prompt.escapes)?;
+    for (name, value) in &opening.params {
+        match params.set(name, value) {
+            Ok(()) => {}
+            Err(error) => log.warn(format_args!("PARAMETER {name} {value} has no effect: {error}")),
+        }
+    }
+    let params = params.with_context(n_ctx);
     let special_tokens = SpecialTokens::of(loaded.engine.tokenizer());
     let generation = GenerationOptions {
         sampling: params.clone(),
         max_tokens: usize::try_from(args.prompt.n_predict).ok(),
-        stop: args.prompt.reverse_prompts()?,
+        stop: args.prompt.reverse_prompts()?.into_iter().chain(opening.stop).collect(),
         speculation: args.speculation.options(),
         special: args.output.special,
         starts_text: true,
@@ -59,9 +117,10 @@ pub fn run_with(args: ChatArgs, loaded: Loaded, log: Log) -> Result<ExitCode> {
     };
     let constraints = args.constraint.constraints(&loaded.engine)?;
     let cached = PromptCache::open(&args.prompt_cache, &loaded.engine, &options, log)?;
-    let writer = Writer::new(loaded, cached, &options, generation, log)?;
+    let writer = Writer::new(loaded, cached, &options, generation, opening.log.unwrap_or(log))?;
     let screen = Screen::new(args.output.color);
-    let messages = system.map(|text| Message::new("system", text)).into_iter().collect();
+    let messages =
+        system.map(|text| Message::new("system", text)).into_iter().chain(opening.messages).collect();
     let chat = Chat {
         writer,
         template,
@@ -71,6 +130,9 @@ pub fn run_with(args: ChatArgs, loaded: Loaded, log: Log) -> Result<ExitCode> {
         notes: Vec::new(),
         params,
         constraints,
+        set: Vec::new(),
+        verbose: false,
+        models: opening.models,
         before_next: String::new(),
         n_first: None,
         args,
@@ -134,6 +196,11 @@ struct Chat {
     params: SamplingParams,
     /// What answers have to follow.
     constraints: Option<Constraints>,
+    /// Those that the user set, as typed.
+    set: Vec<(String, String)>,
+    /// Whether timings follow each answer.
+    verbose: bool,
+    models: Option<Box<dyn Models>>,
     /// Text from `/read`, to go before the next message.
     before_next: String,
     /// Tokens of the first prompt, which `--keep -1` keeps.
@@ -153,7 +220,7 @@ enum Answer {
 }
 
 impl Chat {
-    fn run(mut self, first: Option<String>) -> Result<ExitCode> {
+    fn run(mut self, first: Option<String>) -> Result<Ended> {
         let single = self.args.conversation.single_turn;
         if let Some(text) = first {
             let answer = self.say(text)?;
@@ -163,27 +230,38 @@ impl Chat {
         }
         let options = &self.args.conversation;
         let mut lines = if options.simple_io { Lines::plain() } else { Lines::edited(!options.no_history)? };
-        let joining = Joining { multiline: options.multiline_input, is_command: chat_command::is_command };
+        let as_run = self.models.is_some();
+        let joining = Joining {
+            multiline: options.multiline_input,
+            is_command: chat_command::is_command,
+            triple_quotes: as_run,
+        };
         if lines.is_typed() {
-            self.log.note(chat_command::WELCOME);
+            self.log.note(if as_run { chat_command::RUN_WELCOME } else { chat_command::WELCOME });
         }
         loop {
             self.screen.set_colour(Colour::Input)?;
-            let line = lines.read("> ", joining);
+            let line = lines.read(if as_run { ">>> " } else { "> " }, joining);
             self.screen.set_colour(Colour::Plain)?;
             let line = match line? {
                 Line::Text(line) => line,
                 Line::End => return self.end(Answer::Complete),
                 Line::Interrupted => return self.end(Answer::Interrupted),
             };
-            let answer = match chat_command::parse(&line) {
+            let command = if as_run { chat_command::parse_run(&line) } else { chat_command::parse(&line) };
+            let answer = match command {
                 Command::Exit => return self.end(Answer::Complete),
+                Command::Model(ModelCommand::Load(name)) => {
+                    self.end(Answer::Complete)?;
+                    return Ok(Ended::Open(name.to_string()));
+                }
                 Command::Regenerate => match self.regenerate()? {
                     Some(answer) => answer,
                     None => continue,
                 },
                 Command::Say("") if self.before_next.is_empty() => continue,
                 Command::Say(text) => {
+                    let text = if as_run { chat_command::without_triple_quotes(text) } else { text };
                     let text = std::mem::take(&mut self.before_next) + text;
                     self.say(text)?
                 }
@@ -192,6 +270,9 @@ impl Chat {
                     continue;
                 }
             };
+            if self.verbose {
+                self.writer.print_timings();
+            }
             if single {
                 return self.end(answer);
             }
@@ -207,7 +288,24 @@ impl Chat {
     /// Carries out a command that asks for no answer. One that fails says why, and changes nothing.
     fn obey(&mut self, command: Command<'_>) {
         match command {
+            Command::Help if self.models.is_some() => {
+                chat_command::RUN_HELP.lines().for_each(|line| self.log.note(line));
+            }
             Command::Help => chat_command::HELP.lines().for_each(|line| self.log.note(line)),
+            Command::Model(command) => {
+                let talk = Talk { messages: &self.messages, params: &self.set };
+                let result = self.models.as_mut().map_or(Ok(()), |models| models.obey(command, &talk));
+                if let Err(error) = result {
+                    self.log.note(format_args!("{error:#}"));
+                }
+            }
+            Command::SetVerbose(verbose) => {
+                self.verbose = verbose;
+                self.writer.log = self.log;
+            }
+            Command::SetThinking(thinks) => {
+                self.arguments.insert("enable_thinking".to_owned(), thinks.into());
+            }
             Command::Clear => {
                 self.messages.retain(|message| message.role() == "system");
                 self.before_next.clear();
@@ -243,7 +341,11 @@ impl Chat {
                     Ok(params)
                 });
                 match changed {
-                    Ok(params) => self.params = params,
+                    Ok(params) => {
+                        self.params = params;
+                        self.set.retain(|(known, _)| known != name);
+                        self.set.push((name.to_string(), value.to_string()));
+                    }
                     Err(error) => self.log.note(format_args!("{error:#}")),
                 }
             }
@@ -272,16 +374,16 @@ impl Chat {
     }
 
     /// Prints the timings, and returns the exit code.
-    fn end(mut self, answer: Answer) -> Result<ExitCode> {
+    fn end(mut self, answer: Answer) -> Result<Ended> {
         if !self.args.output.no_perf {
             self.writer.print_timings();
         }
         self.writer.end_text()?;
-        match answer {
-            Answer::Complete => Ok(ExitCode::SUCCESS),
-            Answer::Interrupted => Ok(ExitCode::from(signals::EXIT_INTERRUPTED)),
-            Answer::TooLong => Ok(ExitCode::FAILURE),
-        }
+        Ok(Ended::Exit(match answer {
+            Answer::Complete => ExitCode::SUCCESS,
+            Answer::Interrupted => ExitCode::from(signals::EXIT_INTERRUPTED),
+            Answer::TooLong => ExitCode::FAILURE,
+        }))
     }
 
     fn read_file(&mut self, path: &str) {

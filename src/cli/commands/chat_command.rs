@@ -16,9 +16,48 @@ pub const HELP: &str = "\
 /exit               leave (also Ctrl-D)
 Ctrl-C clears a line, or stops an answer. A line that ends in \\ continues on the next.";
 
+/// As [`WELCOME`], in `bise run`.
+pub const RUN_WELCOME: &str = "Send a message (/? for help)";
+
+/// As [`HELP`], in `bise run`.
+pub const RUN_HELP: &str = "\
+/set parameter NAME VALUE   set a sampling parameter (/set parameter temperature 0.5)
+/set system TEXT            set the system prompt
+/set verbose, /set quiet    show timings after each answer, or no longer
+/set think, /set nothink    let the model think before it answers, or not
+/show [info]                show what the model is
+/show license, modelfile, parameters, system, template
+/load MODEL                 go on with another model, in a new conversation
+/save MODEL                 save the model, system prompt, parameters and conversation under a name
+/list                       list the models on this machine
+/clear                      begin a new conversation
+/regen, /forget             answer the last message again, or forget it
+/read FILE                  put the text of a file before the next message
+/bye                        leave (also Ctrl-D)
+\"\"\" begins and ends a message of several lines. Ctrl-C clears a line, or stops an answer.";
+
+/// What a command of `bise run` wants of a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ModelCommand<'a> {
+    /// `/list`.
+    List,
+    /// `/show`, and what of it.
+    Show(&'a str),
+    /// `/load NAME`.
+    Load(&'a str),
+    /// `/save NAME`.
+    Save(&'a str),
+}
+
 /// A line of the user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command<'a> {
+    /// One that is about models (`bise run`).
+    Model(ModelCommand<'a>),
+    /// `/set verbose` and `/set quiet` (`bise run`).
+    SetVerbose(bool),
+    /// `/set think` and `/set nothink` (`bise run`).
+    SetThinking(bool),
     /// A message.
     Say(&'a str),
     /// `/exit` or `/quit`.
@@ -89,6 +128,56 @@ pub fn parse(line: &str) -> Command<'_> {
     }
 }
 
+/// Reads a line of `bise run`, whose commands are those of `ollama run`, and those of [`parse`] that have other names.
+pub fn parse_run(line: &str) -> Command<'_> {
+    let trimmed = line.trim();
+    let (word, rest) = trimmed.split_once(char::is_whitespace).unwrap_or((trimmed, ""));
+    let rest = rest.trim();
+    let (what, value) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
+    let value = value.trim();
+    let unquoted = |text: &'static str, value: &'_ str| value.starts_with(text) && value.ends_with(text);
+    match (word, what) {
+        ("/bye", _) => Command::Exit,
+        ("/?" | "/help", _) => Command::Help,
+        ("/list", _) => Command::Model(ModelCommand::List),
+        ("/load" | "/save", "") => Command::Incomplete { word, expected: "the name of a model" },
+        ("/load", _) => Command::Model(ModelCommand::Load(rest)),
+        ("/save", _) => Command::Model(ModelCommand::Save(rest)),
+        ("/show", "system") => Command::ShowSystem,
+        ("/show", "parameters") => Command::ShowSampling,
+        ("/show", _) => Command::Model(ModelCommand::Show(rest)),
+        ("/set", "") => Command::Help,
+        ("/set", "verbose") => Command::SetVerbose(true),
+        ("/set", "quiet") => Command::SetVerbose(false),
+        ("/set", "think") => Command::SetThinking(true),
+        ("/set", "nothink") => Command::SetThinking(false),
+        ("/set", "system") if value.is_empty() => {
+            Command::Incomplete { word: "/set system", expected: "a text" }
+        }
+        ("/set", "system") => Command::SetSystem(match value.len() >= 6 && unquoted("\"\"\"", value) {
+            true => &value[3..value.len() - 3],
+            false => value,
+        }),
+        ("/set", "parameter") => match value.split_once(char::is_whitespace) {
+            Some((name, value)) => Command::Set { name, value: value.trim() },
+            None => Command::Incomplete {
+                word: "/set parameter",
+                expected: "a parameter and its value, such as temperature 0.5",
+            },
+        },
+        _ => parse(line),
+    }
+}
+
+/// The text of a message of `bise run`, without the quotation marks around one of several lines.
+pub fn without_triple_quotes(text: &str) -> &str {
+    let trimmed = text.trim();
+    match trimmed.strip_prefix("\"\"\"") {
+        Some(rest) => rest.strip_suffix("\"\"\"").unwrap_or(rest),
+        None => text,
+    }
+}
+
 /// Whether a line is a command, which stands for itself however messages are typed.
 pub fn is_command(line: &str) -> bool {
     !matches!(parse(line), Command::Say(_))
@@ -109,6 +198,34 @@ mod tests {
         assert_eq!(parse(" \t"), Command::Say(""));
         assert_eq!(parse("/"), Command::Say("/"));
         assert!(is_command("/help") && !is_command("/usr/bin") && !is_command(""));
+    }
+
+    #[test]
+    fn bise_run_speaks_as_ollama_run() {
+        use ModelCommand::{List, Load, Save, Show};
+        for (line, want) in [
+            ("/bye", Command::Exit),
+            ("/?", Command::Help),
+            ("/list", Command::Model(List)),
+            ("/load mistral", Command::Model(Load("mistral"))),
+            ("/save me/pirate:v1", Command::Model(Save("me/pirate:v1"))),
+            ("/show", Command::Model(Show(""))),
+            ("/show modelfile", Command::Model(Show("modelfile"))),
+            ("/show system", Command::ShowSystem),
+            ("/set system Be brief.", Command::SetSystem("Be brief.")),
+            ("/set system \"\"\"a\nb\"\"\"", Command::SetSystem("a\nb")),
+            ("/set parameter temperature 0.5", Command::Set { name: "temperature", value: "0.5" }),
+            ("/set verbose", Command::SetVerbose(true)),
+            ("/set nothink", Command::SetThinking(false)),
+            ("/clear", Command::Clear),
+            ("/regen", Command::Regenerate),
+            ("/usr/bin is a folder", Command::Say("/usr/bin is a folder")),
+        ] {
+            assert_eq!(parse_run(line), want, "{line}");
+        }
+        assert!(matches!(parse_run("/save"), Command::Incomplete { .. }));
+        assert_eq!(without_triple_quotes("\"\"\"a\nb\"\"\""), "a\nb");
+        assert_eq!(without_triple_quotes(" a "), " a ");
     }
 
     #[test]

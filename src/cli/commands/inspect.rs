@@ -17,10 +17,11 @@ use serde_json::{Map, json};
 use self::check_tensors::{Defect, check_tensors};
 use self::memory_table::MemoryTable;
 use crate::cli::args::log::LogArgs;
+use crate::cli::args::source::SourceArgs;
 use crate::cli::describe::{self, Description};
-use crate::cli::load;
 use crate::cli::term::printable::printable_json;
 use crate::cli::term::signals;
+use crate::cli::{load, source};
 use bise_models::printable::Printable;
 
 /// What to inspect.
@@ -33,6 +34,9 @@ pub struct InspectArgs {
     /// GGUF file, as the other commands name it
     #[arg(short, long, value_name = "FILE", conflicts_with = "file", hide = true, env = "LLAMA_ARG_MODEL")]
     model: Option<PathBuf>,
+
+    #[command(flatten)]
+    source: SourceArgs,
 
     /// Read every tensor and report scales and weights that are NaN or infinite
     #[arg(long)]
@@ -51,9 +55,10 @@ pub struct InspectArgs {
 /// # Errors
 /// The file is not valid GGUF, or `--check-tensors` finds bad tensors.
 pub fn run(args: InspectArgs) -> Result<()> {
-    let path = args.file.as_ref().or(args.model.as_ref());
+    let log = args.log.log();
+    let path = source::model_path(args.file.as_ref().or(args.model.as_ref()), &args.source, log)?;
     let (opened, engine);
-    let file = match path {
+    let file = match &path {
         Some(path) => {
             signals::guard_mapped_file(path);
             opened = GgufFile::open(path)?;
@@ -64,7 +69,6 @@ pub fn run(args: InspectArgs) -> Result<()> {
             engine.file()
         }
     };
-    let log = args.log.log();
     let defects = args.check_tensors.then(|| check_tensors(file, log));
     let report = Report::of(file, defects);
     for warning in &report.warnings {

@@ -4,11 +4,25 @@ pub mod bench;
 pub mod chat;
 mod chat_command;
 pub mod completions;
+#[cfg(feature = "hub")]
+pub mod cp;
+#[cfg(feature = "hub")]
+pub mod create;
 pub mod embedding;
 pub mod generate;
 pub mod inspect;
+#[cfg(feature = "hub")]
+pub mod list;
 pub mod logits;
 pub mod man;
 pub mod perplexity;
+#[cfg(feature = "hub")]
+pub mod pull;
+#[cfg(feature = "hub")]
+pub mod rm;
+#[cfg(feature = "hub")]
+pub mod run;
+#[cfg(feature = "hub")]
+pub mod show;
 pub mod tokenize;
 mod transcript;

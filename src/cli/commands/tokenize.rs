@@ -11,8 +11,9 @@ use bise::tokenizer::{EncodeOptions, Tokenizer};
 
 use crate::cli::args::log::LogArgs;
 use crate::cli::args::prompt::EscapeArgs;
+use crate::cli::args::source::SourceArgs;
 use crate::cli::usage::wrong;
-use crate::cli::{load, text};
+use crate::cli::{load, source, text};
 use bise_models::printable::Printable;
 
 /// Flags of llama-tokenize.
@@ -21,6 +22,9 @@ pub struct TokenizeArgs {
     /// GGUF file with the vocabulary; without it, the built-in model
     #[arg(short, long, value_name = "FILE", env = "LLAMA_ARG_MODEL")]
     model: Option<PathBuf>,
+
+    #[command(flatten)]
+    source: SourceArgs,
 
     /// Text to tokenize
     #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true)]
@@ -74,14 +78,14 @@ pub fn run(args: TokenizeArgs) -> Result<()> {
         }
         _ => return Err(wrong("there is no text: expected one of --stdin, --file or --prompt")),
     };
-    let tokenizer = match &args.model {
+    let log = args.log.log();
+    let tokenizer = match source::model_path(args.model.as_ref(), &args.source, log)? {
         Some(path) => Tokenizer::from_metadata(GgufFile::open(path)?.metadata())?,
         None => load::builtin(&EngineOptions::default())?.tokenizer().clone(),
     };
     // Standard input comes last, so that a model that cannot be opened is known before anything is typed.
     let text = text.map_or_else(text::from_stdin, Ok)?;
     let text = args.escapes.meant(source, text)?;
-    let log = args.log.log();
     tokenizer.warnings().iter().for_each(|warning| log.warn(warning));
     let options = EncodeOptions { add_special: !args.no_bos, parse_special: !args.no_parse_special };
     let mut tokens = tokenizer.encode(&text, options);

@@ -48,6 +48,45 @@ impl Log {
         bar.tick();
         Progress(bar)
     }
+
+    /// A bar of `total` bytes of `file` on a terminal; `None` elsewhere.
+    #[cfg(feature = "hub")]
+    pub fn transfer(self, what: &'static str, file: &str, total: Option<u64>) -> Option<Transfer> {
+        if self.level < Level::Notes || !io::stderr().is_terminal() {
+            return None;
+        }
+        let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr());
+        let file = Printable(file.rsplit('/').next().unwrap_or(file)).to_string();
+        let template = match total {
+            Some(_) => {
+                "{prefix} {msg} {bar:24} {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec} {eta}"
+            }
+            None => "{prefix} {msg} {spinner} {decimal_bytes} {decimal_bytes_per_sec}",
+        };
+        bar.set_style(ProgressStyle::with_template(template).expect("the template is well formed"));
+        bar.set_prefix(what);
+        bar.set_message(file);
+        Some(Transfer(bar))
+    }
+}
+
+/// A bar for bytes that arrive or are read, on stderr.
+#[cfg(feature = "hub")]
+pub struct Transfer(ProgressBar);
+
+#[cfg(feature = "hub")]
+impl Transfer {
+    /// Sets how many bytes are done.
+    pub fn set(&self, done: u64) {
+        self.0.set_position(done);
+    }
+}
+
+#[cfg(feature = "hub")]
+impl Drop for Transfer {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
 }
 
 /// Writes a line to stderr in one write. What a file or a template put into it cannot drive the terminal.

@@ -22,12 +22,14 @@ pub struct Joining {
     pub multiline: bool,
     /// Whether a first line is complete as it stands: a command, which `multiline` must not wait for the rest of.
     pub is_command: fn(&str) -> bool,
+    /// A line that begins with `"""`, or a command that does after its words, continues until another `"""`.
+    pub triple_quotes: bool,
 }
 
 impl Joining {
     /// Lines among which there are no commands.
     pub fn without_commands(multiline: bool) -> Self {
-        Self { multiline, is_command: |_| false }
+        Self { multiline, is_command: |_| false, triple_quotes: false }
     }
 }
 
@@ -62,18 +64,32 @@ impl Lines {
         let mut text = String::new();
         // Not whether `text` is empty: its first lines may be.
         let mut continues = false;
+        let mut quoted = false;
+        let continuation = if joining.triple_quotes { "... " } else { ". " };
         loop {
-            let line = match self.read_one(if continues && !prompt.is_empty() { ". " } else { prompt })? {
-                Line::Text(line) => line,
-                // What was typed before the end counts; Ctrl-C discards it.
-                Line::End if continues => return Ok(Line::Text(text)),
-                Line::Interrupted if continues => {
-                    text.clear();
-                    continues = false;
-                    continue;
+            let line =
+                match self.read_one(if continues && !prompt.is_empty() { continuation } else { prompt })? {
+                    Line::Text(line) => line,
+                    // What was typed before the end counts; Ctrl-C discards it.
+                    Line::End if continues => return Ok(Line::Text(text)),
+                    Line::Interrupted if continues => {
+                        text.clear();
+                        continues = false;
+                        quoted = false;
+                        continue;
+                    }
+                    other => return Ok(other),
+                };
+            if joining.triple_quotes && (quoted || opens_quotes(&line)) {
+                quoted ^= line.matches(QUOTES).count() % 2 == 1;
+                text.push_str(&line);
+                if !quoted {
+                    return Ok(Line::Text(text));
                 }
-                other => return Ok(other),
-            };
+                text.push('\n');
+                continues = true;
+                continue;
+            }
             if !continues && (joining.is_command)(&line) {
                 return Ok(Line::Text(line));
             }
@@ -101,6 +117,14 @@ impl Lines {
         }
         read_plain(&mut io::stdin().lock())
     }
+}
+
+const QUOTES: &str = "\"\"\"";
+
+/// Whether a line begins a text in quotation marks: at its beginning, or after the words of a command.
+fn opens_quotes(line: &str) -> bool {
+    let line = line.trim_start();
+    line.starts_with(QUOTES) || (line.starts_with('/') && line.contains(QUOTES))
 }
 
 fn read_plain(input: &mut impl BufRead) -> Result<Line> {

@@ -1,0 +1,78 @@
+//! `bise create`: makes a model from a Modelfile.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use bise::hub::modelfile::Modelfile;
+use bise::hub::ollama::name::ModelName;
+use bise::hub::{HubError, Reference, is_jinja};
+
+use crate::cli::args::log::LogArgs;
+use crate::cli::args::source::SourceArgs;
+use crate::cli::{hub, text};
+
+/// Which Modelfile, and the name of the model.
+#[derive(clap::Args, Debug)]
+pub struct CreateArgs {
+    /// The name of the new model
+    #[arg(value_name = "NAME")]
+    name: String,
+
+    /// The Modelfile
+    #[arg(short, long, value_name = "MODELFILE", default_value = "Modelfile")]
+    file: PathBuf,
+
+    #[command(flatten)]
+    source: SourceArgs,
+
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// A Modelfile that makes no sense, or asks for what bise does not do; a model that is not there.
+pub fn run(args: CreateArgs) -> Result<()> {
+    let name = ModelName::parse(&args.name)?;
+    let source = text::from_file(&args.file)?;
+    let file = Modelfile::parse(&source).with_context(|| args.file.display().to_string())?;
+    let log = args.log.log();
+    if let Some(adapter) = file.adapters.first() {
+        let why = format!("ADAPTER {adapter}: adapters (LoRA) are planned but not there yet");
+        return Err(HubError::Unsupported { name: args.name, why }.into());
+    }
+    let hub = hub::open(&args.source);
+    let mut shown = hub::Shown::new(log);
+    let base = hub.get(&from(&file.from, &args.file)?, &mut |progress| shown.watch(progress))?;
+    let mut extras = base.extras.clone();
+    if let Some(template) = file.extras.template {
+        if is_jinja(&template) {
+            extras.template = Some(template);
+        } else {
+            log.warn("TEMPLATE is written in Go's template language, which bise does not speak: the chat template of the GGUF file is used");
+        }
+    }
+    extras.system = file.extras.system.or(extras.system);
+    if !file.extras.licenses.is_empty() {
+        extras.licenses = file.extras.licenses;
+    }
+    if !file.extras.messages.is_empty() {
+        extras.messages = file.extras.messages;
+    }
+    extras.params.extend(file.extras.params);
+    hub.store(&base, &extras, &name, &mut |progress| shown.watch(progress))?;
+    drop(shown);
+    log.note(format_args!("created '{name}'"));
+    Ok(())
+}
+
+/// What stands after FROM: a name, or a file, which lies beside the Modelfile unless its path says otherwise.
+fn from(from: &str, modelfile: &Path) -> Result<Reference> {
+    let reference = Reference::parse(from)?;
+    let beside = modelfile.parent().unwrap_or(Path::new("")).join(from);
+    match &reference {
+        Reference::File(_) if beside.is_file() => Ok(Reference::File(beside)),
+        _ => Ok(reference),
+    }
+}

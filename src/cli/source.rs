@@ -1,0 +1,48 @@
+//! From the flags that name a model to its file.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use super::args::source::SourceArgs;
+use super::term::console::Log;
+
+/// The file that the flags name: of `--model`, or one that is downloaded if it is not on this machine. `None` for the
+/// built-in model.
+///
+/// # Errors
+/// Flags that contradict each other; whatever keeps the model from being downloaded.
+#[cfg(feature = "hub")]
+pub fn model_path(model: Option<&PathBuf>, source: &SourceArgs, log: Log) -> Result<Option<PathBuf>> {
+    use bise::hub::Reference;
+
+    use super::hub;
+
+    if let (Some(file), None) = (&source.hf_file, &source.hf_repo) {
+        log.warn(format_args!("--hf-file {file} has no effect without --hf-repo"));
+    }
+    let mut shown = hub::Shown::new(log);
+    let mut watch = |progress: bise::hub::Progress<'_>| shown.watch(progress);
+    match (hub::reference(source)?, model) {
+        (Some(Reference::Url(url)), Some(to)) => {
+            hub::open(source).pull_url_to(&url, to, &mut watch)?;
+            Ok(Some(to.clone()))
+        }
+        (Some(reference), model) => {
+            if let Some(model) = model {
+                log.warn(format_args!(
+                    "--model {} has no effect: --hf-repo names the model",
+                    model.display()
+                ));
+            }
+            Ok(Some(hub::open(source).get_newest(&reference, &mut watch)?.path))
+        }
+        (None, model) => Ok(model.cloned()),
+    }
+}
+
+/// The file of `--model`; this program was built without downloads.
+#[cfg(not(feature = "hub"))]
+pub fn model_path(model: Option<&PathBuf>, _source: &SourceArgs, _log: Log) -> Result<Option<PathBuf>> {
+    Ok(model.cloned())
+}

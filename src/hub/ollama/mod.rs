@@ -1,0 +1,6 @@
+//! Ollama's registry, and the layout of its store.
+
+pub mod manifest;
+pub mod name;
+pub mod registry;
+pub mod store;
