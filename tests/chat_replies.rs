@@ -5,6 +5,7 @@ mod mistral_vocabularies;
 use std::collections::HashMap;
 
 use bise::chat::reply::{ReplyEvent, ReplyOptions, ReplyParser};
+use bise::chat::{ChatInput, ChatTemplate, Message, SpecialTokens};
 use bise_models::tokenizer::Tokenizer;
 use mistral_vocabularies::{read, vocabulary, vocabulary_of};
 use proptest::prelude::*;
@@ -280,7 +281,8 @@ proptest! {
 /// Feeds tokens with their text, as a generation shows it.
 fn parse_tokens(tokenizer: &Tokenizer, options: ReplyOptions, tokens: &[u32], late: bool) -> Reply {
     let mut parser = ReplyParser::new(tokenizer, options);
-    let mut decoder = tokenizer.stream(true);
+    let mut decoder =
+        if options.starts_text { tokenizer.stream_from_start(true) } else { tokenizer.stream(true) };
     let mut events = Vec::new();
     let mut held = String::new();
     for (i, &token) in tokens.iter().enumerate() {
@@ -317,13 +319,19 @@ fn calls_are_read_back_from_the_tokens_of_mistral_common() {
             .split(|id| Some(*id) == tokenizer.eos())
             .map(|turn| &turn[turn.iter().rposition(|id| opens.contains(id)).map_or(0, |at| at + 1)..])
             .filter(|turn| turn.iter().any(|id| Some(*id) == call));
-        for message in conversation["messages"].as_array().unwrap() {
+        let mut again = conversation["messages"].as_array().unwrap().clone();
+        for (i, message) in conversation["messages"].as_array().unwrap().iter().enumerate() {
             let Some(calls) = message["tool_calls"].as_array().filter(|calls| !calls.is_empty()) else {
                 continue;
             };
             let turn = turns.next().expect("a turn with calls");
             for (late, whole_calls) in [(false, false), (true, false), (false, true), (true, true)] {
-                let reply = parse_tokens(tokenizer, ReplyOptions { whole_calls, ..ALL }, turn, late);
+                let reply = parse_tokens(
+                    tokenizer,
+                    ReplyOptions { whole_calls, starts_text: true, ..ALL },
+                    turn,
+                    late,
+                );
                 let content = message["content"].as_str().unwrap_or_default();
                 assert_eq!(reply.content.trim(), content.trim(), "{template}");
                 assert_eq!(reply.calls.len(), calls.len(), "{template}: {reply:?}");
@@ -341,9 +349,23 @@ fn calls_are_read_back_from_the_tokens_of_mistral_common() {
                     assert!(!is_known || json!(id) == call["id"], "{template}: {id} for {call}");
                     assert_eq!(id.len(), 9);
                 }
+                again[i]["content"] = json!(reply.content);
+                for (shown, (_, name, arguments)) in
+                    again[i]["tool_calls"].as_array_mut().unwrap().iter_mut().zip(&reply.calls)
+                {
+                    shown["function"] = json!({"name": name, "arguments": arguments});
+                }
             }
             *checked.entry(template.to_owned()).or_default() += 1;
         }
+        // Told the model again, what was read gives the tokens that it was read from.
+        let messages: Vec<Message> =
+            again.into_iter().map(|message| Message::from_json(message).unwrap()).collect();
+        let tools = conversation["tools"].as_array().map_or(&[][..], Vec::as_slice);
+        let named = ChatTemplate::by_name(&format!("mistral-{template}")).unwrap();
+        let input = ChatInput { tools, ..ChatInput::new(&messages) };
+        let prompt = named.render(&input, &SpecialTokens::of(tokenizer)).unwrap();
+        assert_eq!(tokenizer.encode_segments(&prompt.segments(), true), ids, "{template}: {}", prompt.text);
     }
     for template in ["v3", "v3-tekken", "v7", "v7-tekken", "v11-tekken", "v13-tekken"] {
         assert!(checked.get(template).is_some_and(|n| *n >= 4), "{checked:?}");
@@ -388,6 +410,6 @@ fn marks_are_text_where_the_vocabulary_has_none() {
     for late in [false, true] {
         let options = ReplyOptions { starts_text: true, ..ALL };
         let reply = parse_tokens(&tokenizer, options, &tokens, late);
-        assert_eq!(reply, said(" Look.").call(&made_id(0), "f", "{\"é\": \"ü\"}"));
+        assert_eq!(reply, said("Look.").call(&made_id(0), "f", "{\"é\": \"ü\"}"));
     }
 }

@@ -254,6 +254,11 @@ fn what_comes_out_follows_the_grammar() {
                 walk(grammars.tokenizer(), &mut Gbnf::new(grammars, JSON).unwrap(), &mut Dice(seed), 400);
             if done.end == End::Complete {
                 n_complete += 1;
+                assert!(
+                    !done.tokens.iter().any(|token| grammars.tokenizer().is_control(*token)),
+                    "{}",
+                    done.text
+                );
                 serde_json::from_str::<serde_json::Value>(&done.text)
                     .unwrap_or_else(|e| panic!("{e}: {}", done.text));
             }

@@ -84,6 +84,7 @@ fn what_comes_out_is_valid() {
                     continue;
                 }
                 n_complete += 1;
+                assert!(!done.tokens.iter().any(|token| tokenizer.is_control(*token)), "{}", done.text);
                 let value: Value =
                     serde_json::from_str(&done.text).unwrap_or_else(|error| panic!("{error}: {}", done.text));
                 let errors: Vec<String> =

@@ -33,6 +33,8 @@ struct Inner {
 
 struct Prepared {
     factory: ParserFactory,
+    /// Tokens that end a text.
+    ends: Arc<[u32]>,
 }
 
 impl Grammars {
@@ -61,13 +63,13 @@ impl Grammars {
 
     /// A constraint by a grammar of llguidance.
     pub(super) fn guided(&self, grammar: TopLevelGrammar) -> Result<Guided, ConstraintError> {
-        let factory = &self.prepared()?.factory;
+        let Prepared { factory, ends } = self.prepared()?;
         // A schema may be such that compiling it panics; it comes from a stranger.
         let parser = catch_unwind(AssertUnwindSafe(|| {
             factory.create_parser_from_init(GrammarInit::Serialized(grammar), 0, 0)
         }));
         let message = match parser {
-            Ok(Ok(parser)) => return Guided::new(self.tokenizer(), parser),
+            Ok(Ok(parser)) => return Guided::new(ends.clone(), parser),
             Ok(Err(error)) => super::guided::first_line(&format!("{error:#}")),
             Err(_) => "it cannot be compiled".to_owned(),
         };
@@ -105,7 +107,8 @@ impl Prepared {
         limits.verbose_errors = false;
         // A kilobyte or two each.
         limits.max_lexer_states = 50_000;
-        Ok(Self { factory })
+        let ends = (0..n_vocab as u32).filter(|id| tokenizer.is_end_of_generation(*id)).collect();
+        Ok(Self { factory, ends })
     }
 }
 

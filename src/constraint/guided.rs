@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use bise_models::tokenizer::Tokenizer;
 use llguidance::{Matcher, TokenParser};
 
 use super::{Constraint, ConstraintError, TokenMask};
@@ -16,9 +15,8 @@ pub struct Guided {
 }
 
 impl Guided {
-    pub fn new(tokenizer: &Tokenizer, parser: TokenParser) -> Result<Self, ConstraintError> {
-        let n_vocab = tokenizer.n_vocab() as u32;
-        let ends = (0..n_vocab).filter(|id| tokenizer.is_end_of_generation(*id)).collect();
+    /// Follows a parser, with the tokens that end a text.
+    pub fn new(ends: Arc<[u32]>, parser: TokenParser) -> Result<Self, ConstraintError> {
         let mut guided = Self { matcher: Matcher::new(Ok(parser)), ends, can_end: false, fault: None };
         guided.look_for_end();
         match guided.fault.take() {
