@@ -281,12 +281,13 @@ impl Disk {
         let mut files = Vec::new();
         let mut folders = vec![self.folder.path().to_path_buf()];
         while let Some(folder) = folders.pop() {
-            for entry in fs::read_dir(folder).unwrap() {
+            for entry in fs::read_dir(folder).into_iter().flatten() {
                 let path = entry.unwrap().path();
                 if path.is_dir() { folders.push(path) } else { files.push(path) }
             }
         }
-        files.sort_by_key(|path| (fs::metadata(path).unwrap().modified().unwrap(), path.clone()));
+        let used = |path: &Path| fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
+        files.sort_by_key(|path| (used(path), path.clone()));
         files
     }
 
@@ -405,6 +406,46 @@ fn what_a_killed_process_has_left_half_written_does_no_harm() {
     fs::File::options().write(true).open(&part).unwrap().set_modified(old).unwrap();
     assert_eq!(n_cached(&mut disk.scheduler(&engine), &prompt), 192);
     assert!(!part.exists() && new.exists(), "another process may still be writing it");
+}
+
+/// Not a test by itself: writes pages until it is killed, where a folder is given.
+#[test]
+fn a_process_to_be_killed() {
+    let Some(folder) = std::env::var_os("BISE_TEST_CACHE") else { return };
+    let engine = engine_with_window(Some(0));
+    let disk = DiskCacheOptions::new(folder);
+    let prefix = PrefixOptions { disk: Some(disk), ..PrefixOptions::default() };
+    let mut scheduler = Scheduler::new(&engine, options(1, prefix)).unwrap();
+    for seed in 0.. {
+        answer(&mut scheduler, &Random(seed).tokens(300), 2);
+    }
+}
+
+#[test]
+fn a_process_that_is_killed_leaves_nothing_but_whole_pages() {
+    let engine = engine_with_window(Some(0));
+    let disk = Disk::new();
+    let folder = disk.folder.path().join("cache");
+    for n_wanted in [1, 6, 13] {
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["a_process_to_be_killed", "--exact"])
+            .env("BISE_TEST_CACHE", &folder)
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let start = std::time::Instant::now();
+        while disk.files().len() < n_wanted {
+            assert!(start.elapsed() < Duration::from_secs(60), "nothing is written");
+            assert!(child.try_wait().unwrap().is_none(), "it ended by itself");
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let mut scheduler = disk.scheduler(&engine);
+        let n: usize = (0..3).map(|seed| n_cached(&mut scheduler, &Random(seed).tokens(300))).sum();
+        assert!(n > 0 || n_wanted == 1, "{n}");
+        assert_eq!(disk.warnings(), [""; 0]);
+    }
 }
 
 #[test]

@@ -248,9 +248,9 @@ fn a_short_prompt_does_not_wait_for_a_long_one() {
         assert!(scheduler.step());
         n_steps += 1;
     }
-    assert_eq!(n_steps, 3, "8 tokens a step");
+    assert_eq!(n_steps, 2, "12 tokens a step");
     assert_eq!(long_log.n_tokens(), 0);
-    // And a long one is read at half speed at least, however many short ones come.
+    // And a long one is read at a quarter of the speed at least, however many short ones come.
     let mut n_steps = 0;
     while long_log.n_tokens() == 0 {
         let (short, _) = job(&Random(n_steps).tokens(20), &greedy(1));
@@ -258,7 +258,7 @@ fn a_short_prompt_does_not_wait_for_a_long_one() {
         assert!(scheduler.step());
         n_steps += 1;
     }
-    assert!(n_steps < 480 / 6, "{n_steps}");
+    assert!(n_steps <= 480 / 4, "{n_steps}");
 }
 
 /// Says that it can never go on.
@@ -347,8 +347,10 @@ impl<F: Fn(usize) + Send + Sync> Hook for AtPass<F> {
 #[test]
 fn a_pass_that_panics_costs_no_more_than_the_job_it_is_about() {
     let engine = engine();
-    let mut scheduler = scheduler(&engine, 64, 8);
-    let session = options(64, 8).session;
+    // All in one pass.
+    let options = SchedulerOptions { max_gap: None, ..options(64, 8) };
+    let mut scheduler = Scheduler::new(&engine, options.clone()).unwrap();
+    let session = options.session;
     // A prompt of 40 tokens is more than the program can stand.
     scheduler.set_hook(Some(Arc::new(AtPass(|n_rows| assert!(n_rows < 40, "too many rows")))));
     let prompts: Vec<Vec<u32>> = [5, 40, 17, 30].iter().map(|n| Random(*n as u32).tokens(*n)).collect();

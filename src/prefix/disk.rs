@@ -61,6 +61,13 @@ pub struct DiskCacheOptions {
     pub on_warning: OnWarning,
 }
 
+impl DiskCacheOptions {
+    /// Up to 8 GiB in a folder, and nobody is told of problems.
+    pub fn new(folder: impl Into<PathBuf>) -> DiskCacheOptions {
+        DiskCacheOptions { folder: folder.into(), max_bytes: 8 << 30, on_warning: OnWarning::default() }
+    }
+}
+
 /// The names that the pages of a text have on the disk: each is a hash of all tokens up to its end.
 pub(super) struct Names {
     salt: u128,

@@ -12,6 +12,7 @@ use super::job::{JobId, JobStats};
 use super::listener::{Listener, guarded};
 use super::options::SchedulerOptions;
 use super::pace::Pace;
+use super::prefixes::keep_prefix;
 use super::refused::Refused;
 use super::share::{Reader, share_out};
 use super::text::{Next, Text};
@@ -248,24 +249,21 @@ impl<S: Listener> Core<S> {
         let is_free = |slot: &usize| self.texts.iter().all(|text| text.slot != *slot);
         let n_slots = self.intake.limits().n_slots;
         let slot = request.slot.or_else(|| (0..n_slots).find(is_free)).unwrap_or(0);
-        let made = Generation::new(self.engine.tokenizer(), request.options.clone());
-        let (mut generation, error) = match made {
-            Ok(generation) => (generation, None),
-            // It was checked before; a constraint is all that could be odd.
-            Err(error) => match Generation::new(self.engine.tokenizer(), Default::default()) {
-                Ok(generation) => (generation, Some(error)),
-                Err(_) => return self.intake.finished(id, |_, stats| stats.n_failed += 1),
-            },
+        let mut generation = match Generation::new(self.engine.tokenizer(), request.options.clone()) {
+            Ok(generation) => generation,
+            Err(error) => {
+                self.intake.finished(id, |_, stats| stats.n_failed += 1);
+                let _ = guarded(move || request.sink.finished(Err(error.into()), &JobStats::default()));
+                self.intake.told();
+                return;
+            }
         };
         if let Some(constraint) = request.constraint.take() {
             generation.constrain_boxed(constraint);
         }
         let limits = self.intake.limits();
         let sequence = Sequence::new(&self.pool, limits.n_ctx, limits.window);
-        let mut text = Text::begin(id, slot, generation, *request, sequence, n_pages, since.elapsed());
-        if let Some(error) = error {
-            text.fail(error.into());
-        }
+        let text = Text::begin(id, slot, generation, *request, sequence, n_pages, since.elapsed());
         self.texts.push(text);
         self.publish();
         self.texts.last_mut().into_iter().for_each(Text::tell_started);
@@ -297,7 +295,7 @@ impl<S: Listener> Core<S> {
         for embedding in self.embeddings.iter().filter(|embedding| takes_part(embedding.id)) {
             readers.push(Reader { id: embedding.id, n_unread: embedding.n_unread(), share: 0 });
         }
-        let n = self.pace.n_prompt(n_decoding, self.waited).min(n_ubatch - n_decoding);
+        let n = self.pace.n_prompt(n_decoding, readers.len(), self.waited).min(n_ubatch - n_decoding);
         share_out(&mut readers, n);
         for reader in readers.iter().filter(|reader| reader.share > 0) {
             if let Some(text) = self.texts.iter_mut().find(|text| text.id == reader.id) {
@@ -462,6 +460,7 @@ impl<S: Listener> Core<S> {
         match youngest {
             Some(text) if n_running + n_others > 1 => {
                 text.is_parked = true;
+                text.restore = None;
                 text.sequence.clear();
             }
             _ => self.fail_owner(owner, error),
@@ -518,6 +517,7 @@ impl<S: Listener> Core<S> {
                     stats.n_pages = n_pages;
                 });
                 embedding.tell_finished();
+                self.intake.told();
             } else {
                 i += 1;
             }
@@ -528,8 +528,8 @@ impl<S: Listener> Core<S> {
         self.suspects.retain(|id| *id != text.id);
         self.texts.iter_mut().for_each(|text| text.is_parked = false);
         text.stop_clocks();
-        if matches!(text.outcome, Some(Ok(_))) {
-            self.keep_prefix(&mut text, true);
+        if let (Some(prefix), Some(Ok(_))) = (&mut self.prefix, &text.outcome) {
+            keep_prefix(prefix, &mut text, true);
         }
         text.restore = None;
         text.sequence.clear();
@@ -554,6 +554,7 @@ impl<S: Listener> Core<S> {
             }
         });
         text.tell_finished();
+        self.intake.told();
     }
 
     /// Shows others where texts are.

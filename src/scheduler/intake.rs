@@ -147,6 +147,8 @@ impl Running {
 struct State<S> {
     waiting: VecDeque<Waiting<S>>,
     next_id: u64,
+    /// Jobs whose end was not told yet.
+    n_open: usize,
     /// Jobs under way.
     active: Vec<JobId>,
     /// Those of them that were cancelled, until the scheduler has seen to it.
@@ -174,6 +176,7 @@ impl<S: Listener> Intake<S> {
         let state = State {
             waiting: VecDeque::new(),
             next_id: 0,
+            n_open: 0,
             active: Vec::new(),
             cancelled: Vec::new(),
             pass: None,
@@ -211,6 +214,7 @@ impl<S: Listener> Intake<S> {
         }
         let id = JobId(state.next_id);
         state.next_id += 1;
+        state.n_open += 1;
         state.waiting.push_back(Waiting { id, work, n_pages, since: Instant::now() });
         state.stats.n_waiting = state.waiting.len();
         drop(state);
@@ -227,8 +231,7 @@ impl<S: Listener> Intake<S> {
             state.stats.n_finished += 1;
             state.stats.n_cancelled += 1;
             drop(state);
-            self.changed.notify_all();
-            waiting.into_iter().for_each(tell_cancelled);
+            waiting.into_iter().for_each(|waiting| self.tell_cancelled(waiting));
         } else if state.active.contains(&id) && !state.cancelled.contains(&id) {
             state.cancelled.push(id);
             if state.pass.as_ref().is_some_and(|pass| pass.is_worth_ending(&state.cancelled)) {
@@ -258,7 +261,7 @@ impl<S: Listener> Intake<S> {
         stats.n_cancelled += waiting.len();
         drop(state);
         self.changed.notify_all();
-        waiting.into_iter().for_each(tell_cancelled);
+        waiting.into_iter().for_each(|waiting| self.tell_cancelled(waiting));
     }
 
     pub fn slots(&self) -> Vec<SlotState> {
@@ -289,12 +292,10 @@ impl<S: Listener> Intake<S> {
         self.changed.notify_all();
     }
 
-    /// Waits until no job is waiting or under way, and if no more are taken, until the thread has ended; for `timeout` at most. Returns whether
+    /// Waits until every job is over and its sink was told, and if no more are taken, until the thread has ended; for `timeout` at most. Returns whether
     /// it came to that.
     pub fn wait_idle(&self, timeout: Duration) -> bool {
-        let is_busy = |state: &mut State<S>| {
-            !state.waiting.is_empty() || !state.active.is_empty() || (state.is_closed && state.has_thread)
-        };
+        let is_busy = |state: &mut State<S>| state.n_open > 0 || (state.is_closed && state.has_thread);
         let waited = self.changed.wait_timeout_while(self.state(), timeout, is_busy);
         !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
@@ -367,19 +368,24 @@ impl<S: Listener> Intake<S> {
         state.stats.n_finished += 1;
         let State { slots, stats, .. } = &mut *state;
         change(slots, stats);
-        drop(state);
+    }
+
+    /// Notes that a job's end was told.
+    pub fn told(&self) {
+        self.state().n_open -= 1;
         self.changed.notify_all();
     }
-}
 
-/// Tells a job that it was cancelled in the queue.
-fn tell_cancelled<S: Listener>(waiting: Waiting<S>) {
-    match waiting.work {
-        Work::Generate(mut request) => {
-            let n_prompt = request.prompt.len();
-            let stats = JobStats { n_prompt, queue: waiting.since.elapsed(), ..JobStats::default() };
-            let _ = guarded(move || request.sink.finished(Ok(Finish::Interrupted), &stats));
+    /// Tells a job that it was cancelled in the queue.
+    fn tell_cancelled(&self, waiting: Waiting<S>) {
+        match waiting.work {
+            Work::Generate(mut request) => {
+                let n_prompt = request.prompt.len();
+                let stats = JobStats { n_prompt, queue: waiting.since.elapsed(), ..JobStats::default() };
+                let _ = guarded(move || request.sink.finished(Ok(Finish::Interrupted), &stats));
+            }
+            Work::Embed(job) => super::embed::call(job.done, Err(ForwardError::Cancelled.into())),
         }
-        Work::Embed(job) => super::embed::call(job.done, Err(ForwardError::Cancelled.into())),
+        self.told();
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! There are no modes. Each pass has the next token of every text under way, and parts of prompts in what is left of its tokens
 //! ([`SessionOptions::n_ubatch`](crate::SessionOptions::n_ubatch)); those parts are no longer than lets running texts go on within
-//! [`SchedulerOptions::max_gap`]. Of several prompts, the oldest and the shortest are read first, half and half, so that a short question
-//! does not wait for a long document.
+//! [`SchedulerOptions::max_gap`]. Of several prompts, the shortest is read first, and a quarter of the time is the
+//! oldest's, so that a short question does not wait for a long document, nor that forever for short ones.
 //!
 //! Jobs begin in the order they came. A job has the same answer alone and among others, in any slot, from the prefix cache or without
 //! it: no bit depends on how tokens are cut into passes.

@@ -17,8 +17,9 @@ pub struct SchedulerOptions {
     /// A text begins once it is sure of as many as it may ever need, so that it never runs short in the middle; what texts leave is the
     /// prefix cache's.
     pub max_pages: Option<usize>,
-    /// While some texts are being continued, prompts of others are read in parts of such a size that a pass takes about this long. It
-    /// bounds the time between two tokens of a text. The tokens are the same, however long the parts are. `None` sets no bound.
+    /// While some texts are being continued, prompts of others are read in parts of such a size that a pass takes no longer than about this. It
+    /// bounds the time between two tokens of a text. A prompt that is alone is read in parts two and a half times as long, so that what
+    /// comes meanwhile begins soon. Nothing depends on the size of parts but time. `None` sets no bound.
     pub max_gap: Option<Duration>,
     /// What is kept of texts for others that begin alike.
     pub prefix: PrefixOptions,

@@ -9,6 +9,9 @@ const TELLING: usize = 8;
 /// Prompts get three quarters of the time, where gaps stay below this or [`Pace::max_gap`].
 const SHORT_GAP: f64 = 0.1;
 const SHARE: f64 = 4.0;
+/// How much longer a pass may be that nobody waits for yet, and its tokens as long as nothing is known.
+const ALONE: f64 = 2.5;
+const LEAST_ALONE: usize = 32;
 
 /// Learns what passes cost, and plans their length.
 ///
@@ -23,23 +26,30 @@ pub(super) struct Pace {
     token: Option<f64>,
     /// Tokens of prompts in the last pass beside others.
     last: usize,
+    /// And in the last pass that had nothing but prompts.
+    last_alone: usize,
 }
 
 impl Pace {
     pub fn new(max_gap: Option<Duration>) -> Pace {
-        Pace { max_gap, base: None, token: None, last: LEAST }
+        Pace { max_gap, base: None, token: None, last: LEAST, last_alone: LEAST_ALONE }
     }
 
-    /// Tokens of prompts that the next pass should have at most, beside the next tokens of `n_decoding` texts which have waited for
-    /// `waited` already.
-    pub fn n_prompt(&self, n_decoding: usize, waited: Duration) -> usize {
-        let (Some(max_gap), 1..) = (self.max_gap, n_decoding) else { return usize::MAX };
-        let Some(token) = self.token else { return LEAST };
+    /// Tokens of `n_readers` prompts that the next pass should have at most, beside the next tokens of `n_decoding` texts which have waited
+    /// for `waited` already.
+    pub fn n_prompt(&self, n_decoding: usize, n_readers: usize, waited: Duration) -> usize {
+        let Some(max_gap) = self.max_gap else { return usize::MAX };
+        let max_gap = max_gap.as_secs_f64();
         let base = self.base.unwrap_or(0.0);
-        let gap = (SHARE * base).max(SHORT_GAP).min(max_gap.as_secs_f64());
+        // No sudden leaps: what a token costs was measured at another length.
+        let (gap, least, most) = match (n_decoding, n_readers) {
+            (0, 0..=1) => (ALONE * max_gap, LEAST_ALONE, 2 * self.last_alone),
+            (0, _) => (max_gap, LEAST, 2 * self.last_alone),
+            _ => ((SHARE * base).max(SHORT_GAP).min(max_gap), LEAST, 2 * self.last),
+        };
+        let Some(token) = self.token else { return least };
         let n = (gap - waited.as_secs_f64() - base) / token.max(1e-9);
-        // No sudden leaps: what one token costs was measured at another length.
-        (n.round() as usize).min(2 * self.last).max(LEAST)
+        (n.round() as usize).min(most).max(least)
     }
 
     /// Notes what a pass has cost.
@@ -51,6 +61,8 @@ impl Pace {
         }
         if n_decoding > 0 {
             self.last = n_prompt.max(LEAST);
+        } else {
+            self.last_alone = n_prompt.max(LEAST_ALONE);
         }
         if n_prompt >= TELLING {
             let cost = (took - self.base.unwrap_or(0.0)).max(0.0) / n_prompt as f64;
@@ -75,7 +87,7 @@ mod tests {
     fn read(pace: &mut Pace, mut n: usize, cost: impl Fn(usize) -> f64) -> Vec<f64> {
         let mut gaps = Vec::new();
         while n > 0 {
-            let part = pace.n_prompt(1, Duration::ZERO).min(n);
+            let part = pace.n_prompt(1, 1, Duration::ZERO).min(n);
             n -= part;
             gaps.push(cost(part));
             pace.passed(1, part, Duration::from_secs_f64(cost(part)));
@@ -125,22 +137,47 @@ mod tests {
         let mut pace = Pace::new(Some(Duration::from_millis(400)));
         pace.passed(1, 0, Duration::from_secs_f64(cost(0)));
         read(&mut pace, 1000, cost);
-        assert!((28..=30).contains(&pace.n_prompt(1, Duration::ZERO)));
+        assert!((28..=30).contains(&pace.n_prompt(1, 1, Duration::ZERO)));
         pace.passed(1, 30, Duration::from_secs(8));
-        assert_eq!(pace.n_prompt(1, Duration::ZERO), LEAST);
+        assert_eq!(pace.n_prompt(1, 1, Duration::ZERO), LEAST);
         read(&mut pace, 1000, cost);
-        assert!(pace.n_prompt(1, Duration::ZERO) > 20, "{}", pace.n_prompt(1, Duration::ZERO));
+        assert!(pace.n_prompt(1, 1, Duration::ZERO) > 20, "{}", pace.n_prompt(1, 1, Duration::ZERO));
     }
 
     #[test]
-    fn nothing_is_held_back_where_nobody_waits() {
+    fn a_prompt_alone_is_read_in_longer_parts() {
+        // A 7B model on two cores again; in one pass, 512 tokens would take 13 s.
+        let cost = |n: usize| 0.15 + 0.025 * n as f64;
         let mut pace = Pace::new(Some(Duration::from_millis(400)));
-        assert_eq!(pace.n_prompt(0, Duration::ZERO), usize::MAX);
-        assert_eq!(pace.n_prompt(3, Duration::ZERO), LEAST);
-        assert_eq!(Pace::new(None).n_prompt(3, Duration::ZERO), usize::MAX);
+        let mut parts = Vec::new();
+        for _ in 0..10 {
+            let n = pace.n_prompt(0, 1, Duration::ZERO).min(512);
+            parts.push(n);
+            pace.passed(0, n, Duration::from_secs_f64(cost(n)));
+        }
+        assert_eq!(parts[0], LEAST_ALONE);
+        assert!(parts.iter().all(|n| cost(*n) < 1.1), "{parts:?}");
+        // One that is joined by another.
+        assert!(cost(pace.n_prompt(0, 2, Duration::ZERO)) < 0.55);
+        // A fast machine soon has as many as a pass takes.
+        let mut pace = Pace::new(Some(Duration::from_millis(400)));
+        for _ in 0..5 {
+            let n = pace.n_prompt(0, 1, Duration::ZERO).min(512);
+            pace.passed(0, n, Duration::from_secs_f64(0.001 * n as f64));
+        }
+        assert!(pace.n_prompt(0, 1, Duration::ZERO) >= 512);
+    }
+
+    #[test]
+    fn what_was_waited_for_a_pass_that_was_cancelled_counts() {
+        let mut pace = Pace::new(Some(Duration::from_millis(400)));
+        assert_eq!(pace.n_prompt(3, 1, Duration::ZERO), LEAST);
         pace.passed(0, 512, Duration::from_secs(5));
-        // What was waited for a pass that was cancelled counts.
-        assert!(pace.n_prompt(1, Duration::from_millis(300)) < pace.n_prompt(1, Duration::ZERO));
+        pace.passed(1, 30, Duration::from_millis(300));
+        assert!(pace.n_prompt(1, 1, Duration::from_millis(300)) < pace.n_prompt(1, 1, Duration::ZERO));
+        assert_eq!(Pace::new(None).n_prompt(3, 1, Duration::ZERO), usize::MAX);
+        let mut pace = Pace::new(None);
+        pace.passed(0, 512, Duration::from_secs(5));
         assert!((pace.estimate(0, 100).unwrap() - 100.0 * 5.0 / 512.0).abs() < 1e-9);
     }
 }

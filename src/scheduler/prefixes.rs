@@ -7,6 +7,7 @@ use bise_kernels::kv_page::PAGE_LEN;
 use super::core::Core;
 use super::listener::Listener;
 use super::text::{Next, Text};
+use crate::prefix::PrefixCache;
 
 /// How long a step reads pages from the disk while others wait for their next token.
 const READING: Duration = Duration::from_millis(30);
@@ -54,23 +55,9 @@ impl<S: Listener> Core<S> {
 
     /// Takes in the pages that texts have filled.
     pub(super) fn keep_prefixes(&mut self) {
-        let mut texts = std::mem::take(&mut self.texts);
+        let Core { prefix: Some(prefix), texts, .. } = self else { return };
         for text in texts.iter_mut().filter(|text| !matches!(text.outcome, Some(Err(_)))) {
-            self.keep_prefix(text, false);
-        }
-        self.texts = texts;
-    }
-
-    /// Takes in the pages of a text; the last one, which it may still write to, only where it is over.
-    pub(super) fn keep_prefix(&mut self, text: &mut Text<S>, is_over: bool) {
-        let (Some(prefix), Some(n_kept)) = (&mut self.prefix, text.n_kept) else { return };
-        let n = text.sequence.position().min(text.tokens.len());
-        let n_whole = n / PAGE_LEN;
-        if is_over && n > 0 {
-            prefix.insert(&text.tokens[..n], text.sequence.cache(), 0);
-        } else if n_whole > n_kept {
-            prefix.insert(&text.tokens[..n_whole * PAGE_LEN], text.sequence.cache(), n_kept);
-            text.n_kept = Some(n_whole);
+            keep_prefix(prefix, text, false);
         }
     }
 
@@ -111,5 +98,18 @@ impl<S: Listener> Core<S> {
     /// Pages that the prefix cache has in memory, and has written to the disk.
     pub(super) fn kept_pages(&self) -> (usize, usize) {
         self.prefix.as_ref().map_or((0, 0), |prefix| (prefix.n_pages(), prefix.n_written()))
+    }
+}
+
+/// Takes in the pages of a text; the last one, which it may still write to, only where it is over.
+pub(super) fn keep_prefix<S: Listener>(prefix: &mut PrefixCache, text: &mut Text<S>, is_over: bool) {
+    let Some(n_kept) = text.n_kept else { return };
+    let n = text.sequence.position().min(text.tokens.len());
+    let n_whole = n / PAGE_LEN;
+    if is_over && n > 0 {
+        prefix.insert(&text.tokens[..n], text.sequence.cache(), 0);
+    } else if n_whole > n_kept {
+        prefix.insert(&text.tokens[..n_whole * PAGE_LEN], text.sequence.cache(), n_kept);
+        text.n_kept = Some(n_whole);
     }
 }

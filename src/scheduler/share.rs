@@ -12,20 +12,20 @@ pub(super) struct Reader {
     pub share: usize,
 }
 
-/// Shares `n` tokens out: half to the shortest prompt and half to the oldest, and what they leave to the others in the order they came. So the
-/// oldest is read at half speed at least, however many come after it, and a short one is soon done.
+/// Shares `n` tokens out: three quarters to the shortest prompt and the others to the oldest, and what they leave in the order they came. So
+/// a short one is soon done, and the oldest is read at a quarter of the speed at least, however many come after it.
 pub(super) fn share_out(readers: &mut [Reader], mut n: usize) {
     readers.sort_unstable_by_key(|reader| reader.id);
     let shortest = (1..readers.len())
         .fold(0, |best, i| if readers[i].n_unread < readers[best].n_unread { i } else { best });
-    let half = n / 2;
+    let most = n - n.div_ceil(4);
     let mut give = |reader: &mut Reader, most: usize| {
         let share = (reader.n_unread - reader.share).min(most).min(n);
         reader.share += share;
         n -= share;
     };
     if shortest > 0 {
-        give(&mut readers[shortest], half);
+        give(&mut readers[shortest], most);
     }
     readers.iter_mut().for_each(|reader| give(reader, usize::MAX));
 }
@@ -49,7 +49,7 @@ mod tests {
         assert_eq!(shares(&[], 10), [0; 0]);
         assert_eq!(shares(&[100], 10), [10]);
         assert_eq!(shares(&[100], 1000), [100]);
-        assert_eq!(shares(&[2000, 300, 40], 10), [5, 0, 5]);
+        assert_eq!(shares(&[2000, 300, 40], 10), [3, 0, 7]);
         assert_eq!(shares(&[2000, 300, 3], 10), [7, 0, 3]);
         // Among equals, the one that came first.
         assert_eq!(shares(&[50, 50, 50], 60), [50, 10, 0]);

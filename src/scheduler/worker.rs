@@ -108,7 +108,7 @@ impl WorkerHandle {
         self.0.intake.stop();
     }
 
-    /// Waits until no job is waiting or under way, for `timeout` at most; after [`WorkerHandle::drain`] and [`WorkerHandle::stop`] also until
+    /// Waits until every job is over and its sink was told, for `timeout` at most; after [`WorkerHandle::drain`] and [`WorkerHandle::stop`] also until
     /// the thread has ended, and with it whatever pages are still to be written to the disk. Returns whether it came to that.
     pub fn wait(&self, timeout: Duration) -> bool {
         self.0.intake.wait_idle(timeout)
