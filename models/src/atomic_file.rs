@@ -55,7 +55,8 @@ impl AtomicFile {
             File::options().write(true).open(&path)?;
         }
         let file = beside(&path)?;
-        if let Some(existing) = existing {
+        // WASI has no permissions.
+        if let Some(existing) = existing.filter(|_| cfg!(any(unix, windows))) {
             file.as_file().set_permissions(existing.permissions())?;
         }
         Ok(AtomicFile(Target::Aside { file, path }))

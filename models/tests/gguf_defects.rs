@@ -257,8 +257,11 @@ fn shapes_have_one_to_four_dimensions_none_of_them_zero() {
     Raw::new().tensor("t", &[], F32, 0).data(64).fails("tensor 't': found 0 dimensions, expected 1 to 4");
     shaped(&[1; 5]).fails("tensor 't': found 5 dimensions, expected 1 to 4");
     shaped(&[4, 0]).fails("tensor 't': found dimension 1 of size 0, expected 1 or more that fit in memory");
-    shaped(&[1 << 32, 1 << 32])
-        .fails("tensor 't': found shape [4294967296, 4294967296], expected a size that fits in memory");
+    shaped(&[1 << 32, 1 << 32]).fails(if cfg!(target_pointer_width = "32") {
+        "tensor 't': found dimension 0 of size 4294967296, expected 1 or more that fit in memory"
+    } else {
+        "tensor 't': found shape [4294967296, 4294967296], expected a size that fits in memory"
+    });
     // The product wraps around to zero.
     shaped(&[1 << 31, 1 << 31, 4])
         .fails("tensor 't': found shape [2147483648, 2147483648, 4], expected a size that fits in memory");
@@ -301,10 +304,12 @@ fn data_lie_inside_the_file() {
         "tensor 't': found 16 bytes of data at offset 64, expected data inside the 64 bytes that there are for it; \
          the file has 128 bytes of 144: is the download complete?",
     );
-    at(u64::MAX - 31).fails(
+    at(u64::MAX - 31).fails(if cfg!(target_pointer_width = "32") {
+        "tensor 't': found offset 18446744073709551584, expected at most 128"
+    } else {
         "tensor 't': found 16 bytes of data at offset 18446744073709551584, \
-         expected data inside the 64 bytes that there are for it",
-    );
+         expected data inside the 64 bytes that there are for it"
+    });
     // One byte short.
     at(32).data(47).fails(
         "tensor 't': found 16 bytes of data at offset 32, expected data inside the 47 bytes that there are for it; \
@@ -474,4 +479,18 @@ fn a_model_has_no_more_parts_than_the_format_can_count() {
     count(u32::MAX).fails("key 'split.count': found 4294967295, expected at most 65535 parts");
     count(65535)
         .fails("split model: found one of 65535 parts, expected a whole model, since it is in memory");
+}
+
+#[test]
+#[cfg(target_pointer_width = "32")]
+fn a_file_larger_than_all_addresses_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("m.gguf");
+    // Holes take no room on the disk.
+    std::fs::File::create(&path).unwrap().set_len(5 << 30).unwrap();
+    for mmap in [true, false] {
+        let error = GgufFile::open_with(&path, OpenOptions { mmap }).unwrap_err().to_string();
+        let start = "found 5368709120 bytes, expected at most 2147483647, what a 32-bit program can address";
+        assert!(error.contains(start), "{error}");
+    }
 }

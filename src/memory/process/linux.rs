@@ -27,7 +27,8 @@ pub fn peak_bytes() -> Option<usize> {
 pub fn available_bytes() -> Option<usize> {
     let mut free = cgroup::free_bytes(Path::new("/"))?;
     if cfg!(target_pointer_width = "32") {
-        let taken = status_bytes("VmSize:").unwrap_or(0) as u64;
+        // Not what is mapped: an emulator has all of the addresses mapped from the start.
+        let taken = resident_bytes().unwrap_or(0) as u64;
         free = free.min(ADDRESS_SPACE.saturating_sub(taken));
     }
     Some(usize::try_from(free).unwrap_or(usize::MAX))
