@@ -184,8 +184,8 @@ fn float_products_follow_the_lanes() {
                         read.push(*w);
                     }
                     Format::F16 => {
-                        bytes.extend(half::f16::from_f32(*w).to_le_bytes());
-                        read.push(half::f16::from_f32(*w).to_f32());
+                        bytes.extend(half::f16::from_f32_const(*w).to_le_bytes());
+                        read.push(half::f16::from_f32_const(*w).to_f32_const());
                     }
                     _ => {
                         bytes.extend(half::bf16::from_f32(*w).to_le_bytes());
