@@ -11,6 +11,12 @@ fn map(a: [f32; 16], b: [f32; 16], f: impl Fn(f32, f32) -> f32) -> [f32; 16] {
     std::array::from_fn(|i| f(a[i], b[i]))
 }
 
+/// Out of line: a machine that runs this calls a function for each number anyway, and a copy at each place would take a hundred kilobytes.
+#[inline(never)]
+fn fma(a: &[f32; 16], b: &[f32; 16], c: &[f32; 16]) -> [f32; 16] {
+    std::array::from_fn(|i| a[i].mul_add(b[i], c[i]))
+}
+
 impl Lanes for Scalar {
     type F = [f32; 16];
 
@@ -92,7 +98,7 @@ impl Lanes for Scalar {
 
     #[inline(always)]
     fn fma(self, a: [f32; 16], b: [f32; 16], c: [f32; 16]) -> [f32; 16] {
-        std::array::from_fn(|i| a[i].mul_add(b[i], c[i]))
+        fma(&a, &b, &c)
     }
 
     #[inline(always)]

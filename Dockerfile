@@ -1,0 +1,28 @@
+# The program and nothing else, for x86-64 and Arm:
+#
+#   docker build -t bise .
+#   docker run --rm -it -v "$PWD:/models:ro" bise -m /models/mistral-7b.Q4_K_M.gguf
+#
+# Without a model it runs the small one inside. Give the container its CPUs and memory (--cpus, --memory): threads and `--max-memory auto`
+# go by them. BISE_FEATURES chooses what is built.
+FROM rust:1.95-alpine AS build
+RUN apk add --no-cache ca-certificates musl-dev
+WORKDIR /bise
+COPY . .
+ARG BISE_FEATURES=default
+RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/bise/target \
+    cargo build --release --locked --package bise --no-default-features --features "$BISE_FEATURES" \
+    && mkdir -p /root-folder/bin /root-folder/etc/ssl/certs /root-folder/home /root-folder/tmp \
+    && cp target/release/bise /root-folder/bin/ \
+    && cp /etc/ssl/certs/ca-certificates.crt /root-folder/etc/ssl/certs/ \
+    && cp LICENSE-APACHE LICENSE-MIT /root-folder/
+
+FROM scratch
+COPY --from=build /root-folder /
+# What a user without rights may write: histories, caches.
+COPY --from=build --chown=65532:65532 /root-folder/home /home
+COPY --from=build --chown=65532:65532 /root-folder/tmp /tmp
+USER 65532:65532
+ENV HOME=/home PATH=/bin
+WORKDIR /home
+ENTRYPOINT ["bise"]
