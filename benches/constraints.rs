@@ -37,6 +37,15 @@ fn main() {
         "email": {"type": "string", "pattern": "^[a-z.]+@[a-z]+\\.[a-z]{2,3}$", "maxLength": 60},
         "friends": {"type": "array", "items": {"$ref": "#"}, "maxItems": 4},
         "kind": {"enum": ["red", "green", "blue"]}}, "required": ["name", "age", "email", "friends", "kind"], "additionalProperties": false});
+    let alternatives: Vec<_> = (0..200)
+        .map(|i| json!({"type": "object", "properties": {"kind": {"const": format!("kind {i}")}, "value": {"type": "string", "maxLength": 500}},
+            "required": ["kind", "value"], "additionalProperties": false}))
+        .collect();
+    let names: Vec<_> = (0..5000).map(|i| json!(format!("name {}", i * 7919 % 100_003))).collect();
+    let large = json!({"type": "object", "properties": {
+        "text": {"type": "string", "pattern": "^([A-Z][a-z]*[ ,.]?)+$", "minLength": 20, "maxLength": 2000},
+        "name": {"enum": names}, "parts": {"type": "array", "items": {"anyOf": alternatives}, "maxItems": 20}, "when": {"type": "string", "format": "date-time"}},
+        "required": ["text", "name", "parts", "when"]});
     for name in ["v3", "tekken"] {
         let tokenizer = Tokenizer::new(mistral_vocabularies::vocabulary(name)).unwrap();
         let grammars = Grammars::new(&tokenizer);
@@ -44,13 +53,18 @@ fn main() {
         grammars.prepare().unwrap();
         println!("{} tokens: prepared in {:?}", tokenizer.n_vocab(), start.elapsed());
         let schema: Make<'_> = &|| Box::new(JsonSchema::new(&grammars, &person).unwrap());
+        let large: Make<'_> = &|| Box::new(JsonSchema::new(&grammars, &large).unwrap());
         let object: Make<'_> = &|| Box::new(JsonObject::new(&grammars).unwrap());
         let gbnf: Make<'_> = &|| Box::new(Gbnf::new(&grammars, JSON).unwrap());
         let text: Make<'_> =
             &|| Box::new(Gbnf::new(&grammars, "root ::= (\"- \" [^\\n]+ \"\\n\")+").unwrap());
-        for (what, make) in
-            [("JSON schema", schema), ("JSON object", object), ("GBNF, JSON", gbnf), ("GBNF, lines", text)]
-        {
+        for (what, make) in [
+            ("JSON schema", schema),
+            ("large JSON schema", large),
+            ("JSON object", object),
+            ("GBNF, JSON", gbnf),
+            ("GBNF, lines", text),
+        ] {
             let mut masks: Vec<Duration> = Vec::new();
             let mut made = Duration::ZERO;
             for seed in 1..=20 {
