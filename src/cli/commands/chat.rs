@@ -69,6 +69,10 @@ pub trait Models {
 }
 
 /// A conversation, as commands about models see it.
+#[cfg_attr(
+    not(feature = "hub"),
+    expect(dead_code, reason = "models are opened and saved by name with `hub` alone")
+)]
 pub struct Talk<'a> {
     /// So far, the system prompt first.
     pub messages: &'a [Message],
@@ -81,6 +85,10 @@ pub enum Ended {
     /// The program does, with this code.
     Exit(ExitCode),
     /// It goes on with the model of this name.
+    #[cfg_attr(
+        not(feature = "hub"),
+        expect(dead_code, reason = "models are opened and saved by name with `hub` alone")
+    )]
     Open(String),
 }
 
