@@ -220,3 +220,30 @@ fn a_disk_without_room_keeps_what_came() {
     run(&folder, &server, &["pull", "hf.co/user/repo"]).ok();
     assert!(server.sent() < file.len(), "{} bytes", server.sent());
 }
+
+#[test]
+fn a_server_is_asked_what_it_holds_and_told_to_drop_it() {
+    let folder = Folder::new();
+    let ps = r#"{"models":[{"name":"tiny:latest","digest":"sha256:0123456789abcdef","size":5200000,"size_vram":0,
+        "context_length":2048,"expires_at":"2999-01-01T00:00:00Z"}]}"#;
+    let server = Server::start(move |request| match (request.method.as_str(), request.path.as_str()) {
+        ("GET", "/api/ps") => Reply::text(ps),
+        ("POST", "/api/generate") => {
+            Reply::text("{\"model\":\"tiny\"}\n{\"done\":true,\"done_reason\":\"unload\"}\n")
+        }
+        _ => Reply { status: 404, ..Reply::text("{\"error\":\"model 'x' not found\"}") },
+    });
+    let host = server.address.to_string();
+    let listed = folder.bise(["ps", "--host", &host]).ok();
+    let rows: Vec<Vec<&str>> = listed.text().lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(rows[0], ["NAME", "ID", "SIZE", "PROCESSOR", "CONTEXT", "UNTIL"]);
+    assert_eq!(rows[1], ["tiny:latest", "0123456789ab", "5.2", "MB", "100%", "CPU", "2048", "Forever"]);
+    let mut command = folder.command(["stop", "tiny"]);
+    folder.finish(command.env("OLLAMA_HOST", server.url("/")), b"").ok();
+    assert_eq!(server.requests().last().unwrap().method, "POST");
+    let error = folder.bise(["ps", "--host", &server.url("/other")]);
+    assert!(error.error().contains("model 'x' not found"), "{}", error.stderr);
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let error = folder.bise(["ps", "--host", &format!("127.0.0.1:{port}")]);
+    assert!(error.error().contains("no server answers there"), "{}", error.stderr);
+}

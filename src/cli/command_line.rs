@@ -11,7 +11,7 @@ use super::args::log::LogArgs;
 use super::args::{ChatArgs, GenerateArgs, environment, help, words};
 use super::commands::{bench, embedding, inspect, logits, perplexity, tokenize};
 #[cfg(feature = "hub")]
-use super::commands::{cp, create, list, pull, rm, run, show};
+use super::commands::{cp, create, list, ps, pull, rm, run, show, stop};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -202,6 +202,12 @@ pub enum Command {
     #[cfg(feature = "hub")]
     #[command(after_help = CREATE_EXAMPLES)]
     Create(create::CreateArgs),
+    /// List the models that a server holds in memory
+    #[cfg(feature = "hub")]
+    Ps(ps::PsArgs),
+    /// Make a server drop a model from memory
+    #[cfg(feature = "hub")]
+    Stop(stop::StopArgs),
     /// Show what is in a GGUF file and how much memory it needs
     #[command(after_help = INSPECT_EXAMPLES)]
     Inspect(inspect::InspectArgs),
@@ -254,6 +260,10 @@ impl Cli {
             Some(Command::Rm(args)) => args.log,
             #[cfg(feature = "hub")]
             Some(Command::Create(args)) => args.log,
+            #[cfg(feature = "hub")]
+            Some(Command::Ps(args)) => args.log,
+            #[cfg(feature = "hub")]
+            Some(Command::Stop(args)) => args.log,
             Some(Command::Inspect(args)) => args.log,
             Some(Command::Tokenize(args)) => args.log,
             Some(Command::Bench(args)) => args.log,

@@ -10,6 +10,8 @@ mod ids;
 mod load;
 mod npy;
 mod prompt_cache;
+#[cfg(feature = "hub")]
+mod server;
 mod source;
 mod term;
 mod text;
@@ -27,7 +29,7 @@ use args::log::LogArgs;
 use command_line::{Cli, Command, CommandLine};
 use commands::{bench, chat, completions, embedding, generate, inspect, logits, man, perplexity, tokenize};
 #[cfg(feature = "hub")]
-use commands::{cp, create, list, pull, rm, run, show};
+use commands::{cp, create, list, ps, pull, rm, run, show, stop};
 use term::{console, signals, stdout};
 use usage::WrongUsage;
 
@@ -78,6 +80,10 @@ fn execute(cli: Cli, typed: &[String]) -> Result<ExitCode> {
         Some(Command::Rm(args)) => rm::run(args),
         #[cfg(feature = "hub")]
         Some(Command::Create(args)) => create::run(args),
+        #[cfg(feature = "hub")]
+        Some(Command::Ps(args)) => ps::run(args),
+        #[cfg(feature = "hub")]
+        Some(Command::Stop(args)) => stop::run(args),
         Some(Command::Inspect(args)) => inspect::run(args),
         Some(Command::Tokenize(args)) => tokenize::run(args),
         Some(Command::Bench(args)) => bench::run(*args),

@@ -268,19 +268,22 @@ fn page(url: &str) -> String {
 fn unreachable(url: &str, error: &ureq::Error) -> HubError {
     use ureq::Error as E;
     let network = |why: String, temporary| HubError::Network { url: url::shown(url), why, temporary };
+    let untrusted = |error: &dyn std::fmt::Display| {
+        let why = format!(
+            "the server's certificate was not accepted: {error} (SSL_CERT_FILE names others to trust)"
+        );
+        network(why, false)
+    };
     match error {
         E::HostNotFound => {
             network("the host was not found: is there a network? (proxies: HTTPS_PROXY)".into(), true)
         }
         E::ConnectionFailed => network("no connection: nobody answers there".into(), true),
         E::Timeout(_) => network("the server did not answer in time".into(), true),
+        // That is how an error of TLS arrives.
+        E::Io(error) if error.kind() == std::io::ErrorKind::InvalidData => untrusted(error),
         E::Io(error) => network(format!("no connection: {error}"), true),
-        E::Rustls(error) => network(
-            format!(
-                "the server's certificate was not accepted: {error} (SSL_CERT_FILE names others to trust)"
-            ),
-            false,
-        ),
+        E::Rustls(error) => untrusted(error),
         E::BadUri(why) => network(format!("this is not a URL: {why}"), false),
         // A proxy that refuses, a server that speaks something else.
         E::Protocol(error) => network(format!("the answer is not HTTP: {error}"), true),

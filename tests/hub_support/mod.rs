@@ -176,7 +176,12 @@ fn read_request(reader: &mut impl BufRead) -> Option<Request> {
         reader.read_line(&mut line).ok()?;
         match line.trim_end().split_once(": ") {
             Some((name, value)) => headers.insert(name.to_ascii_lowercase(), value.to_string()),
-            None => return Some(Request { method, path, headers }),
+            None => {
+                // A body that nobody reads would break the connection.
+                let length = headers.get("content-length").and_then(|n: &String| n.parse().ok()).unwrap_or(0);
+                std::io::copy(&mut reader.take(length), &mut std::io::sink()).ok()?;
+                return Some(Request { method, path, headers });
+            }
         };
     }
 }

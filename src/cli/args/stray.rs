@@ -61,7 +61,7 @@ fn other_programs_command(word: &str) -> Option<String> {
         "serve" | "server" | "start" => {
             "a server is planned but not there yet; `bise -m FILE.gguf` runs a model in this terminal"
         }
-        "run" | "pull" | "list" | "rm" | "cp" | "create" => {
+        "run" | "pull" | "list" | "rm" | "cp" | "create" | "ps" | "stop" => {
             "this program was built without downloads; models are files, and `bise -m FILE.gguf` runs one"
         }
         "download" | "get" | "fetch" => "`bise pull NAME` downloads a model",

@@ -17,6 +17,8 @@ pub mod logits;
 pub mod man;
 pub mod perplexity;
 #[cfg(feature = "hub")]
+pub mod ps;
+#[cfg(feature = "hub")]
 pub mod pull;
 #[cfg(feature = "hub")]
 pub mod rm;
@@ -24,5 +26,7 @@ pub mod rm;
 pub mod run;
 #[cfg(feature = "hub")]
 pub mod show;
+#[cfg(feature = "hub")]
+pub mod stop;
 pub mod tokenize;
 mod transcript;

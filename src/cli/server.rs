@@ -1,0 +1,80 @@
+//! A server that is running, for the commands that ask it something.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+/// Where the server listens.
+#[derive(clap::Args, Clone, Debug)]
+pub struct ServerArgs {
+    /// Where the server listens: a host, a host and a port, or a URL
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080", env = "OLLAMA_HOST")]
+    host: String,
+}
+
+impl ServerArgs {
+    /// Asks for `path`, with `body` if there is one.
+    ///
+    /// # Errors
+    /// Nobody answers, or the server refuses.
+    pub fn ask(&self, path: &str, body: Option<&Value>) -> Result<Value> {
+        let url = format!("{}{path}", base(&self.host));
+        let agent = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .proxy(None)
+            .timeout_global(Some(Duration::from_secs(30)))
+            .build()
+            .new_agent();
+        let answer = match body {
+            Some(body) => agent.post(&url).header("Content-Type", "application/json").send(body.to_string()),
+            None => agent.get(&url).call(),
+        };
+        let mut answer =
+            answer.with_context(|| format!("{url}: no server answers there (--host, OLLAMA_HOST)"))?;
+        let text = answer.body_mut().read_to_string().with_context(|| url.clone())?;
+        let status = answer.status().as_u16();
+        // An answer that is streamed has its news in the last line.
+        let last = text.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("{}");
+        let value: Value = serde_json::from_str(last).with_context(|| {
+            format!("{url}: found no JSON, expected the answer of a server (status {status})")
+        })?;
+        match value["error"].as_str() {
+            Some(error) => bail!("{error}"),
+            None if status != 200 => bail!("{url}: the server answered {status}"),
+            None => Ok(value),
+        }
+    }
+}
+
+/// The URL of an address as users write it.
+fn base(host: &str) -> String {
+    let (scheme, rest) = host.split_once("://").unwrap_or(("http", host));
+    let rest = rest.trim_end_matches('/');
+    // What a server listens on is not what one asks for.
+    let rest = rest.replacen("0.0.0.0", "127.0.0.1", 1).replacen("[::]", "[::1]", 1);
+    let has_port = rest.rsplit(']').next().is_some_and(|end| end.contains(':'));
+    match (has_port, scheme) {
+        (true, _) | (_, "https") => format!("{scheme}://{rest}"),
+        _ => format!("{scheme}://{rest}:8080"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_urls() {
+        for (host, url) in [
+            ("127.0.0.1", "http://127.0.0.1:8080"),
+            ("0.0.0.0:11434", "http://127.0.0.1:11434"),
+            ("http://box:1/", "http://box:1"),
+            ("https://box", "https://box"),
+            ("[::1]", "http://[::1]:8080"),
+            ("[::]:5", "http://[::1]:5"),
+        ] {
+            assert_eq!(base(host), url);
+        }
+    }
+}
