@@ -970,7 +970,7 @@ bise_status bise_session_restore(const bise_model *model,
  * Reads one token in each of several sessions of one model, in one pass. What each gets has the same bits as by bise_session_feed_tokens.
  *
  * `sessions` and `tokens` have `n` elements. Generations are over then, as by bise_session_feed_tokens. Returns the error of the first session
- * that failed; bise_session_position tells which have read their token.
+ * that failed; bise_session_position tells which have read their token: none has where one of them is cancelled.
  *
  * Threads: any, one call at a time with each session. A session may be in the list once.
  */
@@ -984,7 +984,8 @@ bise_status bise_decode_together(bise_session *const *sessions,
  * give it, bit for bit, in pieces that may be empty: bise_session_piece has them.
  *
  * `statuses` may be NULL; else it gets `n` statuses: BISE_OK, or BISE_DONE for a generation that was over before, or an error. Returns BISE_DONE
- * once all are over, and the error of the first session that failed; the others have gone on.
+ * once all are over, and the error of the first session that failed; the others have gone on. Where one is cancelled (bise_session_cancel), it
+ * alone gets BISE_ERROR_CANCELLED; the others get BISE_OK and an empty piece, and go on by the next call.
  *
  * Threads: any, one call at a time with each session. A session may be in the list once.
  */
