@@ -12,7 +12,6 @@ use super::job::{JobId, JobStats};
 use super::listener::{Listener, guarded};
 use super::options::SchedulerOptions;
 use super::pace::Pace;
-use super::prefixes::keep_prefix;
 use super::refused::Refused;
 use super::share::{Reader, share_out};
 use super::text::{Next, Text};
@@ -529,7 +528,7 @@ impl<S: Listener> Core<S> {
         self.texts.iter_mut().for_each(|text| text.is_parked = false);
         text.stop_clocks();
         if let (Some(prefix), Some(Ok(_))) = (&mut self.prefix, &text.outcome) {
-            keep_prefix(prefix, &mut text, true);
+            text.leave_pages(prefix, true);
         }
         text.restore = None;
         text.sequence.clear();

@@ -6,8 +6,7 @@ use bise_kernels::kv_page::PAGE_LEN;
 
 use super::core::Core;
 use super::listener::Listener;
-use super::text::{Next, Text};
-use crate::prefix::PrefixCache;
+use super::text::Next;
 
 /// How long a step reads pages from the disk while others wait for their next token.
 const READING: Duration = Duration::from_millis(30);
@@ -57,7 +56,7 @@ impl<S: Listener> Core<S> {
     pub(super) fn keep_prefixes(&mut self) {
         let Core { prefix: Some(prefix), texts, .. } = self else { return };
         for text in texts.iter_mut().filter(|text| !matches!(text.outcome, Some(Err(_)))) {
-            keep_prefix(prefix, text, false);
+            text.leave_pages(prefix, false);
         }
     }
 
@@ -98,18 +97,5 @@ impl<S: Listener> Core<S> {
     /// Pages that the prefix cache has in memory, and has written to the disk.
     pub(super) fn kept_pages(&self) -> (usize, usize) {
         self.prefix.as_ref().map_or((0, 0), |prefix| (prefix.n_pages(), prefix.n_written()))
-    }
-}
-
-/// Takes in the pages of a text; the last one, which it may still write to, only where it is over.
-pub(super) fn keep_prefix<S: Listener>(prefix: &mut PrefixCache, text: &mut Text<S>, is_over: bool) {
-    let Some(n_kept) = text.n_kept else { return };
-    let n = text.sequence.position().min(text.tokens.len());
-    let n_whole = n / PAGE_LEN;
-    if is_over && n > 0 {
-        prefix.insert(&text.tokens[..n], text.sequence.cache(), 0);
-    } else if n_whole > n_kept {
-        prefix.insert(&text.tokens[..n_whole * PAGE_LEN], text.sequence.cache(), n_kept);
-        text.n_kept = Some(n_whole);
     }
 }

@@ -3,13 +3,14 @@
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
+use bise_kernels::kv_page::PAGE_LEN;
 use bise_models::{ForwardError, Output, PageRef};
 
 use super::job::{JobEvent, JobId, JobStats, PromptProgress};
 use super::listener::{Listener, guarded, tell_or_lose};
 use super::work::Request;
 use crate::generation::{Event, Finish, Generation};
-use crate::prefix::Restore;
+use crate::prefix::{PrefixCache, Restore};
 use crate::{Error, Feed, Sequence};
 
 /// What a text has in the next pass.
@@ -135,6 +136,19 @@ impl<S: Listener> Text<S> {
         if self.sequence.adopt_pages(&self.tokens[..n], first_page, pages) && !self.is_primed {
             self.stats.n_cached += n - at;
             self.tell_progress();
+        }
+    }
+
+    /// Leaves its pages to others; the last one, which it may still write to, only where it is over.
+    pub fn leave_pages(&mut self, prefix: &mut PrefixCache, is_over: bool) {
+        let Some(n_kept) = self.n_kept else { return };
+        let n = self.sequence.position().min(self.tokens.len());
+        let n_whole = n / PAGE_LEN;
+        if is_over && n > 0 {
+            prefix.insert(&self.tokens[..n], self.sequence.cache(), 0);
+        } else if n_whole > n_kept {
+            prefix.insert(&self.tokens[..n_whole * PAGE_LEN], self.sequence.cache(), n_kept);
+            self.n_kept = Some(n_whole);
         }
     }
 
