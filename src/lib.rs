@@ -23,6 +23,7 @@ mod cancel;
 pub mod chat;
 pub mod constraint;
 mod continuation;
+pub mod description;
 pub mod embedding;
 mod engine;
 mod error;
@@ -35,6 +36,8 @@ mod runner;
 pub mod sampling;
 pub mod scheduler;
 mod sequence;
+#[cfg(feature = "server")]
+pub mod server;
 mod session;
 mod session_file;
 pub mod speculation;

@@ -9,6 +9,8 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use super::args::log::LogArgs;
 use super::args::{ChatArgs, GenerateArgs, environment, help, words};
+#[cfg(feature = "server")]
+use super::commands::serve;
 use super::commands::{bench, embedding, inspect, logits, perplexity, tokenize};
 #[cfg(feature = "hub")]
 use super::commands::{cp, create, list, ps, pull, rm, run, show, stop};
@@ -132,6 +134,17 @@ Examples:
 FROM, PARAMETER, SYSTEM, MESSAGE, LICENSE and TEMPLATE (in Jinja) are understood. A TEMPLATE in Go's language is left out, with a \
 warning, and the GGUF file's own is used; ADAPTER is refused.";
 
+#[cfg(feature = "server")]
+const SERVE_EXAMPLES: &str = "\
+Examples:
+  bise serve -m mistral.gguf
+      http://127.0.0.1:8080 for programs made for the OpenAI API (/v1/chat/completions …) or llama-server (/completion …)
+  bise serve -m mistral.gguf --host 0.0.0.0 --api-key SECRET
+      for others in the network
+  bise serve -m mistral.gguf -c 32768 --parallel 8
+      eight requests at a time, 4096 tokens each
+  curl http://127.0.0.1:8080/v1/chat/completions -d '{\"messages\": [{\"role\": \"user\", \"content\": \"Hello\"}]}'";
+
 const COMPLETIONS_EXAMPLES: &str = "\
 Examples:
   bise completions bash >~/.local/share/bash-completion/completions/bise
@@ -226,6 +239,10 @@ pub enum Command {
     /// Print texts as vectors
     #[command(after_help = EMBEDDING_EXAMPLES)]
     Embedding(Box<embedding::EmbeddingArgs>),
+    /// Serve a model over HTTP
+    #[cfg(feature = "server")]
+    #[command(after_help = SERVE_EXAMPLES)]
+    Serve(Box<serve::ServeArgs>),
     /// Print shell completions
     #[command(after_help = COMPLETIONS_EXAMPLES)]
     Completions {
@@ -270,6 +287,8 @@ impl Cli {
             Some(Command::Perplexity(args)) => args.log,
             Some(Command::Logits(args)) => args.log,
             Some(Command::Embedding(args)) => args.log,
+            #[cfg(feature = "server")]
+            Some(Command::Serve(args)) => args.log,
             Some(Command::Completions { .. } | Command::Man { .. }) => return None,
         })
     }

@@ -3,7 +3,6 @@
 mod args;
 mod command_line;
 mod commands;
-mod describe;
 #[cfg(feature = "hub")]
 mod hub;
 mod ids;
@@ -26,7 +25,10 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use args::log::LogArgs;
+use bise::description as describe;
 use command_line::{Cli, Command, CommandLine};
+#[cfg(feature = "server")]
+use commands::serve;
 use commands::{bench, chat, completions, embedding, generate, inspect, logits, man, perplexity, tokenize};
 #[cfg(feature = "hub")]
 use commands::{cp, create, list, ps, pull, rm, run, show, stop};
@@ -58,6 +60,11 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     expect(unused_variables, reason = "models by name alone have parameters of their own")
 )]
 fn execute(cli: Cli, typed: &[String]) -> Result<ExitCode> {
+    #[cfg(feature = "server")]
+    if let Some(Command::Serve(args)) = cli.command {
+        // It has its own way to end.
+        return serve::run(*args).map(|()| ExitCode::SUCCESS);
+    }
     signals::listen()?;
     // `logits` writes to a file.
     if !matches!(cli.command, Some(Command::Logits(_))) {
@@ -90,6 +97,8 @@ fn execute(cli: Cli, typed: &[String]) -> Result<ExitCode> {
         Some(Command::Perplexity(args)) => perplexity::run(*args),
         Some(Command::Logits(args)) => logits::run(*args),
         Some(Command::Embedding(args)) => embedding::run(*args),
+        #[cfg(feature = "server")]
+        Some(Command::Serve(_)) => unreachable!("it was run above"),
         Some(Command::Completions { shell }) => completions::run(shell, &mut command_line::command()),
         Some(Command::Man { command }) => man::run(command.as_deref(), command_line::command()),
     }?;

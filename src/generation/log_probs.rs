@@ -24,6 +24,34 @@ pub fn push_top(logits: &[f32], log_sum: f32, n: usize, tops: &mut Vec<(u32, f32
     tops[start..].iter_mut().for_each(|(_, logit)| *logit -= log_sum);
 }
 
+/// Appends the `n` likeliest of the tokens that one was drawn from, as [`push_top`] does, and returns the log-probability of `token`, which
+/// is the one.
+pub fn push_drawn(
+    from: impl Iterator<Item = (u32, f32)>,
+    token: u32,
+    n: usize,
+    tops: &mut Vec<(u32, f32)>,
+) -> f32 {
+    let start = tops.len();
+    let mut log_prob = 0.0;
+    for (id, p) in from {
+        if id == token {
+            log_prob = libm::logf(p);
+        }
+        let found = &tops[start..];
+        if p == 0.0 || (found.len() == n && found.last().is_none_or(|(_, last)| p <= *last)) {
+            continue;
+        }
+        let at = start + found.partition_point(|(_, other)| *other >= p);
+        if found.len() == n {
+            tops.pop();
+        }
+        tops.insert(at, (id, p));
+    }
+    tops[start..].iter_mut().for_each(|(_, p)| *p = libm::logf(*p));
+    log_prob
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -41,6 +69,17 @@ mod tests {
         // Far from 0 as well.
         assert!((log_sum_exp(&[1000.0, 1000.0]) - 1000.693).abs() < 1e-3);
         assert_eq!(log_sum_exp(&[f32::NEG_INFINITY, 5.0]), 5.0);
+    }
+
+    #[test]
+    fn probabilities_after_sampling_are_those_drawn_with() {
+        let mut tops = Vec::new();
+        let from = [(7, 0.25), (3, 0.5), (9, 0.0), (4, 0.25)];
+        assert_eq!(push_drawn(from.into_iter(), 4, 2, &mut tops), 0.25_f32.ln());
+        assert_eq!(tops, [(3, 0.5_f32.ln()), (7, 0.25_f32.ln())]);
+        tops.clear();
+        assert_eq!(push_drawn([(5, 1.0)].into_iter(), 5, 10, &mut tops), 0.0);
+        assert_eq!(tops, [(5, 0.0)]);
     }
 
     #[test]

@@ -14,6 +14,9 @@ pub struct GenerationOptions {
     pub speculation: SpeculationOptions,
     /// Log-probabilities to compute: of each token chosen, and of so many of the likeliest.
     pub log_probs: Option<usize>,
+    /// Log-probabilities are those that tokens were drawn with, after the sampler chain, rather than the model's own. Tokens that the
+    /// chain has dropped are not among the likeliest then.
+    pub after_sampling: bool,
     /// Control tokens are shown as they are spelt, rather than left out.
     pub special: bool,
     /// The text is one of its own, such as an answer, and not the continuation of its prompt: the space that a SentencePiece

@@ -268,6 +268,9 @@ impl Generation {
 
         let (text_start, tops_start) = (self.step.text.len(), self.step.tops.len());
         let log_prob = self.options.log_probs.map(|n| {
+            if self.options.after_sampling {
+                return log_probs::push_drawn(self.sampler.drawn_from(), token, n, &mut self.step.tops);
+            }
             let log_sum = log_probs::log_sum_exp(logits);
             log_probs::push_top(logits, log_sum, n, &mut self.step.tops);
             logits[token as usize] - log_sum

@@ -203,6 +203,13 @@ impl Sampler {
         Ok(chosen.id)
     }
 
+    /// The tokens that the last one was drawn from, and the probability of each. In a greedy chain that is one token.
+    pub fn drawn_from(&self) -> impl Iterator<Item = (u32, f32)> {
+        let best = self.candidates.best().filter(|_| self.greedy);
+        let drawn = if self.greedy { &[] } else { self.candidates.as_slice() };
+        best.map(|c| (c.id, 1.0)).into_iter().chain(drawn.iter().map(|c| (c.id, c.p)))
+    }
+
     /// Appends a sampled token to the text: penalties, DRY and mirostat take note of it, and the constraint advances.
     pub fn accept(&mut self, token: u32) {
         if let Some(constrained) = &mut self.constraint {

@@ -109,7 +109,8 @@ fn switch(name: &str, value: &OsStr) -> Result<bool, String> {
 fn warning(name: &str, value: &OsStr, command: &clap::Command, root: &clap::Command) -> Option<String> {
     let value = value.to_string_lossy();
     let positive = name.replacen("LLAMA_ARG_NO_", PREFIX, 1);
-    if let Some(flag) = llama_cpp::find_variable(name).or_else(|| llama_cpp::find_variable(&positive)) {
+    let find_flag = |name: &str| llama_cpp::find_variable(name, command.get_name());
+    if let Some(flag) = find_flag(name).or_else(|| find_flag(&positive)) {
         let why = match flag.fate {
             Fate::AlwaysSo if switch(name, OsStr::new(value.as_ref())) == Ok(true) => return None,
             Fate::AlwaysSo => "bise has it no other way".into(),

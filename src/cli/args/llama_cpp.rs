@@ -38,13 +38,21 @@ impl Flag {
 
 /// The flag that is spelled like this on the command line of `command`, a name of ours.
 pub fn find(spelling: &str, command: &str) -> Option<Flag> {
-    let bench = flags(BENCH).filter(|_| command == "bench");
-    bench.chain(flags(ALL)).find(|flag| flag.spellings().any(|s| s == spelling))
+    own(command).chain(flags(ALL)).find(|flag| flag.spellings().any(|s| s == spelling))
 }
 
-/// The flag that an environment variable stands for.
-pub fn find_variable(name: &str) -> Option<Flag> {
-    all().find(|flag| flag.env == name)
+/// The flag that an environment variable stands for where `command` runs.
+pub fn find_variable(name: &str, command: &str) -> Option<Flag> {
+    own(command).chain(all()).find(|flag| flag.env == name)
+}
+
+/// Flags that mean something else to `command` than to others.
+fn own(command: &str) -> impl Iterator<Item = Flag> {
+    flags(match command {
+        "bench" => BENCH,
+        "serve" => SERVE,
+        _ => &[],
+    })
 }
 
 /// Every flag of the table, but for those that `llama-bench` alone has.
@@ -68,7 +76,7 @@ const OWN: Fate = NoEffect("bise decides that itself");
 const SAME_THREADS: Fate = NoEffect("the threads of --cpu-mask and --cpu-range read the prompt as well");
 const DRAFT_MODEL: Fate = NoEffect("there is no draft model (--spec-type ngram drafts from the text)");
 const NO_CHECKPOINTS: Fate = NoEffect("bise holds one conversation at a time and keeps no checkpoints of it");
-const SERVER: Fate = Refused("it belongs to a server, which is planned but not there yet");
+const SERVER: Fate = Refused("it belongs to `bise serve`");
 const IMAGES: Fate = Refused("images, sound and video are not supported");
 const ADAPTER: Fate = Refused("adapters (LoRA) are planned but not there yet");
 #[cfg(not(feature = "hub"))]
@@ -386,4 +394,58 @@ const BENCH: &[Group] = &[
         ("-fa --flash-attn N", ""),
     ]),
     (NoEffect("tests follow each other at once"), &[("--delay N", "")]),
+];
+
+/// Flags of llama-server that `bise serve` does not define.
+#[rustfmt::skip]
+const SERVE: &[Group] = &[
+    (AlwaysSo, &[
+        ("-cb --cont-batching", "LLAMA_ARG_CONT_BATCHING"),
+        ("-embd --embedding --embeddings", "LLAMA_ARG_EMBEDDINGS"),
+        ("-no-ag --no-agent", "LLAMA_ARG_NO_AGENT"),
+        ("--no-context-shift", ""),
+        ("--no-ui-mcp-proxy --no-webui-mcp-proxy", "LLAMA_ARG_NO_UI_MCP_PROXY"),
+    ]),
+    (NoEffect("requests always share passes"), &[("-nocb --no-cont-batching", "LLAMA_ARG_NO_CONT_BATCHING")]),
+    (NoEffect("keys and values of prompts are kept in pages that all slots share, as long as there is room"), &[
+        ("--cache-idle-slots", "LLAMA_ARG_CACHE_IDLE_SLOTS"),
+        ("--no-cache-idle-slots", "LLAMA_ARG_NO_CACHE_IDLE_SLOTS"),
+        ("--cache-reuse N", "LLAMA_ARG_CACHE_REUSE"),
+        ("-cram --cache-ram N", "LLAMA_ARG_CACHE_RAM"),
+        ("-ctxcp --ctx-checkpoints --swa-checkpoints N", "LLAMA_ARG_CTX_CHECKPOINTS"),
+        ("-cms --checkpoint-min-step N", "LLAMA_ARG_CHECKPOINT_MIN_SPACING_NT"),
+        ("--kv-unified-per-slot N", "LLAMA_ARG_KV_UNIFIED_PER_SLOT"),
+        ("-sps --slot-prompt-similarity N", ""),
+    ]),
+    (Refused("encryption is for a proxy in front of the server"), &[
+        ("--ssl-key-file N", "LLAMA_ARG_SSL_KEY_FILE"),
+        ("--ssl-cert-file N", "LLAMA_ARG_SSL_CERT_FILE"),
+    ]),
+    (Refused("a context that is full ends the answer"), &[("--context-shift", "LLAMA_ARG_CONTEXT_SHIFT")]),
+    (Refused("the server runs no tools itself"), &[
+        ("--tools N", "LLAMA_ARG_TOOLS"),
+        ("--tools-runtime N", "LLAMA_ARG_TOOLS_RUNTIME"),
+        ("--mcp-servers-config N", "LLAMA_ARG_MCP_SERVERS_CONFIG"),
+        ("--mcp-servers-json N", "LLAMA_ARG_MCP_SERVERS_JSON"),
+        ("--ui-mcp-proxy --webui-mcp-proxy", "LLAMA_ARG_UI_MCP_PROXY"),
+        ("-ag --agent", "LLAMA_ARG_AGENT"),
+    ]),
+    (Refused("there is one model, which --model names"), &[
+        ("--models-dir N", "LLAMA_ARG_MODELS_DIR"),
+        ("--models-preset N", "LLAMA_ARG_MODELS_PRESET"),
+        ("--models-max N", "LLAMA_ARG_MODELS_MAX"),
+        ("--models-autoload", "LLAMA_ARG_MODELS_AUTOLOAD"),
+        ("--no-models-autoload", "LLAMA_ARG_NO_MODELS_AUTOLOAD"),
+    ]),
+    (Refused("there is no page"), &[
+        ("--ui --webui", "LLAMA_ARG_UI"),
+        ("--ui-config --webui-config N", "LLAMA_ARG_UI_CONFIG"),
+        ("--ui-config-file --webui-config-file N", "LLAMA_ARG_UI_CONFIG_FILE"),
+        ("--path N", "LLAMA_ARG_STATIC_PATH"),
+    ]),
+    (AlwaysSo, &[("--no-ui --no-webui", "LLAMA_ARG_NO_UI")]),
+    (Refused("prompts are cached by themselves, and not in files of slots"), &[("--slot-save-path N", "")]),
+    (IMAGES, &[("--media-path N", "")]),
+    (Refused("a port is listened on by one server"), &[("--reuse-port", "LLAMA_ARG_REUSE_PORT")]),
+    (Refused("there is no such preset"), &[("--server-base N", "")]),
 ];

@@ -11,6 +11,8 @@ pub mod numbers;
 pub mod prompt;
 pub mod prompt_cache;
 pub mod sampling;
+#[cfg(feature = "server")]
+pub mod server;
 pub mod source;
 pub mod speculation;
 mod stray;

@@ -118,21 +118,8 @@ pub struct ConversationArgs {
     #[arg(long, alias = "sysf", value_name = "FILE")]
     pub system_prompt_file: Option<PathBuf>,
 
-    /// Chat template, by name (mistral-v1, mistral-v3, mistral-v3-tekken, mistral-v7, mistral-v7-tekken, mistral-v11-tekken, mistral-v13-tekken, chatml, llama2, llama3, zephyr) or as Jinja source [default: the model's own]
-    #[arg(long, value_name = "TEMPLATE", env = "LLAMA_ARG_CHAT_TEMPLATE")]
-    pub chat_template: Option<String>,
-
-    /// Read the chat template from a Jinja file
-    #[arg(long, value_name = "FILE", env = "LLAMA_ARG_CHAT_TEMPLATE_FILE")]
-    pub chat_template_file: Option<PathBuf>,
-
-    /// Variables for the chat template, as a JSON object ('{"enable_thinking": false}')
-    #[arg(long, value_name = "JSON", env = "LLAMA_ARG_CHAT_TEMPLATE_KWARGS", value_parser = json_object)]
-    pub chat_template_kwargs: Option<JsonObject>,
-
-    /// Whether the model is to think before it answers, for chat templates that ask (their variable enable_thinking)
-    #[arg(long, alias = "rea", value_name = "WHEN", default_value = "auto", env = "LLAMA_ARG_REASONING")]
-    pub reasoning: Reasoning,
+    #[command(flatten)]
+    pub template: TemplateArgs,
 
     /// Exit after the first answer
     #[arg(long, alias = "st")]
@@ -151,6 +138,27 @@ pub struct ConversationArgs {
     pub no_history: bool,
 }
 
+/// From a conversation to a prompt.
+#[derive(clap::Args, Clone, Debug)]
+#[command(next_help_heading = "Conversation")]
+pub struct TemplateArgs {
+    /// Chat template, by name (mistral-v1, mistral-v3, mistral-v3-tekken, mistral-v7, mistral-v7-tekken, mistral-v11-tekken, mistral-v13-tekken, chatml, llama2, llama3, zephyr) or as Jinja source [default: the model's own]
+    #[arg(long, value_name = "TEMPLATE", env = "LLAMA_ARG_CHAT_TEMPLATE")]
+    pub chat_template: Option<String>,
+
+    /// Read the chat template from a Jinja file
+    #[arg(long, value_name = "FILE", env = "LLAMA_ARG_CHAT_TEMPLATE_FILE")]
+    pub chat_template_file: Option<PathBuf>,
+
+    /// Variables for the chat template, as a JSON object ('{"enable_thinking": false}')
+    #[arg(long, value_name = "JSON", env = "LLAMA_ARG_CHAT_TEMPLATE_KWARGS", value_parser = json_object)]
+    pub chat_template_kwargs: Option<JsonObject>,
+
+    /// Whether the model is to think before it answers, for chat templates that ask (their variable enable_thinking)
+    #[arg(long, alias = "rea", value_name = "WHEN", default_value = "auto", env = "LLAMA_ARG_REASONING")]
+    pub reasoning: Reasoning,
+}
+
 /// `--reasoning`.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reasoning {
@@ -165,7 +173,7 @@ pub enum Reasoning {
     Auto,
 }
 
-impl ConversationArgs {
+impl TemplateArgs {
     /// The variables for the chat template.
     pub fn template_arguments(&self) -> JsonObject {
         let mut arguments = JsonObject::new();

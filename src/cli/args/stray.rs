@@ -58,9 +58,8 @@ fn other_programs_command(word: &str) -> Option<String> {
         "generate" | "complete" | "completion" | "cli" | "main" | "prompt" => {
             "`bise -m FILE.gguf -p TEXT` goes on from a text"
         }
-        "serve" | "server" | "start" => {
-            "a server is planned but not there yet; `bise -m FILE.gguf` runs a model in this terminal"
-        }
+        "serve" => "this program was built without the feature `server`",
+        "server" | "start" => "`bise serve -m FILE.gguf` serves a model over HTTP",
         "run" | "pull" | "list" | "rm" | "cp" | "create" | "ps" | "stop" => {
             "this program was built without downloads; models are files, and `bise -m FILE.gguf` runs one"
         }

@@ -12,7 +12,7 @@ use super::chat_command::{self, Command, ModelCommand};
 use super::transcript;
 use crate::cli::args::ChatArgs;
 use crate::cli::args::constraint::Constraints;
-use crate::cli::args::prompt::{ConversationArgs, JsonObject};
+use crate::cli::args::prompt::{ConversationArgs, JsonObject, TemplateArgs};
 use crate::cli::load::{self, Loaded};
 use crate::cli::prompt_cache::PromptCache;
 use crate::cli::term::console::{Colour, Log, Screen};
@@ -97,7 +97,7 @@ pub enum Ended {
 /// # Errors
 /// As [`run`].
 pub fn converse(args: ChatArgs, loaded: Loaded, opening: Opening, log: Log) -> Result<Ended> {
-    let template = template(&args.conversation, &loaded.engine)?;
+    let template = template(&args.conversation.template, &loaded.engine)?;
     let first = args.prompt.text()?;
     if first.as_ref().is_some_and(String::is_empty) {
         bail!("the prompt is empty: expected the first message");
@@ -132,7 +132,7 @@ pub fn converse(args: ChatArgs, loaded: Loaded, opening: Opening, log: Log) -> R
     let chat = Chat {
         writer,
         template,
-        arguments: args.conversation.template_arguments(),
+        arguments: args.conversation.template.template_arguments(),
         special_tokens,
         messages,
         notes: Vec::new(),
@@ -160,20 +160,11 @@ fn file_template(engine: &Engine) -> Option<&str> {
 }
 
 /// The template by name or source, of a file, or the model's own.
-fn template(args: &ConversationArgs, engine: &Engine) -> Result<ChatTemplate> {
-    if let Some(given) = &args.chat_template {
-        let is_source = given.contains("{{") || given.contains("{%");
-        let template =
-            if is_source { ChatTemplate::from_source(given) } else { ChatTemplate::by_name(given) };
+fn template(args: &TemplateArgs, engine: &Engine) -> Result<ChatTemplate> {
+    if let Some(template) = given_template(args)? {
         let adds_space =
             engine.file().metadata().bool("tokenizer.ggml.add_space_prefix").ok().flatten().unwrap_or(true);
-        return Ok(template
-            .map_err(|e| wrong(format_args!("--chat-template: {e}")))?
-            .with_space_prefix(adds_space));
-    }
-    if let Some(path) = &args.chat_template_file {
-        return ChatTemplate::from_source(&text::from_file(path)?)
-            .with_context(|| path.display().to_string());
+        return Ok(template.with_space_prefix(adds_space));
     }
     match file_template(engine) {
         Some(source) => ChatTemplate::from_source(source).with_context(|| engine.file().name().to_string()),
@@ -182,6 +173,22 @@ fn template(args: &ConversationArgs, engine: &Engine) -> Result<ChatTemplate> {
             engine.file().name()
         ),
     }
+}
+
+/// The template that the flags give, if they do.
+///
+/// # Errors
+/// An unknown name, a file that cannot be read, and a template that is not Jinja.
+pub fn given_template(args: &TemplateArgs) -> Result<Option<ChatTemplate>> {
+    if let Some(given) = &args.chat_template {
+        let is_source = given.contains("{{") || given.contains("{%");
+        let template =
+            if is_source { ChatTemplate::from_source(given) } else { ChatTemplate::by_name(given) };
+        return template.map(Some).map_err(|e| wrong(format_args!("--chat-template: {e}")));
+    }
+    let Some(path) = &args.chat_template_file else { return Ok(None) };
+    let template = ChatTemplate::from_source(&text::from_file(path)?);
+    template.map(Some).with_context(|| path.display().to_string())
 }
 
 fn system_prompt(args: &ConversationArgs) -> Result<Option<String>> {

@@ -92,8 +92,8 @@ fn wants_conversation(args: &GenerateArgs) -> bool {
         || conversation.single_turn
         || conversation.system_prompt.is_some()
         || conversation.system_prompt_file.is_some()
-        || conversation.chat_template.is_some()
-        || conversation.chat_template_file.is_some();
+        || conversation.template.chat_template.is_some()
+        || conversation.template.chat_template_file.is_some();
     asked && !args.generation.no_conversation && !args.generation.infill
 }
 
@@ -109,7 +109,10 @@ fn warn_of_template_flags(args: &ConversationArgs, log: Log) {
     log.note("--in-prefix, --in-prefix-bos and --in-suffix take the place of the chat template");
     let given = [
         ("--system-prompt", args.system_prompt.is_some() || args.system_prompt_file.is_some()),
-        ("--chat-template", args.chat_template.is_some() || args.chat_template_file.is_some()),
+        (
+            "--chat-template",
+            args.template.chat_template.is_some() || args.template.chat_template_file.is_some(),
+        ),
     ];
     for (flag, _) in given.into_iter().filter(|(_, given)| *given) {
         log.warn(format_args!("{flag} has no effect beside --in-prefix, --in-prefix-bos and --in-suffix"));

@@ -24,6 +24,8 @@ pub mod pull;
 pub mod rm;
 #[cfg(feature = "hub")]
 pub mod run;
+#[cfg(feature = "server")]
+pub mod serve;
 #[cfg(feature = "hub")]
 pub mod show;
 #[cfg(feature = "hub")]

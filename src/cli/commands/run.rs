@@ -95,8 +95,8 @@ pub fn run(args: RunArgs, typed: &[String]) -> Result<ExitCode> {
         }
         let mut opening = apply(&model.extras, &mut chat, typed, log);
         if !has_template(&model)?
-            && chat.conversation.chat_template.is_none()
-            && chat.conversation.chat_template_file.is_none()
+            && chat.conversation.template.chat_template.is_none()
+            && chat.conversation.template.chat_template_file.is_none()
         {
             // It goes on from a text instead.
             let generation = GenerationArgs {
@@ -162,8 +162,8 @@ fn apply(extras: &Extras, chat: &mut ChatArgs, typed: &[String], log: Log) -> Op
         conversation.system_prompt =
             extras.system.as_ref().filter(|system| !system.is_empty()).map(Into::into);
     }
-    if conversation.chat_template.is_none() && conversation.chat_template_file.is_none() {
-        conversation.chat_template = extras.jinja().map(str::to_string);
+    if conversation.template.chat_template.is_none() && conversation.template.chat_template_file.is_none() {
+        conversation.template.chat_template = extras.jinja().map(str::to_string);
     }
     let mut opening = Opening {
         messages: extras.messages.iter().map(|(role, content)| Message::new(role, content)).collect(),

@@ -1,14 +1,15 @@
-//! A model file in a few words, for `inspect`, `bench` and the log.
+//! A model file in a few words, for people and for programs that list models.
 
-use bise::gguf::GgufFile;
+use bise_models::gguf::GgufFile;
 
 /// A summary of a file, from its metadata and tensor table alone.
+#[derive(Clone, Debug)]
 pub struct Description {
     /// `general.name`, or the file's name.
     pub name: String,
     /// `general.architecture`.
     pub arch: String,
-    /// The quantization, named as in llama.cpp.
+    /// The quantization, named as in llama.cpp (`Q4_K - Medium`).
     pub file_type: String,
     /// Number of weights.
     pub n_params: u64,
@@ -17,6 +18,7 @@ pub struct Description {
 }
 
 impl Description {
+    /// That of a file.
     pub fn of(file: &GgufFile) -> Self {
         let text = |key: &str| file.metadata().str(key).ok().flatten().map(str::to_string);
         let file_name = || {
@@ -30,6 +32,18 @@ impl Description {
             file_type: file_type.map_or_else(|| main_type(file), str::to_string),
             n_params: file.tensors().map(|t| t.n_elements() as u64).sum(),
             n_bytes: file.tensors().map(|t| t.n_bytes as u64).sum(),
+        }
+    }
+
+    /// The quantization as it stands in names of files: `Q4_K_M`.
+    pub fn quantization(&self) -> String {
+        let short = self.file_type.strip_prefix("all ").unwrap_or(&self.file_type);
+        match short.split_once(" - ") {
+            Some((kind, "Small")) => format!("{kind}_S"),
+            Some((kind, "Medium")) if kind != "Q2_K" => format!("{kind}_M"),
+            Some((kind, "Large")) => format!("{kind}_L"),
+            Some((kind, _)) => kind.to_owned(),
+            None => short.to_owned(),
         }
     }
 
@@ -87,12 +101,36 @@ pub fn count(n: u64) -> String {
 
 /// Formats a size in powers of ten: `5.2 MB`, `4.37 GB`.
 pub fn bytes(n: u64) -> String {
-    bise::memory::format_bytes(usize::try_from(n).unwrap_or(usize::MAX))
+    crate::memory::format_bytes(usize::try_from(n).unwrap_or(usize::MAX))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn quantizations_are_named_as_in_file_names() {
+        let named = |file_type: &str| {
+            Description {
+                name: String::new(),
+                arch: String::new(),
+                file_type: file_type.to_owned(),
+                n_params: 0,
+                n_bytes: 0,
+            }
+            .quantization()
+        };
+        let names = [
+            "Q4_K - Medium",
+            "Q2_K - Medium",
+            "Q3_K - Large",
+            "Q4_K - Small",
+            "IQ4_NL - 4.5 bpw",
+            "all F32",
+            "Q8_0",
+        ];
+        assert_eq!(names.map(named), ["Q4_K_M", "Q2_K", "Q3_K_L", "Q4_K_S", "IQ4_NL", "F32", "Q8_0"]);
+    }
 
     #[test]
     fn sizes_have_units() {

@@ -1,0 +1,69 @@
+//! Texts as vectors.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+use tokio::sync::oneshot;
+
+use super::{ApiError, Prompt, Prompts, blocking, text_tokens};
+use crate::scheduler::EmbedJob;
+use crate::server::App;
+use crate::server::models::Model;
+
+/// Vectors, and what they cost.
+#[derive(Debug)]
+pub struct Embedded {
+    /// One for each text; without pooling, those of all its tokens one behind the other.
+    pub vectors: Vec<Vec<f32>>,
+    /// Tokens that were read.
+    pub n_tokens: usize,
+}
+
+/// Embeds the texts of a field. Those that are pooled have length 1.
+///
+/// # Errors
+/// What is no text, one without tokens or longer than the context, and a full queue.
+pub async fn embed(
+    app: &App,
+    model: &Arc<Model>,
+    input: Option<&Value>,
+    field: &str,
+) -> Result<Embedded, ApiError> {
+    let Prompts { prompts, .. } = Prompts::read(input, field)?;
+    embed_prompts(app, model, prompts, model.pooling.is_some()).await
+}
+
+/// Embeds texts, and divides their vectors by their lengths if `normalize`.
+///
+/// # Errors
+/// As [`embed`].
+pub async fn embed_prompts(
+    app: &App,
+    model: &Arc<Model>,
+    prompts: Vec<Prompt>,
+    normalize: bool,
+) -> Result<Embedded, ApiError> {
+    let tokenizing = Arc::clone(model);
+    let tokenize = move || {
+        let tokens = prompts.iter().map(|prompt| match prompt {
+            Prompt::Text(text) => Ok(tokenizing.engine.embedding_tokens(text)),
+            other => text_tokens(&tokenizing, other),
+        });
+        tokens.collect::<Result<Vec<Vec<u32>>, ApiError>>()
+    };
+    let texts = blocking(tokenize).await?;
+    let n_tokens = texts.iter().map(Vec::len).sum();
+    let (sender, receiver) = oneshot::channel();
+    let done = move |vectors| {
+        // Nobody may wait any more.
+        let _ = sender.send(vectors);
+    };
+    app.metrics.request();
+    let ticket =
+        model.worker.embed(EmbedJob { texts, pooling: model.pooling, normalize, done: Box::new(done) })?;
+    let vectors = receiver.await.map_err(|_| ApiError::unavailable("the server is shutting down"))?;
+    drop(ticket);
+    let vectors = vectors.map_err(|error| ApiError::from(&error))?;
+    app.metrics.embedded(n_tokens);
+    Ok(Embedded { vectors, n_tokens })
+}

@@ -1,0 +1,332 @@
+//! The path that all interfaces share: a request becomes a job of the scheduler, and what that tells becomes an [`Answer`].
+//!
+//! An interface reads its own JSON into a [`ChatRequest`] or [`TextRequest`], and writes the [`Delta`]s of the answer in its own form,
+//! as they come or [as a whole](Answer::whole). An answer that is dropped is cancelled.
+
+mod constraint;
+mod delta;
+mod embed;
+mod error;
+mod merge;
+mod messages;
+mod options;
+mod prompt;
+mod prompts;
+mod request;
+mod sampling;
+mod sink;
+mod whole;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc::Receiver;
+
+pub use delta::{Delta, FinishReason, Finished, Progress, Timings, TokenLogProb, Usage};
+pub use embed::embed;
+pub use error::ApiError;
+pub use merge::{Part, merge};
+pub use messages::{kind, part_text};
+pub use options::log_probs;
+pub use prompt::{render, text_tokens, tokenize};
+pub use prompts::Prompts;
+pub use request::{
+    ChatRequest, Format, LogProbs, Prompt, PromptPart, RequestOptions, TextRequest, ToolChoice,
+};
+pub use sampling::{SamplingFields, Stops, for_choice};
+pub use whole::Whole;
+
+use self::sink::{Token, Told};
+use super::App;
+use super::models::Model;
+use crate::chat::reply::{ReplyEvent, ReplyOptions, ReplyParser};
+use crate::constraint::Constraint;
+use crate::generation::{Finish, GenerationOptions};
+use crate::scheduler::{Job, JobStats, Ticket};
+use crate::speculation::SpeculationOptions;
+
+/// Answers a conversation.
+///
+/// # Errors
+/// Whatever is wrong with the request, a prompt longer than the context included, and a full queue: nothing is sent before that is known.
+pub async fn chat(app: &App, model: &Arc<Model>, request: ChatRequest) -> Result<Answer, ApiError> {
+    let worker = Arc::clone(model);
+    let prepared = blocking(move || {
+        let rendered = render(&worker, &request)?;
+        let tokens = tokenize(&worker, &rendered);
+        let constraint = constraint::for_chat(&worker, &request)?;
+        Ok((request, rendered.text, tokens, constraint))
+    });
+    let (request, text, tokens, constraint) = prepared.await?;
+    let seed = u64::from(request.options.sampling.seed);
+    let parser = ReplyParser::new(
+        model.engine.tokenizer(),
+        ReplyOptions {
+            tools: !request.tools.is_empty() && request.tool_choice != ToolChoice::None,
+            reasoning: !request.raw_reasoning,
+            starts_text: true,
+            ..ReplyOptions::after(&text, seed)
+        },
+    );
+    submit(app, model, tokens, request.options, constraint, Some(parser))
+}
+
+/// Continues a text.
+///
+/// # Errors
+/// As [`chat`].
+pub async fn text(app: &App, model: &Arc<Model>, request: TextRequest) -> Result<Answer, ApiError> {
+    let worker = Arc::clone(model);
+    let prepared = blocking(move || {
+        let tokens = text_tokens(&worker, &request.prompt)?;
+        let constraint = constraint::for_text(&worker, request.options.format.as_ref())?;
+        Ok((request, tokens, constraint))
+    });
+    let (request, tokens, constraint) = prepared.await?;
+    submit(app, model, tokens, request.options, constraint, None)
+}
+
+/// How many tokens the prompt of a conversation has.
+///
+/// # Errors
+/// Whatever is wrong with the conversation.
+pub async fn count_tokens(model: &Arc<Model>, request: ChatRequest) -> Result<usize, ApiError> {
+    let model = Arc::clone(model);
+    blocking(move || Ok(tokenize(&model, &render(&model, &request)?).len())).await
+}
+
+/// Does something that may take a while on a thread that nobody waits for.
+///
+/// # Errors
+/// Those of `work`.
+pub async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, ApiError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|_| {
+        Err(ApiError::internal("the request could not be processed: it made the server panic"))
+    })
+}
+
+fn submit(
+    app: &App,
+    model: &Arc<Model>,
+    prompt: Vec<u32>,
+    options: RequestOptions,
+    constraint: Option<Box<dyn Constraint>>,
+    parser: Option<ReplyParser>,
+) -> Result<Answer, ApiError> {
+    let max_tokens = match (options.max_tokens, app.options.max_tokens) {
+        (Some(asked), Some(limit)) => Some(asked.min(limit)),
+        (asked, limit) => asked.or(limit),
+    };
+    let (sink, events) = sink::channel(Arc::clone(&app.metrics));
+    let job = Job {
+        options: GenerationOptions {
+            sampling: options.sampling.with_context(model.n_ctx),
+            max_tokens,
+            stop: options.stop,
+            speculation: SpeculationOptions::off(),
+            log_probs: options.log_probs.map(|log_probs| log_probs.n_top),
+            after_sampling: options.log_probs.is_some_and(|log_probs| log_probs.after_sampling),
+            special: false,
+            starts_text: parser.is_some(),
+        },
+        constraint,
+        cache_prompt: options.cache_prompt,
+        slot: options.slot,
+        sink: Box::new(sink),
+        prompt: prompt.clone(),
+    };
+    app.metrics.request();
+    let ticket = model.worker.submit(job)?;
+    Ok(Answer {
+        prompt: prompt.into(),
+        max_tokens,
+        progress: Progress::default(),
+        n_generated: 0,
+        first_token: None,
+        last_token: None,
+        wants_log_probs: options.log_probs.is_some(),
+        strips_space: parser.is_some() && model.engine.tokenizer().strips_space(),
+        parser,
+        parsed: Vec::new(),
+        ready: VecDeque::new(),
+        events,
+        stats: None,
+        _ticket: ticket,
+        model: Arc::clone(model),
+    })
+}
+
+/// An answer on its way. Dropped, it is cancelled.
+pub struct Answer {
+    /// The tokens of the prompt.
+    pub prompt: Arc<[u32]>,
+    /// Tokens that the answer may have; `None` is until the context is full.
+    pub max_tokens: Option<usize>,
+    progress: Progress,
+    n_generated: usize,
+    first_token: Option<Instant>,
+    last_token: Option<Instant>,
+    wants_log_probs: bool,
+    /// The next token begins the answer, and the space that the vocabulary puts there is none of its text.
+    strips_space: bool,
+    parser: Option<ReplyParser>,
+    parsed: Vec<ReplyEvent>,
+    ready: VecDeque<Delta>,
+    events: Receiver<Told>,
+    stats: Option<JobStats>,
+    /// Dropped, it cancels the job.
+    _ticket: Ticket,
+    /// In memory as long as it is in use.
+    model: Arc<Model>,
+}
+
+impl Answer {
+    /// What comes next; `None` behind [`Delta::Finished`] or [`Delta::Failed`].
+    pub async fn next(&mut self) -> Option<Delta> {
+        loop {
+            if let Some(delta) = self.ready.pop_front() {
+                return Some(delta);
+            }
+            match self.events.recv().await {
+                Some(told) => self.take(told),
+                None if self.stats.is_some() => return None,
+                None => {
+                    self.stats = Some(JobStats::default());
+                    self.ready.push_back(Delta::Failed(ApiError::internal(
+                        "the answer was cut: the client reads too slowly, or the server is going down",
+                    )));
+                }
+            }
+        }
+    }
+
+    /// The tokens and times so far.
+    pub fn timings(&self) -> Timings {
+        if let Some(stats) = &self.stats {
+            return timings(stats);
+        }
+        let Progress { cached, processed, elapsed, .. } = self.progress;
+        let decode =
+            self.first_token.zip(self.last_token).map_or(Duration::ZERO, |(first, last)| last - first);
+        // Before anything is read, no time has passed.
+        let n_read = processed - cached;
+        let prefill = if n_read == 0 { Duration::ZERO } else { elapsed };
+        Timings::new(cached, n_read, prefill, self.n_generated, decode)
+    }
+
+    fn take(&mut self, told: Told) {
+        match told {
+            Told::Started { slot } => self.ready.push_back(Delta::Started { slot }),
+            Told::Progress(progress) => {
+                self.progress = progress;
+                self.ready.push_back(Delta::Progress(progress));
+            }
+            Told::Token(token) => self.take_token(token),
+            Told::Ended { text } => match &mut self.parser {
+                Some(parser) => {
+                    parser.push_text(&text, &mut self.parsed);
+                    parser.finish(&mut self.parsed);
+                    self.give_parsed(Vec::new(), Vec::new());
+                }
+                None if text.is_empty() => {}
+                None => {
+                    self.ready.push_back(Delta::Content { text, tokens: Vec::new(), log_probs: Vec::new() })
+                }
+            },
+            Told::Finished { result, stats } => {
+                let delta = match result {
+                    Err(error) => Delta::Failed(error),
+                    Ok(finish) => Delta::Finished(Finished {
+                        reason: self.reason(finish),
+                        usage: Usage {
+                            n_prompt: stats.n_prompt,
+                            n_cached: stats.n_cached,
+                            n_generated: stats.n_generated,
+                        },
+                        timings: timings(&stats),
+                        context_full: stats.context_full,
+                    }),
+                };
+                self.stats = Some(stats);
+                self.ready.push_back(delta);
+            }
+        }
+    }
+
+    fn take_token(&mut self, Token { token, text, log_prob, top, at }: Token) {
+        self.n_generated += 1;
+        self.first_token.get_or_insert(at);
+        self.last_token = Some(at);
+        let is_end = self.model.engine.tokenizer().is_end_of_generation(token);
+        let log_probs = match log_prob.filter(|_| self.wants_log_probs && !is_end) {
+            Some(log_prob) => vec![self.log_prob(token, log_prob, top)],
+            None => Vec::new(),
+        };
+        let tokens = if is_end { Vec::new() } else { vec![token] };
+        match &mut self.parser {
+            Some(parser) => {
+                parser.push(token, &text, &mut self.parsed);
+                self.give_parsed(tokens, log_probs);
+            }
+            None if is_end && text.is_empty() => {}
+            None => self.ready.push_back(Delta::Content { text, tokens, log_probs }),
+        }
+    }
+
+    fn log_prob(&mut self, token: u32, log_prob: f32, top: Vec<(u32, f32)>) -> TokenLogProb {
+        let tokenizer = self.model.engine.tokenizer();
+        let strips = std::mem::take(&mut self.strips_space);
+        let bytes = |token: u32| {
+            let piece = tokenizer.piece(token);
+            if strips { piece.strip_prefix(b" ").unwrap_or(piece).to_vec() } else { piece.to_vec() }
+        };
+        let one = |id: u32, log_prob: f32| TokenLogProb { id, bytes: bytes(id), log_prob, top: Vec::new() };
+        TokenLogProb {
+            top: top.into_iter().map(|(id, log_prob)| one(id, log_prob)).collect(),
+            ..one(token, log_prob)
+        }
+    }
+
+    /// Passes on what the parser has found. Tokens and their probabilities go with the content, if there is some.
+    fn give_parsed(&mut self, mut tokens: Vec<u32>, mut log_probs: Vec<TokenLogProb>) {
+        for event in self.parsed.drain(..) {
+            self.ready.push_back(match event {
+                ReplyEvent::Content(text) => Delta::Content {
+                    text,
+                    tokens: std::mem::take(&mut tokens),
+                    log_probs: std::mem::take(&mut log_probs),
+                },
+                ReplyEvent::Reasoning(text) => Delta::Reasoning(text),
+                ReplyEvent::ToolCall { index, id, name } => Delta::ToolCall { index, id, name },
+                ReplyEvent::ToolArguments { index, text } => Delta::ToolArguments { index, text },
+                ReplyEvent::ToolCallEnd { .. } => continue,
+            });
+        }
+        if !log_probs.is_empty() {
+            self.ready.push_back(Delta::Content { text: String::new(), tokens, log_probs });
+        }
+    }
+
+    fn reason(&self, finish: Finish) -> FinishReason {
+        let calls = self.parser.as_ref().is_some_and(|parser| parser.n_calls() > 0);
+        match finish {
+            Finish::Length | Finish::Interrupted => FinishReason::Length,
+            _ if calls => FinishReason::ToolCalls,
+            Finish::EndToken(_) | Finish::Constraint => FinishReason::Stop,
+            Finish::StopText(text) => FinishReason::StopText(text),
+            Finish::StopToken(token) => {
+                let piece = self.model.engine.tokenizer().piece(token);
+                FinishReason::StopText(String::from_utf8_lossy(piece).into_owned())
+            }
+        }
+    }
+}
+
+fn timings(stats: &JobStats) -> Timings {
+    let n_read = stats.n_prompt - stats.n_cached;
+    Timings::new(stats.n_cached, n_read, stats.prefill, stats.n_generated, stats.decode)
+}

@@ -1,0 +1,110 @@
+//! From requests to the tokens that are read.
+
+use serde_json::{Map, Value};
+
+use super::{ApiError, ChatRequest, Prompt, PromptPart, messages};
+use crate::chat::{ChatInput, ChatTemplate, RenderedPrompt};
+use crate::server::models::Model;
+use crate::tokenizer::EncodeOptions;
+
+/// How templates begin a thought, and how that is ended where none is wanted.
+const THOUGHTS: [(&str, &str); 3] =
+    [("<think>", "</think>"), ("<|START_THINKING|>", "<|END_THINKING|>"), ("[THINK]", "[/THINK]")];
+
+/// The prompt of a conversation, by the model's template.
+///
+/// # Errors
+/// There is no template, or it does not take the conversation.
+pub fn render(model: &Model, request: &ChatRequest) -> Result<RenderedPrompt, ApiError> {
+    let template = template(model)?;
+    let messages = messages::prepare(&request.messages)?;
+    let tools = messages::tools(request)?;
+    let answers_last = messages.last().is_some_and(|last| {
+        last.role() == "assistant" && !last.fields().get("tool_calls").is_some_and(Value::is_array)
+    });
+    let continues = request.continue_final_message.unwrap_or(match request.add_generation_prompt {
+        Some(_) => false,
+        None => answers_last && model.continues_answers,
+    });
+    if continues && request.add_generation_prompt == Some(true) {
+        return Err(ApiError::invalid(
+            "add_generation_prompt and continue_final_message: found both, expected one: an answer either begins or is continued",
+        ));
+    }
+    if continues && !answers_last {
+        return Err(ApiError::field(
+            "continue_final_message",
+            "true",
+            "a last message of the assistant, which is continued",
+        ));
+    }
+    let thinking = request.thinking.or(model.thinking);
+    // Templates that can think do so unless they are told not to.
+    let mut arguments =
+        Map::from_iter([("enable_thinking".to_owned(), Value::Bool(thinking != Some(false)))]);
+    arguments.extend(model.template_args.clone());
+    arguments.extend(request.template_args.clone());
+    let input = ChatInput {
+        tools,
+        arguments: Some(&arguments),
+        add_generation_prompt: !continues && request.add_generation_prompt.unwrap_or(true),
+        continue_final_message: continues,
+        ..ChatInput::new(&messages)
+    };
+    let mut prompt = template.render(&input, &model.special_tokens)?;
+    if thinking == Some(false)
+        && let Some((_, end)) = THOUGHTS.iter().find(|(begin, _)| prompt.text.trim_end().ends_with(begin))
+    {
+        prompt.text += end;
+    }
+    Ok(prompt)
+}
+
+fn template(model: &Model) -> Result<&ChatTemplate, ApiError> {
+    model.template.as_ref().ok_or_else(|| {
+        ApiError::invalid(
+            "the model has no chat template: start the server with --chat-template, or ask for a completion",
+        )
+    })
+}
+
+/// The tokens of a rendered conversation.
+pub fn tokenize(model: &Model, prompt: &RenderedPrompt) -> Vec<u32> {
+    model.engine.tokenizer().encode_segments(&prompt.segments(), true)
+}
+
+/// The tokens of a prompt without a template.
+///
+/// # Errors
+/// A token outside the vocabulary, and a gap in a vocabulary without the tokens for it.
+pub fn text_tokens(model: &Model, prompt: &Prompt) -> Result<Vec<u32>, ApiError> {
+    let tokenizer = model.engine.tokenizer();
+    let encode =
+        |text: &str, add_special| tokenizer.encode(text, EncodeOptions { add_special, parse_special: true });
+    let tokens = match prompt {
+        Prompt::Text(text) => encode(text, true),
+        Prompt::Tokens(tokens) => tokens.clone(),
+        Prompt::Infill { prefix, suffix } => {
+            tokenizer.infill(prefix, suffix).map_err(|error| ApiError::not_supported(error.to_string()))?
+        }
+        Prompt::Mixed(parts) => {
+            let mut tokens = Vec::new();
+            for (i, part) in parts.iter().enumerate() {
+                match part {
+                    PromptPart::Text(text) => tokens.extend(encode(text, i == 0)),
+                    PromptPart::Token(token) => tokens.push(*token),
+                }
+            }
+            tokens
+        }
+    };
+    let n_vocab = tokenizer.n_vocab();
+    if let Some(token) = tokens.iter().find(|token| **token as usize >= n_vocab) {
+        return Err(ApiError::field(
+            "prompt",
+            format_args!("token {token}"),
+            &format!("tokens below {n_vocab}"),
+        ));
+    }
+    Ok(tokens)
+}

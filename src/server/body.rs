@@ -1,0 +1,257 @@
+//! Bodies of requests: JSON, and messages that name the field in which something is wrong.
+
+use axum::extract::{FromRequest, Request};
+use axum::http::{HeaderMap, StatusCode, header};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde::de::{DeserializeOwned, Error as _, Unexpected, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::{Map, Value};
+
+use super::answer::{ApiError, kind};
+
+/// Bytes of a body, at most.
+pub const MAX_BODY_BYTES: usize = 32 << 20;
+
+/// A JSON object that was sent.
+#[derive(Clone, Debug)]
+pub struct Body(Value);
+
+impl Body {
+    /// The fields that `T` has; the others are left alone.
+    ///
+    /// # Errors
+    /// A field of another type than expected, by name.
+    pub fn read<T: DeserializeOwned>(&self) -> Result<T, ApiError> {
+        read(&self.0)
+    }
+
+    /// The object itself.
+    pub fn fields(&self) -> &Map<String, Value> {
+        self.0.as_object().expect("checked when it was read")
+    }
+
+    /// The value of a field, unless it is null.
+    pub fn get(&self, name: &str) -> Option<&Value> {
+        self.fields().get(name).filter(|value| !value.is_null())
+    }
+}
+
+impl From<Map<String, Value>> for Body {
+    fn from(fields: Map<String, Value>) -> Body {
+        Body(Value::Object(fields))
+    }
+}
+
+/// A value as `T`.
+///
+/// # Errors
+/// A part of another type than expected; the message has its path.
+pub fn read<T: DeserializeOwned>(value: &Value) -> Result<T, ApiError> {
+    serde_path_to_error::deserialize(value).map_err(|error| {
+        let path = error.path().to_string();
+        let message = error.inner().to_string();
+        let found = ["invalid type: ", "invalid value: ", "invalid length "]
+            .iter()
+            .find_map(|prefix| message.strip_prefix(prefix))
+            .map(|rest| format!("found {rest}"));
+        let message = found.unwrap_or(message);
+        let error = if path == "." { message } else { format!("{path}: {message}") };
+        ApiError::invalid(error).with("param", path)
+    })
+}
+
+impl<S: Send + Sync> FromRequest<S> for Body {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _state: &S) -> Result<Body, ApiError> {
+        check_type(request.headers())?;
+        let bytes = bytes(request).await?;
+        let value = if bytes.len() < 1 << 16 {
+            parse(&bytes)
+        } else {
+            super::answer::blocking(move || parse(&bytes)).await
+        }?;
+        match value {
+            Value::Object(_) => Ok(Body(value)),
+            other => {
+                Err(ApiError::invalid(format!("the body: found {}, expected a JSON object", kind(&other))))
+            }
+        }
+    }
+}
+
+/// The whole body.
+///
+/// # Errors
+/// It is too long, or does not come to its end.
+pub async fn bytes(request: Request) -> Result<axum::body::Bytes, ApiError> {
+    let too_large = || {
+        let message = format!("the body is too large: expected at most {MAX_BODY_BYTES} bytes");
+        ApiError::refused(StatusCode::PAYLOAD_TOO_LARGE, message)
+    };
+    let length = request
+        .headers()
+        .get(header::CONTENT_LENGTH)
+        .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    if length.is_some_and(|length| length > MAX_BODY_BYTES as u64) {
+        return Err(too_large());
+    }
+    match Limited::new(request.into_body(), MAX_BODY_BYTES).collect().await {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(too_large()),
+        Err(error) => Err(ApiError::invalid(format!("the body does not come to its end: {error}"))),
+    }
+}
+
+fn parse(bytes: &[u8]) -> Result<Value, ApiError> {
+    serde_json::from_slice(bytes)
+        .map_err(|error| ApiError::invalid(format!("the body is not valid JSON: {error}")))
+}
+
+/// Accepts JSON, and what says nothing or is `curl -d`'s default; pages elsewhere can send `text/plain` and forms with files unasked.
+fn check_type(headers: &HeaderMap) -> Result<(), ApiError> {
+    let Some(sent) = headers.get(header::CONTENT_TYPE) else { return Ok(()) };
+    let sent = sent.to_str().unwrap_or("(not text)");
+    let essence = sent.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    match essence.as_str() {
+        "application/json" | "application/x-www-form-urlencoded" | "" => Ok(()),
+        json if json.starts_with("application/") && json.ends_with("+json") => Ok(()),
+        _ => {
+            let message = format!("Content-Type: found {sent}, expected application/json");
+            Err(ApiError::refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, message))
+        }
+    }
+}
+
+/// A whole number, which may be written as `8.0`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Whole<T>(pub T);
+
+/// Types of whole numbers, with words for what they hold.
+pub trait WholeNumber: TryFrom<i64> {
+    /// What is expected.
+    const EXPECTED: &'static str;
+}
+
+impl WholeNumber for u8 {
+    const EXPECTED: &'static str = "a whole number from 0 to 255";
+}
+
+impl WholeNumber for i32 {
+    const EXPECTED: &'static str = "a whole number from -2147483648 to 2147483647";
+}
+
+impl WholeNumber for u32 {
+    const EXPECTED: &'static str = "a whole number from 0 to 4294967295";
+}
+
+impl WholeNumber for i64 {
+    const EXPECTED: &'static str = "a whole number of 64 bits";
+}
+
+impl<'de, T: WholeNumber> Deserialize<'de> for Whole<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Whole<T>, D::Error> {
+        struct Reader<T>(std::marker::PhantomData<T>);
+        impl<T: WholeNumber> Visitor<'_> for Reader<T> {
+            type Value = Whole<T>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(T::EXPECTED)
+            }
+
+            fn visit_i64<E: serde::de::Error>(self, n: i64) -> Result<Whole<T>, E> {
+                T::try_from(n).map(Whole).map_err(|_| E::invalid_value(Unexpected::Signed(n), &T::EXPECTED))
+            }
+
+            fn visit_u64<E: serde::de::Error>(self, n: u64) -> Result<Whole<T>, E> {
+                match i64::try_from(n) {
+                    Ok(n) => self.visit_i64(n),
+                    Err(_) => Err(E::invalid_value(Unexpected::Unsigned(n), &T::EXPECTED)),
+                }
+            }
+
+            fn visit_f64<E: serde::de::Error>(self, x: f64) -> Result<Whole<T>, E> {
+                // Beyond 2⁵³ a float no longer says which whole number is meant.
+                if x.fract() == 0.0 && x.abs() < 9e15 {
+                    self.visit_i64(x as i64)
+                } else {
+                    Err(E::invalid_value(Unexpected::Float(x), &T::EXPECTED))
+                }
+            }
+        }
+        deserializer.deserialize_any(Reader(std::marker::PhantomData))
+    }
+}
+
+/// A number of tokens of which −1 is no limit, as in `n_predict` and `max_tokens`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limit(pub Option<usize>);
+
+impl<'de> Deserialize<'de> for Limit {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Limit, D::Error> {
+        match Whole::<i64>::deserialize(deserializer)?.0 {
+            // -2 is until the context is full, where every answer ends.
+            -1 | -2 => Ok(Limit(None)),
+            n => usize::try_from(n).map(|n| Limit(Some(n))).map_err(|_| {
+                D::Error::invalid_value(Unexpected::Signed(n), &"a number of tokens, or -1 for no limit")
+            }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    struct Sample {
+        #[serde(default)]
+        top_k: Option<Whole<i32>>,
+        #[serde(default)]
+        n_predict: Option<Limit>,
+        #[serde(default)]
+        inner: Option<Inner>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    struct Inner {
+        on: bool,
+    }
+
+    fn wrong(value: Value) -> String {
+        read::<Sample>(&value).unwrap_err().message.into_owned()
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        assert_eq!(
+            wrong(json!({"top_k": "many"})),
+            "top_k: found string \"many\", expected a whole number from -2147483648 to 2147483647"
+        );
+        assert_eq!(
+            wrong(json!({"top_k": u64::MAX})),
+            format!(
+                "top_k: found integer `{}`, expected a whole number from -2147483648 to 2147483647",
+                u64::MAX
+            )
+        );
+        assert_eq!(
+            wrong(json!({"n_predict": -3})),
+            "n_predict: found integer `-3`, expected a number of tokens, or -1 for no limit"
+        );
+        assert_eq!(wrong(json!({"inner": {"on": 1}})), "inner.on: found integer `1`, expected a boolean");
+        assert!(wrong(json!({"top_k": 1.5})).starts_with("top_k: found floating point `1.5`"));
+    }
+
+    #[test]
+    fn whole_numbers_may_be_written_as_floats_and_null_is_nothing() {
+        let sample: Sample = read(&json!({"top_k": 8.0, "n_predict": -1, "other": []})).unwrap();
+        assert_eq!((sample.top_k, sample.n_predict), (Some(Whole(8)), Some(Limit(None))));
+        let sample: Sample = read(&json!({"top_k": null, "inner": null})).unwrap();
+        assert!(sample.top_k.is_none() && sample.inner.is_none());
+        let sample: Sample = read(&json!({"inner": {"on": true, "off": 1}})).unwrap();
+        assert!(sample.inner.unwrap().on);
+    }
+}

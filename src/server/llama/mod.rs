@@ -1,0 +1,43 @@
+//! llama-server's own interface.
+
+mod completion;
+mod embedding;
+mod health;
+mod infill;
+mod metrics;
+mod props;
+mod settings;
+mod slots;
+mod tokens;
+mod unsupported;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::{any, get, post};
+
+use super::App;
+
+/// The endpoints.
+pub fn routes() -> Router<Arc<App>> {
+    Router::new()
+        .route("/health", get(health::health))
+        .route("/v1/health", get(health::health))
+        .route("/completion", post(completion::complete))
+        .route("/completions", post(completion::complete))
+        .route("/infill", post(infill::infill))
+        .route("/tokenize", post(tokens::tokenize))
+        .route("/detokenize", post(tokens::detokenize))
+        .route("/apply-template", post(tokens::apply_template))
+        .route("/embedding", post(embedding::embed_texts))
+        .route("/embeddings", post(embedding::embed_texts))
+        .route("/props", get(props::show).post(props::change))
+        .route("/slots", get(slots::list))
+        .route("/slots/{id}", post(unsupported::slot_files))
+        .route("/metrics", get(metrics::metrics))
+        .route("/lora-adapters", get(unsupported::no_adapters).post(unsupported::adapters))
+        .route("/rerank", any(unsupported::rerank))
+        .route("/reranking", any(unsupported::rerank))
+        .route("/v1/rerank", any(unsupported::rerank))
+        .route("/v1/reranking", any(unsupported::rerank))
+}

@@ -1,0 +1,210 @@
+//! The HTTP server: OpenAI's and llama-server's interfaces on one port.
+//!
+//! [`serve`] runs until the process is told to end. What requests have in common lies in `answer`; each interface has a room of its own,
+//! with a file for each family of endpoints.
+
+mod access;
+mod answer;
+mod body;
+mod envelope;
+mod listen;
+mod llama;
+mod log;
+mod metrics;
+mod models;
+mod openai;
+mod options;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::http::{Method, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use axum::{Router, middleware};
+use tokio::sync::watch;
+use tower_http::catch_panic::CatchPanicLayer;
+
+pub use options::{Address, BoxError, ContextShare, CorsOptions, ModelOptions, ServerOptions};
+
+use answer::ApiError;
+use metrics::Metrics;
+use models::Models;
+
+/// What all requests share.
+pub(crate) struct App {
+    options: ServerOptions,
+    models: Models,
+    metrics: Arc<Metrics>,
+    /// This machine's own name.
+    host_name: Option<String>,
+    /// Becomes true when the server is told to end.
+    stopping: watch::Sender<bool>,
+}
+
+impl App {
+    /// Whether the server was told to end.
+    fn is_stopping(&self) -> bool {
+        *self.stopping.borrow()
+    }
+}
+
+/// Why the server could not run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// An address cannot be listened on.
+    #[error("cannot listen on {0}")]
+    Listen(io::Error),
+    /// The runtime could not be started.
+    #[error("cannot start the threads of the server: {0}")]
+    Runtime(io::Error),
+    /// The model cannot be opened.
+    #[error("{0}")]
+    Model(String),
+}
+
+/// Serves a model until SIGTERM or Ctrl-C, and lets answers under way end. A second signal ends the process at once.
+///
+/// `ready` is called with the addresses once connections are taken; the model is opened meanwhile, and until it is there requests are
+/// answered with 503.
+///
+/// # Errors
+/// No address can be listened on, or the model cannot be opened.
+pub fn serve(
+    options: ServerOptions,
+    model: ModelOptions,
+    ready: impl FnOnce(&[String]),
+) -> Result<(), ServeError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(options.threads.max(1))
+        .thread_name("http")
+        .enable_all()
+        .build()
+        .map_err(ServeError::Runtime)?;
+    let served = runtime.block_on(run(options, model, ready));
+    // A model that is just being opened is not waited for.
+    runtime.shutdown_timeout(Duration::from_millis(200));
+    served
+}
+
+async fn run(
+    options: ServerOptions,
+    model: ModelOptions,
+    ready: impl FnOnce(&[String]),
+) -> Result<(), ServeError> {
+    let listeners = listen::bind(&options).await.map_err(ServeError::Listen)?;
+    let (timeout, grace, sleep_idle) = (options.timeout, options.grace, options.sleep_idle);
+    let app = Arc::new(App {
+        models: Models::single(model),
+        metrics: Arc::new(Metrics::new()),
+        host_name: host_name(),
+        stopping: watch::Sender::new(false),
+        options,
+    });
+    let urls: Vec<String> = listeners.iter().map(listen::Listener::url).collect();
+    let stop = app.stopping.subscribe();
+    let serving = tokio::spawn(listen::serve(listeners, router(&app), timeout, grace, stop));
+    ready(&urls);
+
+    let stop = tokio::spawn(signalled());
+    let entry = Arc::clone(app.models.default_entry());
+    let opened = tokio::select! {
+        opened = entry.open() => Some(opened),
+        _ = stopped(&stop) => None,
+    };
+    let failed = match opened {
+        Some(Err(error)) => Some(ServeError::Model(error.message.into_owned())),
+        Some(Ok(_)) => {
+            tracing::info!(model = entry.options().name(), "ready");
+            if let Some(after) = sleep_idle {
+                tokio::spawn(Arc::clone(&entry).sleep_when_idle(after, Arc::clone(&app.metrics)));
+            }
+            stopped(&stop).await;
+            None
+        }
+        None => None,
+    };
+    tracing::info!("ending: no more requests are taken, answers under way may take {grace:?}");
+    app.stopping.send_replace(true);
+    if let Some(model) = entry.loaded() {
+        model.worker.drain();
+    }
+    tokio::select! {
+        _ = serving => {}
+        // A second signal is not to wait any longer.
+        _ = signalled() => {}
+    }
+    if let Some(model) = entry.loaded() {
+        model.worker.stop();
+    }
+    failed.map_or(Ok(()), Err)
+}
+
+/// Waits until the task is over, and leaves it to others to do so too.
+async fn stopped(task: &tokio::task::JoinHandle<()>) {
+    let mut ticks = tokio::time::interval(Duration::from_millis(20));
+    while !task.is_finished() {
+        ticks.tick().await;
+    }
+}
+
+/// Waits for a signal to end.
+async fn signalled() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let streams = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+        if let (Ok(mut terminate), Ok(mut interrupt)) = streams {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            return;
+        }
+    }
+    if tokio::signal::ctrl_c().await.is_err() {
+        // Without signals, only the end of the process ends the server.
+        std::future::pending::<()>().await;
+    }
+}
+
+fn router(app: &Arc<App>) -> Router {
+    let routes = Router::new()
+        .merge(llama::routes())
+        .merge(openai::routes())
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed);
+    let routes = match app.options.prefix.trim_end_matches('/') {
+        "" => routes,
+        prefix => Router::new().nest(prefix, routes).fallback(not_found),
+    };
+    routes
+        .with_state(Arc::clone(app))
+        .layer(middleware::from_fn_with_state(Arc::clone(app), access::check))
+        .layer(access::cors(&app.options.cors))
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(middleware::from_fn_with_state(Arc::clone(app), envelope::write_errors))
+        .layer(middleware::from_fn(log::requests))
+}
+
+async fn not_found(uri: Uri) -> ApiError {
+    ApiError::not_found(format!("there is nothing at {}", uri.path()))
+}
+
+async fn method_not_allowed(method: Method, uri: Uri) -> ApiError {
+    let message = format!("{} does not take {method}", uri.path());
+    ApiError::refused(StatusCode::METHOD_NOT_ALLOWED, message)
+}
+
+fn panicked(_: Box<dyn std::any::Any + Send + 'static>) -> Response {
+    // The panic itself is on stderr.
+    ApiError::internal("the request could not be answered: the server has a fault").into_response()
+}
+
+fn host_name() -> Option<String> {
+    #[cfg(target_os = "linux")]
+    return std::fs::read_to_string("/proc/sys/kernel/hostname").ok().map(|name| name.trim().to_owned());
+    #[cfg(not(target_os = "linux"))]
+    return std::env::var("HOSTNAME").ok();
+}

@@ -1,0 +1,122 @@
+//! A model in memory, ready to answer.
+
+use bise_kernels::PAGE_LEN;
+use serde_json::{Map, Value};
+
+use crate::Engine;
+use crate::chat::{ChatTemplate, SpecialTokens};
+use crate::constraint::Grammars;
+use crate::embedding::Pooling;
+use crate::scheduler::{Scheduler, SchedulerOptions, Worker, WorkerHandle};
+use crate::server::ModelOptions;
+use crate::server::options::{BoxError, ContextShare};
+
+/// A model in memory, ready to answer. It goes when the last request that uses it is over and nothing else holds it.
+pub struct Model {
+    /// Its name, which answers bear.
+    pub name: String,
+    /// The model itself.
+    pub engine: Engine,
+    /// Where its requests are scheduled.
+    pub worker: WorkerHandle,
+    /// The vocabulary, as grammars take it.
+    pub grammars: Grammars,
+    /// From conversations to prompts; `None` where neither the file nor the command line has one.
+    pub template: Option<ChatTemplate>,
+    /// The texts of BOS and EOS.
+    pub special_tokens: SpecialTokens,
+    /// Tokens that a request and its answer may have together.
+    pub n_ctx: usize,
+    /// How hidden states become one vector; `None` keeps those of all tokens.
+    pub pooling: Option<Pooling>,
+    /// More variables for the chat template.
+    pub template_args: Map<String, Value>,
+    /// Whether to think, where a request says nothing.
+    pub thinking: Option<bool>,
+    /// Whether an answer at the end of a conversation is continued, where a request says nothing.
+    pub continues_answers: bool,
+}
+
+impl Model {
+    /// Opens a model and starts its thread. This takes as long as the disk does.
+    ///
+    /// # Errors
+    /// The file, its template or the memory for it.
+    pub fn open(options: &ModelOptions) -> Result<Model, BoxError> {
+        let engine = (options.open)()?;
+        let adds_space =
+            engine.file().metadata().bool("tokenizer.ggml.add_space_prefix").ok().flatten().unwrap_or(true);
+        let template = match &options.template {
+            Some(template) => Some(template.clone().with_space_prefix(adds_space)),
+            None => file_template(&engine)?,
+        };
+        let scheduler = share_context(&engine, options)?;
+        let n_ctx = scheduler.session.n_ctx;
+        let pooling = match options.pooling {
+            Some(pooling) => pooling,
+            None => engine.pooling()?.unwrap_or(Pooling::Mean),
+        };
+        let worker = Worker::start(Scheduler::new(&engine, scheduler)?)?;
+        Ok(Model {
+            name: options.name().to_owned(),
+            grammars: Grammars::new(engine.tokenizer()),
+            special_tokens: SpecialTokens::of(engine.tokenizer()),
+            worker,
+            template,
+            n_ctx,
+            pooling: if options.embeds_tokens { None } else { Some(pooling) },
+            template_args: options.template_args.clone(),
+            thinking: options.thinking,
+            continues_answers: options.continues_answers,
+            engine,
+        })
+    }
+}
+
+impl Model {
+    /// Tokens as text, control tokens spelled out.
+    pub fn spell(&self, tokens: &[u32]) -> String {
+        let mut decoder = self.engine.tokenizer().stream(false);
+        let mut text = String::new();
+        tokens.iter().for_each(|&token| decoder.push_to(token, &mut text));
+        text + &decoder.finish()
+    }
+
+    /// Tokens as text, without control tokens.
+    pub fn text(&self, tokens: &[u32]) -> String {
+        self.engine.tokenizer().decode(tokens, true)
+    }
+}
+
+impl Drop for Model {
+    fn drop(&mut self) {
+        self.worker.stop();
+    }
+}
+
+/// The options of the scheduler, with the context that each request has.
+fn share_context(engine: &Engine, options: &ModelOptions) -> Result<SchedulerOptions, BoxError> {
+    let mut scheduler = options.scheduler.clone();
+    let n_ctx = engine.n_ctx(&scheduler.session);
+    let n_slots = scheduler.n_slots;
+    scheduler.session.n_ctx = match options.context {
+        ContextShare::Each => n_ctx,
+        ContextShare::Split if n_ctx < n_slots => {
+            return Err(
+                format!("a context of {n_ctx} tokens is too short for {n_slots} requests at a time").into()
+            );
+        }
+        ContextShare::Split => n_ctx / n_slots,
+        ContextShare::Pool => {
+            scheduler.max_pages = Some(n_ctx.div_ceil(PAGE_LEN));
+            n_ctx
+        }
+    };
+    Ok(scheduler)
+}
+
+/// The chat template of the file, if it has one.
+fn file_template(engine: &Engine) -> Result<Option<ChatTemplate>, BoxError> {
+    let source = engine.file().metadata().str("tokenizer.chat_template")?.filter(|source| !source.is_empty());
+    Ok(source.map(ChatTemplate::from_source).transpose()?)
+}

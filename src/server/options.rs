@@ -1,0 +1,136 @@
+//! How the server is run.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use crate::Engine;
+use crate::chat::ChatTemplate;
+use crate::embedding::Pooling;
+use crate::sampling::SamplingParams;
+use crate::scheduler::SchedulerOptions;
+
+/// An error of any kind.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Where clients connect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// A host name or IP address. Several addresses of one name are all listened on.
+    Host(String),
+    /// A Unix socket.
+    Socket(PathBuf),
+}
+
+impl Address {
+    /// Whether only this machine can reach it.
+    pub fn is_loopback(&self) -> bool {
+        match self {
+            Address::Socket(_) => true,
+            Address::Host(host) if host == "localhost" => true,
+            Address::Host(host) => host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback()),
+        }
+    }
+}
+
+/// Which pages of other sites may use the server (`--cors-origins`).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CorsOptions {
+    /// Origins (`https://example.org`), `localhost` for any on this machine, `*` for all. None by default.
+    pub origins: Vec<String>,
+    /// Methods they may use.
+    pub methods: Vec<String>,
+    /// Headers they may send; `*` for all.
+    pub headers: Vec<String>,
+    /// Whether they may send cookies and authorization.
+    pub credentials: bool,
+}
+
+/// How the server is run.
+#[derive(Clone, Debug)]
+pub struct ServerOptions {
+    /// Where it listens. What systemd hands over comes first, and in place of these.
+    pub addresses: Vec<Address>,
+    /// The port; 0 is any that is free.
+    pub port: u16,
+    /// Keys of which a client has to know one. None: everybody may ask.
+    pub api_keys: Vec<String>,
+    /// What stands before all paths.
+    pub prefix: String,
+    /// Pages of other sites that may ask.
+    pub cors: CorsOptions,
+    /// Whether `/slots` is there.
+    pub slots: bool,
+    /// Whether `/metrics` is there.
+    pub metrics: bool,
+    /// Whether `POST /props` is there.
+    pub props: bool,
+    /// Whether answers bear the prompt as the model saw it, under `__verbose`.
+    pub verbose: bool,
+    /// Tokens of an answer at most; `None` is until the context is full.
+    pub max_tokens: Option<usize>,
+    /// Sampling parameters where a request says nothing.
+    pub sampling: SamplingParams,
+    /// Whether prompts are kept, and what is kept is used, where a request says nothing.
+    pub cache_prompt: bool,
+    /// How often a stream that has nothing to say says that it is alive.
+    pub ping: Option<Duration>,
+    /// How long a client may take to send its request, or be idle before the next one.
+    pub timeout: Duration,
+    /// How long answers under way may take once the server was told to end.
+    pub grace: Duration,
+    /// After how long without requests the model leaves memory until the next one.
+    pub sleep_idle: Option<Duration>,
+    /// Threads that read and write; passes have their own.
+    pub threads: usize,
+}
+
+/// How requests that are answered at a time share a context.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ContextShare {
+    /// Each has it for itself.
+    Each,
+    /// Each has an equal part of it.
+    Split,
+    /// Each may fill it, as far as the others leave room.
+    Pool,
+}
+
+/// A model to serve: how it is opened, and what it is called.
+#[derive(Clone)]
+pub struct ModelOptions {
+    /// Its names, sorted; answers bear the first one.
+    pub aliases: Vec<String>,
+    /// Words about it, for people.
+    pub tags: Vec<String>,
+    /// The file, or what stands for one.
+    pub path: String,
+    /// Opens it; called again when it is woken.
+    pub open: Arc<dyn Fn() -> Result<Engine, BoxError> + Send + Sync>,
+    /// Chat template in place of the file's.
+    pub template: Option<ChatTemplate>,
+    /// More variables for the chat template.
+    pub template_args: Map<String, Value>,
+    /// Whether to think, where a request says nothing.
+    pub thinking: Option<bool>,
+    /// Whether an answer at the end of a conversation is continued, where a request says nothing.
+    pub continues_answers: bool,
+    /// How requests share the context of [`SchedulerOptions::session`].
+    pub context: ContextShare,
+    /// Slots, queue, context.
+    pub scheduler: SchedulerOptions,
+    /// How hidden states become one vector, in place of what the file says.
+    pub pooling: Option<Pooling>,
+    /// Whether texts are not pooled: a vector for each token.
+    pub embeds_tokens: bool,
+}
+
+impl ModelOptions {
+    /// The name that answers bear.
+    pub fn name(&self) -> &str {
+        self.aliases.first().map_or("", String::as_str)
+    }
+}
