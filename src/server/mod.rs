@@ -14,6 +14,7 @@ mod metrics;
 mod models;
 mod openai;
 mod options;
+mod page;
 
 use std::io;
 use std::sync::Arc;
@@ -173,6 +174,7 @@ fn router(app: &Arc<App>) -> Router {
     let routes = Router::new()
         .merge(llama::routes())
         .merge(openai::routes())
+        .merge(page::routes())
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed);
     let routes = match app.options.prefix.trim_end_matches('/') {

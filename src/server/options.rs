@@ -66,6 +66,8 @@ pub struct ServerOptions {
     pub slots: bool,
     /// Whether `/metrics` is there.
     pub metrics: bool,
+    /// Whether the chat page is there.
+    pub page: bool,
     /// Whether `POST /props` is there.
     pub props: bool,
     /// Whether answers bear the prompt as the model saw it, under `__verbose`.

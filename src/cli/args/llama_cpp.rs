@@ -437,13 +437,11 @@ const SERVE: &[Group] = &[
         ("--models-autoload", "LLAMA_ARG_MODELS_AUTOLOAD"),
         ("--no-models-autoload", "LLAMA_ARG_NO_MODELS_AUTOLOAD"),
     ]),
-    (Refused("there is no page"), &[
-        ("--ui --webui", "LLAMA_ARG_UI"),
+    (Refused("the page keeps its settings in the browser, and comes with the program"), &[
         ("--ui-config --webui-config N", "LLAMA_ARG_UI_CONFIG"),
         ("--ui-config-file --webui-config-file N", "LLAMA_ARG_UI_CONFIG_FILE"),
         ("--path N", "LLAMA_ARG_STATIC_PATH"),
     ]),
-    (AlwaysSo, &[("--no-ui --no-webui", "LLAMA_ARG_NO_UI")]),
     (Refused("prompts are cached by themselves, and not in files of slots"), &[("--slot-save-path N", "")]),
     (IMAGES, &[("--media-path N", "")]),
     (Refused("a port is listened on by one server"), &[("--reuse-port", "LLAMA_ARG_REUSE_PORT")]),

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use bise::memory::MemoryLimit;
+
 use super::numbers::positive;
 
 /// Where and for whom.
@@ -133,6 +135,14 @@ pub struct ServingArgs {
     #[arg(long, overrides_with = "cache_prompt")]
     pub no_cache_prompt: bool,
 
+    /// Keep what was read of prompts in a folder, too, for later starts and other servers with this model
+    #[arg(long, value_name = "FOLDER", env = "BISE_CACHE_DIR")]
+    pub cache_dir: Option<PathBuf>,
+
+    /// Size of that folder at most; what was used longest ago goes first
+    #[arg(long, value_name = "SIZE", default_value = "8G", value_parser = bytes, env = "BISE_CACHE_DIR_SIZE")]
+    pub cache_dir_size: u64,
+
     /// Continue an answer that a conversation ends with (the default)
     #[arg(long, hide = true, overrides_with = "no_prefill_assistant", env = "LLAMA_ARG_PREFILL_ASSISTANT")]
     pub prefill_assistant: bool,
@@ -166,6 +176,14 @@ pub struct EndpointArgs {
     #[arg(long, overrides_with = "metrics")]
     pub no_metrics: bool,
 
+    /// Serve the chat page at / (the default)
+    #[arg(long, hide = true, alias = "webui", overrides_with = "no_ui", env = "LLAMA_ARG_UI")]
+    pub ui: bool,
+
+    /// Do not serve the chat page
+    #[arg(long, alias = "no-webui", overrides_with = "ui")]
+    pub no_ui: bool,
+
     /// Take changes at POST /props
     #[arg(long, env = "LLAMA_ARG_ENDPOINT_PROPS")]
     pub props: bool,
@@ -186,4 +204,13 @@ pub enum PoolingArg {
     Cls,
     /// The last token's
     Last,
+}
+
+/// A size, written as for `--max-memory`.
+fn bytes(text: &str) -> Result<u64, String> {
+    match text.parse() {
+        Ok(MemoryLimit::Bytes(bytes)) => Ok(bytes as u64),
+        Ok(MemoryLimit::Auto) => Err("found 'auto', expected a size as in 8G, 800M or 5000000000".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::Result;
 use bise::Engine;
 use bise::embedding::Pooling;
+use bise::prefix::{DiskCacheOptions, OnWarning, PrefixOptions};
 use bise::scheduler::SchedulerOptions;
 use bise::server::{Address, BoxError, ContextShare, CorsOptions, ModelOptions, ServerOptions};
 
@@ -111,6 +112,7 @@ fn server_options(args: &ServeArgs) -> Result<ServerOptions> {
             headers: words(&listen.cors_headers),
             credentials: !listen.no_cors_credentials,
         },
+        page: !endpoints.no_ui,
         slots: !endpoints.no_slots,
         metrics: !endpoints.no_metrics,
         props: endpoints.props,
@@ -202,6 +204,7 @@ fn model_options(args: &ServeArgs, log: Log) -> Result<ModelOptions> {
             session,
             n_slots,
             max_queue: serving.max_queue,
+            prefix: PrefixOptions { disk: disk_cache(serving), ..PrefixOptions::default() },
             ..SchedulerOptions::default()
         },
         pooling: match serving.pooling {
@@ -212,4 +215,11 @@ fn model_options(args: &ServeArgs, log: Log) -> Result<ModelOptions> {
         },
         embeds_tokens: serving.pooling == Some(PoolingArg::None),
     })
+}
+
+/// Where prompts are kept from one start to the next.
+fn disk_cache(args: &ServingArgs) -> Option<DiskCacheOptions> {
+    let folder = args.cache_dir.clone()?;
+    let on_warning = OnWarning::new(|warning| eprintln!("warning: {warning}"));
+    Some(DiskCacheOptions { folder, max_bytes: args.cache_dir_size, on_warning })
 }
