@@ -212,6 +212,7 @@ impl Session {
             max_tokens,
             stop,
             log_probs: logprobs,
+            after_sampling: false,
             special,
             starts_text,
             speculation: SpeculationOptions {
