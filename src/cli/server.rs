@@ -34,11 +34,12 @@ impl ServerArgs {
             answer.with_context(|| format!("{url}: no server answers there (--host, OLLAMA_HOST)"))?;
         let text = answer.body_mut().read_to_string().with_context(|| url.clone())?;
         let status = answer.status().as_u16();
-        // An answer that is streamed has its news in the last line.
-        let last = text.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("{}");
-        let value: Value = serde_json::from_str(last).with_context(|| {
-            format!("{url}: found no JSON, expected the answer of a server (status {status})")
-        })?;
+        // One object, or, where it was streamed, one a line: the last has the news.
+        let last = text.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default();
+        let value: Value =
+            serde_json::from_str(&text).or_else(|_| serde_json::from_str(last)).with_context(|| {
+                format!("{url}: found no JSON, expected the answer of a server (status {status})")
+            })?;
         match value["error"].as_str() {
             Some(error) => bail!("{error}"),
             None if status != 200 => bail!("{url}: the server answered {status}"),
