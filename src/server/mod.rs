@@ -5,6 +5,7 @@
 
 mod access;
 mod answer;
+mod anthropic;
 mod body;
 mod envelope;
 mod listen;
@@ -12,6 +13,7 @@ mod llama;
 mod log;
 mod metrics;
 mod models;
+mod ollama;
 mod openai;
 mod options;
 mod page;
@@ -116,10 +118,12 @@ async fn run(
     };
     let failed = match opened {
         Some(Err(error)) => Some(ServeError::Model(error.message.into_owned())),
-        Some(Ok(_)) => {
+        Some(Ok(model)) => {
+            // Held any longer, it would never be idle.
+            drop(model);
             tracing::info!(model = entry.options().name(), "ready");
             if let Some(after) = sleep_idle {
-                tokio::spawn(Arc::clone(&entry).sleep_when_idle(after, Arc::clone(&app.metrics)));
+                entry.sleep_when_idle(after, &app.metrics);
             }
             stopped(&stop).await;
             None
@@ -175,6 +179,8 @@ fn router(app: &Arc<App>) -> Router {
         .merge(llama::routes())
         .merge(openai::routes())
         .merge(page::routes())
+        .merge(ollama::routes())
+        .merge(anthropic::routes())
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed);
     let routes = match app.options.prefix.trim_end_matches('/') {

@@ -70,6 +70,8 @@ pub struct ServerOptions {
     pub page: bool,
     /// Whether `POST /props` is there.
     pub props: bool,
+    /// The version that clients of Ollama are told.
+    pub ollama_version: String,
     /// Whether answers bear the prompt as the model saw it, under `__verbose`.
     pub verbose: bool,
     /// Tokens of an answer at most; `None` is until the context is full.

@@ -188,9 +188,23 @@ pub struct EndpointArgs {
     #[arg(long, env = "LLAMA_ARG_ENDPOINT_PROPS")]
     pub props: bool,
 
+    /// The version that clients of Ollama are told, some of which want a certain one
+    #[arg(long, value_name = "VERSION", default_value = "0.34.0", value_parser = version, env = "BISE_OLLAMA_VERSION")]
+    pub ollama_version: String,
+
     /// Log what requests do, and add the prompt as the model saw it to answers
     #[arg(long, visible_alias = "log-verbose", short = 'v')]
     pub verbose: bool,
+}
+
+/// Numbers with points between them: clients compare them.
+fn version(text: &str) -> Result<String, String> {
+    let is_number =
+        |part: &str| !part.is_empty() && part.len() < 10 && part.bytes().all(|byte| byte.is_ascii_digit());
+    match text.split('.').count() == 3 && text.split('.').all(is_number) {
+        true => Ok(text.to_owned()),
+        false => Err("expected three numbers, as in 0.34.0".to_owned()),
+    }
 }
 
 /// `--pooling`.

@@ -116,6 +116,7 @@ fn server_options(args: &ServeArgs) -> Result<ServerOptions> {
         slots: !endpoints.no_slots,
         metrics: !endpoints.no_metrics,
         props: endpoints.props,
+        ollama_version: endpoints.ollama_version.clone(),
         verbose: endpoints.verbose,
         max_tokens: usize::try_from(serving.n_predict).ok(),
         sampling: args.sampling.params(usize::MAX, args.escapes)?,

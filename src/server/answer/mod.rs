@@ -15,6 +15,7 @@ mod prompts;
 mod request;
 mod sampling;
 mod sink;
+pub mod tool_call_id;
 mod whole;
 
 use std::collections::VecDeque;
@@ -24,7 +25,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc::Receiver;
 
 pub use delta::{Delta, FinishReason, Finished, Progress, Timings, TokenLogProb, Usage};
-pub use embed::embed;
+pub use embed::{embed, embed_prompts};
 pub use error::ApiError;
 pub use merge::{Part, merge};
 pub use messages::{kind, part_text};
@@ -35,7 +36,7 @@ pub use request::{
     ChatRequest, Format, LogProbs, Prompt, PromptPart, RequestOptions, TextRequest, ToolChoice,
 };
 pub use sampling::{SamplingFields, Stops, for_choice};
-pub use whole::Whole;
+pub use whole::{Whole, WholeToolCall};
 
 use self::sink::{Token, Told};
 use super::App;
@@ -54,7 +55,11 @@ pub async fn chat(app: &App, model: &Arc<Model>, request: ChatRequest) -> Result
     let worker = Arc::clone(model);
     let prepared = blocking(move || {
         let rendered = render(&worker, &request)?;
-        let tokens = tokenize(&worker, &rendered);
+        let mut tokens = request.earlier.clone();
+        let prompt = tokenize(&worker, &rendered);
+        // A text begins once.
+        let begins = prompt.first().copied() == worker.engine.tokenizer().bos() && !tokens.is_empty();
+        tokens.extend(&prompt[usize::from(begins)..]);
         let constraint = constraint::for_chat(&worker, &request)?;
         Ok((request, rendered.text, tokens, constraint))
     });
@@ -202,6 +207,11 @@ impl Answer {
                 }
             }
         }
+    }
+
+    /// Tokens read and written so far.
+    pub fn usage(&self) -> Usage {
+        Usage { n_prompt: self.prompt.len(), n_cached: self.progress.cached, n_generated: self.n_generated }
     }
 
     /// The tokens and times so far.

@@ -62,6 +62,8 @@ pub enum ToolChoice {
 pub struct ChatRequest {
     /// The messages, as OpenAI's interface has them.
     pub messages: Vec<Value>,
+    /// The tokens of a conversation that these messages go on with, or none.
+    pub earlier: Vec<u32>,
     /// The tools, as OpenAI's interface has them (`{"type": "function", "function": {…}}`).
     pub tools: Vec<Value>,
     /// Which of them may be called.

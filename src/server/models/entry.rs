@@ -1,11 +1,12 @@
 //! A model that can be asked for, in memory or not.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::Mutex as AsyncMutex;
 
+use super::keep::Keep;
 use super::{Facts, Model};
 use crate::scheduler::SchedulerStats;
 use crate::server::ModelOptions;
@@ -24,7 +25,7 @@ pub struct Entry {
     model: Arc<AsyncMutex<Option<Arc<Model>>>>,
     /// The same for those who do not wait.
     current: Mutex<Option<Arc<Model>>>,
-    last_used: Mutex<Instant>,
+    keep: Mutex<Keep>,
     /// What its scheduler last had, while it sleeps.
     resting: Mutex<SchedulerStats>,
     asleep: AtomicBool,
@@ -50,7 +51,7 @@ impl Entry {
             facts: OnceLock::new(),
             model: Arc::default(),
             current: Mutex::default(),
-            last_used: Mutex::new(Instant::now()),
+            keep: Mutex::new(Keep::new()),
             resting: Mutex::default(),
             asleep: AtomicBool::new(false),
         }
@@ -109,7 +110,7 @@ impl Entry {
         if self.facts.get().is_none() {
             return Err(ApiError { retry_after: Some(1), ..ApiError::unavailable("Loading model") });
         }
-        *self.last_used.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        self.kept().wanted();
         if let Some(model) = self.loaded() {
             return Ok(model);
         }
@@ -135,7 +136,7 @@ impl Entry {
         *slot = Some(Arc::clone(&model));
         self.set_current(Some(Arc::clone(&model)));
         self.asleep.store(false, Relaxed);
-        *self.last_used.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        self.kept().in_use();
         Ok(model)
     }
 
@@ -143,21 +144,48 @@ impl Entry {
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = model;
     }
 
-    /// Puts the model to sleep whenever nobody has used it for so long. Never returns.
-    pub async fn sleep_when_idle(self: Arc<Entry>, after: Duration, metrics: Arc<Metrics>) {
+    fn kept(&self) -> MutexGuard<'_, Keep> {
+        self.keep.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts the model to sleep whenever nobody has used it for so long, unless a request says otherwise.
+    pub fn sleep_when_idle(self: &Arc<Entry>, after: Duration, metrics: &Arc<Metrics>) {
+        self.kept().default = Some(after);
+        self.watch(metrics);
+    }
+
+    /// What a request says about how long the model stays: `Some(None)` is for ever, `None` is as the server was started.
+    pub fn keep(self: &Arc<Entry>, asked: Option<Option<Duration>>, metrics: &Arc<Metrics>) {
+        self.kept().ask(asked);
+        if asked.flatten().is_some() {
+            self.watch(metrics);
+        }
+    }
+
+    /// When the model leaves memory if nobody wants it; `None` is never.
+    pub fn expires_at(&self) -> Option<SystemTime> {
+        SystemTime::now().checked_add(self.kept().left()?)
+    }
+
+    /// Looks for the model's being idle from now on.
+    fn watch(self: &Arc<Entry>, metrics: &Arc<Metrics>) {
+        if !std::mem::replace(&mut self.kept().is_watched, true) {
+            tokio::spawn(Arc::clone(self).watching(Arc::clone(metrics)));
+        }
+    }
+
+    async fn watching(self: Arc<Entry>, metrics: Arc<Metrics>) {
         let mut ticks = tokio::time::interval(TICK);
-        let mut busy_at = Instant::now();
         loop {
             ticks.tick().await;
             let mut slot = self.model.lock().await;
             // `slot` and `current` hold it; so does every request.
             let Some(model) = slot.as_ref() else { continue };
             if Arc::strong_count(model) > 2 {
-                busy_at = Instant::now();
+                self.kept().in_use();
                 continue;
             }
-            let used_at = *self.last_used.lock().unwrap_or_else(PoisonError::into_inner);
-            if busy_at.max(used_at).elapsed() < after {
+            if self.kept().left().is_none_or(|left| !left.is_zero()) {
                 continue;
             }
             let stats = model.worker.stats();

@@ -1,8 +1,9 @@
 //! What is told about a model, whether it is in memory or not.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
+use twox_hash::XxHash3_128;
 
-use super::Model;
+use super::{Model, metadata};
 use crate::description::Description;
 
 /// What was found out about a model when it was opened.
@@ -28,7 +29,18 @@ pub struct Facts {
     pub n_ctx: usize,
     /// Whether the vocabulary has the tokens for filling in the middle.
     pub infills: bool,
+    /// Whether the file is meant for embeddings: it says how they are pooled.
+    pub pooled: bool,
+    /// Bytes of the file.
+    pub file_bytes: u64,
+    /// 64 hexadecimal digits that tell the model from others.
+    pub digest: String,
+    /// The metadata of the file, without long arrays.
+    pub metadata: Map<String, Value>,
 }
+
+/// Arrays with more items are not kept.
+const MAX_ITEMS: usize = 5;
 
 impl Facts {
     /// Those of a model in memory.
@@ -47,6 +59,10 @@ impl Facts {
             eos: model.special_tokens.eos.clone(),
             n_ctx: model.n_ctx,
             infills: engine.tokenizer().infill_prefix().is_some(),
+            pooled: matches!(engine.pooling(), Ok(Some(_))),
+            file_bytes: engine.file().n_bytes(),
+            digest: digest(engine.fingerprint()),
+            metadata: metadata(engine.file(), MAX_ITEMS),
         }
     }
 
@@ -62,4 +78,10 @@ impl Facts {
             "size": self.about.n_bytes,
         })
     }
+}
+
+/// As long as that of a SHA-256, which would take reading the whole file.
+fn digest(fingerprint: u128) -> String {
+    let more = XxHash3_128::oneshot(&fingerprint.to_le_bytes());
+    format!("{fingerprint:032x}{more:032x}")
 }

@@ -2,12 +2,15 @@
 
 mod entry;
 mod facts;
+mod keep;
+mod metadata;
 mod model;
 
 use std::sync::Arc;
 
 pub use entry::{Entry, Status};
 pub use facts::Facts;
+pub use metadata::metadata;
 pub use model::Model;
 
 use super::ModelOptions;

@@ -59,6 +59,7 @@ pub fn request(app: &App, model: &Model, body: &Body) -> Result<ChatRequest, Api
         ));
     }
     Ok(ChatRequest {
+        earlier: Vec::new(),
         messages: fields
             .messages
             .ok_or_else(|| ApiError::field("messages", "nothing", "a list of messages"))?,

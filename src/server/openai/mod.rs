@@ -5,6 +5,7 @@ mod completions;
 mod embeddings;
 pub mod log_probs;
 mod models;
+mod responses;
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
@@ -39,6 +40,7 @@ pub fn routes() -> Router<Arc<App>> {
         .route("/v1/models", get(models::list))
         .route("/models", get(models::list))
         .route("/v1/models/{*name}", get(models::one))
+        .merge(responses::routes())
 }
 
 /// What a stream shows besides the answer.

@@ -1,0 +1,248 @@
+//! `options`: Ollama's names for how a text is generated, with Ollama's defaults.
+
+use serde_json::{Map, Value};
+
+use crate::sampling::{RANDOM_SEED, SamplingParams};
+
+/// What `options` asks for.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Options {
+    /// How tokens are chosen.
+    pub sampling: SamplingParams,
+    /// Tokens to generate at most (`num_predict`); `None` where that is −1 (no limit) or −2 (until the context is full).
+    pub max_tokens: Option<usize>,
+    /// Texts that end the answer.
+    pub stop: Vec<String>,
+    /// The context asked for.
+    pub num_ctx: Option<usize>,
+    /// Options that were given and change nothing here: not known, or decided when the server starts.
+    pub without_effect: Vec<String>,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        let sampling = SamplingParams {
+            temp: 0.8,
+            top_k: 40,
+            top_p: 0.9,
+            min_p: 0.0,
+            typ_p: 1.0,
+            penalty_last_n: 64,
+            penalty_repeat: 1.0,
+            seed: RANDOM_SEED,
+            ..SamplingParams::default()
+        };
+        Options { sampling, max_tokens: None, stop: Vec::new(), num_ctx: None, without_effect: Vec::new() }
+    }
+}
+
+impl Options {
+    /// Reads the object; what is null or left out has Ollama's default.
+    ///
+    /// # Errors
+    /// A message that names the option, what was found and what was expected.
+    pub(crate) fn parse(given: &Map<String, Value>) -> Result<Options, String> {
+        let mut options = Options::default();
+        for (name, value) in given {
+            if !value.is_null() {
+                options.set(name, value)?;
+            }
+        }
+        Ok(options)
+    }
+
+    fn set(&mut self, name: &str, value: &Value) -> Result<(), String> {
+        let sampling = &mut self.sampling;
+        match name {
+            "temperature" => sampling.temp = float(name, value)?,
+            "top_k" => sampling.top_k = integer(name, value)?,
+            "top_p" => sampling.top_p = float(name, value)?,
+            "min_p" => sampling.min_p = float(name, value)?,
+            "typical_p" => sampling.typ_p = float(name, value)?,
+            "repeat_last_n" => sampling.penalty_last_n = integer(name, value)?,
+            "repeat_penalty" => sampling.penalty_repeat = float(name, value)?,
+            "presence_penalty" => sampling.penalty_present = float(name, value)?,
+            "frequency_penalty" => sampling.penalty_freq = float(name, value)?,
+            "mirostat" => {
+                sampling.mirostat = match integer(name, value)? {
+                    version @ 0..=2 => version as u8,
+                    other => return Err(format!("option \"mirostat\" is {other}: expected 0, 1 or 2")),
+                };
+            }
+            "mirostat_tau" => sampling.mirostat_tau = float(name, value)?,
+            "mirostat_eta" => sampling.mirostat_eta = float(name, value)?,
+            // −1 asks for a random seed, and so does any other negative number.
+            "seed" => {
+                sampling.seed = match whole(name, value)? {
+                    ..0 => RANDOM_SEED,
+                    seed => u32::try_from(seed).map_err(|_| {
+                        format!(
+                            "option \"seed\" is {value}: expected -1 for a random one, or 0 to {}",
+                            u32::MAX
+                        )
+                    })?,
+                };
+            }
+            "num_predict" => {
+                self.max_tokens = match whole(name, value)? {
+                    -1 | -2 => None,
+                    n @ 0.. => Some(usize::try_from(n).unwrap_or(usize::MAX)),
+                    _ => {
+                        return Err(format!(
+                            "option \"num_predict\" is {value}: expected a number of tokens, -1 for no limit or -2 for \
+                             until the context is full"
+                        ));
+                    }
+                };
+            }
+            "num_ctx" => match whole(name, value)? {
+                n @ 1.. => self.num_ctx = Some(usize::try_from(n).unwrap_or(usize::MAX)),
+                // What clients send to leave it to the server.
+                0 | -1 => {}
+                _ => return Err(format!("option \"num_ctx\" is {value}: expected a number of tokens")),
+            },
+            "stop" => self.stop = texts(name, value)?,
+            // Tail-free sampling is gone from llama.cpp and from Ollama; 1 was off.
+            "tfs_z" if value.as_f64() == Some(1.0) => {}
+            _ => self.without_effect.push(name.to_owned()),
+        }
+        Ok(())
+    }
+}
+
+/// A whole number; floats are truncated, as JSON from some languages knows nothing else.
+fn whole(name: &str, value: &Value) -> Result<i64, String> {
+    let number = value.as_i64().or_else(|| {
+        let float = value.as_f64()?;
+        // The range that a float holds exactly.
+        (float.abs() < 9e15).then_some(float as i64)
+    });
+    number.ok_or_else(|| format!("option {name:?} is {}: expected an integer", shown(value)))
+}
+
+fn integer(name: &str, value: &Value) -> Result<i32, String> {
+    let number = whole(name, value)?;
+    i32::try_from(number)
+        .map_err(|_| format!("option {name:?} is {number}: expected {} to {}", i32::MIN, i32::MAX))
+}
+
+fn float(name: &str, value: &Value) -> Result<f32, String> {
+    let number = value.as_f64().map(|number| number as f32).filter(|number| number.is_finite());
+    number.ok_or_else(|| format!("option {name:?} is {}: expected a number", shown(value)))
+}
+
+/// A text or several.
+fn texts(name: &str, value: &Value) -> Result<Vec<String>, String> {
+    let bad = || format!("option {name:?} is {}: expected a text or a list of texts", shown(value));
+    match value {
+        Value::String(text) => Ok(vec![text.clone()]),
+        Value::Array(items) => {
+            items.iter().map(|item| item.as_str().map(str::to_owned).ok_or_else(bad)).collect()
+        }
+        _ => Err(bad()),
+    }
+}
+
+/// A value in a message, not at full length.
+fn shown(value: &Value) -> String {
+    let mut text = value.to_string();
+    if text.len() > 60 {
+        text.truncate(text.floor_char_boundary(57));
+        text.push('…');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn parse(json: Value) -> Result<Options, String> {
+        Options::parse(json.as_object().unwrap())
+    }
+
+    #[test]
+    fn defaults_are_those_of_ollama() {
+        let options = parse(json!({})).unwrap();
+        assert_eq!(options, Options::default());
+        let sampling = &options.sampling;
+        assert_eq!((sampling.temp, sampling.top_k, sampling.top_p, sampling.min_p), (0.8, 40, 0.9, 0.0));
+        assert_eq!((sampling.penalty_repeat, sampling.penalty_last_n, sampling.seed), (1.0, 64, RANDOM_SEED));
+        assert_eq!(options.max_tokens, None);
+    }
+
+    /// What langchain-ollama sends with each request for embeddings.
+    #[test]
+    fn null_is_as_if_left_out() {
+        let names =
+            ["mirostat", "mirostat_eta", "mirostat_tau", "num_ctx", "num_gpu", "num_thread", "repeat_last_n"];
+        let more = ["repeat_penalty", "temperature", "stop", "tfs_z", "top_k", "top_p"];
+        let given: Map<String, Value> =
+            names.into_iter().chain(more).map(|name| (name.to_owned(), Value::Null)).collect();
+        assert_eq!(Options::parse(&given).unwrap(), Options::default());
+    }
+
+    #[test]
+    fn every_option_has_its_place() {
+        let options = parse(json!({
+            "temperature": 0, "top_k": 10.0, "top_p": 0.5, "min_p": 0.1, "typical_p": 0.7, "repeat_last_n": -1,
+            "repeat_penalty": 1.1, "presence_penalty": 0.2, "frequency_penalty": 0.3, "mirostat": 2,
+            "mirostat_tau": 4.0, "mirostat_eta": 0.2, "seed": 42, "num_predict": 7, "num_ctx": 4096,
+            "stop": ["\n", "User:"], "tfs_z": 1.0, "num_gpu": 99, "num_thread": 8, "speed": "high"
+        }))
+        .unwrap();
+        let want = SamplingParams {
+            temp: 0.0,
+            top_k: 10,
+            top_p: 0.5,
+            min_p: 0.1,
+            typ_p: 0.7,
+            penalty_last_n: -1,
+            penalty_repeat: 1.1,
+            penalty_present: 0.2,
+            penalty_freq: 0.3,
+            mirostat: 2,
+            mirostat_tau: 4.0,
+            mirostat_eta: 0.2,
+            seed: 42,
+            ..SamplingParams::default()
+        };
+        assert_eq!(options.sampling, want);
+        assert_eq!((options.max_tokens, options.num_ctx), (Some(7), Some(4096)));
+        assert_eq!(options.stop, ["\n", "User:"]);
+        assert_eq!(options.without_effect, ["num_gpu", "num_thread", "speed"]);
+    }
+
+    #[test]
+    fn limits_and_seeds() {
+        let max_tokens = |n: i64| parse(json!({ "num_predict": n })).map(|options| options.max_tokens);
+        assert_eq!([-1, -2, 0, 5].map(|n| max_tokens(n).unwrap()), [None, None, Some(0), Some(5)]);
+        assert!(max_tokens(-3).unwrap_err().contains("\"num_predict\" is -3"));
+        let seed = |n: i64| parse(json!({ "seed": n })).map(|options| options.sampling.seed);
+        assert_eq!(seed(-7), Ok(RANDOM_SEED));
+        assert_eq!(seed(0), Ok(0));
+        assert!(seed(1 << 40).unwrap_err().contains("\"seed\" is 1099511627776"));
+        assert_eq!(parse(json!({ "stop": "x" })).unwrap().stop, ["x"]);
+        assert_eq!(parse(json!({ "num_ctx": 0 })).unwrap().num_ctx, None);
+    }
+
+    #[test]
+    fn wrong_types_are_named() {
+        for (json, want) in [
+            (json!({"top_k": "40"}), r#"option "top_k" is "40": expected an integer"#),
+            (json!({"temperature": "hot"}), r#"option "temperature" is "hot": expected a number"#),
+            (json!({"temperature": 1e300}), r#"option "temperature" is 1e+300: expected a number"#),
+            (json!({"top_k": 1e300}), r#"option "top_k" is 1e+300: expected an integer"#),
+            (
+                json!({"top_k": 5_000_000_000i64}),
+                r#"option "top_k" is 5000000000: expected -2147483648 to 2147483647"#,
+            ),
+            (json!({"stop": [1]}), r#"option "stop" is [1]: expected a text or a list of texts"#),
+            (json!({"mirostat": 3}), r#"option "mirostat" is 3: expected 0, 1 or 2"#),
+        ] {
+            assert_eq!(parse(json).unwrap_err(), want);
+        }
+    }
+}

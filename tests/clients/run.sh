@@ -1,0 +1,53 @@
+#!/usr/bin/env bash
+# Real clients, from their registries, against `bise serve` with the small model.
+#
+#   tests/clients/run.sh [--all]
+#
+# Without --all: the Python packages of Ollama and Anthropic. With it, also langchain-ollama and Ollama's npm package. BISE names the program (default: target/debug/bise); packages are kept in ${XDG_CACHE_HOME:-~/.cache}/bise-clients.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+root=$here/../..
+bise=${BISE:-$root/target/debug/bise}
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/bise-clients
+all=${1:-}
+[[ -z $all || $all == --all ]] || { echo "run.sh: found $all, expected --all or nothing" >&2; exit 2; }
+
+packages=(ollama==0.6.3 anthropic==2.14.0)
+[[ -z $all ]] || packages+=(langchain-ollama==1.1.0)
+[[ -e $cache/venv/bin/python ]] || python3 -m venv "$cache/venv"
+"$cache/venv/bin/pip" install --quiet --disable-pip-version-check "${packages[@]}"
+
+work=$(mktemp -d)
+servers=()
+trap 'for server in "${servers[@]}"; do kill "$server" 2>/dev/null || true; done; rm -rf "$work"' EXIT
+
+# Starts a server with these flags; its address is in $url.
+start() {
+    local log=$work/server${#servers[@]}.log
+    "$bise" serve --model "$root/models/tiny/bise-tiny.Q4_K_M.gguf" --port 0 "$@" 2>"$log" &
+    servers+=($!)
+    for _ in {1..200}; do
+        url=$(sed -n 's/^listening on //p' "$log")
+        if [[ -n $url ]] && curl --silent --fail "$url/health" >"$work/health"; then return; fi
+        sleep 0.05
+    done
+    cat "$log" >&2
+    exit 1
+}
+python() { "$cache/venv/bin/python" "$@"; }
+
+start --ctx-size 2048 --parallel 2 --kv-unified --sliding-window 0
+python "$here/ollama_python.py" "$url"
+python "$here/anthropic_python.py" "$url"
+tiny=$url
+start --ctx-size 2048 --parallel 2 --kv-unified --sliding-window 0 --chat-template mistral-v3
+python "$here/ollama_tools.py" "$url"
+python "$here/anthropic_python.py" "$url" tools
+
+if [[ -n $all ]]; then
+    python "$here/langchain_ollama_python.py" "$tiny"
+    mkdir -p "$cache/npm"
+    (cd "$cache/npm" && npm install --silent --no-audit --no-fund --no-package-lock ollama@0.6.4)
+    cp "$here/ollama_node.mjs" "$cache/npm/"
+    node "$cache/npm/ollama_node.mjs" "$tiny"
+fi
