@@ -309,8 +309,9 @@ def test_a_fork_goes_on() -> None:
         session = model.session()
         session.feed("Once upon a time")
         child = os.fork()
-        print(session.generate(max_tokens=2, temperature=0), flush=True)
-        print(model.generate("Once upon a time", max_tokens=2, temperature=0), flush=True)
+        # Each line at once: both processes write to one pipe.
+        os.write(1, (session.generate(max_tokens=2, temperature=0) + "\\n").encode())
+        os.write(1, (model.generate("Once upon a time", max_tokens=2, temperature=0) + "\\n").encode())
         if child == 0:
             os._exit(0)
         print(os.waitpid(child, 0)[1])

@@ -93,6 +93,8 @@ answer: str = model.chat([{"role": "user", "content": "x"}])
 def test_stubs_are_those_of_the_library(tmp_path: Path) -> None:
     pytest.importorskip("mypy")
     # The library is where the package is installed, not beside the sources.
+    if sys.version_info < (3, 10):
+        pytest.skip("the last langchain-core for Python 3.9 declares other types")
     for command, folder in ((["mypy"], ROOT), (["mypy.stubtest", "bise._bise"], tmp_path)):
         result = subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True, cwd=folder)
         assert result.returncode == 0, result.stdout + result.stderr
