@@ -422,42 +422,6 @@ fn a_text_by_itself_is_read_with_drafts_and_comes_out_the_same() {
     }
 }
 
-#[test]
-fn texts_whose_memory_is_taken_wait_for_others_and_come_out_the_same() {
-    let options = options(64, 3);
-    let open = || {
-        Engine::builder().threads(2).sliding_window(0).max_memory(bise::memory::MemoryLimit::Bytes(256 << 20))
-    };
-    let engine = open().builtin().unwrap();
-    let mut scheduler = Scheduler::new(&engine, options.clone()).unwrap();
-    // All that is left but a few pages.
-    let other = engine.page_pool(&options.session, usize::MAX);
-    let page = engine.page_pool(&options.session, usize::MAX);
-    page.prepare(5).unwrap();
-    let _ = other.prepare(usize::MAX);
-    drop(page);
-    let prompts: Vec<Vec<u32>> = (0..3).map(|i| Random(i).tokens(50)).collect();
-    let (jobs, logs): (Vec<Job>, Vec<Log>) =
-        prompts.iter().map(|prompt| job(prompt, &seeded(3, 100))).unzip();
-    for job in jobs {
-        scheduler.submit(job).unwrap();
-    }
-    run(&mut scheduler);
-    for (prompt, log) in prompts.iter().zip(logs) {
-        assert_eq!(log.text_events(), alone_in(&open().builtin().unwrap(), prompt));
-    }
-    // One that is the last and still too long fails, and says why.
-    let (job, log) = job(&Random(9).tokens(400), &greedy(5));
-    scheduler.submit(job).unwrap();
-    run(&mut scheduler);
-    let error = log.finished().unwrap().0.unwrap_err();
-    assert!(error.contains("ceiling on memory"), "{error}");
-}
-
-fn alone_in(engine: &Engine, prompt: &[u32]) -> Vec<Told> {
-    alone(engine, &options(64, 3).session, prompt, &seeded(3, 100))
-}
-
 /// The vectors of texts.
 type Embedded = Result<Vec<Vec<f32>>, bise::Error>;
 
