@@ -3,119 +3,15 @@
 #![cfg(all(feature = "cli", feature = "builtin-model", target_os = "linux"))]
 
 mod cli_support;
+#[path = "cli_support/zeros.rs"]
+mod zeros;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use bise::gguf::{GgufDataWriter, GgufFile, GgufWriter, TensorType, Value, WriteError};
+use bise::gguf::TensorType;
 use bise::tokenizer::EncodeOptions;
 use cli_support::Folder;
-
-/// A model of zeros: which numbers it has does not change what it takes.
-#[derive(Clone, Copy)]
-struct Shape {
-    n_embd: usize,
-    n_layers: usize,
-    n_heads: usize,
-    n_kv_heads: usize,
-    n_ff: usize,
-    n_experts: usize,
-    window: u32,
-    tied: bool,
-    tensor_type: TensorType,
-}
-
-const PLAIN: Shape = Shape {
-    n_embd: 256,
-    n_layers: 4,
-    n_heads: 4,
-    n_kv_heads: 2,
-    n_ff: 768,
-    n_experts: 0,
-    window: 0,
-    tied: false,
-    tensor_type: TensorType::F16,
-};
-
-impl Shape {
-    fn write(&self, folder: &Folder) -> PathBuf {
-        let tiny = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/tiny/bise-tiny.Q4_K_M.gguf");
-        let tiny = GgufFile::open(tiny).unwrap();
-        let mut writer = GgufWriter::new();
-        for (key, value) in tiny.metadata().iter().filter(|(key, _)| !key.starts_with("llama.rope")) {
-            writer.metadata_mut().set(key, value.clone());
-        }
-        let mut set = |key: &str, n: usize| {
-            writer.metadata_mut().set(&format!("llama.{key}"), Value::U32(n as u32));
-        };
-        let head_dim = self.n_embd / self.n_heads;
-        set("embedding_length", self.n_embd);
-        set("block_count", self.n_layers);
-        set("feed_forward_length", self.n_ff);
-        set("attention.head_count", self.n_heads);
-        set("attention.head_count_kv", self.n_kv_heads);
-        set("attention.key_length", head_dim);
-        set("attention.value_length", head_dim);
-        set("rope.dimension_count", head_dim);
-        set("attention.sliding_window", self.window as usize);
-        if self.n_experts > 0 {
-            set("expert_count", self.n_experts);
-            set("expert_used_count", 2);
-        }
-        let mut tensors: Vec<(String, Vec<usize>, TensorType)> = Vec::new();
-        let (d, kv) = (self.n_embd, self.n_kv_heads * head_dim);
-        let n_vocab = 4096;
-        let mut matrix = |name: &str, shape: &[usize]| {
-            tensors.push((format!("{name}.weight"), shape.to_vec(), self.tensor_type));
-        };
-        matrix("token_embd", &[d, n_vocab]);
-        if !self.tied {
-            matrix("output", &[d, n_vocab]);
-        }
-        for i in 0..self.n_layers {
-            matrix(&format!("blk.{i}.attn_q"), &[d, d]);
-            matrix(&format!("blk.{i}.attn_k"), &[d, kv]);
-            matrix(&format!("blk.{i}.attn_v"), &[d, kv]);
-            matrix(&format!("blk.{i}.attn_output"), &[d, d]);
-            match self.n_experts {
-                0 => {
-                    matrix(&format!("blk.{i}.ffn_gate"), &[d, self.n_ff]);
-                    matrix(&format!("blk.{i}.ffn_up"), &[d, self.n_ff]);
-                    matrix(&format!("blk.{i}.ffn_down"), &[self.n_ff, d]);
-                }
-                n => {
-                    matrix(&format!("blk.{i}.ffn_gate_inp"), &[d, n]);
-                    matrix(&format!("blk.{i}.ffn_gate_exps"), &[d, self.n_ff, n]);
-                    matrix(&format!("blk.{i}.ffn_up_exps"), &[d, self.n_ff, n]);
-                    matrix(&format!("blk.{i}.ffn_down_exps"), &[self.n_ff, d, n]);
-                }
-            }
-        }
-        for i in 0..self.n_layers {
-            tensors.push((format!("blk.{i}.attn_norm.weight"), vec![d], TensorType::F32));
-            tensors.push((format!("blk.{i}.ffn_norm.weight"), vec![d], TensorType::F32));
-        }
-        tensors.push(("output_norm.weight".to_owned(), vec![d], TensorType::F32));
-        for (name, shape, tensor_type) in &tensors {
-            writer.add_tensor(name, shape, *tensor_type).unwrap();
-        }
-        let path = folder.path("zeros.gguf");
-        let fill = |out: &mut GgufDataWriter<_>| {
-            tensors.iter().try_for_each(|(_, shape, tensor_type)| {
-                let n: usize = shape.iter().product();
-                let bytes = match tensor_type {
-                    TensorType::F32 => 4 * n,
-                    TensorType::F16 => 2 * n,
-                    TensorType::Q8_0 => n / 32 * 34,
-                    TensorType::Q4_K => n / 256 * 144,
-                    other => panic!("{other:?}"),
-                };
-                out.write(&vec![0; bytes])
-            })
-        };
-        writer.save::<WriteError>(&path, fill).unwrap();
-        path
-    }
-}
+use zeros::{PLAIN, Shape};
 
 /// The number before ` MB` or ` GB` that follows `before`, in megabytes.
 fn megabytes(stderr: &str, before: &str) -> f64 {
@@ -344,51 +240,4 @@ fn a_ceiling_that_is_none_is_misuse() {
         let line = [&["-m", model.to_str().unwrap(), "-p", "Once", "--stream-weights"], flags].concat();
         assert!(folder.bise(line).misuse().contains("--stream-weights cannot be used with"), "{flags:?}");
     }
-}
-
-#[test]
-fn many_sessions_stay_below_the_ceiling_together() {
-    use bise::memory::MemoryLimit;
-    use bise::{Engine, Error, SessionOptions};
-
-    let folder = Folder::new();
-    let model = Shape { n_kv_heads: 4, ..PLAIN }.write(&folder);
-    let options = SessionOptions { n_ctx: 2048, n_ubatch: 64, ..SessionOptions::default() };
-    let builder = || Engine::builder().threads(2);
-    // Room for three and a half of them.
-    let plan = builder().plan(&model, 3, &options).unwrap();
-    let limit = plan.full() + plan.cache_bytes(2048) / 6;
-    let engine = builder().max_memory(MemoryLimit::Bytes(limit)).sessions(3, &options).open(&model).unwrap();
-    let tokens: Vec<u32> = (0..1900).map(|i| 300 + i % 1000).collect();
-    let mut sessions: Vec<_> = (0..3).map(|_| engine.session(&options).unwrap()).collect();
-    for session in &mut sessions {
-        session.prefill(&tokens).unwrap();
-    }
-    let mut one_more = engine.session(&options).unwrap();
-    let error = one_more.prefill(&tokens).unwrap_err();
-    assert!(error.to_string().starts_with("no room for keys and values: "), "{error}");
-    let n_read = one_more.tokens().len();
-    assert!(
-        n_read > 0 && n_read < 1900 && n_read.is_multiple_of(64),
-        "what was read before is kept: {n_read}"
-    );
-    // The tests beside this one take memory of the same process.
-    assert!(bise::memory::anonymous_bytes().unwrap() <= limit - plan.weights_bytes() + (2 << 20));
-    // The others are none the worse for it, and what one of them gives back another may have.
-    sessions[0].decode(400).unwrap();
-    sessions.pop();
-    one_more.prefill(&tokens[n_read..]).unwrap();
-    assert_eq!(one_more.tokens(), tokens);
-
-    // A session that could never be filled is refused at once, and says what could.
-    let long = SessionOptions { n_ctx: 1 << 20, ..options };
-    let Err(Error::DoesNotFit(error)) = engine.session(&long).map(drop) else { panic!("it fits") };
-    assert_eq!((error.limit, error.plan.n_ctx()), (limit, 1 << 20));
-    let proposed = error.remedies.iter().find_map(|remedy| match remedy.changes[..] {
-        [bise::memory::Change::Context(n)] => Some((n, remedy.bytes)),
-        _ => None,
-    });
-    let (n_ctx, bytes) = proposed.unwrap();
-    assert!(bytes <= limit && n_ctx >= 2048, "{n_ctx} {bytes}");
-    engine.session(&SessionOptions { n_ctx, ..options }).unwrap();
 }
