@@ -1,6 +1,6 @@
 //! A server of a test's own, and requests to it.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -70,11 +70,21 @@ impl Server {
         }
     }
 
+    /// Announces a body of so many bytes, and sends none of it. Returns the status of the response.
+    pub fn status_of_a_long_body(&self, n_bytes: usize) -> u16 {
+        let mut stream = std::net::TcpStream::connect(&self.address).unwrap();
+        let head = "POST /completion HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json";
+        write!(stream, "{head}\r\nContent-Length: {n_bytes}\r\n\r\n").unwrap();
+        let mut line = String::new();
+        BufReader::new(stream).read_line(&mut line).unwrap();
+        line.split(' ').nth(1).unwrap().parse().unwrap()
+    }
+
     /// Tells it to end, and waits for that. Returns the exit code and how long it took.
     #[cfg(unix)]
     pub fn terminate(&mut self) -> (Option<i32>, Duration) {
         let start = Instant::now();
-        Command::new("kill").args(["-TERM", &self.process.id().to_string()]).status().unwrap();
+        Command::new("sh").args(["-c", &format!("kill -TERM {}", self.process.id())]).status().unwrap();
         let status = self.process.wait().unwrap();
         (status.code(), start.elapsed())
     }

@@ -126,11 +126,15 @@ fn submit(
         (Some(asked), Some(limit)) => Some(asked.min(limit)),
         (asked, limit) => asked.or(limit),
     };
+    // A sliding window would let a text go on past the context; an answer that nobody bounds is not to go on for ever.
+    let Some(room) = model.n_ctx.checked_sub(prompt.len()).filter(|room| *room > 0) else {
+        return Err(ApiError::context_exceeded(prompt.len(), model.n_ctx));
+    };
     let (sink, events) = sink::channel(Arc::clone(&app.metrics));
     let job = Job {
         options: GenerationOptions {
             sampling: options.sampling.with_context(model.n_ctx),
-            max_tokens,
+            max_tokens: Some(max_tokens.map_or(room, |n| n.min(room))),
             stop: options.stop,
             speculation: SpeculationOptions::off(),
             log_probs: options.log_probs.map(|log_probs| log_probs.n_top),
@@ -149,6 +153,7 @@ fn submit(
     Ok(Answer {
         prompt: prompt.into(),
         max_tokens,
+        room,
         progress: Progress::default(),
         n_generated: 0,
         first_token: None,
@@ -171,6 +176,8 @@ pub struct Answer {
     pub prompt: Arc<[u32]>,
     /// Tokens that the answer may have; `None` is until the context is full.
     pub max_tokens: Option<usize>,
+    /// Tokens that the context has room for behind the prompt.
+    room: usize,
     progress: Progress,
     n_generated: usize,
     first_token: Option<Instant>,
@@ -258,7 +265,7 @@ impl Answer {
                             n_generated: stats.n_generated,
                         },
                         timings: timings(&stats),
-                        context_full: stats.context_full,
+                        context_full: stats.context_full || stats.n_generated >= self.room,
                     }),
                 };
                 self.stats = Some(stats);
