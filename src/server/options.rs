@@ -74,7 +74,7 @@ pub struct ServerOptions {
     pub ollama_version: String,
     /// Whether answers bear the prompt as the model saw it, under `__verbose`.
     pub verbose: bool,
-    /// Tokens of an answer at most; `None` is until the context is full.
+    /// Tokens of an answer at most, where a request gives no number; `None` is until the context is full.
     pub max_tokens: Option<usize>,
     /// Sampling parameters where a request says nothing.
     pub sampling: SamplingParams,

@@ -119,7 +119,7 @@ pub struct ServingArgs {
     #[arg(long, value_name = "N", default_value_t = 512, env = "BISE_MAX_QUEUE")]
     pub max_queue: usize,
 
-    /// Maximum number of tokens of an answer; -1: until the context is full
+    /// Maximum number of tokens of an answer where a request gives none; -1: until the context is full
     #[arg(short, long, alias = "predict", value_name = "N", default_value_t = -1, value_parser = clap::value_parser!(i64).range(-2..), allow_negative_numbers = true, env = "LLAMA_ARG_N_PREDICT")]
     pub n_predict: i64,
 

@@ -122,10 +122,7 @@ fn submit(
     constraint: Option<Box<dyn Constraint>>,
     parser: Option<ReplyParser>,
 ) -> Result<Answer, ApiError> {
-    let max_tokens = match (options.max_tokens, app.options.max_tokens) {
-        (Some(asked), Some(limit)) => Some(asked.min(limit)),
-        (asked, limit) => asked.or(limit),
-    };
+    let max_tokens = options.max_tokens.or(app.options.max_tokens);
     // A sliding window would let a text go on past the context; an answer that nobody bounds is not to go on for ever.
     let Some(room) = model.n_ctx.checked_sub(prompt.len()).filter(|room| *room > 0) else {
         return Err(ApiError::context_exceeded(prompt.len(), model.n_ctx));
@@ -155,6 +152,7 @@ fn submit(
         max_tokens,
         room,
         progress: Progress::default(),
+        has_progress: false,
         n_generated: 0,
         first_token: None,
         last_token: None,
@@ -179,6 +177,8 @@ pub struct Answer {
     /// Tokens that the context has room for behind the prompt.
     room: usize,
     progress: Progress,
+    /// Progress was told.
+    has_progress: bool,
     n_generated: usize,
     first_token: Option<Instant>,
     last_token: Option<Instant>,
@@ -201,6 +201,9 @@ impl Answer {
     pub async fn next(&mut self) -> Option<Delta> {
         loop {
             if let Some(delta) = self.ready.pop_front() {
+                if let Delta::Progress(progress) = &delta {
+                    self.progress = *progress;
+                }
                 return Some(delta);
             }
             match self.events.recv().await {
@@ -239,7 +242,17 @@ impl Answer {
         match told {
             Told::Started { slot } => self.ready.push_back(Delta::Started { slot }),
             Told::Progress(progress) => {
-                self.progress = progress;
+                let Progress { total, cached, processed, .. } = progress;
+                if !std::mem::replace(&mut self.has_progress, true) && processed > cached {
+                    // Where reading begins, before anything is read.
+                    let elapsed = Duration::ZERO;
+                    self.ready.push_back(Delta::Progress(Progress {
+                        total,
+                        cached,
+                        processed: cached,
+                        elapsed,
+                    }));
+                }
                 self.ready.push_back(Delta::Progress(progress));
             }
             Told::Token(token) => self.take_token(token),
