@@ -42,6 +42,7 @@ pub fn render(model: &Model, request: &ChatRequest) -> Result<RenderedPrompt, Ap
     // Templates that can think do so unless they are told not to.
     let mut arguments =
         Map::from_iter([("enable_thinking".to_owned(), Value::Bool(thinking != Some(false)))]);
+    arguments.extend(variables(template.source(), tools));
     arguments.extend(model.template_args.clone());
     arguments.extend(request.template_args.clone());
     let input = ChatInput {
@@ -58,6 +59,22 @@ pub fn render(model: &Model, request: &ChatRequest) -> Result<RenderedPrompt, Ap
         prompt.text += end;
     }
     Ok(prompt)
+}
+
+/// Variables that llama-server has for templates that ask for them: Llama's and Firefunction's.
+fn variables(source: &str, tools: &[Value]) -> Vec<(String, Value)> {
+    let now = jiff::Zoned::now();
+    let functions = if tools.is_empty() { String::new() } else { format!("{:#}", Value::from(tools)) };
+    let variables = [
+        ("date_string", now.strftime("%d %b %Y").to_string()),
+        (
+            "datetime",
+            now.with_time_zone(jiff::tz::TimeZone::UTC).strftime("%b %d %Y %H:%M:%S GMT").to_string(),
+        ),
+        ("functions", functions),
+    ];
+    let asked = variables.into_iter().filter(|(name, _)| source.contains(name));
+    asked.map(|(name, value)| (name.to_owned(), Value::String(value))).collect()
 }
 
 fn template(model: &Model) -> Result<&ChatTemplate, ApiError> {
@@ -107,4 +124,23 @@ pub fn text_tokens(model: &Model, prompt: &Prompt) -> Result<Vec<u32>, ApiError>
         ));
     }
     Ok(tokens)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn templates_get_the_variables_they_ask_for() {
+        assert!(variables("{{ messages }}", &[]).is_empty());
+        // Around midnight either day is right.
+        let today = || json!(jiff::Zoned::now().strftime("%d %b %Y").to_string());
+        let (before, given, after) = (today(), variables("{{ date_string }}", &[]), today());
+        assert!(given[0].0 == "date_string" && (given[0].1 == before || given[0].1 == after));
+        let given = variables("{{ functions }}{{ datetime }}", &[json!({"type": "function"})]);
+        assert!(given[0].0 == "datetime" && given[0].1.as_str().unwrap().ends_with(" GMT"));
+        assert_eq!(given[1], ("functions".to_owned(), json!("[\n  {\n    \"type\": \"function\"\n  }\n]")));
+    }
 }
