@@ -117,9 +117,9 @@ fn choices_that_cannot_be_made_are_named() {
     let server = Server::start(&["--chat-template", "mistral-v3"]);
     for (more, words) in [
         (json!({"tool_choice": {"type": "function", "function": {"name": "later"}}}), "\"later\""),
-        (json!({"tools": [], "tool_choice": "required"}), "tool_choice is \"required\""),
+        (json!({"tools": [], "tool_choice": "required"}), "without tools"),
         (json!({"tools": [{"type": "function", "function": {"name": "a b"}}]}), "\"a b\""),
-        (json!({"grammar": "root ::= \"a\""}), "a grammar beside tools"),
+        (json!({"grammar": "root ::= \"a\""}), "grammar and tools: found both"),
     ] {
         let (status, answer) = post(&server, "/v1/chat/completions", &request(more));
         assert_eq!(status, 400, "{answer}");
