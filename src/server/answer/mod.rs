@@ -3,6 +3,7 @@
 //! An interface reads its own JSON into a [`ChatRequest`] or [`TextRequest`], and writes the [`Delta`]s of the answer in its own form,
 //! as they come or [as a whole](Answer::whole). An answer that is dropped is cancelled.
 
+mod blocking;
 mod constraint;
 mod delta;
 mod embed;
@@ -24,6 +25,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::Receiver;
 
+pub use blocking::blocking;
 pub use delta::{Delta, FinishReason, Finished, Progress, Timings, TokenLogProb, Usage};
 pub use embed::{embed, embed_prompts};
 pub use error::ApiError;
@@ -99,19 +101,6 @@ pub async fn text(app: &App, model: &Arc<Model>, request: TextRequest) -> Result
 pub async fn count_tokens(model: &Arc<Model>, request: ChatRequest) -> Result<usize, ApiError> {
     let model = Arc::clone(model);
     blocking(move || Ok(tokenize(&model, &render(&model, &request)?).len())).await
-}
-
-/// Does something that may take a while on a thread that nobody waits for.
-///
-/// # Errors
-/// Those of `work`.
-pub async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
-) -> Result<T, ApiError> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.unwrap_or_else(|_| {
-        Err(ApiError::internal("the request could not be processed: it made the server panic"))
-    })
 }
 
 fn submit(
