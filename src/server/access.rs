@@ -12,7 +12,7 @@ use subtle::ConstantTimeEq;
 use tower_http::cors::{AllowHeaders, AllowMethods, AllowOrigin, CorsLayer};
 
 use super::App;
-use super::answer::ApiError;
+use super::error::ApiError;
 use super::options::CorsOptions;
 
 /// Paths that need no key: the page is only a program, and whether the server is up is no secret.

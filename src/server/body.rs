@@ -7,7 +7,8 @@ use serde::de::{DeserializeOwned, Error as _, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
-use super::answer::{ApiError, kind};
+use super::answer::kind;
+use super::error::ApiError;
 
 /// Bytes of a body, at most.
 pub const MAX_BODY_BYTES: usize = 32 << 20;

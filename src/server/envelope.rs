@@ -10,7 +10,7 @@ use axum::response::Response;
 use serde_json::{Value, json};
 
 use super::App;
-use super::answer::ApiError;
+use super::error::ApiError;
 
 /// An interface, by how it writes errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

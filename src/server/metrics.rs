@@ -42,9 +42,9 @@ struct Totals {
     prefill: Duration,
     decode: Duration,
     n_tokens_max: u64,
-    /// The same since `/metrics` was last read: rates are those of this time.
+    /// Counts since `/metrics` was last read, which rates are of.
     recent: Recent,
-    /// Of schedulers that are no more.
+    /// Counts of schedulers that have ended, with the model they ran.
     n_passes: u64,
     n_texts_in_passes: u64,
 }

@@ -8,6 +8,7 @@ mod answer;
 mod anthropic;
 mod body;
 mod envelope;
+mod error;
 mod listen;
 mod llama;
 mod log;
@@ -30,7 +31,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 pub use options::{Address, BoxError, ContextShare, CorsOptions, ModelOptions, ServerOptions};
 
-use answer::ApiError;
+use error::ApiError;
 use metrics::Metrics;
 use models::Models;
 

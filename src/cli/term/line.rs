@@ -1,6 +1,6 @@
 //! What comes of asking for a line.
 
-/// What came.
+/// What was read from the terminal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Line {
     /// A line, or several joined by newlines.

@@ -10,7 +10,7 @@ use super::keep::Keep;
 use super::{Facts, Model};
 use crate::scheduler::SchedulerStats;
 use crate::server::ModelOptions;
-use crate::server::answer::ApiError;
+use crate::server::error::ApiError;
 use crate::server::metrics::Metrics;
 
 /// How often it is looked whether a model is idle.

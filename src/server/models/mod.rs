@@ -14,7 +14,7 @@ pub use metadata::metadata;
 pub use model::Model;
 
 use super::ModelOptions;
-use super::answer::ApiError;
+use super::error::ApiError;
 
 /// Every model that can be asked for.
 pub struct Models {
