@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use bise::generation::{Event, Finish, Generation, GenerationOptions};
 use bise::sampling::SamplingParams;
-use bise::scheduler::{Job, JobEvent, JobStats, PromptProgress, Scheduler};
+use bise::scheduler::{Job, JobEvent, JobStats, PromptProgress, Scheduler, SchedulerOptions};
 use bise::{Engine, EngineOptions, SessionOptions};
 
 /// An event that outlives the call that told it; log-probabilities as bits.
@@ -154,4 +154,14 @@ pub fn alone(
 
 pub fn run(scheduler: &mut Scheduler) {
     while scheduler.step() {}
+}
+
+/// Options for contexts of 512 tokens.
+pub fn options(n_ubatch: usize, n_slots: usize) -> SchedulerOptions {
+    let session = SessionOptions { n_ubatch, n_ctx: 512, ..SessionOptions::default() };
+    SchedulerOptions { session, n_slots, ..SchedulerOptions::default() }
+}
+
+pub fn scheduler(engine: &Engine, n_ubatch: usize, n_slots: usize) -> Scheduler {
+    Scheduler::new(engine, options(n_ubatch, n_slots)).unwrap()
 }
