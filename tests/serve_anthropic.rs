@@ -1,15 +1,26 @@
 //! Anthropic's interface of `bise serve`.
 
-mod server_process;
+mod serve_support;
 
 use serde_json::{Value, json};
-use server_process::Server;
+use serve_support::{MODEL_FILE, Server};
 
 fn server(more: &[&str]) -> Server {
     // Without the window, which lets a text go on for ever, the context has an end.
-    let args =
-        ["--alias", "mistral", "-c", "2048", "--parallel", "2", "--kv-unified", "--sliding-window", "0"];
-    Server::start(args.iter().chain(more).copied())
+    let args = [
+        "--model",
+        MODEL_FILE,
+        "--alias",
+        "mistral",
+        "-c",
+        "2048",
+        "--parallel",
+        "2",
+        "--kv-unified",
+        "--sliding-window",
+        "0",
+    ];
+    Server::start(&[&args[..], more].concat())
 }
 
 fn request(more: Value) -> Value {
@@ -41,7 +52,7 @@ fn events(server: &Server, mut request: Value) -> Vec<Value> {
 #[test]
 fn a_message_as_a_whole_and_as_it_comes() {
     let server = server(&[]);
-    let (status, whole) = server.post("/v1/messages", &request(json!({})));
+    let (status, whole) = server.post_json("/v1/messages", &request(json!({})));
     assert_eq!(status, 200, "{whole}");
     assert!(whole["id"].as_str().unwrap().starts_with("msg_"));
     assert_eq!(
@@ -51,7 +62,7 @@ fn a_message_as_a_whole_and_as_it_comes() {
     assert_eq!((&whole["stop_reason"], &whole["stop_sequence"]), (&json!("max_tokens"), &Value::Null));
     assert_eq!(whole["usage"]["output_tokens"], 20);
     let text = whole["content"][0]["text"].as_str().unwrap();
-    let (_, openai) = server.post(
+    let (_, openai) = server.post_json(
         "/v1/chat/completions",
         &json!({"messages": request(json!({}))["messages"], "max_tokens": 20, "temperature": 0}),
     );
@@ -78,12 +89,13 @@ fn tokens_are_counted_and_found_in_the_cache() {
     let server = server(&[]);
     let long = json!([{"role": "user", "content": "The cat sat by the fire. ".repeat(30)}]);
     let (status, counted) =
-        server.post("/v1/messages/count_tokens", &json!({"model": "mistral", "messages": long}));
+        server.post_json("/v1/messages/count_tokens", &json!({"model": "mistral", "messages": long}));
     assert_eq!(status, 200, "{counted}");
     let n = counted["input_tokens"].as_u64().unwrap();
     assert_eq!(counted, json!({"input_tokens": n}));
     let usage = || {
-        let (_, message) = server.post("/v1/messages", &request(json!({"messages": long, "max_tokens": 1})));
+        let (_, message) =
+            server.post_json("/v1/messages", &request(json!({"messages": long, "max_tokens": 1})));
         let usage = &message["usage"];
         (usage["input_tokens"].as_u64().unwrap(), usage["cache_read_input_tokens"].as_u64().unwrap())
     };
@@ -92,7 +104,7 @@ fn tokens_are_counted_and_found_in_the_cache() {
     assert!(read + cached == n && cached >= 64 && read > 0, "{read} + {cached} of {n}");
     // A system prompt counts, as a text or as blocks.
     let count = |system: Value| {
-        server.post("/v1/messages/count_tokens", &json!({"messages": long, "system": system})).1["input_tokens"].as_u64().unwrap()
+        server.post_json("/v1/messages/count_tokens", &json!({"messages": long, "system": system})).1["input_tokens"].as_u64().unwrap()
     };
     let text = count(json!("Be brief."));
     assert!(text > n);
@@ -108,10 +120,11 @@ fn tokens_are_counted_and_found_in_the_cache() {
 #[test]
 fn reasons_to_stop_are_told() {
     let server = server(&[]);
-    let (_, whole) = server.post("/v1/messages", &request(json!({})));
+    let (_, whole) = server.post_json("/v1/messages", &request(json!({})));
     let text = whole["content"][0]["text"].as_str().unwrap();
     let word = text.split_whitespace().nth(3).unwrap();
-    let (_, stopped) = server.post("/v1/messages", &request(json!({"stop_sequences": ["never seen", word]})));
+    let (_, stopped) =
+        server.post_json("/v1/messages", &request(json!({"stop_sequences": ["never seen", word]})));
     assert_eq!((&stopped["stop_reason"], &stopped["stop_sequence"]), (&json!("stop_sequence"), &json!(word)));
     assert_eq!(stopped["content"][0]["text"].as_str().unwrap(), text.split(word).next().unwrap());
     let events = events(&server, request(json!({ "stop_sequences": [word] })));
@@ -120,7 +133,7 @@ fn reasons_to_stop_are_told() {
         json!({"stop_reason": "stop_sequence", "stop_sequence": word})
     );
     // An empty conversation is answered, as llama-server does.
-    assert_eq!(server.post("/v1/messages", &request(json!({"messages": []}))).0, 200);
+    assert_eq!(server.post_json("/v1/messages", &request(json!({"messages": []}))).0, 200);
 }
 
 #[test]
@@ -128,7 +141,7 @@ fn a_format_is_kept() {
     let server = server(&[]);
     let schema = json!({"type": "object", "properties": {"legs": {"enum": [2, 4]}}, "required": ["legs"], "additionalProperties": false});
     let format = json!({"output_config": {"format": {"type": "json_schema", "schema": schema}}, "max_tokens": 100, "temperature": 1.5});
-    let (status, message) = server.post("/v1/messages", &request(format));
+    let (status, message) = server.post_json("/v1/messages", &request(format));
     assert_eq!(status, 200, "{message}");
     let pet: Value = serde_json::from_str(message["content"][0]["text"].as_str().unwrap()).expect("JSON");
     assert!(pet == json!({"legs": 2}) || pet == json!({"legs": 4}), "{pet}");
@@ -143,7 +156,7 @@ fn tools_are_called_where_that_is_asked_for() {
     let asked = request(
         json!({"tools": tools, "tool_choice": {"type": "any", "disable_parallel_tool_use": true}, "max_tokens": 100}),
     );
-    let (status, message) = server.post("/v1/messages", &asked);
+    let (status, message) = server.post_json("/v1/messages", &asked);
     assert_eq!(status, 200, "{message}");
     assert_eq!(message["stop_reason"], "tool_use", "{message}");
     let block = message["content"].as_array().unwrap().last().unwrap();
@@ -168,7 +181,7 @@ fn tools_are_called_where_that_is_asked_for() {
             {"role": "user", "content": [{"type": "tool_result", "tool_use_id": id, "content": "3"}]},
         ]);
         let (status, message) =
-            server.post("/v1/messages", &request(json!({"messages": messages, "tools": tools})));
+            server.post_json("/v1/messages", &request(json!({"messages": messages, "tools": tools})));
         assert_eq!(status, 200, "{message}");
     }
 }

@@ -1,17 +1,29 @@
 //! Ollama's interface of `bise serve`, as its clients use it.
 
-mod server_process;
+mod serve_support;
 
 use serde_json::{Value, json};
-use server_process::Server;
+use serve_support::{MODEL_FILE, Server};
 
 /// Names the model as Ollama's clients do.
 const MODEL: &str = "mistral";
 
 fn server(more: &[&str]) -> Server {
     // Without the window, which lets a text go on for ever, the context has an end.
-    let args = ["--alias", MODEL, "-c", "2048", "--parallel", "2", "--kv-unified", "--sliding-window", "0"];
-    Server::start(args.iter().chain(more).copied())
+    let args = [
+        "--model",
+        MODEL_FILE,
+        "--alias",
+        MODEL,
+        "-c",
+        "2048",
+        "--parallel",
+        "2",
+        "--kv-unified",
+        "--sliding-window",
+        "0",
+    ];
+    Server::start(&[&args[..], more].concat())
 }
 
 fn greedy(n: usize) -> Value {
@@ -27,7 +39,7 @@ fn lines(server: &Server, path: &str, request: &Value) -> Vec<Value> {
 }
 
 fn error(server: &Server, path: &str, request: &Value) -> (u16, String) {
-    let (status, body) = server.post(path, request);
+    let (status, body) = server.post_json(path, request);
     let fields = body.as_object().expect("an object");
     assert_eq!(fields.len(), 1, "{body}");
     (status, body["error"].as_str().expect("a text").to_owned())
@@ -40,7 +52,7 @@ fn the_root_and_the_version() {
     assert_eq!((root.status, root.body.as_str()), (200, "Ollama is running"));
     let head = server.send("HEAD", "/", &[], "");
     assert_eq!((head.status, head.body.as_str()), (200, ""));
-    let (status, version) = server.get("/api/version");
+    let (status, version) = server.get_json("/api/version");
     assert_eq!(status, 200);
     let version = version["version"].as_str().unwrap();
     let numbers: Vec<u32> = version.split('.').map(|number| number.parse().expect("a number")).collect();
@@ -52,8 +64,8 @@ fn the_root_and_the_version() {
 #[test]
 fn models_are_listed_and_described() {
     let server = server(&["--ollama-version", "9.9.9"]);
-    assert_eq!(server.get("/api/version").1, json!({"version": "9.9.9"}));
-    let (_, tags) = server.get("/api/tags");
+    assert_eq!(server.get_json("/api/version").1, json!({"version": "9.9.9"}));
+    let (_, tags) = server.get_json("/api/tags");
     let model = &tags["models"][0];
     assert_eq!((&model["name"], &model["model"]), (&json!("mistral:latest"), &json!("mistral:latest")));
     assert_eq!(model["details"]["family"], "llama");
@@ -64,7 +76,7 @@ fn models_are_listed_and_described() {
     assert_eq!(model["size"], 5_175_936);
     assert_eq!(model["digest"].as_str().unwrap().len(), 64);
     assert!(model["modified_at"].as_str().unwrap().ends_with('Z'));
-    let (_, ps) = server.get("/api/ps");
+    let (_, ps) = server.get_json("/api/ps");
     let loaded = &ps["models"][0];
     assert_eq!(loaded["name"], "mistral:latest");
     assert_eq!(loaded["digest"], model["digest"]);
@@ -73,7 +85,7 @@ fn models_are_listed_and_described() {
     assert!(loaded["context_length"].as_u64().unwrap() > 0);
 
     for name in ["mistral", "mistral:latest"] {
-        let (status, shown) = server.post("/api/show", &json!({ "model": name }));
+        let (status, shown) = server.post_json("/api/show", &json!({ "model": name }));
         assert_eq!(status, 200, "{shown}");
         assert_eq!(shown["capabilities"], json!(["completion"]));
         assert_eq!(shown["model_info"]["general.architecture"], "llama");
@@ -87,7 +99,7 @@ fn models_are_listed_and_described() {
         assert_eq!(shown["license"], "apache-2.0");
         assert_eq!(shown["details"], model["details"]);
     }
-    let (_, verbose) = server.post("/api/show", &json!({"name": "mistral", "verbose": true}));
+    let (_, verbose) = server.post_json("/api/show", &json!({"name": "mistral", "verbose": true}));
     assert_eq!(verbose["model_info"]["tokenizer.ggml.tokens"].as_array().unwrap().len(), 4096);
 }
 
@@ -121,7 +133,7 @@ fn a_chat_as_it_comes_and_as_a_whole() {
     assert!(last["total_duration"].as_u64() >= last["eval_duration"].as_u64());
 
     request["stream"] = json!(false);
-    let (status, whole) = server.post("/api/chat", &request);
+    let (status, whole) = server.post_json("/api/chat", &request);
     assert_eq!(status, 200);
     assert_eq!(whole["message"], json!({"role": "assistant", "content": text}));
     assert_eq!(
@@ -129,7 +141,7 @@ fn a_chat_as_it_comes_and_as_a_whole() {
         (&json!(true), &json!("length"), &json!(20))
     );
     // The same model by its OpenAI name says the same.
-    let (_, openai) = server.post(
+    let (_, openai) = server.post_json(
         "/v1/chat/completions",
         &json!({"model": MODEL, "messages": request["messages"], "max_tokens": 20, "temperature": 0}),
     );
@@ -140,17 +152,17 @@ fn a_chat_as_it_comes_and_as_a_whole() {
 fn a_text_raw_or_with_the_template_and_its_conversation() {
     let server = server(&[]);
     let raw = json!({"model": MODEL, "prompt": "Once upon a time", "raw": true, "options": greedy(12), "stream": false});
-    let (_, answer) = server.post("/api/generate", &raw);
-    let (_, completion) =
-        server.post("/completion", &json!({"prompt": "Once upon a time", "n_predict": 12, "temperature": 0}));
+    let (_, answer) = server.post_json("/api/generate", &raw);
+    let (_, completion) = server
+        .post_json("/completion", &json!({"prompt": "Once upon a time", "n_predict": 12, "temperature": 0}));
     assert_eq!(answer["response"], completion["content"]);
     assert!(answer.get("context").is_none() && answer.get("message").is_none());
 
     let templated = json!({"model": MODEL, "prompt": "Who is Tim?", "system": "Be brief.", "options": greedy(12), "stream": false});
-    let (_, first) = server.post("/api/generate", &templated);
+    let (_, first) = server.post_json("/api/generate", &templated);
     let messages =
         json!([{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Who is Tim?"}]);
-    let (_, chat) = server.post(
+    let (_, chat) = server.post_json(
         "/api/chat",
         &json!({"model": MODEL, "messages": messages, "options": greedy(12), "stream": false}),
     );
@@ -161,11 +173,11 @@ fn a_text_raw_or_with_the_template_and_its_conversation() {
     assert_eq!(context.len() as u64, first["prompt_eval_count"].as_u64().unwrap() + n_text);
 
     let second = json!({"model": MODEL, "prompt": "And then?", "context": context, "options": greedy(8), "stream": false});
-    let (_, second) = server.post("/api/generate", &second);
+    let (_, second) = server.post_json("/api/generate", &second);
     assert!(second["prompt_eval_count"].as_u64().unwrap() as usize > context.len());
     let more = second["context"].as_array().unwrap();
     assert_eq!(&more[..context.len()], &context[..], "the conversation goes on");
-    let (_, text) = server.post("/detokenize", &json!({ "tokens": more }));
+    let (_, text) = server.post_json("/detokenize", &json!({ "tokens": more }));
     assert_eq!(text["content"].as_str().unwrap().matches("<s>").count(), 1, "{text}");
 
     // A stream of it has the context in its last line alone.
@@ -182,7 +194,7 @@ fn options_decide_how_tokens_are_chosen() {
     let text = |options: Value| {
         let request =
             json!({"model": MODEL, "prompt": "Once", "raw": true, "stream": false, "options": options});
-        let (status, answer) = server.post("/api/generate", &request);
+        let (status, answer) = server.post_json("/api/generate", &request);
         assert_eq!(status, 200, "{answer}");
         answer["response"].as_str().unwrap().to_owned()
     };
@@ -201,7 +213,7 @@ fn options_decide_how_tokens_are_chosen() {
     let word = greedy_text.split_whitespace().nth(3).unwrap();
     let request = json!({"model": MODEL, "prompt": "Once", "raw": true, "stream": false,
         "options": {"temperature": 0, "num_predict": 16, "stop": [word]}});
-    let (_, stopped) = server.post("/api/generate", &request);
+    let (_, stopped) = server.post_json("/api/generate", &request);
     assert_eq!(stopped["done_reason"], "stop");
     assert_eq!(stopped["response"].as_str().unwrap(), greedy_text.split(word).next().unwrap());
 }
@@ -215,7 +227,7 @@ fn answers_follow_a_format() {
             "model": MODEL, "messages": [{"role": "user", "content": "A cat."}], "stream": false, "format": schema,
             "options": {"temperature": 1.5, "seed": seed, "num_predict": 100},
         });
-        let (status, answer) = server.post("/api/chat", &request);
+        let (status, answer) = server.post_json("/api/chat", &request);
         assert_eq!(status, 200, "{answer}");
         let pet: Value = serde_json::from_str(answer["message"]["content"].as_str().unwrap()).expect("JSON");
         assert!(pet == json!({"legs": 2}) || pet == json!({"legs": 4}), "{pet}");
@@ -223,7 +235,7 @@ fn answers_follow_a_format() {
     }
     let request = json!({"model": MODEL, "prompt": "A cat.", "stream": false, "format": "json",
         "options": {"temperature": 1, "seed": 1, "num_predict": 200}});
-    let (_, answer) = server.post("/api/generate", &request);
+    let (_, answer) = server.post_json("/api/generate", &request);
     if answer["done_reason"] == "stop" {
         let value: Value = serde_json::from_str(answer["response"].as_str().unwrap()).expect("JSON");
         assert!(value.is_object(), "{value}");
@@ -235,7 +247,7 @@ fn log_probabilities_are_told() {
     let server = server(&[]);
     let request = json!({"model": MODEL, "prompt": "Once", "raw": true, "stream": false, "logprobs": true, "top_logprobs": 3,
         "options": greedy(5)});
-    let (_, answer) = server.post("/api/generate", &request);
+    let (_, answer) = server.post_json("/api/generate", &request);
     let tokens = answer["logprobs"].as_array().unwrap();
     assert_eq!(tokens.len(), 5);
     for token in tokens {
@@ -259,23 +271,24 @@ fn texts_are_embedded() {
         json!({"mirostat": null, "num_ctx": null, "stop": null, "tfs_z": null, "temperature": null});
     let request =
         json!({"model": MODEL, "input": ["a cat", "a dog", "a cat"], "options": options, "keep_alive": null});
-    let (status, answer) = server.post("/api/embed", &request);
+    let (status, answer) = server.post_json("/api/embed", &request);
     assert_eq!(status, 200, "{answer}");
     let vectors = answer["embeddings"].as_array().unwrap();
     assert_eq!((vectors.len(), vectors[0].as_array().unwrap().len()), (3, 256));
     assert!(vectors[0] == vectors[2] && vectors[0] != vectors[1]);
     assert!(answer["prompt_eval_count"].as_u64().unwrap() > 5 && answer["total_duration"].is_u64());
-    let (_, openai) = server.post("/v1/embeddings", &json!({"model": MODEL, "input": "a cat"}));
+    let (_, openai) = server.post_json("/v1/embeddings", &json!({"model": MODEL, "input": "a cat"}));
     assert_eq!(openai["data"][0]["embedding"], vectors[0]);
-    let (_, old) = server.post("/api/embeddings", &json!({"model": MODEL, "prompt": "a cat"}));
+    let (_, old) = server.post_json("/api/embeddings", &json!({"model": MODEL, "prompt": "a cat"}));
     assert_eq!(old, json!({"embedding": vectors[0]}));
 
-    let (_, short) = server.post("/api/embed", &json!({"model": MODEL, "input": "a cat", "dimensions": 8}));
+    let (_, short) =
+        server.post_json("/api/embed", &json!({"model": MODEL, "input": "a cat", "dimensions": 8}));
     let short: Vec<f64> =
         short["embeddings"][0].as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect();
     assert_eq!(short.len(), 8);
     assert!((short.iter().map(|x| x * x).sum::<f64>() - 1.0).abs() < 1e-5);
-    let (_, none) = server.post("/api/embed", &json!({"model": MODEL, "input": []}));
+    let (_, none) = server.post_json("/api/embed", &json!({"model": MODEL, "input": []}));
     assert_eq!(none["embeddings"], json!([]));
 
     // Nothing is cut unless it is asked for.
@@ -283,33 +296,33 @@ fn texts_are_embedded() {
     let (status, message) = error(&server, "/api/embed", &long);
     assert!(status == 400 && message.contains("tokens"), "{status} {message}");
     let cut = json!({"model": MODEL, "input": long["input"], "truncate": true});
-    let (status, answer) = server.post("/api/embed", &cut);
+    let (status, answer) = server.post_json("/api/embed", &cut);
     assert_eq!(status, 200, "{answer}");
 }
 
 #[test]
 fn models_are_loaded_and_unloaded() {
     let server = server(&[]);
-    let (_, loaded) = server.post("/api/chat", &json!({"model": MODEL, "messages": []}));
+    let (_, loaded) = server.post_json("/api/chat", &json!({"model": MODEL, "messages": []}));
     assert_eq!((&loaded["done"], &loaded["done_reason"]), (&json!(true), &json!("load")));
     assert_eq!(loaded["message"], json!({"role": "assistant", "content": ""}));
-    let (_, unloaded) = server.post("/api/generate", &json!({"model": MODEL, "keep_alive": 0}));
+    let (_, unloaded) = server.post_json("/api/generate", &json!({"model": MODEL, "keep_alive": 0}));
     assert_eq!((&unloaded["done_reason"], &unloaded["response"]), (&json!("unload"), &json!("")));
-    let n_loaded = || server.get("/api/ps").1["models"].as_array().unwrap().len();
-    server_process::eventually("the model is out of memory", || n_loaded() == 0);
+    let n_loaded = || server.get_json("/api/ps").1["models"].as_array().unwrap().len();
+    serve_support::eventually("the model is out of memory", || n_loaded() == 0);
     // It is told about all the same, and comes back by itself.
-    assert_eq!(server.get("/api/tags").1["models"].as_array().unwrap().len(), 1);
-    assert_eq!(server.post("/api/show", &json!({"model": MODEL})).0, 200);
+    assert_eq!(server.get_json("/api/tags").1["models"].as_array().unwrap().len(), 1);
+    assert_eq!(server.post_json("/api/show", &json!({"model": MODEL})).0, 200);
     let request = json!({"model": MODEL, "prompt": "Once", "raw": true, "stream": false, "options": greedy(2), "keep_alive": "300ms"});
-    let (status, answer) = server.post("/api/generate", &request);
+    let (status, answer) = server.post_json("/api/generate", &request);
     assert_eq!((status, &answer["eval_count"]), (200, &json!(2)));
     assert_eq!(n_loaded(), 1);
-    let expires = server.get("/api/ps").1["models"][0]["expires_at"].as_str().unwrap().to_owned();
+    let expires = server.get_json("/api/ps").1["models"][0]["expires_at"].as_str().unwrap().to_owned();
     assert!(expires.as_str() < "2100", "{expires}");
-    server_process::eventually("the model has left memory by itself", || n_loaded() == 0);
+    serve_support::eventually("the model has left memory by itself", || n_loaded() == 0);
     // For ever, again.
-    server.post("/api/generate", &json!({"model": MODEL, "keep_alive": -1}));
-    let expires = server.get("/api/ps").1["models"][0]["expires_at"].as_str().unwrap().to_owned();
+    server.post_json("/api/generate", &json!({"model": MODEL, "keep_alive": -1}));
+    let expires = server.get_json("/api/ps").1["models"][0]["expires_at"].as_str().unwrap().to_owned();
     assert!(expires.as_str() > "2100", "{expires}");
 }
 
@@ -427,10 +440,10 @@ fn the_oldest_messages_are_left_out_only_where_that_is_asked_for() {
     let (status, message) = error(&server, "/api/chat", &request);
     assert!(status == 400 && message.contains("tokens"), "{message}");
     request["truncate"] = json!(true);
-    let (status, answer) = server.post("/api/chat", &request);
+    let (status, answer) = server.post_json("/api/chat", &request);
     assert_eq!(status, 200, "{answer}");
     request["_debug_render_only"] = json!(true);
-    let (_, rendered) = server.post("/api/chat", &request);
+    let (_, rendered) = server.post_json("/api/chat", &request);
     let prompt = rendered["_debug_info"]["rendered_template"].as_str().unwrap();
     assert!(prompt.contains("Be brief.") && prompt.contains("Who sat by the fire?"), "{prompt}");
     assert!(prompt.matches("Yes.").count() < 40);
@@ -440,7 +453,7 @@ fn the_oldest_messages_are_left_out_only_where_that_is_asked_for() {
 #[test]
 fn tools_go_there_and_back() {
     let server = server(&["--chat-template", "mistral-v3"]);
-    let (_, shown) = server.post("/api/show", &json!({"model": MODEL}));
+    let (_, shown) = server.post_json("/api/show", &json!({"model": MODEL}));
     assert_eq!(shown["capabilities"], json!(["completion", "tools"]));
     let tools = json!([{"type": "function", "function": {"name": "add", "description": "Adds.", "parameters":
         {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}}}]);
@@ -451,7 +464,7 @@ fn tools_go_there_and_back() {
     ]);
     let request = json!({"model": MODEL, "messages": messages, "tools": tools, "options": greedy(4), "stream": false,
         "_debug_render_only": true});
-    let (status, rendered) = server.post("/api/chat", &request);
+    let (status, rendered) = server.post_json("/api/chat", &request);
     assert_eq!(status, 200, "{rendered}");
     let prompt = rendered["_debug_info"]["rendered_template"].as_str().unwrap();
     for part in ["[AVAILABLE_TOOLS]", "[TOOL_CALLS]", "[TOOL_RESULTS]", "\"add\""] {
@@ -483,7 +496,7 @@ fn editors_find_what_they_look_for() {
         "tools": [], "think": false});
     assert!(lines(&server, "/api/chat", &chat).last().unwrap()["done"].as_bool().unwrap());
     // Continue reads parameters line by line.
-    let (_, shown) = server.post("/api/show", &json!({"name": "mistral"}));
+    let (_, shown) = server.post_json("/api/show", &json!({"name": "mistral"}));
     let parameters = shown["parameters"].as_str().unwrap();
     let num_ctx = parameters.lines().find_map(|line| line.strip_prefix("num_ctx")).unwrap().trim();
     assert!(num_ctx.parse::<usize>().unwrap() > 0);
@@ -491,8 +504,8 @@ fn editors_find_what_they_look_for() {
     let answer = server.send("POST", "/completion", &[], &completion.to_string());
     assert!(answer.body.starts_with("data: ") && answer.body.contains("\"content\""));
     // Open WebUI.
-    assert_eq!(server.get("/api/version").0, 200);
-    assert_eq!(server.get("/api/ps").0, 200);
+    assert_eq!(server.get_json("/api/version").0, 200);
+    assert_eq!(server.get_json("/api/ps").0, 200);
     let request = json!({"model": "mistral:latest", "messages": [{"role": "user", "content": "Hi"}], "options": {"num_predict": 3},
         "stream": true, "keep_alive": "5m", "format": ""});
     assert!(lines(&server, "/api/chat", &request).len() > 1);

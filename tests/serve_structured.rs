@@ -27,7 +27,7 @@ fn chat(more: Value) -> Value {
 fn streamed(server: &Server, path: &str, mut request: Value) -> (String, Value) {
     request["stream"] = json!(true);
     let response = server.post(path, &request);
-    assert_eq!(response.status, 200, "{}", response.text);
+    assert_eq!(response.status, 200, "{}", response.body);
     let (mut content, mut reason) = (String::new(), Value::Null);
     for data in response.events().into_iter().filter(|data| *data != "[DONE]") {
         let chunk: Value = serde_json::from_str(data).unwrap();
@@ -42,7 +42,7 @@ fn streamed(server: &Server, path: &str, mut request: Value) -> (String, Value) 
 
 #[test]
 fn answers_follow_a_schema() {
-    let server = Server::start(&[]);
+    let server = Server::greedy(&[]);
     let schema = json!({"response_format": {"type": "json_schema", "json_schema": {"name": "person", "strict": true, "schema": person()}}});
     let validator = jsonschema::validator_for(&person()).unwrap();
     let mut distinct = std::collections::HashSet::new();
@@ -78,7 +78,7 @@ fn answers_follow_a_schema() {
 
 #[test]
 fn texts_follow_a_grammar() {
-    let server = Server::start(&[]);
+    let server = Server::greedy(&[]);
     let grammar = "root ::= \"The \" [a-z]{3} \" sat.\"";
     let fits = |text: &str| {
         let word = text.strip_prefix("The ").and_then(|rest| rest.strip_suffix(" sat."));
@@ -102,7 +102,7 @@ fn texts_follow_a_grammar() {
 
 #[test]
 fn what_cannot_be_followed_is_named() {
-    let server = Server::start(&[]);
+    let server = Server::greedy(&[]);
     for (path, request, words) in [
         (
             "/v1/chat/completions",

@@ -46,7 +46,7 @@ fn check(call: &Value) {
 fn streamed(server: &Server, mut request: Value) -> (Vec<Value>, Value) {
     request["stream"] = json!(true);
     let response = server.post("/v1/chat/completions", &request);
-    assert_eq!(response.status, 200, "{}", response.text);
+    assert_eq!(response.status, 200, "{}", response.body);
     let (mut calls, mut reason) = (Vec::<Value>::new(), Value::Null);
     for data in response.events().into_iter().filter(|data| *data != "[DONE]") {
         let chunk: Value = serde_json::from_str(data).unwrap();
@@ -70,7 +70,7 @@ fn streamed(server: &Server, mut request: Value) -> (Vec<Value>, Value) {
 #[test]
 fn calls_are_enforced_and_told_again() {
     for template in ["mistral-v3", "mistral-v7", "mistral-v11-tekken", "mistral-v13-tekken"] {
-        let server = Server::start(&["--chat-template", template, "-c", "2048"]);
+        let server = Server::greedy(&["--chat-template", template, "-c", "2048"]);
         let required = request(json!({"tool_choice": "required"}));
         let (status, answer) = post(&server, "/v1/chat/completions", &required);
         assert_eq!(status, 200, "{template}: {answer}");
@@ -114,7 +114,7 @@ fn calls_are_enforced_and_told_again() {
 
 #[test]
 fn choices_that_cannot_be_made_are_named() {
-    let server = Server::start(&["--chat-template", "mistral-v3"]);
+    let server = Server::greedy(&["--chat-template", "mistral-v3"]);
     for (more, words) in [
         (json!({"tool_choice": {"type": "function", "function": {"name": "later"}}}), "\"later\""),
         (json!({"tools": [], "tool_choice": "required"}), "without tools"),
