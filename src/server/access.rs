@@ -16,8 +16,17 @@ use super::error::ApiError;
 use super::options::CorsOptions;
 
 /// Paths that need no key: the page is only a program, and whether the server is up is no secret.
-const PUBLIC: [&str; 8] =
-    ["/", "/health", "/v1/health", "/models", "/v1/models", "/api/tags", "/api/version", "/favicon.ico"];
+const PUBLIC: [&str; 9] = [
+    "/",
+    "/health",
+    "/v1/health",
+    "/models",
+    "/v1/models",
+    "/api/tags",
+    "/api/version",
+    "/favicon.ico",
+    "/openapi.json",
+];
 
 /// Names of hosts that are this machine, or the network around it.
 const LOCAL_DOMAINS: [&str; 3] = [".localhost", ".local", ".internal"];
@@ -38,10 +47,15 @@ pub async fn check(State(app): State<Arc<App>>, request: Request, next: Next) ->
     }
 }
 
+/// Whether a path, the server's prefix left out, needs no key.
+pub fn is_public(path: &str) -> bool {
+    PUBLIC.contains(&path) || path.starts_with("/ui/")
+}
+
 fn check_key(app: &App, method: &Method, headers: &HeaderMap, uri: &Uri) -> Result<(), ApiError> {
     let keys = &app.options.api_keys;
     let path = uri.path().strip_prefix(app.options.prefix.as_str()).unwrap_or(uri.path());
-    if keys.is_empty() || method == Method::OPTIONS || PUBLIC.contains(&path) || path.starts_with("/ui/") {
+    if keys.is_empty() || method == Method::OPTIONS || is_public(path) {
         return Ok(());
     }
     let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());

@@ -26,6 +26,18 @@ impl Body {
         read(&self.0)
     }
 
+    /// The model that is asked for.
+    ///
+    /// # Errors
+    /// It is no text.
+    pub fn model(&self) -> Result<Option<&str>, ApiError> {
+        match self.get("model") {
+            None => Ok(None),
+            Some(Value::String(name)) => Ok(Some(name)),
+            Some(other) => Err(ApiError::field("model", kind(other), "a text")),
+        }
+    }
+
     /// The object itself.
     pub fn fields(&self) -> &Map<String, Value> {
         self.0.as_object().expect("checked when it was read")

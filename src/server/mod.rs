@@ -16,6 +16,7 @@ mod metrics;
 mod models;
 mod ollama;
 mod openai;
+mod openapi;
 mod options;
 mod page;
 
@@ -175,15 +176,19 @@ async fn signalled() {
     }
 }
 
-fn router(app: &Arc<App>) -> Router {
-    let routes = Router::new()
+/// Every route; `openapi` describes them all.
+fn routes() -> Router<Arc<App>> {
+    Router::new()
         .merge(llama::routes())
         .merge(openai::routes())
         .merge(page::routes())
         .merge(ollama::routes())
         .merge(anthropic::routes())
-        .fallback(not_found)
-        .method_not_allowed_fallback(method_not_allowed);
+        .merge(openapi::routes())
+}
+
+fn router(app: &Arc<App>) -> Router {
+    let routes = routes().fallback(not_found).method_not_allowed_fallback(method_not_allowed);
     let routes = match app.options.prefix.trim_end_matches('/') {
         "" => routes,
         prefix => Router::new().nest(prefix, routes).fallback(not_found),

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::Response;
 use serde::Deserialize;
-use serde_json::Value;
 
 use super::completion;
 use crate::server::App;
@@ -33,7 +32,7 @@ struct Extra {
 /// `POST /infill`: fills the gap between a prefix and a suffix.
 pub async fn infill(State(app): State<Arc<App>>, body: Body) -> Result<Response, ApiError> {
     let fields: Fields = body.read()?;
-    let model = app.models.get(body.get("model").and_then(Value::as_str)).await?;
+    let model = app.models.get(body.model()?).await?;
     if model.engine.tokenizer().infill_prefix().is_none() {
         return Err(ApiError::not_supported(
             "the model has no tokens to fill in the middle with: Codestral and models like it do",

@@ -14,7 +14,7 @@ mod unsupported;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::routing::{any, get, post};
+use axum::routing::{get, post};
 
 use super::App;
 
@@ -36,8 +36,8 @@ pub fn routes() -> Router<Arc<App>> {
         .route("/slots/{id}", post(unsupported::slot_files))
         .route("/metrics", get(metrics::metrics))
         .route("/lora-adapters", get(unsupported::no_adapters).post(unsupported::adapters))
-        .route("/rerank", any(unsupported::rerank))
-        .route("/reranking", any(unsupported::rerank))
-        .route("/v1/rerank", any(unsupported::rerank))
-        .route("/v1/reranking", any(unsupported::rerank))
+        .route("/rerank", post(unsupported::rerank))
+        .route("/reranking", post(unsupported::rerank))
+        .route("/v1/rerank", post(unsupported::rerank))
+        .route("/v1/reranking", post(unsupported::rerank))
 }

@@ -292,7 +292,7 @@ fn events(
 
 /// `POST /v1/chat/completions/input_tokens`: how many tokens a conversation has.
 pub async fn input_tokens(State(app): State<Arc<App>>, body: Body) -> Result<Json<Value>, ApiError> {
-    let model = app.models.get(body.get("model").and_then(Value::as_str)).await?;
+    let model = app.models.get(body.model()?).await?;
     let request = request(&app, &model, &body)?;
     let n = answer::count_tokens(&model, request).await?;
     Ok(Json(json!({"object": "response.input_tokens", "input_tokens": n})))

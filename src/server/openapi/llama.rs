@@ -1,0 +1,255 @@
+//! llama-server's interface.
+
+use axum::http::StatusCode;
+use serde_json::{Value, json};
+
+use super::common::{model, options, prompt, sampling};
+use super::operation::{EVENTS, Operation, TEXT};
+use super::schema::{
+    about, any_object, any_of, boolean, count, default, fields, list, number, object, one_of, or_null,
+    reference, request, text, together, whole, whole_object,
+};
+
+const TAG: &str = "llama-server";
+
+/// What there is.
+pub fn operations() -> Vec<Operation> {
+    let continued = || any_of([reference("CompletionResult"), list(reference("CompletionResult"))]);
+    let parts = "With `stream`: the data of each event is a part of an answer; the last part of each answer has `stop`. An error in a stream is \
+                 an event whose data is an `Error`.";
+    vec![
+        Operation::get(&["/health", "/v1/health"], TAG, "Whether requests are taken.")
+            .answers(whole_object([("status", one_of(&["ok"]))]))
+            .fails(StatusCode::SERVICE_UNAVAILABLE),
+        Operation::post(&["/completion", "/completions"], TAG, "Continues texts.")
+            .takes("NativeCompletionRequest")
+            .answers(continued())
+            .streams(EVENTS, "CompletionPart", parts),
+        Operation::post(&["/infill"], TAG, "Fills the gap between two texts.")
+            .about("For models with tokens for it, such as Codestral.")
+            .takes("InfillRequest")
+            .answers(continued())
+            .streams(EVENTS, "CompletionPart", parts)
+            .fails(StatusCode::NOT_IMPLEMENTED),
+        Operation::post(&["/tokenize"], TAG, "Turns a text into tokens.").takes("TokenizeRequest").answers(
+            whole_object([(
+                "tokens",
+                list(any_of([
+                    count(),
+                    whole_object([("id", count()), ("piece", any_of([text(), list(whole(0, 255))]))]),
+                ])),
+            )]),
+        ),
+        Operation::post(&["/detokenize"], TAG, "Turns tokens into a text.")
+            .takes("DetokenizeRequest")
+            .answers(whole_object([("content", text())])),
+        Operation::post(
+            &["/apply-template"],
+            TAG,
+            "Writes a conversation as the prompt that the model reads.",
+        )
+        .takes("ConversationRequest")
+        .answers(whole_object([("prompt", text())])),
+        Operation::post(&["/embedding", "/embeddings"], TAG, "Turns texts into vectors.")
+            .about("With `--pooling none`, a vector for each token.")
+            .takes("NativeEmbeddingRequest")
+            .answers(list(whole_object([("index", count()), ("embedding", list(list(number())))]))),
+        Operation::get(&["/props"], TAG, "Tells how the server was started, and which model it has.")
+            .answers(reference("Props"))
+            .fails(StatusCode::SERVICE_UNAVAILABLE),
+        Operation::get(&["/props"], TAG, "Changes nothing yet; with `--props`.")
+            .method("post")
+            .takes_anything()
+            .answers(whole_object([("success", boolean())]))
+            .fails(StatusCode::NOT_IMPLEMENTED),
+        Operation::get(&["/slots"], TAG, "Tells what each slot is doing.")
+            .query("fail_on_no_slot", text(), "Anything but `0`: 503 if no slot is free.")
+            .answers(list(reference("Slot")))
+            .fails(StatusCode::NOT_IMPLEMENTED)
+            .fails(StatusCode::SERVICE_UNAVAILABLE),
+        Operation::get(&["/slots/{id}"], TAG, "Saves and restores slots: not supported.")
+            .method("post")
+            .part("id", text(), "The number of a slot.")
+            .takes_anything()
+            .fails(StatusCode::NOT_IMPLEMENTED),
+        Operation::get(&["/metrics"], TAG, "Counts and times in Prometheus' text format.")
+            .answers_as(prometheus_client::encoding::prometheus_text::CONTENT_TYPE, text())
+            .fails(StatusCode::NOT_IMPLEMENTED),
+        Operation::get(&["/lora-adapters"], TAG, "Lists adapters: there are none.")
+            .answers(list(any_object())),
+        Operation::get(&["/lora-adapters"], TAG, "Scales adapters: not supported.")
+            .method("post")
+            .takes_anything()
+            .fails(StatusCode::NOT_IMPLEMENTED),
+        Operation::get(
+            &["/rerank", "/reranking", "/v1/rerank", "/v1/reranking"],
+            TAG,
+            "Ranks documents: not supported.",
+        )
+        .method("post")
+        .takes_anything()
+        .fails(StatusCode::NOT_IMPLEMENTED),
+    ]
+}
+
+/// What its requests and responses look like.
+pub fn schemas() -> Vec<(&'static str, Value)> {
+    let streaming = || {
+        fields([
+            ("stream", default(boolean(), false)),
+            ("n", about(default(whole(1, 128), 1), "Answers to each prompt; 128 in all.")),
+            ("return_tokens", boolean()),
+            (
+                "return_progress",
+                about(boolean(), "Tells how far the prompt was read, under `prompt_progress`."),
+            ),
+            ("timings_per_token", boolean()),
+            ("response_fields", about(list(text()), "Paths of the fields that the last part is to have.")),
+        ])
+    };
+    let probabilities = || list(reference("LogProb"));
+    let mut part = whole_object([
+        ("index", count()),
+        ("content", text()),
+        ("tokens", list(count())),
+        ("stop", boolean()),
+        ("id_slot", whole(-1, i64::MAX)),
+        ("tokens_predicted", count()),
+        ("tokens_evaluated", count()),
+    ]);
+    let more = fields([
+        ("completion_probabilities", probabilities()),
+        ("timings", reference("Timings")),
+        ("prompt_progress", reference("PromptProgress")),
+    ]);
+    part["properties"].as_object_mut().expect("an object").extend(more);
+    // With `response_fields` there is only what they name.
+    let result = object(
+        &[],
+        fields([
+            ("index", count()),
+            ("content", text()),
+            ("tokens", list(count())),
+            ("id_slot", count()),
+            ("stop", json!({"const": true})),
+            ("model", text()),
+            ("tokens_predicted", count()),
+            ("tokens_evaluated", count()),
+            ("generation_settings", any_object()),
+            ("prompt", text()),
+            ("has_new_line", boolean()),
+            ("truncated", about(boolean(), "The context is full. Nothing of a prompt is ever left out.")),
+            ("stop_type", one_of(&["eos", "word", "limit"])),
+            ("stopping_word", text()),
+            ("tokens_cached", count()),
+            ("timings", reference("Timings")),
+            ("completion_probabilities", probabilities()),
+        ]),
+    );
+    let native = || together([model(), fields([("prompt", prompt())]), streaming(), options(), sampling()]);
+    vec![
+        ("NativeCompletionRequest", request(&["prompt"], native())),
+        ("InfillRequest", {
+            let extra = request(&["text"], fields([("filename", text()), ("text", text())]));
+            let own = fields([
+                ("input_prefix", text()),
+                ("input_suffix", text()),
+                ("input_extra", list(extra)),
+                ("prompt", about(text(), "Follows the prefix.")),
+            ]);
+            request(
+                &["input_prefix", "input_suffix"],
+                together([model(), own, streaming(), options(), sampling()]),
+            )
+        }),
+        ("CompletionPart", any_of([part, reference("CompletionResult")])),
+        ("CompletionResult", result),
+        (
+            "TokenizeRequest",
+            request(
+                &[],
+                together([
+                    model(),
+                    fields([
+                        ("content", any_of([text(), list(any_of([whole(0, u32::MAX.into()), text()]))])),
+                        ("add_special", default(boolean(), false)),
+                        ("parse_special", default(boolean(), true)),
+                        ("with_pieces", default(boolean(), false)),
+                    ]),
+                ]),
+            ),
+        ),
+        (
+            "DetokenizeRequest",
+            request(&[], together([model(), fields([("tokens", list(whole(0, u32::MAX.into())))])])),
+        ),
+        ("NativeEmbeddingRequest", {
+            let texts = fields([("content", prompt()), ("input", about(prompt(), "In place of `content`."))]);
+            let mut native = request(&[], together([model(), texts]));
+            native["anyOf"] = json!([
+                {"required": ["content"], "properties": {"content": reference("Prompt")}},
+                {"required": ["input"], "properties": {"input": reference("Prompt")}},
+            ]);
+            native
+        }),
+        (
+            "Props",
+            whole_object([
+                ("default_generation_settings", whole_object([("n_ctx", count()), ("params", any_object())])),
+                ("total_slots", count()),
+                ("model_alias", text()),
+                ("model_path", text()),
+                ("modalities", whole_object([("vision", boolean()), ("audio", boolean())])),
+                ("endpoint_slots", boolean()),
+                ("endpoint_props", boolean()),
+                ("endpoint_metrics", boolean()),
+                ("chat_template", text()),
+                ("bos_token", text()),
+                ("eos_token", text()),
+                ("build_info", text()),
+                ("is_sleeping", boolean()),
+            ]),
+        ),
+        (
+            "Slot",
+            whole_object([
+                ("id", count()),
+                ("id_task", whole(-1, i64::MAX)),
+                ("n_ctx", count()),
+                ("speculative", boolean()),
+                ("is_processing", boolean()),
+                ("n_prompt_tokens", count()),
+                ("n_prompt_tokens_processed", count()),
+                ("n_prompt_tokens_cache", count()),
+                (
+                    "next_token",
+                    list(whole_object([
+                        ("has_next_token", boolean()),
+                        ("n_remain", or_null(whole(-1, i64::MAX))),
+                        ("n_decoded", count()),
+                    ])),
+                ),
+            ]),
+        ),
+    ]
+}
+
+/// The page, and what stands at the root.
+pub fn root() -> Vec<Operation> {
+    let tag = "Server";
+    vec![
+        Operation::get(
+            &["/"],
+            tag,
+            "The chat page, for those who ask for HTML; for others, that the server runs.",
+        )
+        .answers_as("text/html; charset=utf-8", text())
+        .answers_as(TEXT, text()),
+        Operation::get(&["/ui/{name}"], tag, "Files of the chat page.")
+            .part("name", json!({"type": "string", "minLength": 1}), "The path of a file.")
+            .answers_as("*/*", text())
+            .fails(StatusCode::BAD_REQUEST)
+            .fails(StatusCode::NOT_FOUND),
+        Operation::get(&["/openapi.json"], tag, "This description.").answers(any_object()),
+    ]
+}

@@ -1,0 +1,161 @@
+//! What a path does with a method.
+
+use axum::http::StatusCode;
+use serde_json::{Value, json};
+
+use super::schema::reference;
+use crate::server::body::MAX_BODY_BYTES;
+use crate::server::envelope::Dialect;
+
+/// Events, as browsers read them.
+pub const EVENTS: &str = "text/event-stream";
+/// A line of JSON for each part.
+pub const LINES: &str = "application/x-ndjson";
+/// Readable by people.
+pub const TEXT: &str = "text/plain; charset=utf-8";
+
+/// An operation on one or several paths.
+#[derive(Clone)]
+pub struct Operation {
+    pub(super) method: &'static str,
+    pub(super) paths: &'static [&'static str],
+    pub(super) object: Value,
+    dialect: Dialect,
+}
+
+impl Operation {
+    /// Something that can be read.
+    pub fn get(paths: &'static [&'static str], tag: &str, summary: &str) -> Operation {
+        Operation::new("get", paths, tag, summary).fails(StatusCode::FORBIDDEN)
+    }
+
+    /// Something that takes a JSON object.
+    pub fn post(paths: &'static [&'static str], tag: &str, summary: &str) -> Operation {
+        [
+            StatusCode::BAD_REQUEST,
+            StatusCode::FORBIDDEN,
+            StatusCode::PAYLOAD_TOO_LARGE,
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            StatusCode::INTERNAL_SERVER_ERROR,
+            StatusCode::SERVICE_UNAVAILABLE,
+        ]
+        .into_iter()
+        .fold(Operation::new("post", paths, tag, summary), Operation::fails)
+    }
+
+    fn new(method: &'static str, paths: &'static [&'static str], tag: &str, summary: &str) -> Operation {
+        let object = json!({"tags": [tag], "summary": summary, "responses": {}});
+        Operation { method, paths, object, dialect: Dialect::of(paths[0]) }
+    }
+
+    /// With another method than it was made for.
+    #[must_use]
+    pub fn method(mut self, method: &'static str) -> Operation {
+        self.method = method;
+        self
+    }
+
+    /// More about it.
+    #[must_use]
+    pub fn about(mut self, description: &str) -> Operation {
+        self.object["description"] = description.into();
+        self
+    }
+
+    /// The body of the request.
+    #[must_use]
+    pub fn takes(mut self, schema: &str) -> Operation {
+        self.object["requestBody"] =
+            json!({"required": true, "content": {"application/json": {"schema": reference(schema)}}});
+        self
+    }
+
+    /// A body that may be anything, or nothing.
+    #[must_use]
+    pub fn takes_anything(mut self) -> Operation {
+        self.object["requestBody"] = json!({"content": {"application/json": {"schema": {}}}});
+        self
+    }
+
+    /// The body of a response with status 200.
+    #[must_use]
+    pub fn answers(self, schema: Value) -> Operation {
+        self.answers_as("application/json", schema)
+    }
+
+    /// The body of a response with status 200, in some type.
+    #[must_use]
+    pub fn answers_as(mut self, kind: &str, schema: Value) -> Operation {
+        let response = &mut self.object["responses"]["200"];
+        if response.is_null() {
+            *response = json!({"description": "Done."});
+        }
+        response["content"][kind] = json!({ "schema": schema });
+        self
+    }
+
+    /// A stream of parts, where the request asks for one (`x-part` is the schema of a part).
+    #[must_use]
+    pub fn streams(self, kind: &str, part: &str, how: &str) -> Operation {
+        let schema = json!({"type": "string", "description": how, "x-part": reference(part)});
+        self.answers_as(kind, schema)
+    }
+
+    /// A parameter in the query.
+    #[must_use]
+    pub fn query(self, name: &str, schema: Value, description: &str) -> Operation {
+        self.parameter(json!({"name": name, "in": "query", "schema": schema, "description": description}))
+    }
+
+    /// A part of the path.
+    #[must_use]
+    pub fn part(self, name: &str, schema: Value, description: &str) -> Operation {
+        self.parameter(json!({
+            "name": name, "in": "path", "required": true, "schema": schema, "description": description,
+        }))
+    }
+
+    fn parameter(mut self, parameter: Value) -> Operation {
+        match &mut self.object["parameters"] {
+            Value::Array(parameters) => parameters.push(parameter),
+            none => *none = vec![parameter].into(),
+        }
+        self
+    }
+
+    /// A status with which it may fail.
+    #[must_use]
+    pub fn fails(mut self, status: StatusCode) -> Operation {
+        let description = match status {
+            StatusCode::BAD_REQUEST => {
+                "The request makes no sense, or its prompt does not fit the context.".to_owned()
+            }
+            StatusCode::UNAUTHORIZED => "There is no API key, or a wrong one.".to_owned(),
+            StatusCode::FORBIDDEN => {
+                "`Host` or `Origin` is one that may not use this server (`--host`, `--cors-origins`)."
+                    .to_owned()
+            }
+            StatusCode::NOT_FOUND => "There is no such thing here.".to_owned(),
+            StatusCode::PAYLOAD_TOO_LARGE => format!("The body has more than {MAX_BODY_BYTES} bytes."),
+            StatusCode::UNSUPPORTED_MEDIA_TYPE => {
+                "The body is said to be something other than JSON.".to_owned()
+            }
+            StatusCode::NOT_IMPLEMENTED => {
+                "This server or this model does not do that, or was told not to.".to_owned()
+            }
+            StatusCode::SERVICE_UNAVAILABLE => {
+                "The model is being opened, too many requests wait already, or the server is going down. \
+                 `Retry-After` says when it is worth another try."
+                    .to_owned()
+            }
+            _ => "The server could not do it.".to_owned(),
+        };
+        let envelope = match self.dialect {
+            Dialect::OpenAi => "Error",
+            Dialect::Ollama => "OllamaError",
+            Dialect::Anthropic => "AnthropicError",
+        };
+        self.object["responses"][status.as_str()] = json!({"description": description, "content": {"application/json": {"schema": reference(envelope)}}});
+        self
+    }
+}
