@@ -63,6 +63,7 @@ const ALL: ReplyOptions = ReplyOptions {
     starts_in_reasoning: false,
     whole_calls: false,
     starts_text: false,
+    only_calls: false,
     id_seed: 1,
 };
 
@@ -412,4 +413,38 @@ fn marks_are_text_where_the_vocabulary_has_none() {
         let reply = parse_tokens(&tokenizer, options, &tokens, late);
         assert_eq!(reply, said("Look.").call(&made_id(0), "f", "{\"é\": \"ü\"}"));
     }
+}
+
+/// Wherever a reply is cut, no part of a call is content, and what was said before it is all there.
+#[test]
+fn a_cut_call_is_no_content() {
+    let replies = [
+        (r#"[TOOL_CALLS][{"name": "f", "arguments": {"a": [1, "]"]}}, {"arguments": {}, "name": "g"}]"#, ""),
+        (r#"[TOOL_CALLS]f[CALL_ID]abcDEF123[ARGS]{"a": 1}[TOOL_CALLS]g[ARGS]{"b": {}}"#, ""),
+        (r#"Let me look. [TOOL_CALLS][{"name": "f", "arguments": {}}]"#, "Let me look. "),
+    ];
+    for (text, said) in replies {
+        let call = text.find("[TOOL").unwrap();
+        for n in 1..text.len() {
+            for whole_calls in [false, true] {
+                let options = ReplyOptions { whole_calls, only_calls: said.is_empty(), ..ALL };
+                let mut parser = ReplyParser::for_text(options);
+                let mut events = Vec::new();
+                parser.push_text(&text[..n], &mut events);
+                let was_cut = parser.cut(&mut events);
+                let reply = Reply::of(&events);
+                // Without calls before it, what looks like the beginning of a mark may still be text.
+                let is_call = said.is_empty() || n >= call + "[TOOL_CALLS]".len();
+                let want = if is_call { said } else { &text[..n] };
+                assert_eq!(reply.content, want, "{}", &text[..n]);
+                assert!(!was_cut || is_call);
+                let complete = parse(ReplyOptions { whole_calls, ..ALL }, text).calls;
+                for ((_, name, arguments), (_, all_name, all)) in reply.calls.iter().zip(&complete) {
+                    assert!(name == all_name && all.starts_with(arguments), "{}", &text[..n]);
+                }
+            }
+        }
+    }
+    // What the model has ended itself is told.
+    assert_eq!(parse(ALL, "[TOOL_CALLS][{").content, "[TOOL_CALLS][{");
 }

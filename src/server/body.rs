@@ -43,6 +43,35 @@ impl Body {
         self.0.as_object().expect("checked when it was read")
     }
 
+    /// Refuses fields that the interface has and this server has not; each comes with what is expected in its place.
+    ///
+    /// # Errors
+    /// The first of them that asks for something.
+    pub fn refuse(&self, fields: &[(&str, &str)]) -> Result<(), ApiError> {
+        match fields.iter().find_map(|(name, expected)| Some((name, self.asking(name)?, expected))) {
+            Some((name, value, expected)) => Err(ApiError::field(name, kind(value), expected)),
+            None => Ok(()),
+        }
+    }
+
+    /// Logs fields that the interface has and that change nothing here.
+    pub fn warn_without_effect(&self, names: &[&str]) {
+        let given: Vec<&str> = names.iter().copied().filter(|name| self.asking(name).is_some()).collect();
+        if !given.is_empty() {
+            tracing::warn!("fields without effect: {}", given.join(", "));
+        }
+    }
+
+    /// The value of a field that asks for something: null, false and empty lists do not.
+    fn asking(&self, name: &str) -> Option<&Value> {
+        let asks = |value: &&Value| match value {
+            Value::Bool(wanted) => *wanted,
+            Value::Array(items) => !items.is_empty(),
+            _ => true,
+        };
+        self.get(name).filter(asks)
+    }
+
     /// The value of a field, unless it is null.
     pub fn get(&self, name: &str) -> Option<&Value> {
         self.fields().get(name).filter(|value| !value.is_null())
@@ -266,5 +295,17 @@ mod tests {
         assert!(sample.top_k.is_none() && sample.inner.is_none());
         let sample: Sample = read(&json!({"inner": {"on": true, "off": 1}})).unwrap();
         assert!(sample.inner.unwrap().on);
+    }
+
+    #[test]
+    fn fields_that_ask_for_nothing_are_not_refused() {
+        let body = |fields: Value| Body(fields);
+        let refused = [("functions", "tools"), ("search", "none")];
+        for fine in [json!({}), json!({"functions": null, "search": false}), json!({"functions": []})] {
+            assert!(body(fine).refuse(&refused).is_ok());
+        }
+        let error = body(json!({"search": {}})).refuse(&refused).unwrap_err();
+        assert_eq!(error.message, "search: found an object, expected none");
+        assert_eq!(error.fields["param"], "search");
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use serde_json::{Value, json};
@@ -35,6 +35,15 @@ impl Dialect {
         }
     }
 
+    /// The interface that a client asks: that of the path, or Anthropic's for a path that two interfaces have and a client that says so.
+    pub fn asked(path: &str, headers: &HeaderMap) -> Dialect {
+        if path.starts_with("/v1/models") && headers.contains_key("anthropic-version") {
+            Dialect::Anthropic
+        } else {
+            Dialect::of(path)
+        }
+    }
+
     /// The body of a response that tells of an error.
     pub fn error(self, error: &ApiError) -> Value {
         match self {
@@ -62,13 +71,18 @@ impl Dialect {
 /// Gives every response that tells of an error its body.
 pub async fn write_errors(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let path = request.uri().path();
-    let dialect = Dialect::of(path.strip_prefix(app.options.prefix.as_str()).unwrap_or(path));
+    let path = path.strip_prefix(app.options.prefix.as_str()).unwrap_or(path);
+    let dialect = Dialect::asked(path, request.headers());
     let mut response = next.run(request).await;
     if let Some(error) = response.extensions_mut().remove::<ApiError>() {
         let body = dialect.error(&error).to_string();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+        // OpenAI's and Anthropic's clients try again what failed with a status of 500 or above, unless they are told not to: only what a
+        // busy server could not do is worth that.
+        let is_busy = matches!(error.status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS);
+        headers.insert("x-should-retry", HeaderValue::from_static(if is_busy { "true" } else { "false" }));
         *response.body_mut() = Body::from(body);
     }
     response
@@ -94,5 +108,12 @@ mod tests {
             (&anthropic["type"], &anthropic["error"]["type"]),
             (&json!("error"), &json!("invalid_request_error"))
         );
+        let version = HeaderMap::from_iter([(
+            header::HeaderName::from_static("anthropic-version"),
+            HeaderValue::from_static("2023-06-01"),
+        )]);
+        assert_eq!(Dialect::asked("/v1/models/x", &HeaderMap::new()), Dialect::OpenAi);
+        assert_eq!(Dialect::asked("/v1/models/x", &version), Dialect::Anthropic);
+        assert_eq!(Dialect::asked("/v1/chat/completions", &version), Dialect::OpenAi);
     }
 }

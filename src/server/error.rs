@@ -130,10 +130,9 @@ impl From<Refused> for ApiError {
             }
             Refused::QueueFull { n_waiting } => ApiError {
                 retry_after: Some(1),
-                ..ApiError::unavailable(format!(
-                    "the server is busy: {n_waiting} requests wait already, which is as many as may"
-                ))
-                .with("n_waiting", n_waiting)
+                // Clients of Ollama look for these words.
+                ..ApiError::unavailable("server busy, please try again.  maximum pending requests exceeded")
+                    .with("n_waiting", n_waiting)
             },
             Refused::ShuttingDown => ApiError::unavailable("the server is shutting down"),
             Refused::Sampling(error) => error.into(),

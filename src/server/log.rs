@@ -10,6 +10,8 @@ use axum::response::Response;
 use tracing::Instrument;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Where Anthropic's clients look for it.
+const ANTHROPIC_REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
 /// A name that a client gives is not longer.
 const MAX_ID_BYTES: usize = 128;
 
@@ -34,6 +36,7 @@ pub async fn requests(request: Request, next: Next) -> Response {
         }
         _ => tracing::info!(parent: &span, %method, path, status, "{took:.1} ms"),
     }
+    response.headers_mut().insert(ANTHROPIC_REQUEST_ID, id.clone());
     response.headers_mut().insert(REQUEST_ID, id);
     response
 }

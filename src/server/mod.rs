@@ -9,6 +9,7 @@ mod anthropic;
 mod body;
 mod envelope;
 mod error;
+mod id;
 mod listen;
 mod llama;
 mod log;

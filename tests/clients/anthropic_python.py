@@ -73,10 +73,22 @@ if len(sys.argv) > 2:
             streamed = stream.get_final_message().content[-1]
         assert (streamed.name, streamed.input) == (block.name, block.input)
 
+# Models, in this interface's form.
+listed = client.models.list()
+assert len(listed.data) == 1 and not listed.has_more and listed.first_id == listed.last_id == listed.data[0].id
+assert listed.data[0].type == "model" and listed.data[0].lifecycle == "active" and listed.data[0].max_input_tokens == 2048
+assert client.models.retrieve(listed.data[0].id) == listed.data[0]
+try:
+    client.models.retrieve("nobody")
+    raise AssertionError("there is no such model")
+except anthropic.NotFoundError as error:
+    assert error.body["type"] == "error" and error.body["error"]["type"] == "not_found_error" and error.request_id
+
 # What goes wrong.
 image = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "iVBORw0KGgo="}}
 for request, kind, words in [
     ({"max_tokens": -1}, anthropic.BadRequestError, "max_tokens"),
+    ({"extra_body": {"mcp_servers": [{"type": "url", "url": "http://x", "name": "x"}]}}, anthropic.BadRequestError, "mcp_servers"),
     ({"extra_body": {"temperature": "hot"}}, anthropic.BadRequestError, "temperature"),
     ({"messages": [{"role": "user", "content": "cat " * 5000}]}, anthropic.BadRequestError, "context"),
     ({"messages": [{"role": "robot", "content": "x"}]}, anthropic.BadRequestError, "robot"),

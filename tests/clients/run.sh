@@ -3,7 +3,7 @@
 #
 #   tests/clients/run.sh [--all]
 #
-# Without --all: the Python packages of Ollama and Anthropic. With it, also langchain-ollama and Ollama's npm package. BISE names the program (default: target/debug/bise); packages are kept in ${XDG_CACHE_HOME:-~/.cache}/bise-clients.
+# Without --all: the Python packages of OpenAI, Ollama and Anthropic. With it, also langchain-ollama and Ollama's npm package. BISE names the program (default: target/debug/bise); packages are kept in ${XDG_CACHE_HOME:-~/.cache}/bise-clients.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 root=$here/../..
@@ -12,7 +12,7 @@ cache=${XDG_CACHE_HOME:-$HOME/.cache}/bise-clients
 all=${1:-}
 [[ -z $all || $all == --all ]] || { echo "run.sh: found $all, expected --all or nothing" >&2; exit 2; }
 
-packages=(ollama==0.6.3 anthropic==2.14.0)
+packages=(openai==3.57.0 ollama==0.6.3 anthropic==2.14.0)
 [[ -z $all ]] || packages+=(langchain-ollama==1.1.0)
 [[ -e $cache/venv/bin/python ]] || python3 -m venv "$cache/venv"
 "$cache/venv/bin/pip" install --quiet --disable-pip-version-check "${packages[@]}"
@@ -24,6 +24,7 @@ trap 'for server in "${servers[@]}"; do kill "$server" 2>/dev/null || true; done
 # Starts a server with these flags; its address is in $url.
 start() {
     local log=$work/server${#servers[@]}.log
+    : >"$log"
     "$bise" serve --model "$root/models/tiny/bise-tiny.Q4_K_M.gguf" --port 0 "$@" 2>"$log" &
     servers+=($!)
     for _ in {1..200}; do
@@ -43,6 +44,9 @@ tiny=$url
 start --ctx-size 2048 --parallel 2 --kv-unified --sliding-window 0 --chat-template mistral-v3
 python "$here/ollama_tools.py" "$url"
 python "$here/anthropic_python.py" "$url" tools
+tools=$url
+start --ctx-size 2048 --parallel 1 --max-queue 0 --sliding-window 0 --api-key secret
+python "$here/openai_python.py" "$tiny" "$tools" "$url"
 
 if [[ -n $all ]]; then
     python "$here/langchain_ollama_python.py" "$tiny"

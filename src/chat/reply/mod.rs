@@ -5,7 +5,8 @@
 //! or text where the vocabulary has none. Reasoning stands between `[THINK]` and `[/THINK]`, or `<think>` and `</think>` at the
 //! beginning of a reply.
 //!
-//! Nothing is lost: a call that cannot be parsed comes out as content, its marks spelled.
+//! Nothing is lost: a call that cannot be parsed comes out as content, its marks spelled. Only of a reply that was cut, what is neither a
+//! call yet nor said is left out.
 //!
 //! ```
 //! use bise::chat::reply::{ReplyEvent, ReplyOptions, ReplyParser};
@@ -75,11 +76,13 @@ pub struct ReplyOptions {
     pub reasoning: bool,
     /// Whether the prompt ends with the mark at which reasoning begins.
     pub starts_in_reasoning: bool,
-    /// Whether calls come out only once they are complete. Those that cannot be parsed are content then, and so are those that are cut.
+    /// Whether calls come out only once they are complete. Those that cannot be parsed are content then.
     /// Otherwise arguments come out as they arrive, and what is wrong in them is noticed behind the first pieces.
     pub whole_calls: bool,
     /// The value of [`GenerationOptions::starts_text`](crate::generation::GenerationOptions::starts_text).
     pub starts_text: bool,
+    /// Whether the reply can be nothing but calls. What [`ReplyParser::cut`] then finds at its beginning is the beginning of one.
+    pub only_calls: bool,
     /// Decides the ids of calls without one. Should be another for every reply of a conversation: see [`Self::after`].
     pub id_seed: u64,
 }

@@ -117,7 +117,8 @@ impl ReplyParser {
         self.run(false, events);
     }
 
-    /// Ends the reply: gives out what was held back. A call that is not complete becomes content, as far as it was not given out.
+    /// Ends a reply that the model has ended: gives out what was held back. A call that is not complete becomes content, as far as it was
+    /// not given out.
     pub fn finish(&mut self, events: &mut Vec<ReplyEvent>) {
         self.waiting.clear();
         self.run(true, events);
@@ -131,6 +132,29 @@ impl ReplyParser {
             _ => {}
         }
         self.text.clear();
+    }
+
+    /// Ends a reply that others have ended, which the model would have gone on with. Of a call that is not complete, what was not given out
+    /// is left out. Returns whether there was such a call.
+    pub fn cut(&mut self, events: &mut Vec<ReplyEvent>) -> bool {
+        let is_call = match self.state {
+            State::Call => true,
+            // Whatever is held back may be the mark of a call.
+            State::BetweenCalls => !self.text.is_empty(),
+            State::Start { .. } => self.options.only_calls,
+            State::Content | State::Reasoning { .. } => false,
+        };
+        if !is_call {
+            self.finish(events);
+            return false;
+        }
+        self.waiting.clear();
+        if self.state == State::Call {
+            self.calls.fail(events);
+            self.calls.take_raw();
+        }
+        self.text.clear();
+        true
     }
 
     /// How many calls were given out.

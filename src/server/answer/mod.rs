@@ -71,6 +71,7 @@ pub async fn chat(app: &App, model: &Arc<Model>, request: ChatRequest) -> Result
         ReplyOptions {
             tools: !request.tools.is_empty() && request.tool_choice != ToolChoice::None,
             reasoning: !request.raw_reasoning,
+            only_calls: matches!(request.tool_choice, ToolChoice::Required | ToolChoice::Function(_)),
             starts_text: true,
             ..ReplyOptions::after(&text, seed)
         },
@@ -148,6 +149,7 @@ fn submit(
         strips_space: parser.is_some() && model.engine.tokenizer().strips_space(),
         parser,
         parsed: Vec::new(),
+        has_cut_call: false,
         ready: VecDeque::new(),
         events,
         stats: None,
@@ -175,6 +177,8 @@ pub struct Answer {
     strips_space: bool,
     parser: Option<ReplyParser>,
     parsed: Vec<ReplyEvent>,
+    /// The last call is not complete, as the answer was ended in it.
+    has_cut_call: bool,
     ready: VecDeque<Delta>,
     events: Receiver<Told>,
     stats: Option<JobStats>,
@@ -244,10 +248,14 @@ impl Answer {
                 self.ready.push_back(Delta::Progress(progress));
             }
             Told::Token(token) => self.take_token(token),
-            Told::Ended { text } => match &mut self.parser {
+            Told::Ended { text, is_cut } => match &mut self.parser {
                 Some(parser) => {
                     parser.push_text(&text, &mut self.parsed);
-                    parser.finish(&mut self.parsed);
+                    if is_cut {
+                        self.has_cut_call = parser.cut(&mut self.parsed);
+                    } else {
+                        parser.finish(&mut self.parsed);
+                    }
                     self.give_parsed(Vec::new(), Vec::new());
                 }
                 None if text.is_empty() => {}
@@ -333,7 +341,7 @@ impl Answer {
         let calls = self.parser.as_ref().is_some_and(|parser| parser.n_calls() > 0);
         match finish {
             Finish::Length | Finish::Interrupted => FinishReason::Length,
-            _ if calls => FinishReason::ToolCalls,
+            _ if calls && !self.has_cut_call => FinishReason::ToolCalls,
             Finish::EndToken(_) | Finish::Constraint => FinishReason::Stop,
             Finish::StopText(text) => FinishReason::StopText(text),
             Finish::StopToken(token) => {

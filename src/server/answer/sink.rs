@@ -23,8 +23,8 @@ pub enum Told {
     Progress(Progress),
     /// A token was chosen.
     Token(Token),
-    /// The text is over; `text` had been held back.
-    Ended { text: String },
+    /// The text is over; `text` had been held back. It was cut unless the model, or what it had to follow, has ended it.
+    Ended { text: String, is_cut: bool },
     /// The job is over.
     Finished { result: Result<Finish, ApiError>, stats: JobStats },
 }
@@ -78,7 +78,10 @@ impl Sink for ChannelSink {
                 let at = self.observe_token();
                 Told::Token(Token { token, text: text.to_owned(), log_prob, top: top.to_vec(), at })
             }
-            JobEvent::Generation(Event::Finished { text, .. }) => Told::Ended { text: text.to_owned() },
+            JobEvent::Generation(Event::Finished { text, finish }) => Told::Ended {
+                text: text.to_owned(),
+                is_cut: !matches!(finish, Finish::EndToken(_) | Finish::Constraint),
+            },
             JobEvent::Finished { result, stats } => {
                 self.metrics.finished(stats);
                 Told::Finished { result: result.cloned().map_err(ApiError::from), stats: stats.clone() }

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::cut_json::complete_members;
 use crate::server::answer::{Delta, FinishReason, Finished, Usage, Whole, WholeToolCall};
 use crate::server::envelope::Dialect;
 
@@ -121,8 +122,10 @@ pub(super) fn whole(id: &str, model: &str, whole: Whole) -> Value {
     if !whole.reasoning.is_empty() {
         content.push(json!({"type": "thinking", "thinking": whole.reasoning, "signature": ""}));
     }
-    let (calls, broken): (Vec<_>, Vec<_>) = whole.tool_calls.iter().map(tool_use).partition(Result::is_ok);
-    // A call that was cut is shown as text: nothing that was generated is lost.
+    let is_cut = matches!(whole.reason, FinishReason::Length | FinishReason::StopText(_));
+    let calls = whole.tool_calls.iter().map(|call| tool_use(call, is_cut));
+    let (calls, broken): (Vec<_>, Vec<_>) = calls.partition(Result::is_ok);
+    // A call that is none is shown as text: nothing that was generated is lost.
     let text = whole.content + &broken.into_iter().filter_map(Result::err).collect::<String>();
     if !text.is_empty() || calls.is_empty() {
         content.push(json!({"type": "text", "text": text}));
@@ -136,11 +139,13 @@ pub(super) fn whole(id: &str, model: &str, whole: Whole) -> Value {
     Value::Object(message)
 }
 
-fn tool_use(call: &WholeToolCall) -> Result<Value, String> {
+/// A call as a block; that of an answer that was cut has what is complete of its input, as the service sends it.
+fn tool_use(call: &WholeToolCall, is_cut: bool) -> Result<Value, String> {
     let input = match call.arguments.trim() {
         "" => Value::Object(Map::new()),
         text => match serde_json::from_str(text) {
             Ok(input @ Value::Object(_)) => input,
+            _ if is_cut => complete_members(text).unwrap_or_else(|| Value::Object(Map::new())),
             _ => return Err(format!("{}{}", call.name, call.arguments)),
         },
     };
@@ -344,5 +349,12 @@ mod tests {
         );
         let message = whole("msg_1", "mistral", answer("So: ", vec![call("{\"a\": ")]));
         assert_eq!(message["content"][1], json!({"type": "text", "text": "So: f{\"a\": "}));
+        let mut cut = answer("", vec![call("{\"a\": 1, \"b\": \"x")]);
+        cut.reason = FinishReason::Length;
+        let message = whole("msg_1", "mistral", cut);
+        assert_eq!(
+            (&message["content"][1]["input"], &message["stop_reason"]),
+            (&json!({"a": 1}), &json!("max_tokens"))
+        );
     }
 }

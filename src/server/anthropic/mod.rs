@@ -1,7 +1,9 @@
 //! Anthropic's interface: messages, and how many tokens they have.
 
+mod cut_json;
 mod events;
 mod messages;
+pub(super) mod models;
 mod request;
 
 use std::convert::Infallible;
@@ -9,7 +11,6 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{HeaderValue, StatusCode};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::post;
@@ -20,6 +21,7 @@ use self::request::Request;
 use super::App;
 use super::answer::{self, Answer, ApiError, SamplingFields};
 use super::body::Body;
+use super::id::new_id;
 use super::models::Model;
 
 /// The endpoints.
@@ -27,52 +29,31 @@ pub(super) fn routes() -> Router<Arc<App>> {
     Router::new().route("/v1/messages", post(create)).route("/v1/messages/count_tokens", post(count_tokens))
 }
 
-async fn create(State(app): State<Arc<App>>, body: Body) -> Response {
-    match answered(&app, &body).await {
-        Ok(response) => response,
-        Err(error) => refused(error),
-    }
-}
-
-async fn count_tokens(State(app): State<Arc<App>>, body: Body) -> Response {
-    match counted(&app, &body).await {
-        Ok(n) => Json(json!({ "input_tokens": n })).into_response(),
-        Err(error) => refused(error),
-    }
-}
-
-/// Anthropic's clients try again what failed with a status of 500, unless they are told not to: only what a busy server could not do
-/// is worth that.
-fn refused(error: ApiError) -> Response {
-    let again =
-        error.status == StatusCode::SERVICE_UNAVAILABLE || error.status == StatusCode::TOO_MANY_REQUESTS;
-    let mut response = error.into_response();
-    response
-        .headers_mut()
-        .insert("x-should-retry", HeaderValue::from_static(if again { "true" } else { "false" }));
-    response
-}
-
-async fn answered(app: &Arc<App>, body: &Body) -> Result<Response, ApiError> {
+async fn create(State(app): State<Arc<App>>, body: Body) -> Result<Response, ApiError> {
     let request: Request = body.read()?;
     let max_tokens = request.max_tokens()?;
-    let (model, mut chat) = prepare(app, body, &request).await?;
+    let (model, mut chat) = prepare(&app, &body, &request).await?;
     chat.options.max_tokens = Some(max_tokens);
-    let mut answer = answer::chat(app, &model, chat).await?;
+    let mut answer = answer::chat(&app, &model, chat).await?;
     let id = message_id();
     let name = request.model.clone().unwrap_or_else(|| model.name.clone());
     if request.streams() {
-        return Ok(stream(answer, Events::new(&id, &name), app));
+        return Ok(stream(answer, Events::new(&id, &name), &app));
     }
     let whole = answer.whole().await?;
     Ok(Json(events::whole(&id, &name, whole)).into_response())
 }
 
-async fn counted(app: &Arc<App>, body: &Body) -> Result<usize, ApiError> {
+async fn count_tokens(State(app): State<Arc<App>>, body: Body) -> Result<Json<Value>, ApiError> {
     let request: Request = body.read()?;
-    let (model, chat) = prepare(app, body, &request).await?;
-    answer::count_tokens(&model, chat).await
+    let (model, chat) = prepare(&app, &body, &request).await?;
+    let n = answer::count_tokens(&model, chat).await?;
+    Ok(Json(json!({ "input_tokens": n })))
 }
+
+/// Fields of this interface that need the service, and what is expected in their place.
+const REFUSED: [(&str, &str); 2] =
+    [("mcp_servers", "none: tools are called by the client"), ("container", "none: no code is run here")];
 
 async fn prepare(
     app: &Arc<App>,
@@ -80,6 +61,8 @@ async fn prepare(
     request: &Request,
 ) -> Result<(Arc<Model>, answer::ChatRequest), ApiError> {
     let model = app.models.get(request.model.as_deref()).await?;
+    body.refuse(&REFUSED)?;
+    body.warn_without_effect(&["context_management", "speed"]);
     let sampling: SamplingFields = body.read()?;
     let sampling = sampling.params(model.engine.tokenizer(), &app.options.sampling)?;
     let chat = request.to_chat(sampling, app.options.cache_prompt)?;
@@ -88,7 +71,7 @@ async fn prepare(
 
 /// Ids in the form of the original.
 fn message_id() -> String {
-    super::openai::new_id("msg_")
+    new_id("msg_")
 }
 
 fn stream(mut answer: Answer, mut events: Events, app: &App) -> Response {

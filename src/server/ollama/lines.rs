@@ -76,6 +76,11 @@ impl Lines {
                 }
             }
             Delta::Finished(Finished { reason, usage, timings, .. }) => {
+                let is_cut = matches!(reason, FinishReason::Length | FinishReason::StopText(_));
+                let is_complete =
+                    |(i, call): &(usize, WholeToolCall)| messages::tool_call(*i, call).is_some();
+                // Nobody can do anything with the half of a call.
+                self.call = self.call.take().filter(|call| !is_cut || is_complete(call));
                 lines.extend(self.ended_call());
                 let milliseconds = |ms: f64| Duration::try_from_secs_f64(ms / 1e3).unwrap_or_default();
                 let mut last = self.done(done_reason(&reason));
@@ -325,6 +330,20 @@ mod tests {
             .collect();
         assert_eq!(names, ["add", "time"]);
         assert_eq!(whole["done_reason"], "stop");
+    }
+
+    #[test]
+    fn a_call_that_is_cut_is_left_out() {
+        let call = |index, arguments: &str| {
+            let id = format!("abcdefgh{index}");
+            let arguments = Delta::ToolArguments { index, text: arguments.to_owned() };
+            [Delta::ToolCall { index, id, name: "f".to_owned() }, arguments]
+        };
+        let deltas = call(0, "{}").into_iter().chain(call(1, r#"{"a": "#));
+        let all = run(Kind::Chat, deltas.chain([finished(FinishReason::Length)]).collect());
+        let whole = join(Kind::Chat, all).unwrap();
+        assert_eq!((&whole["message"]["content"], &whole["done_reason"]), (&json!(""), &json!("length")));
+        assert_eq!(whole["message"]["tool_calls"].as_array().unwrap().len(), 1);
     }
 
     #[test]

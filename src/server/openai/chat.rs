@@ -21,6 +21,17 @@ use crate::server::models::Model;
 /// Answers to one request, at most.
 const MAX_ANSWERS: u32 = 128;
 
+/// Fields of this interface that no model here can do anything with, and what is expected in their place.
+const REFUSED: [(&str, &str); 4] = [
+    ("functions", "tools, which came after it"),
+    ("function_call", "tool_choice, which came after it"),
+    ("audio", "none: answers are text"),
+    ("web_search_options", "none: nothing is searched for here"),
+];
+
+/// Fields that change nothing.
+const WITHOUT_EFFECT: [&str; 2] = ["store", "verbosity"];
+
 /// What a conversation says, beside the options that all requests have.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -33,6 +44,8 @@ struct Fields {
     n: Option<WholeNumber<u32>>,
     logprobs: Option<bool>,
     top_logprobs: Option<WholeNumber<u32>>,
+    modalities: Option<Vec<String>>,
+    reasoning_effort: Option<String>,
     chat_template_kwargs: Option<Map<String, Value>>,
     enable_thinking: Option<bool>,
     reasoning_format: Option<String>,
@@ -47,6 +60,17 @@ struct Fields {
 /// Fields of other types, or values that make no sense.
 pub fn request(app: &App, model: &Model, body: &Body) -> Result<ChatRequest, ApiError> {
     let fields: Fields = body.read()?;
+    body.refuse(&REFUSED)?;
+    body.warn_without_effect(&WITHOUT_EFFECT);
+    if let Some(other) = fields.modalities.iter().flatten().find(|modality| *modality != "text") {
+        return Err(ApiError::field("modalities", format_args!("{other:?}"), "\"text\" alone"));
+    }
+    let mut template_args = Map::new();
+    if let Some(effort) = &fields.reasoning_effort {
+        template_args.insert("reasoning_effort".to_owned(), effort.as_str().into());
+    }
+    template_args.extend(fields.chat_template_kwargs.unwrap_or_default());
+    let effort_thinks = fields.reasoning_effort.as_deref().map(|effort| effort != "none");
     let mut options = RequestOptions::read(app, model, body)?;
     if fields.logprobs == Some(true) {
         let n = fields.top_logprobs.map_or(0, |n| n.0);
@@ -66,8 +90,8 @@ pub fn request(app: &App, model: &Model, body: &Body) -> Result<ChatRequest, Api
         tools: fields.tools.unwrap_or_default(),
         tool_choice: tool_choice(fields.tool_choice.as_ref())?,
         parallel_tool_calls: fields.parallel_tool_calls.unwrap_or(true),
-        template_args: fields.chat_template_kwargs.unwrap_or_default(),
-        thinking: fields.enable_thinking,
+        template_args,
+        thinking: fields.enable_thinking.or(effort_thinks),
         raw_reasoning: fields.reasoning_format.as_deref() == Some("none"),
         add_generation_prompt: fields.add_generation_prompt,
         continue_final_message: fields.continue_final_message,

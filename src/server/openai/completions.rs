@@ -30,6 +30,7 @@ struct Fields {
     prompt: Option<Value>,
     suffix: Option<String>,
     n: Option<Whole<u32>>,
+    best_of: Option<Whole<u32>>,
     echo: Option<bool>,
     logprobs: Option<Value>,
     verbose: Option<bool>,
@@ -52,10 +53,20 @@ pub async fn complete(State(app): State<Arc<App>>, body: Body) -> Result<Respons
             options.log_probs = Some(answer::log_probs(n, "logprobs", false)?);
         }
     }
+    if fields.suffix.as_ref().is_some_and(|suffix| !suffix.is_empty())
+        && model.engine.tokenizer().infill_prefix().is_none()
+    {
+        let expected =
+            "none: the model has no tokens to fill in the middle with (Codestral and models like it do)";
+        return Err(ApiError::field("suffix", "a text", expected));
+    }
     let prompts = prompts(fields.prompt.as_ref(), fields.suffix)?;
     let n = fields.n.map_or(1, |n| n.0) as usize;
     if n == 0 || n.saturating_mul(prompts.len()) > MAX_ANSWERS {
         return Err(ApiError::field("n", n, &format!("1 to {MAX_ANSWERS} answers in all")));
+    }
+    if let Some(Whole(best_of)) = fields.best_of.filter(|best_of| best_of.0 as usize != n) {
+        return Err(ApiError::field("best_of", best_of, &format!("{n}, as many as n: every answer is sent")));
     }
     let head = Head {
         id: new_id("cmpl-"),

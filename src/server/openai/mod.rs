@@ -7,7 +7,6 @@ pub mod log_probs;
 mod models;
 mod responses;
 
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -22,6 +21,7 @@ use serde_json::{Value, json};
 use super::App;
 use super::answer::{ApiError, Usage};
 use super::envelope::Dialect;
+use super::id::new_id;
 
 pub use chat::request as chat_request;
 
@@ -99,13 +99,6 @@ pub fn data(value: &Value) -> Event {
 /// An error in a stream that has begun.
 pub fn failure(error: &ApiError) -> Event {
     data(&Dialect::OpenAi.error(error))
-}
-
-/// A new id.
-pub fn new_id(prefix: &str) -> String {
-    // Hashers with random keys are random numbers.
-    let random = || RandomState::new().build_hasher().finish();
-    format!("{prefix}{:016x}{:016x}", random(), random())
 }
 
 /// Seconds since 1970.

@@ -58,8 +58,13 @@ async fn input_tokens(State(app): State<Arc<App>>, body: Body) -> Result<Json<Va
     Ok(Json(json!({"object": "response.input_tokens", "input_tokens": n_tokens})))
 }
 
+/// Fields of this interface that change nothing. `store` among them: nothing is.
+const WITHOUT_EFFECT: [&str; 2] = ["store", "max_tool_calls"];
+
 async fn prepare(app: &App, body: &Body, request: &Request) -> Result<(Arc<Model>, ChatRequest), ApiError> {
     let model = app.models.get(request.model.as_deref()).await?;
+    body.refuse(&[("prompt", "instructions and input: no prompts are kept here")])?;
+    body.warn_without_effect(&WITHOUT_EFFECT);
     let sampling: SamplingFields = body.read()?;
     let sampling = sampling.params(model.engine.tokenizer(), &app.options.sampling)?;
     let chat = request.to_chat(sampling, app.options.cache_prompt)?;
