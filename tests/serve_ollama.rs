@@ -472,41 +472,33 @@ fn tools_go_there_and_back() {
     }
 }
 
-/// What VS Code's Ollama provider, Zed, Continue and Open WebUI ask before they chat, as recorded.
+/// Server and clients read the same variable.
 #[test]
-fn editors_find_what_they_look_for() {
-    let server = server(&[]);
-    // VS Code.
-    let copilot = [("user-agent", "GitHubCopilotChat/0.32.0"), ("content-type", "application/json")];
-    let answer = server.send("POST", "/api/show", &copilot, r#"{"model":"mistral:latest"}"#);
-    let shown: Value = serde_json::from_str(&answer.body).unwrap();
-    assert_eq!(shown["model_info"]["general.basename"], "mistral:latest");
-    assert_eq!(shown["model_info"]["llama.context_length"], 2048);
-    assert!(shown["capabilities"].is_array());
-    // Zed.
-    let answer = server.send(
-        "POST",
-        "/api/show",
-        &[("content-type", "application/json")],
-        r#"{"model":"mistral:latest"}"#,
-    );
-    assert_eq!(answer.header("content-type"), Some("application/json"));
-    let chat = json!({"model": "mistral:latest", "messages": [{"role": "user", "content": "Hi", "images": null, "thinking": null}],
-        "stream": true, "keep_alive": -1, "options": {"num_ctx": 2048, "num_predict": 4, "stop": [], "temperature": 0.0, "top_p": null},
-        "tools": [], "think": false});
-    assert!(lines(&server, "/api/chat", &chat).last().unwrap()["done"].as_bool().unwrap());
-    // Continue reads parameters line by line.
-    let (_, shown) = server.post_json("/api/show", &json!({"name": "mistral"}));
-    let parameters = shown["parameters"].as_str().unwrap();
-    let num_ctx = parameters.lines().find_map(|line| line.strip_prefix("num_ctx")).unwrap().trim();
-    assert!(num_ctx.parse::<usize>().unwrap() > 0);
-    let completion = json!({"prompt": "Once", "n_predict": 3, "stream": true, "temperature": 0});
-    let answer = server.send("POST", "/completion", &[], &completion.to_string());
-    assert!(answer.body.starts_with("data: ") && answer.body.contains("\"content\""));
-    // Open WebUI.
-    assert_eq!(server.get_json("/api/version").0, 200);
-    assert_eq!(server.get_json("/api/ps").0, 200);
-    let request = json!({"model": "mistral:latest", "messages": [{"role": "user", "content": "Hi"}], "options": {"num_predict": 3},
-        "stream": true, "keep_alive": "5m", "format": ""});
-    assert!(lines(&server, "/api/chat", &request).len() > 1);
+fn ollama_host_says_where_to_listen_and_where_to_ask() {
+    let program = || {
+        let mut command = serve_support::command(&[]);
+        // Without the flags of the tests.
+        let mut bare = std::process::Command::new(command.get_program());
+        bare.env_clear().envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command = bare;
+        command.stdin(std::process::Stdio::null()).stderr(std::process::Stdio::piped());
+        command
+    };
+    let mut serve = program();
+    serve.arg("serve").args(["--alias", MODEL]).env("OLLAMA_HOST", "http://127.0.0.1:0");
+    let server = Server::spawn(serve);
+    let ps = program().arg("ps").env("OLLAMA_HOST", &server.address).output().unwrap();
+    let text = String::from_utf8(ps.stdout).unwrap();
+    assert!(text.lines().nth(1).is_some_and(|row| row.starts_with("mistral:latest ")), "{text}");
+    // A flag comes first.
+    let mut serve = program();
+    serve.args(["serve", "--host", "127.0.0.1", "--port", "0"]).env("OLLAMA_HOST", "192.0.2.1:1");
+    assert!(Server::spawn(serve).address.starts_with("127.0.0.1:"));
+    for (wrong, found) in
+        [("https://127.0.0.1:0", "https"), ("127.0.0.1:0/ollama", "/ollama"), ("box:many", "many")]
+    {
+        let ran = program().arg("serve").env("OLLAMA_HOST", wrong).output().unwrap();
+        let error = String::from_utf8(ran.stderr).unwrap();
+        assert!(ran.status.code() == Some(2) && error.contains(found), "{wrong}: {:?} {error}", ran.status);
+    }
 }

@@ -8,6 +8,7 @@ mod hub;
 mod ids;
 mod load;
 mod npy;
+mod ollama_host;
 mod prompt_cache;
 #[cfg(feature = "hub")]
 mod server;

@@ -5,12 +5,18 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
+use super::ollama_host::OllamaHost;
+
 /// Where the server listens.
 #[derive(clap::Args, Clone, Debug)]
 pub struct ServerArgs {
-    /// Where the server listens: a host, a host and a port, or a URL
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080", env = "OLLAMA_HOST")]
-    host: String,
+    /// Where the server listens: a host, a host and a port, or a URL [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDRESS")]
+    host: Option<String>,
+
+    /// Where it listens as Ollama has it, by default on its port 11434; --host comes first
+    #[arg(long, value_name = "HOST:PORT", env = "OLLAMA_HOST")]
+    ollama_host: Option<OllamaHost>,
 }
 
 impl ServerArgs {
@@ -19,7 +25,12 @@ impl ServerArgs {
     /// # Errors
     /// Nobody answers, or the server refuses.
     pub fn ask(&self, path: &str, body: Option<&Value>) -> Result<Value> {
-        let url = format!("{}{path}", base(&self.host));
+        let base = match (&self.host, &self.ollama_host) {
+            (Some(host), _) => base(host),
+            (None, Some(ollama)) => ollama.url(),
+            (None, None) => base("127.0.0.1"),
+        };
+        let url = format!("{base}{path}");
         let agent = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .proxy(None)

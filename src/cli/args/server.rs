@@ -5,24 +5,23 @@ use std::path::PathBuf;
 use bise::memory::MemoryLimit;
 
 use super::numbers::positive;
+use crate::cli::ollama_host::OllamaHost;
 
 /// Where and for whom.
 #[derive(clap::Args, Clone, Debug)]
 #[command(next_help_heading = "Server")]
 pub struct ListenArgs {
-    /// Addresses to listen on, separated by commas; one that ends in .sock is a Unix socket. Sockets that systemd hands over come first
-    #[arg(
-        long,
-        value_name = "HOST,…",
-        default_value = "127.0.0.1",
-        value_delimiter = ',',
-        env = "LLAMA_ARG_HOST"
-    )]
+    /// Addresses to listen on, separated by commas; one that ends in .sock is a Unix socket. Sockets that systemd hands over come first [default: 127.0.0.1]
+    #[arg(long, value_name = "HOST,…", value_delimiter = ',', env = "LLAMA_ARG_HOST")]
     pub host: Vec<String>,
 
-    /// Port to listen on; 0: any that is free, which is printed
-    #[arg(long, value_name = "PORT", default_value_t = 8080, env = "LLAMA_ARG_PORT")]
-    pub port: u16,
+    /// Port to listen on; 0: any that is free, which is printed [default: 8080]
+    #[arg(long, value_name = "PORT", env = "LLAMA_ARG_PORT")]
+    pub port: Option<u16>,
+
+    /// Where to listen as Ollama has it, by default on its port 11434; --host and --port come first
+    #[arg(long, value_name = "HOST:PORT", env = "OLLAMA_HOST")]
+    pub ollama_host: Option<OllamaHost>,
 
     /// Path that all endpoints begin with
     #[arg(

@@ -19,6 +19,7 @@ use crate::cli::args::prompt::{EscapeArgs, Reasoning, TemplateArgs};
 use crate::cli::args::sampling::SamplingArgs;
 use crate::cli::args::server::{EndpointArgs, ListenArgs, PoolingArg, ServingArgs};
 use crate::cli::args::source::SourceArgs;
+use crate::cli::ollama_host::OllamaHost;
 use crate::cli::term::console::{Level, Log};
 use crate::cli::usage::wrong;
 use crate::cli::{load, source, text};
@@ -91,6 +92,21 @@ fn server_options(args: &ServeArgs) -> Result<ServerOptions> {
         path if path.ends_with(".sock") => Address::Socket(path.into()),
         host => Address::Host(host.trim_start_matches('[').trim_end_matches(']').to_owned()),
     };
+    if let Some(OllamaHost { is_https, path, .. }) = &listen.ollama_host
+        && (*is_https || !path.is_empty())
+    {
+        let found = if *is_https { "https" } else { path };
+        return Err(wrong(format_args!(
+            "OLLAMA_HOST: found {found}, expected a host and a port: the server speaks plain HTTP, and --api-prefix sets a path"
+        )));
+    }
+    let hosts: Vec<String> = match (&listen.host[..], &listen.ollama_host) {
+        ([], None) => vec!["127.0.0.1".to_owned()],
+        ([], Some(ollama)) if ollama.host.is_empty() => vec!["0.0.0.0".to_owned()],
+        ([], Some(ollama)) => vec![ollama.host.clone()],
+        (hosts, _) => hosts.to_vec(),
+    };
+    let port = listen.port.or_else(|| listen.ollama_host.as_ref().map(|ollama| ollama.port));
     let prefix = listen.api_prefix.trim_end_matches('/');
     if !prefix.is_empty() && !prefix.starts_with('/') {
         return Err(wrong(format_args!(
@@ -102,8 +118,8 @@ fn server_options(args: &ServeArgs) -> Result<ServerOptions> {
     };
     let seconds = |n: u32| Duration::from_secs(n.into());
     Ok(ServerOptions {
-        addresses: listen.host.iter().filter(|host| !host.trim().is_empty()).map(address).collect(),
-        port: listen.port,
+        addresses: hosts.iter().filter(|host| !host.trim().is_empty()).map(address).collect(),
+        port: port.unwrap_or(8080),
         api_keys: api_keys(listen)?,
         prefix: prefix.to_owned(),
         cors: CorsOptions {

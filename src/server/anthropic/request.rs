@@ -43,9 +43,11 @@ enum Choice {
 }
 
 #[derive(Debug, Deserialize)]
-struct Thinking {
-    #[serde(rename = "type")]
-    kind: String,
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Thinking {
+    Enabled { budget_tokens: Option<Whole<u32>> },
+    Adaptive {},
+    Disabled {},
 }
 
 #[derive(Debug, Deserialize)]
@@ -108,7 +110,7 @@ impl Request {
             tool_choice,
             parallel_tool_calls,
             template_args,
-            thinking: self.thinking.as_ref().map(|thinking| thinking.kind != "disabled"),
+            thinking: self.thinking(),
             options: RequestOptions {
                 sampling,
                 stop: self.stop_sequences.clone().unwrap_or_default(),
@@ -118,6 +120,16 @@ impl Request {
             },
             ..ChatRequest::default()
         })
+    }
+
+    fn thinking(&self) -> Option<bool> {
+        let thinking = self.thinking.as_ref()?;
+        if let Thinking::Enabled { budget_tokens: Some(Whole(budget)) } = thinking {
+            tracing::warn!(
+                "fields without effect: thinking.budget_tokens ({budget}): max_tokens bounds thoughts and answer together"
+            );
+        }
+        Some(!matches!(thinking, Thinking::Disabled {}))
     }
 
     fn tools(&self) -> Result<Vec<Value>, ApiError> {
@@ -251,6 +263,8 @@ mod tests {
             [json!({"role": "system", "content": "Be brief."}), json!({"role": "user", "content": "Hi"})];
         assert_eq!(request.messages, messages);
         assert_eq!(chat(json!({"thinking": {"type": "disabled"}})).unwrap().thinking, Some(false));
+        assert_eq!(chat(json!({"thinking": {"type": "adaptive"}})).unwrap().thinking, Some(true));
+        assert!(refusal(json!({"thinking": {"type": "maybe"}})).starts_with("thinking"));
         assert_eq!(chat(json!({})).unwrap().thinking, None);
         assert!(
             refusal(json!({"output_format": {"type": "xml"}}))

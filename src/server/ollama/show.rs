@@ -105,6 +105,11 @@ pub(super) fn show(entry: &Entry, facts: &Facts, asked: &str, metadata: Option<M
     model_info.entry("general.parameter_count").or_insert_with(|| facts.about.n_params.into());
     // Some clients show it as the model's name.
     model_info.entry("general.basename").or_insert_with(|| asked.into());
+    let mut template = facts.template.clone().unwrap_or_default();
+    if facts.infills && !template.contains(".Suffix") {
+        // Continue takes a model for one that fills in the middle if its template, which it expects in Go's language, has this word.
+        template += "{#- {{ .Suffix }}: prompts with a suffix are filled in the middle -#}";
+    }
     let parameters = format!("{:<30} {}", "num_ctx", facts.n_ctx);
     let mut shown = json!({
         "modelfile": format!(
@@ -113,7 +118,7 @@ pub(super) fn show(entry: &Entry, facts: &Facts, asked: &str, metadata: Option<M
             facts.n_ctx
         ),
         "parameters": parameters,
-        "template": facts.template.as_deref().unwrap_or_default(),
+        "template": template,
         "system": "",
         "details": details(Some(facts)),
         "model_info": model_info,
