@@ -3,7 +3,7 @@
 #
 #   tests/clients/run.sh [--all]
 #
-# Without --all: the Python packages of OpenAI, Ollama and Anthropic. With it, also langchain-ollama and Ollama's npm package. BISE names the program (default: target/debug/bise); packages are kept in ${XDG_CACHE_HOME:-~/.cache}/bise-clients.
+# Without --all: the Python packages of OpenAI, Ollama and Anthropic. With it, also langchain-ollama, examples/rag and Ollama's npm package. BISE names the program (default: target/debug/bise); packages are kept in ${XDG_CACHE_HOME:-~/.cache}/bise-clients.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 root=$here/../..
@@ -13,7 +13,7 @@ all=${1:-}
 [[ -z $all || $all == --all ]] || { echo "run.sh: found $all, expected --all or nothing" >&2; exit 2; }
 
 packages=(openai==3.57.0 ollama==0.6.3 anthropic==2.14.0)
-[[ -z $all ]] || packages+=(langchain-ollama==1.1.0)
+[[ -z $all ]] || packages+=(-r "$root/examples/rag/requirements.txt")
 [[ -e $cache/venv/bin/python ]] || python3 -m venv "$cache/venv"
 "$cache/venv/bin/pip" install --quiet --disable-pip-version-check "${packages[@]}"
 
@@ -50,6 +50,7 @@ python "$here/openai_python.py" "$tiny" "$tools" "$url"
 
 if [[ -n $all ]]; then
     python "$here/langchain_ollama_python.py" "$tiny"
+    python "$here/rag_python.py" "$tiny"
     mkdir -p "$cache/npm"
     (cd "$cache/npm" && npm install --silent --no-audit --no-fund --no-package-lock ollama@0.6.4)
     cp "$here/ollama_node.mjs" "$cache/npm/"
