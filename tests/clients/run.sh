@@ -3,7 +3,7 @@
 #
 #   tests/clients/run.sh [--all]
 #
-# Without --all: the Python packages of OpenAI, Ollama and Anthropic. With it, also langchain-ollama, examples/rag and Ollama's npm package. BISE names the program (default: target/debug/bise); packages are kept in ${XDG_CACHE_HOME:-~/.cache}/bise-clients.
+# Without --all: the Python packages of OpenAI, Ollama and Anthropic. With it, also LangChain's integrations, examples/rag and the npm packages of the three. BISE names the program (default: target/debug/bise); packages are kept in ${XDG_CACHE_HOME:-~/.cache}/bise-clients.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 root=$here/../..
@@ -50,9 +50,12 @@ python "$here/openai_python.py" "$tiny" "$tools" "$url"
 
 if [[ -n $all ]]; then
     python "$here/langchain_ollama_python.py" "$tiny"
+    python "$here/langchain_openai_python.py" "$tiny" "$tools"
     python "$here/rag_python.py" "$tiny"
     mkdir -p "$cache/npm"
-    (cd "$cache/npm" && npm install --silent --no-audit --no-fund --no-package-lock ollama@0.6.4)
-    cp "$here/ollama_node.mjs" "$cache/npm/"
+    (cd "$cache/npm" && npm install --silent --no-audit --no-fund --no-package-lock ollama@0.6.4 openai@7.59.0 @anthropic-ai/sdk@1.14.0)
+    cp "$here"/*_node.mjs "$cache/npm/"
     node "$cache/npm/ollama_node.mjs" "$tiny"
+    node "$cache/npm/openai_node.mjs" "$tiny" "$tools"
+    node "$cache/npm/anthropic_node.mjs" "$tiny" "$tools"
 fi
