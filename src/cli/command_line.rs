@@ -139,6 +139,8 @@ const SERVE_EXAMPLES: &str = "\
 Examples:
   bise serve -m mistral.gguf
       http://127.0.0.1:8080 for programs made for the OpenAI API (/v1/chat/completions …) or llama-server (/completion …)
+  bise serve --max-memory 12G
+      every model that `bise list` shows, loaded when a request names it
   bise serve -m mistral.gguf --host 0.0.0.0 --api-key SECRET
       for others in the network
   bise serve -m mistral.gguf -c 32768 --parallel 8
@@ -337,6 +339,20 @@ pub fn parse(
     let typed = words.typed.into_iter().map(|(long, _)| long).collect();
     Ok(CommandLine { cli, typed, warnings })
 }
+
+/// Flags of `bise serve` that stand elsewhere than on the command line.
+#[cfg(feature = "server")]
+pub const SERVE_FLAGS: serve::FlagReader = serve::FlagReader {
+    read: |line, variables| match parse(line, variables).map_err(|error| error.to_string())? {
+        CommandLine { cli: Cli { command: Some(Command::Serve(args)), .. }, typed, .. } => Ok((args, typed)),
+        _ => Err("expected flags of `bise serve`".to_owned()),
+    },
+    has_value: |spelling| {
+        let mut root = define();
+        root.build();
+        words::has_value(spelling, "serve", &root)
+    },
+};
 
 /// The definition of the whole command line.
 pub fn command() -> clap::Command {

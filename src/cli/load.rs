@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use bise::gguf::{GgufFile, Value};
 use bise::memory::{MemoryLimit, MemoryPlan, format_bytes};
-use bise::{Engine, EngineBuilder, EngineOptions, SessionOptions};
+use bise::{Engine, EngineBuilder, EngineOptions, SessionOptions, Threads};
 
 use super::args::model::{LoadMode, ModelArgs, RopeArgs, RopeKind};
 use super::term::console::Log;
@@ -28,11 +28,24 @@ pub struct Loaded {
 /// # Errors
 /// The file or a flag is invalid; the model does not fit under the ceiling.
 pub fn load(args: &ModelArgs, sessions: Option<(usize, SessionOptions)>, log: Log) -> Result<Loaded> {
+    load_on(args, sessions, || threads::start(&args.threads, log), log)
+}
+
+/// The same, on threads that may be shared with other models.
+///
+/// # Errors
+/// As [`load`], and those of `threads`.
+pub fn load_on(
+    args: &ModelArgs,
+    sessions: Option<(usize, SessionOptions)>,
+    threads: impl FnOnce() -> Result<Threads>,
+    log: Log,
+) -> Result<Loaded> {
     let args =
         &ModelArgs { model: source::model_path(args.model.as_ref(), &args.source, log)?, ..args.clone() };
     let start = Instant::now();
     let mut options = EngineOptions { sessions, ..engine_options(args)? };
-    options.shared_threads = Some(threads::start(&args.threads, log)?);
+    options.shared_threads = Some(threads()?);
     if args.model.is_none() && (options.mlock || options.stream_weights) {
         let streams = options.stream_weights.then_some("--stream-weights");
         for flag in [lock_flag(args), streams].into_iter().flatten() {
@@ -77,6 +90,42 @@ pub fn load(args: &ModelArgs, sessions: Option<(usize, SessionOptions)>, log: Lo
         ));
     }
     Ok(Loaded { engine, took: start.elapsed(), max_memory: args.max_memory, told_memory })
+}
+
+/// What `n` sessions of the model that the flags name will take of memory, before it is opened.
+///
+/// # Errors
+/// The file or a flag is invalid.
+#[cfg(feature = "server")]
+pub fn plan(args: &ModelArgs, n: usize, session: &SessionOptions, threads: Threads) -> Result<MemoryPlan> {
+    let options = EngineOptions { shared_threads: Some(threads), max_memory: None, ..engine_options(args)? };
+    match &args.model {
+        Some(path) => Ok(EngineBuilder::from(options).plan(path, n, session)?),
+        None => Ok(builtin(&options)?.memory(session).for_sequences(n)),
+    }
+}
+
+/// The file that the flags name, with the metadata that they change. No weight is read.
+///
+/// # Errors
+/// The file or a flag is invalid.
+#[cfg(feature = "server")]
+pub fn file(args: &ModelArgs) -> Result<GgufFile> {
+    let options = engine_options(args)?;
+    let mut file = match &args.model {
+        Some(path) => GgufFile::open(path)?,
+        None => builtin_file()?,
+    };
+    options.overrides.into_iter().for_each(|(key, value)| file.metadata_mut().set(&key, value));
+    Ok(file)
+}
+
+#[cfg(feature = "server")]
+fn builtin_file() -> Result<GgufFile> {
+    #[cfg(feature = "builtin-model")]
+    return Ok(GgufFile::from_static(bise_models::BUILTIN, "built-in model")?);
+    #[cfg(not(feature = "builtin-model"))]
+    Err(wrong("this program was built without a model: give one with --model FILE"))
 }
 
 impl Loaded {

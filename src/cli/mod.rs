@@ -7,6 +7,8 @@ mod commands;
 mod hub;
 mod ids;
 mod load;
+#[cfg(feature = "hub")]
+mod modelfile;
 mod npy;
 mod ollama_host;
 mod prompt_cache;
@@ -64,7 +66,7 @@ fn execute(cli: Cli, typed: &[String]) -> Result<ExitCode> {
     #[cfg(feature = "server")]
     if let Some(Command::Serve(args)) = cli.command {
         // It has its own way to end.
-        return serve::run(*args).map(|()| ExitCode::SUCCESS);
+        return serve::run(*args, typed, command_line::SERVE_FLAGS).map(|()| ExitCode::SUCCESS);
     }
     signals::listen()?;
     // `logits` writes to a file.

@@ -7,6 +7,13 @@ use anyhow::Result;
 use super::args::source::SourceArgs;
 use super::term::console::Log;
 
+/// The name of the built-in model, where there is no such file.
+const BUILTIN: &str = "builtin";
+
+fn file(model: Option<&PathBuf>) -> Option<PathBuf> {
+    model.filter(|path| path.as_os_str() != BUILTIN || path.exists()).cloned()
+}
+
 /// The file that the flags name: of `--model`, or one that is downloaded if it is not on this machine. `None` for the
 /// built-in model.
 ///
@@ -37,12 +44,12 @@ pub fn model_path(model: Option<&PathBuf>, source: &SourceArgs, log: Log) -> Res
             }
             Ok(Some(hub::open(source).get_newest(&reference, &mut watch)?.path))
         }
-        (None, model) => Ok(model.cloned()),
+        (None, model) => Ok(file(model)),
     }
 }
 
 /// The file of `--model`; this program was built without downloads.
 #[cfg(not(feature = "hub"))]
 pub fn model_path(model: Option<&PathBuf>, _source: &SourceArgs, _log: Log) -> Result<Option<PathBuf>> {
-    Ok(model.cloned())
+    Ok(file(model))
 }

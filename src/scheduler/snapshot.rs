@@ -65,3 +65,30 @@ pub struct SchedulerStats {
     /// Pages that there may be.
     pub max_pages: usize,
 }
+
+impl SchedulerStats {
+    /// Adds those of another scheduler.
+    pub fn add(&mut self, other: &SchedulerStats) {
+        let sums = [
+            (&mut self.n_passes, other.n_passes),
+            (&mut self.n_texts_in_passes, other.n_texts_in_passes),
+            (&mut self.n_prompt, other.n_prompt),
+            (&mut self.n_cached, other.n_cached),
+            (&mut self.n_generated, other.n_generated),
+            (&mut self.n_embedded, other.n_embedded),
+            (&mut self.n_finished, other.n_finished),
+            (&mut self.n_cancelled, other.n_cancelled),
+            (&mut self.n_failed, other.n_failed),
+            (&mut self.n_waiting, other.n_waiting),
+            (&mut self.n_running, other.n_running),
+            (&mut self.n_pages, other.n_pages),
+            (&mut self.n_cached_pages, other.n_cached_pages),
+            (&mut self.n_written_pages, other.n_written_pages),
+            (&mut self.max_pages, other.max_pages),
+        ];
+        sums.into_iter().for_each(|(sum, more)| *sum += more);
+        self.prefill += other.prefill;
+        self.decode += other.decode;
+        self.n_tokens_max = self.n_tokens_max.max(other.n_tokens_max);
+    }
+}

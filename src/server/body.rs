@@ -15,7 +15,11 @@ pub const MAX_BODY_BYTES: usize = 32 << 20;
 
 /// A JSON object that was sent.
 #[derive(Clone, Debug)]
-pub struct Body(Value);
+pub struct Body {
+    value: Value,
+    /// What `?autoload=` says.
+    autoload: Option<bool>,
+}
 
 impl Body {
     /// The fields that `T` has; the others are left alone.
@@ -23,7 +27,7 @@ impl Body {
     /// # Errors
     /// A field of another type than expected, by name.
     pub fn read<T: DeserializeOwned>(&self) -> Result<T, ApiError> {
-        read(&self.0)
+        read(&self.value)
     }
 
     /// The model that is asked for.
@@ -40,7 +44,7 @@ impl Body {
 
     /// The object itself.
     pub fn fields(&self) -> &Map<String, Value> {
-        self.0.as_object().expect("checked when it was read")
+        self.value.as_object().expect("checked when it was read")
     }
 
     /// Refuses fields that the interface has and this server has not; each comes with what is expected in its place.
@@ -76,11 +80,16 @@ impl Body {
     pub fn get(&self, name: &str) -> Option<&Value> {
         self.fields().get(name).filter(|value| !value.is_null())
     }
+
+    /// Whether the model is to be loaded if it is not, where the request says so.
+    pub fn autoload(&self) -> Option<bool> {
+        self.autoload
+    }
 }
 
 impl From<Map<String, Value>> for Body {
     fn from(fields: Map<String, Value>) -> Body {
-        Body(Value::Object(fields))
+        Body { value: Value::Object(fields), autoload: None }
     }
 }
 
@@ -107,6 +116,7 @@ impl<S: Send + Sync> FromRequest<S> for Body {
 
     async fn from_request(request: Request, _state: &S) -> Result<Body, ApiError> {
         check_type(request.headers())?;
+        let autoload = autoload(request.uri().query())?;
         let bytes = bytes(request).await?;
         let value = if bytes.len() < 1 << 16 {
             parse(&bytes)
@@ -114,11 +124,25 @@ impl<S: Send + Sync> FromRequest<S> for Body {
             super::answer::blocking(move || parse(&bytes)).await
         }?;
         match value {
-            Value::Object(_) => Ok(Body(value)),
+            Value::Object(_) => Ok(Body { value, autoload }),
             other => {
                 Err(ApiError::invalid(format!("the body: found {}, expected a JSON object", kind(&other))))
             }
         }
+    }
+}
+
+/// `autoload` of a query, as llama-server's router has it.
+///
+/// # Errors
+/// It is neither true nor false.
+pub fn autoload(query: Option<&str>) -> Result<Option<bool>, ApiError> {
+    let mut pairs = query.unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
+    match pairs.find(|(name, _)| *name == "autoload").map(|(_, value)| value) {
+        None | Some("") => Ok(None),
+        Some("true" | "1") => Ok(Some(true)),
+        Some("false" | "0") => Ok(Some(false)),
+        Some(other) => Err(ApiError::field("autoload", format_args!("{other:?}"), "true or false")),
     }
 }
 
@@ -299,7 +323,7 @@ mod tests {
 
     #[test]
     fn fields_that_ask_for_nothing_are_not_refused() {
-        let body = |fields: Value| Body(fields);
+        let body = |value: Value| Body { value, autoload: None };
         let refused = [("functions", "tools"), ("search", "none")];
         for fine in [json!({}), json!({"functions": null, "search": false}), json!({"functions": []})] {
             assert!(body(fine).refuse(&refused).is_ok());

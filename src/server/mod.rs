@@ -31,7 +31,9 @@ use axum::{Router, middleware};
 use tokio::sync::watch;
 use tower_http::catch_panic::CatchPanicLayer;
 
-pub use options::{Address, BoxError, ContextShare, CorsOptions, ModelOptions, ServerOptions};
+pub use models::{Catalog, Offer, OptionsOf, Preset, RouterOptions, Served};
+pub use ollama::parse_keep_alive;
+pub use options::{Address, BoxError, ContextShare, CorsOptions, ModelOptions, Opener, ServerOptions};
 
 use error::ApiError;
 use metrics::Metrics;
@@ -40,7 +42,7 @@ use models::Models;
 /// What all requests share.
 pub(crate) struct App {
     options: ServerOptions,
-    models: Models,
+    models: Arc<Models>,
     metrics: Arc<Metrics>,
     /// This machine's own name.
     host_name: Option<String>,
@@ -70,16 +72,16 @@ pub enum ServeError {
     Model(String),
 }
 
-/// Serves a model until SIGTERM or Ctrl-C, and lets answers under way end. A second signal ends the process at once.
+/// Serves a model, or those a router finds, until SIGTERM or Ctrl-C, and lets answers under way end. A second signal ends the process at once.
 ///
-/// `ready` is called with the addresses once connections are taken; the model is opened meanwhile, and until it is there requests are
-/// answered with 503.
+/// `ready` is called with the addresses once connections are taken; one model alone is opened meanwhile, and until it is there requests
+/// are answered with 503. A router's models are opened when they are asked for.
 ///
 /// # Errors
 /// No address can be listened on, or the model cannot be opened.
 pub fn serve(
     options: ServerOptions,
-    model: ModelOptions,
+    served: Served,
     ready: impl FnOnce(&[String]),
 ) -> Result<(), ServeError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -88,7 +90,7 @@ pub fn serve(
         .enable_all()
         .build()
         .map_err(ServeError::Runtime)?;
-    let served = runtime.block_on(run(options, model, ready));
+    let served = runtime.block_on(run(options, served, ready));
     // A model that is just being opened is not waited for.
     runtime.shutdown_timeout(Duration::from_millis(200));
     served
@@ -96,14 +98,16 @@ pub fn serve(
 
 async fn run(
     options: ServerOptions,
-    model: ModelOptions,
+    served: Served,
     ready: impl FnOnce(&[String]),
 ) -> Result<(), ServeError> {
     let listeners = listen::bind(&options).await.map_err(ServeError::Listen)?;
     let (timeout, grace, sleep_idle) = (options.timeout, options.grace, options.sleep_idle);
+    let metrics = Arc::new(Metrics::new());
+    let models = Models::new(served, sleep_idle, Arc::clone(&metrics));
     let app = Arc::new(App {
-        models: Models::single(model),
-        metrics: Arc::new(Metrics::new()),
+        models: models.map_err(|error| ServeError::Model(error.to_string()))?,
+        metrics,
         host_name: host_name(),
         stopping: watch::Sender::new(false),
         options,
@@ -114,20 +118,14 @@ async fn run(
     ready(&urls);
 
     let stop = tokio::spawn(signalled());
-    let entry = Arc::clone(app.models.default_entry());
+    tokio::spawn(Arc::clone(&app.models).watch());
     let opened = tokio::select! {
-        opened = entry.open() => Some(opened),
+        opened = open_first(&app.models) => Some(opened),
         _ = stopped(&stop) => None,
     };
     let failed = match opened {
         Some(Err(error)) => Some(ServeError::Model(error.message.into_owned())),
-        Some(Ok(model)) => {
-            // Held any longer, it would never be idle.
-            drop(model);
-            tracing::info!(model = entry.options().name(), "ready");
-            if let Some(after) = sleep_idle {
-                entry.sleep_when_idle(after, &app.metrics);
-            }
+        Some(Ok(())) => {
             stopped(&stop).await;
             None
         }
@@ -135,18 +133,32 @@ async fn run(
     };
     tracing::info!("ending: no more requests are taken, answers under way may take {grace:?}");
     app.stopping.send_replace(true);
-    if let Some(model) = entry.loaded() {
-        model.worker.drain();
-    }
+    app.models.loaded().for_each(|model| model.worker.drain());
     tokio::select! {
         _ = serving => {}
         // A second signal is not to wait any longer.
         _ = signalled() => {}
     }
-    if let Some(model) = entry.loaded() {
-        model.worker.stop();
-    }
+    app.models.loaded().for_each(|model| model.worker.stop());
     failed.map_or(Ok(()), Err)
+}
+
+/// Opens the one model of a server, or those that presets want at once. A router goes on without one that cannot be opened.
+async fn open_first(models: &Arc<Models>) -> Result<(), ApiError> {
+    if let Some(entry) = models.single() {
+        models.load(&entry).await?;
+        tracing::info!(model = entry.options().name(), "ready");
+        return Ok(());
+    }
+    let presets = models.router().into_iter().flat_map(|router| &router.catalog.presets);
+    for preset in presets.filter(|preset| preset.load_on_startup) {
+        // What goes wrong is in the log.
+        if let Ok(entry) = models.entry(&preset.name).await {
+            let _ = models.load(&entry).await;
+        }
+    }
+    tracing::info!("ready: {} models", models.entries().len());
+    Ok(())
 }
 
 /// Waits until the task is over, and leaves it to others to do so too.

@@ -5,11 +5,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bise_models::gguf::GgufFile;
 use serde_json::{Map, Value};
 
 use crate::Engine;
 use crate::chat::ChatTemplate;
 use crate::embedding::Pooling;
+use crate::hub::Extras;
+use crate::memory::MemoryPlan;
 use crate::sampling::SamplingParams;
 use crate::scheduler::SchedulerOptions;
 
@@ -74,10 +77,6 @@ pub struct ServerOptions {
     pub ollama_version: String,
     /// Whether answers bear the prompt as the model saw it, under `__verbose`.
     pub verbose: bool,
-    /// Tokens of an answer at most, where a request gives no number; `None` is until the context is full.
-    pub max_tokens: Option<usize>,
-    /// Sampling parameters where a request says nothing.
-    pub sampling: SamplingParams,
     /// Whether prompts are kept, and what is kept is used, where a request says nothing.
     pub cache_prompt: bool,
     /// How often a stream that has nothing to say says that it is alive.
@@ -103,6 +102,27 @@ pub enum ContextShare {
     Pool,
 }
 
+/// Opens a model.
+pub trait Opener: Send + Sync {
+    /// Opens it; called again when it is loaded again. Takes as long as the disk does.
+    ///
+    /// # Errors
+    /// The file, or the memory for it.
+    fn open(&self) -> Result<Engine, BoxError>;
+
+    /// What it will take of memory, without opening it.
+    ///
+    /// # Errors
+    /// The file.
+    fn plan(&self) -> Result<MemoryPlan, BoxError>;
+
+    /// The file, of which no weight is read.
+    ///
+    /// # Errors
+    /// It is none.
+    fn file(&self) -> Result<GgufFile, BoxError>;
+}
+
 /// A model to serve: how it is opened, and what it is called.
 #[derive(Clone)]
 pub struct ModelOptions {
@@ -112,8 +132,16 @@ pub struct ModelOptions {
     pub tags: Vec<String>,
     /// The file, or what stands for one.
     pub path: String,
-    /// Opens it; called again when it is woken.
-    pub open: Arc<dyn Fn() -> Result<Engine, BoxError> + Send + Sync>,
+    /// Opens it.
+    pub opener: Arc<dyn Opener>,
+    /// What a Modelfile says beside the weights.
+    pub extras: Extras,
+    /// Sampling parameters, where a request says nothing.
+    pub sampling: SamplingParams,
+    /// Tokens of an answer at most, where a request gives no number; `None` is until the context is full.
+    pub max_tokens: Option<usize>,
+    /// Texts that end an answer, where a request names none.
+    pub stop: Vec<String>,
     /// Chat template in place of the file's.
     pub template: Option<ChatTemplate>,
     /// More variables for the chat template.
@@ -136,5 +164,13 @@ impl ModelOptions {
     /// The name that answers bear.
     pub fn name(&self) -> &str {
         self.aliases.first().map_or("", String::as_str)
+    }
+
+    /// Tokens that each request has, of a context of `n_ctx`.
+    pub fn n_ctx_each(&self, n_ctx: usize) -> usize {
+        match self.context {
+            ContextShare::Each | ContextShare::Pool => n_ctx,
+            ContextShare::Split => n_ctx / self.scheduler.n_slots.max(1),
+        }
     }
 }

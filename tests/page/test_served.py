@@ -16,7 +16,7 @@ def url():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    server = subprocess.Popen([os.environ["BISE"], "serve", "--port", str(port), "-c", "2048"], stderr=subprocess.PIPE, text=True)
+    server = subprocess.Popen([os.environ["BISE"], "serve", "--model", "builtin", "--port", str(port), "-c", "2048"], stderr=subprocess.PIPE, text=True)
     url = f"http://127.0.0.1:{port}/"
     for _ in range(200):
         try:

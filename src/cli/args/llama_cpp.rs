@@ -430,13 +430,6 @@ const SERVE: &[Group] = &[
         ("--ui-mcp-proxy --webui-mcp-proxy", "LLAMA_ARG_UI_MCP_PROXY"),
         ("-ag --agent", "LLAMA_ARG_AGENT"),
     ]),
-    (Refused("there is one model, which --model names"), &[
-        ("--models-dir N", "LLAMA_ARG_MODELS_DIR"),
-        ("--models-preset N", "LLAMA_ARG_MODELS_PRESET"),
-        ("--models-max N", "LLAMA_ARG_MODELS_MAX"),
-        ("--models-autoload", "LLAMA_ARG_MODELS_AUTOLOAD"),
-        ("--no-models-autoload", "LLAMA_ARG_NO_MODELS_AUTOLOAD"),
-    ]),
     (Refused("the page keeps its settings in the browser, and comes with the program"), &[
         ("--ui-config --webui-config N", "LLAMA_ARG_UI_CONFIG"),
         ("--ui-config-file --webui-config-file N", "LLAMA_ARG_UI_CONFIG_FILE"),

@@ -1,6 +1,7 @@
 //! The server: where it listens, who may ask, what it shows.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use bise::memory::MemoryLimit;
 
@@ -153,6 +154,53 @@ pub struct ServingArgs {
     /// Take the model out of memory after so many seconds without requests, until the next one; -1: never
     #[arg(long, value_name = "N", default_value_t = -1, allow_negative_numbers = true, value_parser = clap::value_parser!(i64).range(-1..))]
     pub sleep_idle_seconds: i64,
+}
+
+impl ServingArgs {
+    /// The names of `--alias`.
+    pub fn names(&self) -> impl Iterator<Item = String> + '_ {
+        self.alias.iter().map(|name| name.trim().to_owned()).filter(|name| !name.is_empty())
+    }
+}
+
+/// Which models there are, and how many at a time, where --model names none.
+#[derive(clap::Args, Clone, Debug)]
+#[command(next_help_heading = "Models by name (without --model)")]
+pub struct RouterArgs {
+    /// Also serve the GGUF files of a folder, and of folders in it, by their names
+    #[arg(long, value_name = "FOLDER", env = "LLAMA_ARG_MODELS_DIR")]
+    pub models_dir: Option<PathBuf>,
+
+    /// Flags of single models, in an INI file: a section for each, flags without dashes as keys; [*] is for all
+    #[arg(long, value_name = "FILE", env = "LLAMA_ARG_MODELS_PRESET")]
+    pub models_preset: Option<PathBuf>,
+
+    /// Models in memory at a time; the one that nobody has asked for longest goes first, and none that is busy; 0: any number
+    #[arg(long, value_name = "N", default_value_t = 4, env = "LLAMA_ARG_MODELS_MAX")]
+    pub models_max: usize,
+
+    /// Load a model when it is asked for (the default)
+    #[arg(long, hide = true, overrides_with = "no_models_autoload", env = "LLAMA_ARG_MODELS_AUTOLOAD")]
+    pub models_autoload: bool,
+
+    /// Load models only by POST /models/load, unless a request says ?autoload=true
+    #[arg(long, overrides_with = "models_autoload")]
+    pub no_models_autoload: bool,
+
+    /// Seconds that a request waits for room while the models in memory are busy
+    #[arg(long, value_name = "N", default_value_t = 300, env = "BISE_MODELS_WAIT")]
+    pub models_wait: u32,
+
+    /// Unload a model after so long without requests: seconds, or 5m, 1h30m; -1: never. A request may say otherwise
+    #[arg(long, value_name = "TIME", default_value = "5m", allow_negative_numbers = true, value_parser = keep_alive, env = "OLLAMA_KEEP_ALIVE")]
+    pub keep_alive: KeepAlive,
+}
+
+/// How long a model stays: `None` is for ever.
+pub type KeepAlive = Option<Duration>;
+
+fn keep_alive(text: &str) -> Result<KeepAlive, String> {
+    bise::server::parse_keep_alive(text)
 }
 
 /// Which endpoints there are.

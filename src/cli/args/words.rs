@@ -299,6 +299,17 @@ pub fn find_long<'a>(name: &str, command: &'a clap::Command) -> Option<&'a clap:
         .find(|a| a.get_long() == Some(name) || a.get_all_aliases().unwrap_or_default().contains(&name))
 }
 
+/// Whether a value follows a flag of `command`, as it is spelled on the command line; `None` where there is no such flag.
+#[cfg(feature = "server")]
+pub fn has_value(spelling: &str, command: &str, root: &clap::Command) -> Option<bool> {
+    let command = root.find_subcommand(command)?;
+    let reader = Reader { root, command, words: Words::default() };
+    Some(match reader.recognize(spelling)? {
+        Word::Ours(arg, _) => takes_value(arg),
+        Word::Foreign(flag, _) => flag.takes_value(),
+    })
+}
+
 /// How else llama.cpp spells a flag, for the help.
 pub fn other_spellings(arg: &clap::Arg) -> Vec<String> {
     arg.get_all_aliases().unwrap_or_default().iter().map(|name| dashed(name)).collect()

@@ -18,7 +18,7 @@ use crate::cli::args::prompt::GenerationArgs;
 use crate::cli::args::{ChatArgs, GenerateArgs};
 use crate::cli::term::console::{Level, Log};
 use crate::cli::usage::wrong;
-use crate::cli::{hub, load, text};
+use crate::cli::{hub, load, modelfile, text};
 
 /// Which model, and what to say to it.
 #[derive(clap::Args, Clone, Debug)]
@@ -38,28 +38,6 @@ pub struct RunArgs {
     #[command(flatten)]
     pub chat: ChatArgs,
 }
-
-/// Parameters of a Modelfile, and the flags that are stronger than they.
-const FLAGS: &[(&str, &str)] = &[
-    ("temperature", "temp"),
-    ("top_k", "top-k"),
-    ("top_p", "top-p"),
-    ("min_p", "min-p"),
-    ("typical_p", "typical"),
-    ("seed", "seed"),
-    ("repeat_penalty", "repeat-penalty"),
-    ("repeat_last_n", "repeat-last-n"),
-    ("presence_penalty", "presence-penalty"),
-    ("frequency_penalty", "frequency-penalty"),
-    ("mirostat", "mirostat"),
-    ("mirostat_tau", "mirostat-ent"),
-    ("mirostat_eta", "mirostat-lr"),
-    ("num_ctx", "ctx-size"),
-    ("num_predict", "n-predict"),
-    ("num_keep", "keep"),
-    ("num_batch", "batch-size"),
-    ("num_thread", "threads"),
-];
 
 /// Runs the command. `typed` has the long names of the flags that were given.
 ///
@@ -156,7 +134,6 @@ fn has_template(model: &LocalModel) -> Result<bool> {
 
 /// What a Modelfile says, where no flag says otherwise.
 fn apply(extras: &Extras, chat: &mut ChatArgs, typed: &[String], log: Log) -> Opening {
-    let is_typed = |flag: &str| typed.iter().any(|long| long == flag);
     let conversation = &mut chat.conversation;
     if conversation.system_prompt.is_none() && conversation.system_prompt_file.is_none() {
         conversation.system_prompt =
@@ -170,7 +147,7 @@ fn apply(extras: &Extras, chat: &mut ChatArgs, typed: &[String], log: Log) -> Op
         ..Opening::default()
     };
     for (name, value) in &extras.params {
-        if FLAGS.iter().any(|(param, flag)| param == name && is_typed(flag)) {
+        if modelfile::is_overridden(name, typed) {
             continue;
         }
         let number = value.as_i64();
@@ -256,7 +233,7 @@ impl Session {
         let said = talk.messages.iter().filter(|message| message.role() != "system");
         extras.messages = said.map(|message| (message.role().to_string(), content(message))).collect();
         for (name, value) in talk.params {
-            let name = FLAGS
+            let name = modelfile::FLAGS
                 .iter()
                 .find(|(_, flag)| flag.replace('-', "_") == *name)
                 .map_or(name.as_str(), |(param, _)| param);

@@ -1,39 +1,34 @@
 //! `bise serve`: an HTTP server for programs made for OpenAI's API or llama-server.
 
-use std::collections::BTreeSet;
-use std::path::Path;
-use std::sync::Arc;
+mod model;
+mod presets;
+mod router;
+
+use std::ffi::OsString;
 use std::time::Duration;
 
 use anyhow::Result;
-use bise::Engine;
-use bise::embedding::Pooling;
-use bise::prefix::{DiskCacheOptions, OnWarning, PrefixOptions};
-use bise::scheduler::SchedulerOptions;
-use bise::server::{Address, BoxError, ContextShare, CorsOptions, ModelOptions, ServerOptions};
+use bise::server::{Address, CorsOptions, Served, ServerOptions};
 
-use super::chat::given_template;
 use crate::cli::args::log::LogArgs;
 use crate::cli::args::model::{ContextArgs, ModelArgs};
-use crate::cli::args::prompt::{EscapeArgs, Reasoning, TemplateArgs};
+use crate::cli::args::prompt::{EscapeArgs, TemplateArgs};
 use crate::cli::args::sampling::SamplingArgs;
-use crate::cli::args::server::{EndpointArgs, ListenArgs, PoolingArg, ServingArgs};
-use crate::cli::args::source::SourceArgs;
+use crate::cli::args::server::{EndpointArgs, ListenArgs, RouterArgs, ServingArgs};
 use crate::cli::ollama_host::OllamaHost;
-use crate::cli::term::console::{Level, Log};
+use crate::cli::term::console::Level;
 use crate::cli::usage::wrong;
-use crate::cli::{load, source, text};
-
-/// Requests answered at a time, where no number is given.
-const PARALLEL: usize = 4;
+use crate::cli::{hub, text};
 
 /// Flags of llama-server.
-#[derive(clap::Args, Debug)]
+#[derive(clap::Args, Clone, Debug)]
 pub struct ServeArgs {
     #[command(flatten)]
     listen: ListenArgs,
     #[command(flatten)]
     serving: ServingArgs,
+    #[command(flatten)]
+    router: RouterArgs,
     #[command(flatten)]
     endpoints: EndpointArgs,
     #[command(flatten)]
@@ -50,15 +45,38 @@ pub struct ServeArgs {
     sampling: SamplingArgs,
 }
 
-/// Runs the command, until the program is told to end.
+/// The name of a variable, and its value.
+pub type Variable = (OsString, OsString);
+
+/// Flags, and the long names of those that were given.
+pub type GivenFlags = (Box<ServeArgs>, Vec<String>);
+
+/// Reads flags of this command that are none of its command line.
+#[derive(Clone, Copy)]
+pub struct FlagReader {
+    /// A whole command line, and variables: the flags, and the long names of those that were given. The error is clap's text.
+    pub read: fn(Vec<OsString>, Vec<Variable>) -> Result<GivenFlags, String>,
+    /// Whether a value follows a flag; `None` where there is no such flag.
+    pub has_value: fn(&str) -> Option<bool>,
+}
+
+/// Runs the command, until the program is told to end. `typed` has the long names of the flags that were given.
 ///
 /// # Errors
 /// A flag makes no sense, an address is taken, or the model cannot be opened.
-pub fn run(args: ServeArgs) -> Result<()> {
+pub fn run(args: ServeArgs, typed: &[String], flags: FlagReader) -> Result<()> {
     let log = args.log.log();
     start_logging(log.level, args.endpoints.verbose);
     let options = server_options(&args)?;
-    let model = model_options(&args, log)?;
+    let source = &args.model.source;
+    let names_model = args.model.model.is_some() || hub::reference(source)?.is_some();
+    let served = match names_model {
+        true => {
+            router::refuse_flags(&args, typed)?;
+            Served::Model(Box::new(model::only(&args, log)?))
+        }
+        false => Served::Router(Box::new(router::options(&args, typed, flags, log)?)),
+    };
     let is_open = !options.addresses.iter().all(Address::is_loopback);
     if is_open && options.api_keys.is_empty() {
         log.warn("others can reach this server, and it asks for no key: --api-key sets one");
@@ -66,7 +84,7 @@ pub fn run(args: ServeArgs) -> Result<()> {
     let ready = |urls: &[String]| {
         urls.iter().for_each(|url| log.note(format_args!("listening on {url}")));
     };
-    Ok(bise::server::serve(options, model, ready)?)
+    Ok(bise::server::serve(options, served, ready)?)
 }
 
 /// Writes what the server has to say to stderr.
@@ -134,8 +152,6 @@ fn server_options(args: &ServeArgs) -> Result<ServerOptions> {
         props: endpoints.props,
         ollama_version: endpoints.ollama_version.clone(),
         verbose: endpoints.verbose,
-        max_tokens: usize::try_from(serving.n_predict).ok(),
-        sampling: args.sampling.params(usize::MAX, args.escapes)?,
         cache_prompt: !serving.no_cache_prompt,
         ping: Some(seconds(listen.sse_ping_interval)).filter(|interval| !interval.is_zero()),
         timeout: seconds(listen.timeout),
@@ -160,83 +176,4 @@ fn api_keys(listen: &ListenArgs) -> Result<Vec<String>> {
     }
     keys.retain(|key| !key.is_empty());
     Ok(keys)
-}
-
-fn model_options(args: &ServeArgs, log: Log) -> Result<ModelOptions> {
-    let ServeArgs { serving, template, .. } = args;
-    // A download is over before the server is there.
-    let file = source::model_path(args.model.model.as_ref(), &args.model.source, log)?;
-    let model = ModelArgs { model: file, source: SourceArgs::default(), ..args.model.clone() };
-    let path = model
-        .model
-        .as_ref()
-        .map_or_else(|| "built-in model.gguf".to_owned(), |path| path.display().to_string());
-    // In the order of their letters, as llama-server has them.
-    let mut names: BTreeSet<String> =
-        serving.alias.iter().map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect();
-    if names.is_empty() {
-        let name = model.model.as_deref().and_then(Path::file_stem);
-        names.insert(name.map_or_else(|| "bise-tiny".to_owned(), |name| name.to_string_lossy().into_owned()));
-    }
-    let asked = usize::try_from(serving.parallel).ok();
-    if asked == Some(0) {
-        return Err(wrong("--parallel: found 0, expected a number above 0, or -1 for 4"));
-    }
-    let context = match asked {
-        _ if serving.kv_unified => ContextShare::Pool,
-        None => ContextShare::Each,
-        Some(_) => ContextShare::Split,
-    };
-    let n_slots = asked.unwrap_or(PARALLEL);
-    let session = args.context.session_options();
-    // The contexts that there has to be memory for.
-    let n_contexts = if context == ContextShare::Each { n_slots } else { 1 };
-    let open = move || -> Result<Engine, BoxError> {
-        // On a thread of its own, as opening binds the thread that does it to CPUs, where flags say so.
-        let model = model.clone();
-        let opened = std::thread::spawn(move || {
-            let loaded = load::load(&model, Some((n_contexts, session)), log)?;
-            Ok::<_, anyhow::Error>(loaded.into_engine(n_contexts, &session, log))
-        });
-        match opened.join() {
-            Ok(opened) => opened.map_err(|error| format!("{error:#}").into()),
-            Err(_) => Err("opening the model panicked".into()),
-        }
-    };
-    Ok(ModelOptions {
-        aliases: names.into_iter().collect(),
-        tags: serving.tags.iter().map(|tag| tag.trim().to_owned()).filter(|tag| !tag.is_empty()).collect(),
-        path,
-        open: Arc::new(open),
-        template: given_template(template)?,
-        template_args: template.template_arguments(),
-        thinking: match template.reasoning {
-            Reasoning::On => Some(true),
-            Reasoning::Off => Some(false),
-            Reasoning::Auto => None,
-        },
-        continues_answers: !serving.no_prefill_assistant,
-        context,
-        scheduler: SchedulerOptions {
-            session,
-            n_slots,
-            max_queue: serving.max_queue,
-            prefix: PrefixOptions { disk: disk_cache(serving), ..PrefixOptions::default() },
-            ..SchedulerOptions::default()
-        },
-        pooling: match serving.pooling {
-            None | Some(PoolingArg::None) => None,
-            Some(PoolingArg::Mean) => Some(Pooling::Mean),
-            Some(PoolingArg::Cls) => Some(Pooling::First),
-            Some(PoolingArg::Last) => Some(Pooling::Last),
-        },
-        embeds_tokens: serving.pooling == Some(PoolingArg::None),
-    })
-}
-
-/// Where prompts are kept from one start to the next.
-fn disk_cache(args: &ServingArgs) -> Option<DiskCacheOptions> {
-    let folder = args.cache_dir.clone()?;
-    let on_warning = OnWarning::new(|warning| eprintln!("warning: {warning}"));
-    Some(DiskCacheOptions { folder, max_bytes: args.cache_dir_size, on_warning })
 }

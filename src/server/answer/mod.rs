@@ -111,7 +111,7 @@ fn submit(
     constraint: Option<Box<dyn Constraint>>,
     parser: Option<ReplyParser>,
 ) -> Result<Answer, ApiError> {
-    let max_tokens = options.max_tokens.or(app.options.max_tokens);
+    let max_tokens = options.max_tokens.or(model.max_tokens);
     // A sliding window would let a text go on past the context; an answer that nobody bounds is not to go on for ever.
     let Some(room) = model.n_ctx.checked_sub(prompt.len()).filter(|room| *room > 0) else {
         return Err(ApiError::context_exceeded(prompt.len(), model.n_ctx));
@@ -121,7 +121,7 @@ fn submit(
         options: GenerationOptions {
             sampling: options.sampling.with_context(model.n_ctx),
             max_tokens: Some(max_tokens.map_or(room, |n| n.min(room))),
-            stop: options.stop,
+            stop: if options.stop.is_empty() { model.stop.clone() } else { options.stop },
             speculation: SpeculationOptions::off(),
             log_probs: options.log_probs.map(|log_probs| log_probs.n_top),
             after_sampling: options.log_probs.is_some_and(|log_probs| log_probs.after_sampling),

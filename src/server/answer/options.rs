@@ -50,8 +50,7 @@ impl RequestOptions {
     /// Fields of other types, or values that make no sense.
     pub fn read(app: &App, model: &Model, body: &Body) -> Result<RequestOptions, ApiError> {
         let fields: Fields = body.read()?;
-        let sampling =
-            body.read::<SamplingFields>()?.params(model.engine.tokenizer(), &app.options.sampling)?;
+        let sampling = body.read::<SamplingFields>()?.params(model.engine.tokenizer(), &model.sampling)?;
         let slot = match fields.id_slot {
             None | Some(Whole(-1)) => None,
             Some(Whole(id)) => Some(

@@ -1,6 +1,8 @@
 //! From requests to the tokens that are read.
 
-use serde_json::{Map, Value};
+use std::borrow::Cow;
+
+use serde_json::{Map, Value, json};
 
 use super::{ApiError, ChatRequest, Prompt, PromptPart, messages};
 use crate::chat::{ChatInput, ChatTemplate, RenderedPrompt};
@@ -17,7 +19,7 @@ const THOUGHTS: [(&str, &str); 3] =
 /// There is no template, or it does not take the conversation.
 pub fn render(model: &Model, request: &ChatRequest) -> Result<RenderedPrompt, ApiError> {
     let template = template(model)?;
-    let messages = messages::prepare(&request.messages)?;
+    let messages = messages::prepare(&with_opening(model, request))?;
     let tools = messages::tools(request)?;
     let answers_last = messages.last().is_some_and(|last| {
         last.role() == "assistant" && !last.fields().get("tool_calls").is_some_and(Value::is_array)
@@ -59,6 +61,22 @@ pub fn render(model: &Model, request: &ChatRequest) -> Result<RenderedPrompt, Ap
         prompt.text += end;
     }
     Ok(prompt)
+}
+
+/// The messages of a request behind those that the model's Modelfile has, unless the request goes on with an earlier conversation.
+fn with_opening<'a>(model: &Model, request: &'a ChatRequest) -> Cow<'a, [Value]> {
+    let has_system = request.messages.first().is_some_and(|message| message["role"] == "system");
+    let system = model.system.as_ref().filter(|_| !has_system);
+    if !request.earlier.is_empty() || (system.is_none() && model.messages.is_empty()) {
+        return Cow::Borrowed(&request.messages);
+    }
+    let (own_system, rest) = request.messages.split_at(usize::from(has_system));
+    let mut all: Vec<Value> =
+        system.map(|text| json!({"role": "system", "content": text})).into_iter().collect();
+    all.extend_from_slice(own_system);
+    all.extend_from_slice(&model.messages);
+    all.extend_from_slice(rest);
+    Cow::Owned(all)
 }
 
 /// Variables that llama-server has for templates that ask for them: Llama's and Firefunction's.
@@ -128,8 +146,6 @@ pub fn text_tokens(model: &Model, prompt: &Prompt) -> Result<Vec<u32>, ApiError>
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]

@@ -60,11 +60,11 @@ async fn prepare(
     body: &Body,
     request: &Request,
 ) -> Result<(Arc<Model>, answer::ChatRequest), ApiError> {
-    let model = app.models.get(request.model.as_deref()).await?;
+    let model = app.models.get(body).await?;
     body.refuse(&REFUSED)?;
     body.warn_without_effect(&["context_management", "speed"]);
     let sampling: SamplingFields = body.read()?;
-    let sampling = sampling.params(model.engine.tokenizer(), &app.options.sampling)?;
+    let sampling = sampling.params(model.engine.tokenizer(), &model.sampling)?;
     let chat = request.to_chat(sampling, app.options.cache_prompt)?;
     Ok((model, chat))
 }

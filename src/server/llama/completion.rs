@@ -51,7 +51,7 @@ pub async fn answer(
     Prompts { prompts, is_list }: Prompts,
 ) -> Result<Response, ApiError> {
     let fields: Fields = body.read()?;
-    let model = app.models.get(body.model()?).await?;
+    let model = app.models.get(body).await?;
     let options = RequestOptions::read(app, &model, body)?;
     let n = fields.n.map_or(1, |n| n.0) as usize;
     if n == 0 || n.saturating_mul(prompts.len()) > MAX_ANSWERS {

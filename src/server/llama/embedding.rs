@@ -12,7 +12,7 @@ use crate::server::body::Body;
 
 /// `POST /embedding`: the vectors of a text or several; with `--pooling none`, those of each token.
 pub async fn embed_texts(State(app): State<Arc<App>>, body: Body) -> Result<Json<Value>, ApiError> {
-    let model = app.models.get(body.model()?).await?;
+    let model = app.models.get(&body).await?;
     let field = if body.get("input").is_some() { "input" } else { "content" };
     let embedded = embed(&app, &model, body.get(field), field).await?;
     let n_embd = model.engine.config().n_embd;

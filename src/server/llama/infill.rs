@@ -32,7 +32,7 @@ struct Extra {
 /// `POST /infill`: fills the gap between a prefix and a suffix.
 pub async fn infill(State(app): State<Arc<App>>, body: Body) -> Result<Response, ApiError> {
     let fields: Fields = body.read()?;
-    let model = app.models.get(body.model()?).await?;
+    let model = app.models.get(&body).await?;
     if model.engine.tokenizer().infill_prefix().is_none() {
         return Err(ApiError::not_supported(
             "the model has no tokens to fill in the middle with: Codestral and models like it do",

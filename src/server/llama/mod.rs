@@ -6,6 +6,7 @@ mod health;
 mod infill;
 mod metrics;
 mod props;
+mod router;
 mod settings;
 mod slots;
 mod tokens;
@@ -34,6 +35,9 @@ pub fn routes() -> Router<Arc<App>> {
         .route("/props", get(props::show).post(props::change))
         .route("/slots", get(slots::list))
         .route("/slots/{id}", post(unsupported::slot_files))
+        .route("/models/load", post(router::load))
+        .route("/models/unload", post(router::unload))
+        .route("/models/sse", get(router::events))
         .route("/metrics", get(metrics::metrics))
         .route("/lora-adapters", get(unsupported::no_adapters).post(unsupported::adapters))
         .route("/rerank", post(unsupported::rerank))

@@ -10,11 +10,13 @@ use serde_json::{Value, json};
 use crate::scheduler::SlotState;
 use crate::server::App;
 use crate::server::answer::ApiError;
+use crate::server::models::Entry;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Wanted {
     fail_on_no_slot: Option<String>,
+    model: Option<String>,
 }
 
 /// What each slot is doing. Texts are none of it: they belong to whoever sent them.
@@ -25,10 +27,15 @@ pub async fn list(
     if !app.options.slots {
         return Err(ApiError::not_supported("the server was started with --no-slots"));
     }
-    let entry = app.models.default_entry();
-    let slots = match entry.loaded() {
+    let of = |entry: &Entry| match entry.loaded() {
         Some(model) => model.worker.slots(),
         None => idle_slots(entry.options().scheduler.n_slots, entry.facts().map_or(0, |facts| facts.n_ctx)),
+    };
+    let slots = match (app.models.single(), wanted.model.filter(|name| !name.is_empty())) {
+        (Some(entry), _) => of(&entry),
+        (None, Some(name)) => of(&*app.models.entry(&name).await?),
+        // Of a router, all that are in memory.
+        (None, None) => app.models.loaded().flat_map(|model| model.worker.slots()).collect(),
     };
     if wanted.fail_on_no_slot.is_some_and(|value| value != "0") && slots.iter().all(|slot| slot.job.is_some())
     {

@@ -25,7 +25,7 @@ struct TokenizeFields {
 /// `POST /tokenize`.
 pub async fn tokenize(State(app): State<Arc<App>>, body: Body) -> Result<Json<Value>, ApiError> {
     let fields: TokenizeFields = body.read()?;
-    let model = app.models.get(body.model()?).await?;
+    let model = app.models.get(&body).await?;
     answer::blocking(move || {
         let tokenizer = model.engine.tokenizer();
         let parse_special = fields.parse_special.unwrap_or(true);
@@ -84,7 +84,7 @@ struct DetokenizeFields {
 /// `POST /detokenize`.
 pub async fn detokenize(State(app): State<Arc<App>>, body: Body) -> Result<Json<Value>, ApiError> {
     let fields: DetokenizeFields = body.read()?;
-    let model = app.models.get(body.model()?).await?;
+    let model = app.models.get(&body).await?;
     let tokens: Vec<u32> = fields.tokens.unwrap_or_default().iter().map(|token| token.0).collect();
     let n_vocab = model.engine.config().n_vocab;
     if let Some(token) = tokens.iter().find(|token| **token as usize >= n_vocab) {
@@ -99,7 +99,7 @@ pub async fn detokenize(State(app): State<Arc<App>>, body: Body) -> Result<Json<
 
 /// `POST /apply-template`: the prompt of a conversation.
 pub async fn apply_template(State(app): State<Arc<App>>, body: Body) -> Result<Json<Value>, ApiError> {
-    let model = app.models.get(body.model()?).await?;
+    let model = app.models.get(&body).await?;
     let request = openai::chat_request(&app, &model, &body)?;
     let rendered = answer::blocking(move || answer::render(&model, &request)).await?;
     Ok(Json(json!({"prompt": rendered.text})))

@@ -1,59 +1,96 @@
 //! A model that can be asked for, in memory or not.
 
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::Mutex as AsyncMutex;
-
+use super::catalog::Offer;
 use super::keep::Keep;
 use super::{Facts, Model};
+use crate::hub::Extras;
 use crate::scheduler::SchedulerStats;
 use crate::server::ModelOptions;
 use crate::server::error::ApiError;
-use crate::server::metrics::Metrics;
-
-/// How often it is looked whether a model is idle.
-const TICK: Duration = Duration::from_millis(100);
 
 /// A model that can be asked for.
 pub struct Entry {
     options: ModelOptions,
+    /// Where a router has it from.
+    offer: Option<Offer>,
     created: SystemTime,
-    facts: OnceLock<Facts>,
-    /// The model, while it is in memory. Held while it is being opened.
-    model: Arc<AsyncMutex<Option<Arc<Model>>>>,
-    /// The same for those who do not wait.
-    current: Mutex<Option<Arc<Model>>>,
+    facts: OnceLock<Result<Facts, String>>,
+    state: Mutex<State>,
     keep: Mutex<Keep>,
-    /// What its scheduler last had, while it sleeps.
+    /// What its scheduler last had, while it is not in memory.
     resting: Mutex<SchedulerStats>,
-    asleep: AtomicBool,
+}
+
+struct State {
+    phase: Phase,
+    /// Attempts to open it that are over.
+    n_attempts: usize,
+    /// Why the last one failed, if it did.
+    failure: Option<ApiError>,
+    /// Bytes that it takes with full contexts, as foretold when it was opened.
+    bytes: usize,
+}
+
+enum Phase {
+    Unloaded,
+    Sleeping,
+    Loading,
+    Loaded(Arc<Model>),
+    /// Requests that have it go on; nobody else gets it.
+    Leaving,
 }
 
 /// Whether a model is in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
-    /// It is being opened for the first time.
+    /// It is opened when it is asked for.
+    Unloaded,
+    /// The same, and the last attempt to open it failed.
+    Failed,
+    /// It is being opened.
     Loading,
     /// It is in memory.
     Loaded,
-    /// It is opened again when it is asked for.
+    /// It was idle, and is opened again when it is asked for.
     Sleeping,
 }
 
+impl Status {
+    /// In llama-server's words.
+    pub fn name(self) -> &'static str {
+        match self {
+            Status::Unloaded | Status::Failed => "unloaded",
+            Status::Loading => "loading",
+            Status::Loaded => "loaded",
+            Status::Sleeping => "sleeping",
+        }
+    }
+}
+
 impl Entry {
-    /// A model that has not been opened.
-    pub fn new(options: ModelOptions) -> Entry {
+    /// The one model of a server, which is opened at once.
+    pub fn single(options: ModelOptions, keep: Keep) -> Entry {
+        Entry::new(options, None, Phase::Loading, keep)
+    }
+
+    /// A model of a router, which is opened when it is asked for.
+    pub fn offered(options: ModelOptions, offer: Offer, keep: Keep) -> Entry {
+        Entry::new(options, Some(offer), Phase::Unloaded, keep)
+    }
+
+    fn new(options: ModelOptions, offer: Option<Offer>, phase: Phase, keep: Keep) -> Entry {
+        let state = State { phase, n_attempts: 0, failure: None, bytes: 0 };
         Entry {
             options,
+            offer,
             created: SystemTime::now(),
             facts: OnceLock::new(),
-            model: Arc::default(),
-            current: Mutex::default(),
-            keep: Mutex::new(Keep::new()),
+            state: Mutex::new(state),
+            keep: Mutex::new(keep),
             resting: Mutex::default(),
-            asleep: AtomicBool::new(false),
         }
     }
 
@@ -62,31 +99,70 @@ impl Entry {
         &self.options
     }
 
+    /// Where a router has it from.
+    pub fn offer(&self) -> Option<&Offer> {
+        self.offer.as_ref()
+    }
+
+    /// What a Modelfile says beside the weights.
+    pub fn extras(&self) -> &Extras {
+        &self.options.extras
+    }
+
     /// When this program heard of it.
     pub fn created(&self) -> SystemTime {
         self.created
     }
 
-    /// What is known about it; nothing before it was first opened.
+    /// Whether a client means this model.
+    pub fn is_called(&self, name: &str) -> bool {
+        match &self.offer {
+            Some(offer) => offer.is_called(name),
+            None => {
+                let name = name.strip_suffix(":latest").unwrap_or(name);
+                self.options.aliases.iter().any(|alias| alias == name)
+            }
+        }
+    }
+
+    /// What is known about it; nothing before it was first opened or looked at.
     pub fn facts(&self) -> Option<&Facts> {
-        self.facts.get()
+        self.facts.get()?.as_ref().ok()
+    }
+
+    /// What can be known about it without opening it; the file is read the first time. Takes a while.
+    ///
+    /// # Errors
+    /// The file is none that can be served.
+    pub fn look(&self) -> Result<&Facts, &str> {
+        let look = || {
+            let digest = self.offer.as_ref().and_then(|offer| offer.model.digest);
+            Facts::of_file(&self.options, digest).map_err(|error| error.to_string())
+        };
+        self.facts.get_or_init(look).as_ref().map_err(String::as_str)
     }
 
     /// Whether it is in memory.
     pub fn status(&self) -> Status {
-        match (self.facts.get(), self.asleep.load(Relaxed)) {
-            (None, _) => Status::Loading,
-            (Some(_), true) => Status::Sleeping,
-            (Some(_), false) => Status::Loaded,
+        let state = self.state();
+        match (&state.phase, &state.failure) {
+            (Phase::Unloaded, None) => Status::Unloaded,
+            (Phase::Unloaded, Some(_)) => Status::Failed,
+            (Phase::Sleeping, _) => Status::Sleeping,
+            (Phase::Loading, _) => Status::Loading,
+            (Phase::Loaded(_) | Phase::Leaving, _) => Status::Loaded,
         }
     }
 
     /// The model if it is in memory, without waiting and without waking it.
     pub fn loaded(&self) -> Option<Arc<Model>> {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        match &self.state().phase {
+            Phase::Loaded(model) => Some(Arc::clone(model)),
+            _ => None,
+        }
     }
 
-    /// What its scheduler is doing; while it sleeps, what it had before.
+    /// What its scheduler is doing; while it is not in memory, what it had before.
     pub fn scheduler_stats(&self) -> SchedulerStats {
         match self.loaded() {
             Some(model) => model.worker.stats(),
@@ -94,112 +170,100 @@ impl Entry {
         }
     }
 
-    /// Opens the model for the first time.
-    ///
-    /// # Errors
-    /// It cannot be opened.
-    pub async fn open(self: &Arc<Entry>) -> Result<Arc<Model>, ApiError> {
-        self.clone().open_unless_open().await
+    /// When the model leaves memory if nobody wants it; `None` is never.
+    pub fn expires_at(&self) -> Option<SystemTime> {
+        SystemTime::now().checked_add(self.keep().left()?)
     }
 
-    /// The model, opened if it sleeps.
-    ///
-    /// # Errors
-    /// 503 while it is opened for the first time, 500 where it cannot be opened again.
-    pub async fn get(self: &Arc<Entry>) -> Result<Arc<Model>, ApiError> {
-        if self.facts.get().is_none() {
-            return Err(ApiError { retry_after: Some(1), ..ApiError::unavailable("Loading model") });
-        }
-        self.kept().wanted();
-        if let Some(model) = self.loaded() {
-            return Ok(model);
-        }
-        // On a task of its own: a client that goes away does not undo what others wait for.
-        let entry = Arc::clone(self);
-        let opened = tokio::spawn(entry.open_unless_open()).await;
-        opened.unwrap_or_else(|error| Err(ApiError::internal(format!("opening the model: {error}"))))
+    /// Bytes that it takes, where it is in memory.
+    pub fn bytes(&self) -> usize {
+        self.state().bytes
     }
 
-    async fn open_unless_open(self: Arc<Entry>) -> Result<Arc<Model>, ApiError> {
-        let mut slot = self.model.lock().await;
-        if let Some(model) = &*slot {
-            return Ok(Arc::clone(model));
-        }
-        let entry = Arc::clone(&self);
-        let opened = tokio::task::spawn_blocking(move || Model::open(&entry.options)).await;
-        let model = match opened {
-            Ok(Ok(model)) => Arc::new(model),
-            Ok(Err(error)) => return Err(ApiError::internal(format!("the model cannot be opened: {error}"))),
-            Err(error) => return Err(ApiError::internal(format!("the model cannot be opened: {error}"))),
-        };
-        self.facts.get_or_init(|| Facts::of(&model));
-        *slot = Some(Arc::clone(&model));
-        self.set_current(Some(Arc::clone(&model)));
-        self.asleep.store(false, Relaxed);
-        self.kept().in_use();
-        Ok(model)
+    /// A request wants it.
+    pub fn wanted(&self) {
+        self.keep().wanted();
     }
 
-    fn set_current(&self, model: Option<Arc<Model>>) {
-        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = model;
-    }
-
-    fn kept(&self) -> MutexGuard<'_, Keep> {
+    /// How long it stays.
+    pub(super) fn keep(&self) -> MutexGuard<'_, Keep> {
         self.keep.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts the model to sleep whenever nobody has used it for so long, unless a request says otherwise.
-    pub fn sleep_when_idle(self: &Arc<Entry>, after: Duration, metrics: &Arc<Metrics>) {
-        self.kept().default = Some(after);
-        self.watch(metrics);
+    /// Attempts to open it that are over.
+    pub(super) fn n_attempts(&self) -> usize {
+        self.state().n_attempts
     }
 
-    /// What a request says about how long the model stays: `Some(None)` is for ever, `None` is as the server was started.
-    pub fn keep(self: &Arc<Entry>, asked: Option<Option<Duration>>, metrics: &Arc<Metrics>) {
-        self.kept().ask(asked);
-        if asked.flatten().is_some() {
-            self.watch(metrics);
+    /// Why the last attempt to open it failed.
+    pub fn failure(&self) -> Option<ApiError> {
+        self.state().failure.clone()
+    }
+
+    /// Whether no request uses the model; `None` if it takes no memory.
+    pub fn is_idle(&self) -> Option<bool> {
+        match &self.state().phase {
+            Phase::Loaded(model) => Some(Arc::strong_count(model) == 1),
+            Phase::Loading | Phase::Leaving => Some(false),
+            _ => None,
         }
     }
 
-    /// When the model leaves memory if nobody wants it; `None` is never.
-    pub fn expires_at(&self) -> Option<SystemTime> {
-        SystemTime::now().checked_add(self.kept().left()?)
+    /// Whether the model is on its way out of memory.
+    pub(super) fn is_leaving(&self) -> bool {
+        matches!(self.state().phase, Phase::Leaving)
     }
 
-    /// Looks for the model's being idle from now on.
-    fn watch(self: &Arc<Entry>, metrics: &Arc<Metrics>) {
-        if !std::mem::replace(&mut self.kept().is_watched, true) {
-            tokio::spawn(Arc::clone(self).watching(Arc::clone(metrics)));
+    /// It is being opened, and will take so many bytes.
+    pub(super) fn begins_to_load(&self, bytes: usize) {
+        let mut state = self.state();
+        (state.phase, state.bytes) = (Phase::Loading, bytes);
+    }
+
+    /// An attempt to open it is over.
+    pub(super) fn is_opened(&self, opened: Result<Model, ApiError>) -> Result<Arc<Model>, ApiError> {
+        let opened = opened.map(Arc::new);
+        if let Ok(model) = &opened {
+            self.facts.get_or_init(|| Ok(Facts::of(model)));
+        }
+        self.keep().in_use();
+        let mut state = self.state();
+        state.n_attempts += 1;
+        state.failure = opened.as_ref().err().cloned();
+        state.phase = match &opened {
+            Ok(model) => Phase::Loaded(Arc::clone(model)),
+            Err(_) => Phase::Unloaded,
+        };
+        opened
+    }
+
+    /// Takes the model from those who ask from now on, unless it is not in memory, or `only_idle` and in use.
+    pub(super) fn dismiss(&self, only_idle: bool) -> Option<Arc<Model>> {
+        let mut state = self.state();
+        match &state.phase {
+            Phase::Loaded(model) if !only_idle || Arc::strong_count(model) == 1 => {
+                let model = Arc::clone(model);
+                state.phase = Phase::Leaving;
+                Some(model)
+            }
+            _ => None,
         }
     }
 
-    async fn watching(self: Arc<Entry>, metrics: Arc<Metrics>) {
-        let mut ticks = tokio::time::interval(TICK);
-        loop {
-            ticks.tick().await;
-            let mut slot = self.model.lock().await;
-            // `slot` and `current` hold it; so does every request.
-            let Some(model) = slot.as_ref() else { continue };
-            if Arc::strong_count(model) > 2 {
-                self.kept().in_use();
-                continue;
-            }
-            if self.kept().left().is_none_or(|left| !left.is_zero()) {
-                continue;
-            }
-            let stats = model.worker.stats();
-            metrics.retire(&stats);
-            // Passes are counted by `metrics` from now on.
-            let stats = SchedulerStats { n_passes: 0, n_texts_in_passes: 0, ..stats };
-            *self.resting.lock().unwrap_or_else(PoisonError::into_inner) = stats;
-            self.set_current(None);
-            self.asleep.store(true, Relaxed);
-            if let Some(model) = slot.take() {
-                tracing::info!(model = %self.options.name(), "sleeping: the model is out of memory until it is asked for");
-                // Its thread is waited for.
-                let _ = tokio::task::spawn_blocking(move || drop(model)).await;
-            }
-        }
+    /// The model that was dismissed is out of memory.
+    pub(super) fn is_gone(&self, sleeps: bool, stats: SchedulerStats) {
+        *self.resting.lock().unwrap_or_else(PoisonError::into_inner) = stats;
+        let mut state = self.state();
+        state.phase = if sleeps { Phase::Sleeping } else { Phase::Unloaded };
+        state.bytes = 0;
+    }
+
+    /// Nobody has to wait for it any longer.
+    pub(super) fn time_is_over(&self) -> bool {
+        self.keep().left() == Some(Duration::ZERO)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

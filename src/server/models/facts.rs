@@ -1,12 +1,19 @@
 //! What is told about a model, whether it is in memory or not.
 
+use bise_models::MistralConfig;
+use bise_models::gguf::GgufFile;
+use bise_models::tokenizer::Tokenizer;
 use serde_json::{Map, Value, json};
 use twox_hash::XxHash3_128;
 
 use super::{Model, metadata};
+use crate::chat::SpecialTokens;
 use crate::description::Description;
+use crate::hub::Sha256;
+use crate::server::options::{BoxError, ModelOptions};
+use crate::session_file::fingerprint;
 
-/// What was found out about a model when it was opened.
+/// What the file of a model says about it.
 #[derive(Clone, Debug)]
 pub struct Facts {
     /// Tokens of the vocabulary.
@@ -46,23 +53,52 @@ impl Facts {
     /// Those of a model in memory.
     pub fn of(model: &Model) -> Facts {
         let engine = &model.engine;
-        let config = engine.config();
-        let kind = engine.file().metadata().str("tokenizer.ggml.model").ok().flatten();
+        let template = model.template.as_ref().map(|template| template.source().to_owned());
+        let (file, config, tokenizer) = (engine.file(), engine.config(), engine.tokenizer());
+        let digest = digest(engine.fingerprint());
+        Facts { template, digest, ..Facts::from_parts(file, config, tokenizer, model.n_ctx) }
+    }
+
+    /// Those of a model that is not in memory. `known` is the digest by which the hub has it.
+    ///
+    /// # Errors
+    /// The file is none that can be served.
+    pub fn of_file(options: &ModelOptions, known: Option<Sha256>) -> Result<Facts, BoxError> {
+        let file = options.opener.file()?;
+        let config = MistralConfig::from_metadata(file.metadata())?;
+        let tokenizer = Tokenizer::from_metadata(file.metadata())?;
+        let asked = options.scheduler.session.n_ctx;
+        let n_ctx = options.n_ctx_each(if asked == 0 { config.n_ctx_train } else { asked });
+        let template = match &options.template {
+            Some(template) => Some(template.source().to_owned()),
+            None => {
+                let source = file.metadata().str("tokenizer.chat_template")?;
+                source.filter(|source| !source.is_empty()).map(str::to_owned)
+            }
+        };
+        let digest = known.map_or_else(|| digest(fingerprint(&file)), |digest| digest.to_string());
+        Ok(Facts { template, digest, ..Facts::from_parts(&file, &config, &tokenizer, n_ctx) })
+    }
+
+    fn from_parts(file: &GgufFile, config: &MistralConfig, tokenizer: &Tokenizer, n_ctx: usize) -> Facts {
+        let metadata = file.metadata();
+        let special_tokens = SpecialTokens::of(tokenizer);
+        let pooling = metadata.u64(&format!("{}.pooling_type", config.arch)).ok().flatten();
         Facts {
             n_vocab: config.n_vocab,
             n_ctx_train: config.n_ctx_train,
             n_embd: config.n_embd,
-            about: Description::of(engine.file()),
-            sentence_piece: kind == Some("llama"),
-            template: model.template.as_ref().map(|template| template.source().to_owned()),
-            bos: model.special_tokens.bos.clone(),
-            eos: model.special_tokens.eos.clone(),
-            n_ctx: model.n_ctx,
-            infills: engine.tokenizer().infill_prefix().is_some(),
-            pooled: matches!(engine.pooling(), Ok(Some(_))),
-            file_bytes: engine.file().n_bytes(),
-            digest: digest(engine.fingerprint()),
-            metadata: metadata(engine.file(), MAX_ITEMS),
+            about: Description::of(file),
+            sentence_piece: metadata.str("tokenizer.ggml.model").ok().flatten() == Some("llama"),
+            template: None,
+            bos: special_tokens.bos,
+            eos: special_tokens.eos,
+            n_ctx,
+            infills: tokenizer.infill_prefix().is_some(),
+            pooled: matches!(pooling, Some(1..=3)),
+            file_bytes: file.n_bytes(),
+            digest: String::new(),
+            metadata: self::metadata(file, MAX_ITEMS),
         }
     }
 

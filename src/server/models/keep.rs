@@ -6,19 +6,17 @@ use std::time::{Duration, Instant};
 #[derive(Debug)]
 pub struct Keep {
     /// As the server was started; `None` is for ever.
-    pub default: Option<Duration>,
+    default: Option<Duration>,
     /// As the last request had it, if it said something.
     asked: Option<Option<Duration>>,
     /// When the model was last seen in use.
     used: Instant,
-    /// Whether somebody looks for its being idle.
-    pub is_watched: bool,
 }
 
 impl Keep {
-    /// For ever, unless a request says otherwise.
-    pub fn new() -> Keep {
-        Keep { default: None, asked: None, used: Instant::now(), is_watched: false }
+    /// So long, unless a request says otherwise; `None` is for ever.
+    pub fn new(default: Option<Duration>) -> Keep {
+        Keep { default, asked: None, used: Instant::now() }
     }
 
     /// A request wants the model.
@@ -37,6 +35,21 @@ impl Keep {
         self.asked = asked;
     }
 
+    /// When the model was last seen in use.
+    pub fn used(&self) -> Instant {
+        self.used
+    }
+
+    /// Whether a request asked for the model to stay for ever.
+    pub fn is_pinned(&self) -> bool {
+        self.asked == Some(None)
+    }
+
+    /// Whether the time is that of the server rather than of a request.
+    pub fn is_default(&self) -> bool {
+        self.asked.is_none()
+    }
+
     /// The time that is left; `None` is for ever.
     pub fn left(&self) -> Option<Duration> {
         Some(self.asked.unwrap_or(self.default)?.saturating_sub(self.used.elapsed()))
@@ -50,16 +63,17 @@ mod tests {
     #[test]
     fn the_last_request_decides() {
         let hour = Duration::from_secs(3600);
-        let mut keep = Keep::new();
+        let mut keep = Keep::new(None);
         assert_eq!(keep.left(), None);
         keep.ask(Some(Some(Duration::ZERO)));
         assert_eq!(keep.left(), Some(Duration::ZERO));
         keep.wanted();
         assert_eq!(keep.left(), None);
-        keep.default = Some(hour);
+        let mut keep = Keep::new(Some(hour));
         assert!(keep.left().is_some_and(|left| left <= hour && left > hour / 2));
         keep.ask(Some(None));
         assert_eq!(keep.left(), None);
+        assert!(keep.is_pinned() && !keep.is_default());
         keep.ask(None);
         assert!(keep.left().is_some());
     }

@@ -1,54 +1,260 @@
-//! The models that are served: opened when they are wanted, put to sleep when nobody wants them.
+//! The models that are served: opened when they are wanted, taken out of memory when nobody wants them.
 
+mod catalog;
 mod entry;
+mod events;
 mod facts;
 mod keep;
+mod load;
 mod metadata;
 mod model;
+mod room;
+mod served;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
 
+use tokio::sync::{Mutex as AsyncMutex, Notify};
+
+pub use catalog::{Catalog, Offer, OptionsOf, Preset};
 pub use entry::{Entry, Status};
+pub use events::Events;
 pub use facts::Facts;
 pub use metadata::metadata;
 pub use model::Model;
+pub use served::{RouterOptions, Served};
 
-use super::ModelOptions;
+use self::keep::Keep;
+use super::body::Body;
 use super::error::ApiError;
+use super::metrics::Metrics;
+use crate::scheduler::SchedulerStats;
 
 /// Every model that can be asked for.
 pub struct Models {
-    entries: Vec<Arc<Entry>>,
+    /// The one model, or those a router knows, in the order of its lists.
+    entries: RwLock<Vec<Arc<Entry>>>,
+    /// Those that lists no longer have, and that are still in memory.
+    retired: Mutex<Vec<Arc<Entry>>>,
+    /// `None` where there is one model.
+    router: Option<RouterOptions>,
+    /// Bytes that all models and the program may take.
+    max_bytes: Option<usize>,
+    /// Bytes that the process had before it had a model.
+    base_bytes: usize,
+    /// Whether an idle model sleeps, rather than be unloaded.
+    sleeps: bool,
+    /// Held by whoever has a model loaded: one after the other, in the order they came.
+    turn: Arc<AsyncMutex<()>>,
+    /// Wakes the task that looks for idle models.
+    watched: Notify,
+    metrics: Arc<Metrics>,
+    /// What becomes of models.
+    pub events: Events,
 }
 
 impl Models {
-    /// One model, which answers whatever name a client gives.
-    pub fn single(options: ModelOptions) -> Models {
-        Models { entries: vec![Arc::new(Entry::new(options))] }
+    /// Those of a server. `sleep_idle` is after how long without requests a model leaves memory.
+    ///
+    /// # Errors
+    /// A ceiling on memory that cannot be told.
+    pub fn new(
+        served: Served,
+        sleep_idle: Option<Duration>,
+        metrics: Arc<Metrics>,
+    ) -> Result<Arc<Models>, crate::Error> {
+        let (router, entries) = match served {
+            Served::Model(model) => (None, vec![Arc::new(Entry::single(*model, Keep::new(sleep_idle)))]),
+            Served::Router(router) => (Some(*router), Vec::new()),
+        };
+        let max_bytes = router.as_ref().and_then(|router| router.max_memory);
+        let models = Models {
+            entries: RwLock::new(entries),
+            retired: Mutex::default(),
+            max_bytes: max_bytes.map(|limit| limit.bytes()).transpose()?,
+            base_bytes: room::program_bytes(),
+            sleeps: router.is_none() || sleep_idle.is_some(),
+            router: router
+                .map(|router| RouterOptions { keep_alive: sleep_idle.or(router.keep_alive), ..router }),
+            turn: Arc::default(),
+            watched: Notify::new(),
+            metrics,
+            events: Events::new(),
+        };
+        models.refresh();
+        Ok(Arc::new(models))
     }
 
-    /// All of them.
-    pub fn entries(&self) -> &[Arc<Entry>] {
-        &self.entries
+    /// All of them, as far as they are known.
+    pub fn entries(&self) -> Vec<Arc<Entry>> {
+        self.entries.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The model for a request, opened if it is not. Where there is one alone, any name stands for it: clients made for other
+    /// The one model of a server that has no other.
+    pub fn single(&self) -> Option<Arc<Entry>> {
+        if self.router.is_some() { None } else { self.entries().into_iter().next() }
+    }
+
+    /// How a router was started.
+    pub fn router(&self) -> Option<&RouterOptions> {
+        self.router.as_ref()
+    }
+
+    /// The router, for what one model alone has no use for.
+    ///
+    /// # Errors
+    /// 501 where there is one model.
+    pub fn require_router(&self) -> Result<&RouterOptions, ApiError> {
+        self.router().ok_or_else(|| {
+            ApiError::not_supported(
+                "this server has one model, which --model names: without --model it has all those on this machine",
+            )
+        })
+    }
+
+    /// Looks again which models there are. Models in memory that are no longer there, or others now, go once they are idle.
+    /// Reads folders: not for a thread of the runtime.
+    pub fn refresh(&self) {
+        let Some(router) = &self.router else { return };
+        let offers = router.catalog.list();
+        let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
+        let mut before = std::mem::take(&mut *entries);
+        let n_before = before.len();
+        for offer in offers {
+            let known =
+                before.iter().position(|entry| entry.offer().is_some_and(|known| known.is_same(&offer)));
+            match known {
+                Some(i) => entries.push(before.swap_remove(i)),
+                None => entries.extend(self.offered(offer)),
+            }
+        }
+        // What has no name in lists stays as long as it is there: it was found by another name.
+        let (stay, go): (Vec<_>, Vec<_>) = before.into_iter().partition(|entry| {
+            let named = entries.iter().any(|listed| listed.is_called(entry.options().name()));
+            !named
+                && entry.offer().is_some_and(|offer| {
+                    router.catalog.find(&offer.name).ok().flatten().is_some_and(|found| found.is_same(offer))
+                })
+        });
+        let has_changed = entries.len() != n_before || !go.is_empty();
+        entries.extend(stay);
+        drop(entries);
+        if has_changed {
+            self.events.reloaded();
+        }
+        for entry in go {
+            self.retire(&entry);
+        }
+    }
+
+    fn offered(&self, offer: Offer) -> Option<Arc<Entry>> {
+        let router = self.router.as_ref()?;
+        match router.catalog.options(&offer) {
+            Ok(options) => Some(Arc::new(Entry::offered(options, offer, Keep::new(router.keep_alive)))),
+            Err(error) => {
+                tracing::warn!("{}: {error}", offer.name);
+                None
+            }
+        }
+    }
+
+    /// All of them as they are now, and what their files say.
+    ///
+    /// # Errors
+    /// The server's own fault.
+    pub async fn listed(self: &Arc<Models>) -> Result<Vec<Arc<Entry>>, ApiError> {
+        if self.router.is_none() {
+            return Ok(self.entries());
+        }
+        let models = Arc::clone(self);
+        let look = move || {
+            models.refresh();
+            let entries = models.entries();
+            for entry in &entries {
+                if let Err(why) = entry.look() {
+                    tracing::debug!("{}: {why}", entry.options().name());
+                }
+            }
+            Ok(entries)
+        };
+        super::answer::blocking(look).await
+    }
+
+    /// The entry with this name or alias. Reads folders where it is not known yet.
+    ///
+    /// # Errors
+    /// 404 where there is none; a store that makes no sense.
+    pub async fn entry(self: &Arc<Models>, name: &str) -> Result<Arc<Entry>, ApiError> {
+        let known = |models: &Models| models.entries().into_iter().find(|entry| entry.is_called(name));
+        // One in memory is asked without a look at the disk.
+        if let Some(entry) = known(self).filter(|entry| self.router.is_none() || entry.is_idle().is_some()) {
+            return Ok(entry);
+        }
+        let missing = || ApiError::not_found(format!("model '{name}' not found"));
+        if self.router.is_none() {
+            return Err(missing());
+        }
+        let (models, asked) = (Arc::clone(self), name.to_owned());
+        let found = super::answer::blocking(move || models.look_up(&asked)).await?;
+        found.ok_or_else(missing)
+    }
+
+    fn look_up(&self, name: &str) -> Result<Option<Arc<Entry>>, ApiError> {
+        let Some(router) = &self.router else { return Ok(None) };
+        self.refresh();
+        let known = |name: &str| self.entries().into_iter().find(|entry| entry.is_called(name));
+        if let Some(entry) = known(name) {
+            return Ok(Some(entry));
+        }
+        let found = router
+            .catalog
+            .find(name)
+            .map_err(|error| ApiError::internal(format!("model '{name}': {error}")))?;
+        let Some(offer) = found else { return Ok(None) };
+        if let Some(entry) = known(&offer.name) {
+            return Ok(Some(entry));
+        }
+        let Some(entry) = self.offered(offer) else { return Ok(None) };
+        self.entries.write().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&entry));
+        Ok(Some(entry))
+    }
+
+    /// The model that a request names, loaded if it is not. Where there is one alone, any name stands for it: clients made for other
     /// services send the names of those.
     ///
     /// # Errors
-    /// 503 while the model is opened for the first time, 500 where it cannot be opened again.
-    pub async fn get(&self, _name: Option<&str>) -> Result<Arc<Model>, ApiError> {
-        self.entries[0].get().await
+    /// No such model, or it cannot be loaded. 503 while the only model is opened for the first time.
+    pub async fn get(self: &Arc<Models>, body: &Body) -> Result<Arc<Model>, ApiError> {
+        let entry = self.named(body.model()?).await?;
+        self.open(&entry, body.autoload()).await
     }
 
-    /// The entry with this name or alias. A tag `:latest` may be left out.
-    pub fn find(&self, name: &str) -> Option<&Arc<Entry>> {
-        let name = name.strip_suffix(":latest").unwrap_or(name);
-        self.entries.iter().find(|entry| entry.options().aliases.iter().any(|alias| alias == name))
+    /// The entry that a request names, or the only one.
+    ///
+    /// # Errors
+    /// There is none of this name, or no name and several models.
+    pub async fn named(self: &Arc<Models>, name: Option<&str>) -> Result<Arc<Entry>, ApiError> {
+        if let Some(entry) = self.single() {
+            return Ok(entry);
+        }
+        match name.filter(|name| !name.is_empty()) {
+            Some(name) => self.entry(name).await,
+            None => {
+                let expected = "the name of a model (/v1/models lists them)";
+                Err(ApiError::field("model", "nothing", expected))
+            }
+        }
     }
 
-    /// The entry that answers where none is named.
-    pub fn default_entry(&self) -> &Arc<Entry> {
-        &self.entries[0]
+    /// The models that are in memory.
+    pub fn loaded(&self) -> impl Iterator<Item = Arc<Model>> {
+        self.entries().into_iter().filter_map(|entry| entry.loaded())
+    }
+
+    /// What the schedulers of all models are doing together.
+    pub fn scheduler_stats(&self) -> SchedulerStats {
+        let mut sum = SchedulerStats::default();
+        self.entries().iter().for_each(|entry| sum.add(&entry.scheduler_stats()));
+        sum
     }
 }

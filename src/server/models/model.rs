@@ -1,15 +1,17 @@
 //! A model in memory, ready to answer.
 
 use bise_kernels::PAGE_LEN;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
-use crate::Engine;
+use super::room;
 use crate::chat::{ChatTemplate, SpecialTokens};
 use crate::constraint::Grammars;
 use crate::embedding::Pooling;
+use crate::sampling::SamplingParams;
 use crate::scheduler::{Scheduler, SchedulerOptions, Worker, WorkerHandle};
 use crate::server::ModelOptions;
 use crate::server::options::{BoxError, ContextShare};
+use crate::{Engine, SessionOptions};
 
 /// A model in memory, ready to answer. It goes when the last request that uses it is over and nothing else holds it.
 pub struct Model {
@@ -35,6 +37,19 @@ pub struct Model {
     pub thinking: Option<bool>,
     /// Whether an answer at the end of a conversation is continued, where a request says nothing.
     pub continues_answers: bool,
+    session: SessionOptions,
+    /// Contexts that may be full at a time.
+    n_contexts: usize,
+    /// Sampling parameters, where a request says nothing.
+    pub sampling: SamplingParams,
+    /// Tokens of an answer at most, where a request says nothing; `None` is until the context is full.
+    pub max_tokens: Option<usize>,
+    /// Texts that end an answer, where a request names none.
+    pub stop: Vec<String>,
+    /// The system prompt of conversations without one.
+    pub system: Option<String>,
+    /// Messages that come before those of a request.
+    pub messages: Vec<Value>,
 }
 
 impl Model {
@@ -43,7 +58,7 @@ impl Model {
     /// # Errors
     /// The file, its template or the memory for it.
     pub fn open(options: &ModelOptions) -> Result<Model, BoxError> {
-        let engine = (options.open)()?;
+        let engine = options.opener.open()?;
         let adds_space =
             engine.file().metadata().bool("tokenizer.ggml.add_space_prefix").ok().flatten().unwrap_or(true);
         let template = match &options.template {
@@ -56,24 +71,43 @@ impl Model {
             Some(pooling) => pooling,
             None => engine.pooling()?.unwrap_or(Pooling::Mean),
         };
+        let session = scheduler.session;
         let worker = Worker::start(Scheduler::new(&engine, scheduler)?)?;
         Ok(Model {
             name: options.name().to_owned(),
             grammars: Grammars::new(engine.tokenizer()),
             special_tokens: SpecialTokens::of(engine.tokenizer()),
             worker,
+            session,
+            n_contexts: if options.context == ContextShare::Pool { 1 } else { options.scheduler.n_slots },
             template,
             n_ctx,
             pooling: if options.embeds_tokens { None } else { Some(pooling) },
             template_args: options.template_args.clone(),
             thinking: options.thinking,
             continues_answers: options.continues_answers,
+            sampling: options.sampling.clone(),
+            max_tokens: options.max_tokens,
+            stop: options.stop.clone(),
+            system: options.extras.system.clone().filter(|system| !system.is_empty()),
+            messages: options
+                .extras
+                .messages
+                .iter()
+                .map(|(role, content)| json!({"role": role, "content": content}))
+                .collect(),
             engine,
         })
     }
 }
 
 impl Model {
+    /// Bytes that it takes with full contexts, beside the program.
+    pub fn bytes(&self) -> usize {
+        let plan = self.engine.memory(&self.session).for_sequences(self.n_contexts);
+        room::model_bytes(&plan)
+    }
+
     /// Tokens as text, control tokens spelled out.
     pub fn spell(&self, tokens: &[u32]) -> String {
         let mut decoder = self.engine.tokenizer().stream(false);
@@ -99,19 +133,15 @@ fn share_context(engine: &Engine, options: &ModelOptions) -> Result<SchedulerOpt
     let mut scheduler = options.scheduler.clone();
     let n_ctx = engine.n_ctx(&scheduler.session);
     let n_slots = scheduler.n_slots;
-    scheduler.session.n_ctx = match options.context {
-        ContextShare::Each => n_ctx,
-        ContextShare::Split if n_ctx < n_slots => {
-            return Err(
-                format!("a context of {n_ctx} tokens is too short for {n_slots} requests at a time").into()
-            );
-        }
-        ContextShare::Split => n_ctx / n_slots,
-        ContextShare::Pool => {
-            scheduler.max_pages = Some(n_ctx.div_ceil(PAGE_LEN));
-            n_ctx
-        }
-    };
+    if options.context == ContextShare::Split && n_ctx < n_slots {
+        return Err(
+            format!("a context of {n_ctx} tokens is too short for {n_slots} requests at a time").into()
+        );
+    }
+    scheduler.session.n_ctx = options.n_ctx_each(n_ctx);
+    if options.context == ContextShare::Pool {
+        scheduler.max_pages = Some(n_ctx.div_ceil(PAGE_LEN));
+    }
     Ok(scheduler)
 }
 

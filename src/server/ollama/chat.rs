@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::lines::{Kind, Lines};
 use super::request::{Chat, Common, Think};
-use super::{entry, messages, reply, show};
+use super::{messages, reply, show};
 use crate::server::App;
 use crate::server::answer::{self, ApiError, ChatRequest, RequestOptions};
 use crate::server::body::Body;
@@ -20,16 +20,16 @@ pub(super) async fn chat(State(app): State<Arc<App>>, body: Body) -> Result<Resp
     let common: Common = body.read()?;
     let request: Chat = body.read()?;
     let name = common.model()?;
-    let entry = entry(&app, name)?;
+    let entry = &app.models.entry(name).await?;
     let messages = request.messages.unwrap_or_default();
     if messages.is_empty() {
         return nothing_to_say(&app, entry, &common, Kind::Chat, started).await;
     }
-    let mut chat = conversation(&app, &common)?;
+    let mut chat = conversation(&app, entry, &common)?;
     chat.messages = messages::to_openai(messages)?;
     chat.tools = request.tools.unwrap_or_default();
 
-    let model = entry.get().await?;
+    let model = app.models.open(entry, None).await?;
     let load = started.elapsed();
     check_capabilities(entry, &model, name, &common, &chat)?;
     fit(&model, &common, &mut chat).await?;
@@ -37,7 +37,7 @@ pub(super) async fn chat(State(app): State<Arc<App>>, body: Body) -> Result<Resp
         return rendered(&model, name, chat).await;
     }
     let answer = answer::chat(&app, &model, chat).await?;
-    entry.keep(common.keep_alive.map(Into::into), &app.metrics);
+    app.models.keep(entry, common.keep_alive.map(Into::into));
     reply::send(answer, Lines::new(Kind::Chat, name, started, load), common.streams()).await
 }
 
@@ -51,17 +51,21 @@ pub(super) async fn nothing_to_say(
 ) -> Result<Response, ApiError> {
     let lines = Lines::new(kind, common.model()?, started, started.elapsed());
     if common.keep_alive.is_some_and(|keep| keep.is_zero()) {
-        entry.keep(Some(Some(Duration::ZERO)), &app.metrics);
+        if entry.is_idle() == Some(true) {
+            app.models.unload(entry).await;
+        } else {
+            app.models.keep(entry, Some(Some(Duration::ZERO)));
+        }
         return Ok(Json(lines.done("unload")).into_response());
     }
-    entry.get().await?;
-    entry.keep(common.keep_alive.map(Into::into), &app.metrics);
+    app.models.open(entry, None).await?;
+    app.models.keep(entry, common.keep_alive.map(Into::into));
     Ok(Json(lines.done("load")).into_response())
 }
 
 /// A conversation with everything but its messages.
-pub(super) fn conversation(app: &App, common: &Common) -> Result<ChatRequest, ApiError> {
-    let options = common.options()?;
+pub(super) fn conversation(app: &App, entry: &Entry, common: &Common) -> Result<ChatRequest, ApiError> {
+    let options = common.options(&entry.extras().params)?;
     let think = common.think()?;
     let mut template_args = Map::new();
     if let Some(Think::Level(level)) = &think {
@@ -106,7 +110,7 @@ pub(super) fn check_capabilities(
     if matches!(common.think()?, Some(Think::Yes | Think::Level(_))) && !capabilities.contains(&"thinking") {
         return without("thinking");
     }
-    if let Some(num_ctx) = common.options()?.num_ctx.filter(|num_ctx| *num_ctx > model.n_ctx) {
+    if let Some(num_ctx) = common.options(&Map::new())?.num_ctx.filter(|num_ctx| *num_ctx > model.n_ctx) {
         tracing::warn!(
             "num_ctx: found {num_ctx}, but the context has {} tokens (--ctx-size makes it longer)",
             model.n_ctx

@@ -8,7 +8,6 @@ use axum::response::Json;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::entry;
 use super::keep_alive::KeepAlive;
 use super::options::Options;
 use super::request::named;
@@ -46,10 +45,10 @@ pub(super) async fn embed(State(app): State<Arc<App>>, body: Body) -> Result<Jso
     let name = named(request.model.as_deref())?;
     request.check_options()?;
     let texts = texts(request.input.as_ref())?;
-    let entry = entry(&app, name)?;
-    let model = entry.get().await?;
+    let entry = app.models.entry(name).await?;
+    let model = app.models.open(&entry, None).await?;
     let load = started.elapsed();
-    entry.keep(request.keep_alive.map(Into::into), &app.metrics);
+    app.models.keep(&entry, request.keep_alive.map(Into::into));
     if texts.is_empty() {
         return Ok(Json(json!({"model": name, "embeddings": []})));
     }
@@ -77,9 +76,9 @@ pub(super) async fn embeddings(State(app): State<Arc<App>>, body: Body) -> Resul
     let request: Request = body.read()?;
     let name = named(request.model.as_deref())?;
     request.check_options()?;
-    let entry = entry(&app, name)?;
-    let model = entry.get().await?;
-    entry.keep(request.keep_alive.map(Into::into), &app.metrics);
+    let entry = app.models.entry(name).await?;
+    let model = app.models.open(&entry, None).await?;
+    app.models.keep(&entry, request.keep_alive.map(Into::into));
     let Some(text) = request.prompt.filter(|text| !text.is_empty()) else {
         return Ok(Json(json!({"embedding": []})));
     };

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::chat::{check_capabilities, conversation, nothing_to_say, rendered};
 use super::lines::{Kind, Lines};
 use super::request::{Common, Generate};
-use super::{entry, messages, reply};
+use super::{messages, reply};
 use crate::server::App;
 use crate::server::answer::{self, ApiError, Prompt, TextRequest};
 use crate::server::body::Body;
@@ -20,7 +20,7 @@ pub(super) async fn generate(State(app): State<Arc<App>>, body: Body) -> Result<
     let common: Common = body.read()?;
     let request: Generate = body.read()?;
     let name = common.model()?;
-    let entry = entry(&app, name)?;
+    let entry = &app.models.entry(name).await?;
     let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
     if request.images.as_ref().is_some_and(|images| !images.is_empty()) {
         return Err(messages::images_refused("images"));
@@ -39,8 +39,8 @@ pub(super) async fn generate(State(app): State<Arc<App>>, body: Body) -> Result<
     let Some(prompt) = given(&request.prompt) else {
         return nothing_to_say(&app, entry, &common, Kind::Generate, started).await;
     };
-    let mut chat = conversation(&app, &common)?;
-    let model = entry.get().await?;
+    let mut chat = conversation(&app, entry, &common)?;
+    let model = app.models.open(entry, None).await?;
     let load = started.elapsed();
     let mut lines = Lines::new(Kind::Generate, name, started, load);
     let text = match given(&request.suffix) {
@@ -67,6 +67,6 @@ pub(super) async fn generate(State(app): State<Arc<App>>, body: Body) -> Result<
             answer
         }
     };
-    entry.keep(common.keep_alive.map(Into::into), &app.metrics);
+    app.models.keep(entry, common.keep_alive.map(Into::into));
     reply::send(answer, lines, common.streams()).await
 }

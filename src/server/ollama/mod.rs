@@ -18,8 +18,14 @@ use axum::Router;
 use axum::routing::{get, post};
 
 use super::App;
-use super::answer::ApiError;
-use super::models::Entry;
+
+/// A time as `keep_alive` has it: seconds, or a duration such as `5m`; `None` is for ever.
+///
+/// # Errors
+/// A message that says what was found and expected.
+pub fn parse_keep_alive(text: &str) -> Result<Option<std::time::Duration>, String> {
+    keep_alive::KeepAlive::parse(text).map(Into::into)
+}
 
 /// The endpoints, but for those that change what is on the disk.
 pub(super) fn routes() -> Router<Arc<App>> {
@@ -32,9 +38,4 @@ pub(super) fn routes() -> Router<Arc<App>> {
         .route("/api/generate", post(generate::generate))
         .route("/api/embed", post(embed::embed))
         .route("/api/embeddings", post(embed::embeddings))
-}
-
-/// The model of that name. In this interface, names count even where there is one model alone.
-fn entry<'a>(app: &'a App, name: &str) -> Result<&'a Arc<Entry>, ApiError> {
-    app.models.find(name).ok_or_else(|| ApiError::not_found(format!("model '{name}' not found")))
 }

@@ -8,9 +8,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::request::named;
-use super::{entry, show};
+use super::show;
 use crate::server::App;
-use crate::server::answer::ApiError;
+use crate::server::answer::{self, ApiError};
 use crate::server::body::Body;
 use crate::server::models::metadata;
 
@@ -18,19 +18,19 @@ pub(super) async fn version(State(app): State<Arc<App>>) -> Json<Value> {
     Json(json!({ "version": app.options.ollama_version }))
 }
 
-pub(super) async fn tags(State(app): State<Arc<App>>) -> Json<Value> {
-    let models: Vec<Value> =
-        app.models.entries().iter().flat_map(|entry| show::tags(entry).collect::<Vec<_>>()).collect();
-    Json(json!({ "models": models }))
+pub(super) async fn tags(State(app): State<Arc<App>>) -> Result<Json<Value>, ApiError> {
+    let entries = app.models.listed().await?;
+    let models: Vec<Value> = entries.iter().flat_map(|entry| show::tags(entry).collect::<Vec<_>>()).collect();
+    Ok(Json(json!({ "models": models })))
 }
 
 pub(super) async fn ps(State(app): State<Arc<App>>) -> Json<Value> {
-    let entries = app.models.entries().iter();
+    let entries = app.models.entries();
     let models: Vec<Value> = entries
+        .iter()
         .filter_map(|entry| {
             let (model, facts) = (entry.loaded()?, entry.facts()?);
-            let bytes = model.engine.memory(&entry.options().scheduler.session).now() as u64;
-            Some(show::loaded(entry, facts, bytes, entry.expires_at()))
+            Some(show::loaded(entry, facts, model.bytes() as u64, entry.expires_at()))
         })
         .collect();
     Json(json!({ "models": models }))
@@ -46,19 +46,15 @@ struct Show {
 pub(super) async fn show(State(app): State<Arc<App>>, body: Body) -> Result<Json<Value>, ApiError> {
     let request: Show = body.read()?;
     let asked = named(request.model.as_deref().filter(|name| !name.is_empty()).or(request.name.as_deref()))?;
-    let entry = entry(&app, asked)?;
-    let all = if request.verbose == Some(true) {
-        let model = entry.get().await?;
-        Some(metadata(model.engine.file(), usize::MAX))
-    } else {
-        None
-    };
-    let facts = match entry.facts() {
-        Some(facts) => facts,
-        None => {
-            entry.get().await?;
-            entry.facts().ok_or_else(|| ApiError::unavailable("Loading model"))?
-        }
-    };
-    Ok(Json(show::show(entry, facts, asked, all)))
+    let entry = app.models.entry(asked).await?;
+    let (is_verbose, name) = (request.verbose == Some(true), asked.to_owned());
+    // No weight is read for this.
+    let shown = answer::blocking(move || {
+        let cannot = |why: &str| ApiError::internal(format!("model '{name}' cannot be read: {why}"));
+        let facts = entry.look().map_err(cannot)?;
+        let file = is_verbose.then(|| entry.options().opener.file()).transpose();
+        let all = file.map_err(|error| cannot(&error.to_string()))?.map(|file| metadata(&file, usize::MAX));
+        Ok(show::show(&entry, facts, &name, all))
+    });
+    shown.await.map(Json)
 }

@@ -51,6 +51,22 @@ impl Options {
         Ok(options)
     }
 
+    /// The same, where a Modelfile has other defaults. What has no effect there has been told when the model was listed.
+    ///
+    /// # Errors
+    /// As [`Options::parse`].
+    pub(crate) fn parse_over(
+        defaults: &Map<String, Value>,
+        given: &Map<String, Value>,
+    ) -> Result<Options, String> {
+        let mut options = Options::parse(defaults)?;
+        options.without_effect.clear();
+        for (name, value) in given.iter().filter(|(_, value)| !value.is_null()) {
+            options.set(name, value)?;
+        }
+        Ok(options)
+    }
+
     fn set(&mut self, name: &str, value: &Value) -> Result<(), String> {
         let sampling = &mut self.sampling;
         match name {

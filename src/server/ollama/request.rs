@@ -66,11 +66,11 @@ impl Common {
         named(self.model.as_deref())
     }
 
-    /// What is generated how.
+    /// What is generated how; `defaults` is what the model's Modelfile says.
     ///
     /// # Errors
     /// An option of the wrong type, or what is not done here.
-    pub(super) fn options(&self) -> Result<Options, ApiError> {
+    pub(super) fn options(&self, defaults: &Map<String, Value>) -> Result<Options, ApiError> {
         if self.shift == Some(true) {
             return Err(ApiError::invalid(
                 "shift: found true, expected false: nothing is left out of a context that is full; the answer ends there, with \
@@ -78,8 +78,8 @@ impl Common {
             ));
         }
         let options = match &self.options {
-            Some(options) => Options::parse(options).map_err(ApiError::invalid)?,
-            None => Options::default(),
+            Some(options) => Options::parse_over(defaults, options).map_err(ApiError::invalid)?,
+            None => Options::parse_over(defaults, &Map::new()).map_err(ApiError::invalid)?,
         };
         if !options.without_effect.is_empty() {
             tracing::warn!(
@@ -201,7 +201,7 @@ mod tests {
         assert_eq!(log_probs(json!({"logprobs": true, "top_logprobs": 3})).unwrap(), Some(want));
         assert_eq!(refusal(log_probs(json!({"top_logprobs": 21}))), "top_logprobs must be between 0 and 20");
         assert_eq!(refusal(common(json!({"model": ""})).model().map(str::to_owned)), "model is required");
-        assert!(refusal(common(json!({"shift": true})).options()).starts_with("shift: "));
+        assert!(refusal(common(json!({"shift": true})).options(&Map::new())).starts_with("shift: "));
         assert!(common(json!({})).streams() && !common(json!({"stream": false})).streams());
     }
 
@@ -219,7 +219,7 @@ mod tests {
             "model": "mistral", "stream": false, "format": null, "options": null, "keep_alive": null, "think": null,
             "logprobs": null, "top_logprobs": null
         }));
-        assert_eq!(common.options().unwrap(), Options::default());
+        assert_eq!(common.options(&Map::new()).unwrap(), Options::default());
         assert!(common.keep_alive.is_none() && !common.streams());
     }
 

@@ -4,6 +4,7 @@ use std::time::SystemTime;
 
 use serde_json::{Map, Value, json};
 
+use crate::hub::{Extras, modelfile};
 use crate::server::models::{Entry, Facts};
 
 /// `details`, as lists and descriptions have it.
@@ -73,8 +74,8 @@ pub(super) fn tags(entry: &Entry) -> impl Iterator<Item = Value> {
             "name": name,
             "model": name,
             "modified_at": time(modified(entry)),
-            "size": facts.map_or(0, |facts| facts.file_bytes),
-            "digest": facts.map_or("", |facts| &facts.digest),
+            "size": bytes(entry),
+            "digest": digest(entry),
             "details": details(facts),
         });
         if let Some(facts) = facts {
@@ -84,6 +85,18 @@ pub(super) fn tags(entry: &Entry) -> impl Iterator<Item = Value> {
     })
 }
 
+/// Bytes of its files.
+fn bytes(entry: &Entry) -> u64 {
+    let of_facts = entry.facts().map_or(0, |facts| facts.file_bytes);
+    entry.offer().map_or(of_facts, |offer| offer.model.bytes.max(of_facts))
+}
+
+/// What tells it from others: as the hub has it, where that knows it.
+fn digest(entry: &Entry) -> String {
+    let of_hub = entry.offer().and_then(|offer| offer.model.digest).map(|digest| digest.to_string());
+    of_hub.or_else(|| entry.facts().map(|facts| facts.digest.clone())).unwrap_or_default()
+}
+
 /// A model in `/api/ps`; `expires` is when it leaves memory.
 pub(super) fn loaded(entry: &Entry, facts: &Facts, bytes: u64, expires: Option<SystemTime>) -> Value {
     let name = tagged(entry.options().name());
@@ -91,7 +104,7 @@ pub(super) fn loaded(entry: &Entry, facts: &Facts, bytes: u64, expires: Option<S
         "name": name,
         "model": name,
         "size": bytes,
-        "digest": facts.digest,
+        "digest": digest(entry),
         "details": details(Some(facts)),
         "expires_at": expires.map_or_else(never, time),
         "size_vram": 0,
@@ -105,26 +118,38 @@ pub(super) fn show(entry: &Entry, facts: &Facts, asked: &str, metadata: Option<M
     model_info.entry("general.parameter_count").or_insert_with(|| facts.about.n_params.into());
     // Some clients show it as the model's name.
     model_info.entry("general.basename").or_insert_with(|| asked.into());
-    let mut template = facts.template.clone().unwrap_or_default();
+    let extras = entry.extras();
+    let mut params = extras.params.clone();
+    params.entry("num_ctx").or_insert_with(|| facts.n_ctx.into());
+    let mut template = extras.jinja().or(facts.template.as_deref()).unwrap_or_default().to_owned();
     if facts.infills && !template.contains(".Suffix") {
         // Continue takes a model for one that fills in the middle if its template, which it expects in Go's language, has this word.
         template += "{#- {{ .Suffix }}: prompts with a suffix are filled in the middle -#}";
     }
-    let parameters = format!("{:<30} {}", "num_ctx", facts.n_ctx);
+    // Without a template: the one that is used is in the file.
+    let made =
+        Extras { params: params.clone(), template: extras.jinja().map(str::to_owned), ..extras.clone() };
     let mut shown = json!({
         "modelfile": format!(
-            "# The chat template is the one in the file.\nFROM {}\nPARAMETER num_ctx {}\n",
-            entry.options().name(),
-            facts.n_ctx
+            "# The chat template is the one in the file, unless there is another here.\n{}",
+            modelfile::write(entry.options().name(), &made)
         ),
-        "parameters": parameters,
+        "parameters": parameters(&params),
         "template": template,
-        "system": "",
+        "system": extras.system.as_deref().unwrap_or_default(),
         "details": details(Some(facts)),
         "model_info": model_info,
         "capabilities": capabilities(facts),
         "modified_at": time(modified(entry)),
     });
+    if !extras.messages.is_empty() {
+        let message = |(role, content): &(String, String)| json!({"role": role, "content": content});
+        shown["messages"] = extras.messages.iter().map(message).collect();
+    }
+    if !extras.licenses.is_empty() {
+        shown["license"] = extras.licenses.join("\n").into();
+        return shown;
+    }
     if let Some(license) = facts.metadata.get("general.license").and_then(Value::as_str) {
         let link = facts.metadata.get("general.license.link").and_then(Value::as_str);
         shown["license"] =
@@ -133,11 +158,21 @@ pub(super) fn show(entry: &Entry, facts: &Facts, asked: &str, metadata: Option<M
     shown
 }
 
+/// Parameters as Ollama shows them: names in a column, values behind it.
+fn parameters(params: &Map<String, Value>) -> String {
+    let lines = modelfile::parameters(params, "");
+    let line = |line: &str| match line.split_once(' ') {
+        Some((name, value)) => format!("{name:<30} {value}"),
+        None => line.to_owned(),
+    };
+    lines.lines().map(line).collect::<Vec<_>>().join("\n")
+}
+
 /// When the file was last changed, or when the server was started, for what is no file.
 fn modified(entry: &Entry) -> SystemTime {
-    std::fs::metadata(&entry.options().path)
-        .and_then(|file| file.modified())
-        .unwrap_or_else(|_| entry.created())
+    let of_hub = entry.offer().and_then(|offer| offer.model.modified);
+    let of_file = || std::fs::metadata(&entry.options().path).and_then(|file| file.modified()).ok();
+    of_hub.or_else(of_file).unwrap_or_else(|| entry.created())
 }
 
 /// As RFC 3339 writes it.

@@ -121,7 +121,7 @@ fn tool_choice(choice: Option<&Value>) -> Result<ToolChoice, ApiError> {
 pub async fn complete(State(app): State<Arc<App>>, body: Body) -> Result<Response, ApiError> {
     let fields: Fields = body.read()?;
     let stream: StreamFields = body.read()?;
-    let model = app.models.get(fields.model.as_deref()).await?;
+    let model = app.models.get(&body).await?;
     let request = request(&app, &model, &body)?;
     let n = fields.n.map_or(1, |n| n.0);
     if !(1..=MAX_ANSWERS).contains(&n) {
@@ -316,7 +316,7 @@ fn events(
 
 /// `POST /v1/chat/completions/input_tokens`: how many tokens a conversation has.
 pub async fn input_tokens(State(app): State<Arc<App>>, body: Body) -> Result<Json<Value>, ApiError> {
-    let model = app.models.get(body.model()?).await?;
+    let model = app.models.get(&body).await?;
     let request = request(&app, &model, &body)?;
     let n = answer::count_tokens(&model, request).await?;
     Ok(Json(json!({"object": "response.input_tokens", "input_tokens": n})))

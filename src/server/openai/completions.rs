@@ -40,7 +40,7 @@ struct Fields {
 pub async fn complete(State(app): State<Arc<App>>, body: Body) -> Result<Response, ApiError> {
     let fields: Fields = body.read()?;
     let stream: StreamFields = body.read()?;
-    let model = app.models.get(fields.model.as_deref()).await?;
+    let model = app.models.get(&body).await?;
     let mut options = RequestOptions::read(&app, &model, &body)?;
     match &fields.logprobs {
         None | Some(Value::Null | Value::Bool(false)) => {}

@@ -25,7 +25,7 @@ struct Fields {
 /// `POST /v1/embeddings`.
 pub async fn embed_texts(State(app): State<Arc<App>>, body: Body) -> Result<Json<Value>, ApiError> {
     let fields: Fields = body.read()?;
-    let model = app.models.get(fields.model.as_deref()).await?;
+    let model = app.models.get(&body).await?;
     let as_base64 = match fields.encoding_format.as_deref() {
         None | Some("float") => false,
         Some("base64") => true,

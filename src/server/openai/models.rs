@@ -13,13 +13,14 @@ use crate::server::answer::ApiError;
 use crate::server::anthropic::models as anthropic;
 use crate::server::models::{Entry, Status};
 
-/// `GET /v1/models`, which Anthropic's interface has as well: its clients say so in a header.
+/// `GET /v1/models`, which Anthropic's interface has as well: its clients say so in a header. A router looks again which models there are.
 pub async fn list(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
     uri: Uri,
 ) -> Result<Json<Value>, ApiError> {
-    let entries: Vec<&Entry> = app.models.entries().iter().map(|entry| &**entry).collect();
+    let entries = app.models.listed().await?;
+    let entries: Vec<&Entry> = entries.iter().map(|entry| &**entry).collect();
     if headers.contains_key(anthropic::VERSION_HEADER) {
         let page = Query::try_from_uri(&uri).map_err(|error| ApiError::invalid(error.body_text()))?;
         return anthropic::list(&entries, &page).map(Json);
@@ -34,27 +35,24 @@ pub async fn one(
     headers: HeaderMap,
     Path(name): Path<String>,
 ) -> Result<Json<Value>, ApiError> {
-    match app.models.find(&name) {
-        Some(entry) if headers.contains_key(anthropic::VERSION_HEADER) => Ok(Json(anthropic::one(entry))),
-        Some(entry) => Ok(Json(model(entry))),
-        None => Err(ApiError::not_found(format!(
+    match app.models.entry(&name).await {
+        Ok(entry) if headers.contains_key(anthropic::VERSION_HEADER) => Ok(Json(anthropic::one(&entry))),
+        Ok(entry) => Ok(Json(model(&entry))),
+        Err(error) if error.status == 404 => Err(ApiError::not_found(format!(
             "there is no model {name:?} here: /v1/models lists those there are"
         ))),
+        Err(error) => Err(error),
     }
 }
 
 fn model(entry: &Entry) -> Value {
     let options = entry.options();
     let created = entry.created().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
-    let status = match entry.status() {
-        Status::Loading => "loading",
-        Status::Loaded => "loaded",
-        Status::Sleeping => "sleeping",
-    };
-    let fills_gaps = entry.facts().is_some_and(|facts| facts.infills);
+    let (status, facts) = (entry.status(), entry.facts());
+    let fills_gaps = facts.is_some_and(|facts| facts.infills);
     let capabilities: &[&str] =
         if fills_gaps { &["completion", "embedding", "insert"] } else { &["completion", "embedding"] };
-    json!({
+    let mut value = json!({
         "id": options.name(),
         "object": "model",
         "created": created,
@@ -62,7 +60,19 @@ fn model(entry: &Entry) -> Value {
         "aliases": options.aliases,
         "tags": options.tags,
         "capabilities": capabilities,
-        "status": {"value": status},
-        "meta": entry.facts().map(|facts| facts.meta()),
-    })
+        "status": {"value": status.name()},
+        "meta": facts.map(|facts| facts.meta()),
+    });
+    if status == Status::Failed {
+        value["status"]["failed"] = true.into();
+        value["status"]["exit_code"] = 1.into();
+        value["status"]["error"] = entry.failure().map(|error| error.message).into();
+    }
+    if let Some(offer) = entry.offer() {
+        value["aliases"] = offer.aliases.clone().into();
+        value["architecture"] = json!({"input_modalities": ["text"], "output_modalities": ["text"]});
+        value["source"] = offer.source().into();
+        value["can_remove"] = offer.is_removable().into();
+    }
+    value
 }

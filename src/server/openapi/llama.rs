@@ -55,14 +55,38 @@ pub fn operations() -> Vec<Operation> {
             .takes("NativeEmbeddingRequest")
             .answers(list(whole_object([("index", count()), ("embedding", list(list(number())))]))),
         Operation::get(&["/props"], TAG, "Tells how the server was started, and which model it has.")
-            .answers(reference("Props"))
+            .query("model", text(), "Of a server without `--model`: the model to tell about.")
+            .answers(any_of([reference("Props"), reference("RouterProps")]))
+            .fails(StatusCode::NOT_FOUND)
             .fails(StatusCode::SERVICE_UNAVAILABLE),
         Operation::get(&["/props"], TAG, "Changes nothing yet; with `--props`.")
             .method("post")
             .takes_anything()
             .answers(whole_object([("success", boolean())]))
             .fails(StatusCode::NOT_IMPLEMENTED),
+        Operation::post(&["/models/load"], TAG, "Has a model loaded, and does not wait for that.")
+            .about("For a server without `--model`, as are the next two.")
+            .takes("NamedModel")
+            .answers(whole_object([("success", boolean())]))
+            .fails(StatusCode::NOT_IMPLEMENTED),
+        Operation::post(
+            &["/models/unload"],
+            TAG,
+            "Takes a model out of memory, once its answers under way are over.",
+        )
+        .takes("NamedModel")
+        .answers(whole_object([("success", boolean())]))
+        .fails(StatusCode::NOT_IMPLEMENTED),
+        Operation::get(&["/models/sse"], TAG, "Tells what becomes of models from now on.")
+            .streams(EVENTS, "ModelEvent", "The data of each event is a `ModelEvent`.")
+            .fails(StatusCode::NOT_IMPLEMENTED),
         Operation::get(&["/slots"], TAG, "Tells what each slot is doing.")
+            .query(
+                "model",
+                text(),
+                "Of a server without `--model`: the model; without one, all that are loaded.",
+            )
+            .fails(StatusCode::NOT_FOUND)
             .query("fail_on_no_slot", text(), "Anything but `0`: 503 if no slot is free.")
             .answers(list(reference("Slot")))
             .fails(StatusCode::NOT_IMPLEMENTED)
@@ -192,6 +216,29 @@ pub fn schemas() -> Vec<(&'static str, Value)> {
             ]);
             native
         }),
+        (
+            "NamedModel",
+            request(&["model"], fields([("model", about(text(), "Its name, as `/v1/models` has it."))])),
+        ),
+        (
+            "ModelEvent",
+            whole_object([
+                ("model", text()),
+                ("event", one_of(&["model_status", "models_reload"])),
+                ("data", or_null(any_object())),
+            ]),
+        ),
+        (
+            "RouterProps",
+            object(
+                &["role", "max_instances", "models_autoload"],
+                fields([
+                    ("role", one_of(&["router"])),
+                    ("max_instances", about(count(), "Models in memory at a time; 0: any number.")),
+                    ("models_autoload", boolean()),
+                ]),
+            ),
+        ),
         (
             "Props",
             whole_object([

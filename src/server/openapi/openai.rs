@@ -224,6 +224,8 @@ pub fn schemas() -> Vec<(&'static str, Value)> {
             ]);
             model["properties"]["capabilities"] = list(text());
             model["properties"]["meta"] = or_null(any_object());
+            model["properties"]["source"] = text();
+            model["properties"]["can_remove"] = boolean();
             model
         }),
         ("ModelList", whole_object([("object", one_of(&["list"])), ("data", list(reference("Model")))])),

@@ -34,6 +34,7 @@ impl Operation {
         [
             StatusCode::BAD_REQUEST,
             StatusCode::FORBIDDEN,
+            StatusCode::NOT_FOUND,
             StatusCode::PAYLOAD_TOO_LARGE,
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             StatusCode::INTERNAL_SERVER_ERROR,

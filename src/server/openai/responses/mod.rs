@@ -62,11 +62,11 @@ async fn input_tokens(State(app): State<Arc<App>>, body: Body) -> Result<Json<Va
 const WITHOUT_EFFECT: [&str; 2] = ["store", "max_tool_calls"];
 
 async fn prepare(app: &App, body: &Body, request: &Request) -> Result<(Arc<Model>, ChatRequest), ApiError> {
-    let model = app.models.get(request.model.as_deref()).await?;
+    let model = app.models.get(body).await?;
     body.refuse(&[("prompt", "instructions and input: no prompts are kept here")])?;
     body.warn_without_effect(&WITHOUT_EFFECT);
     let sampling: SamplingFields = body.read()?;
-    let sampling = sampling.params(model.engine.tokenizer(), &app.options.sampling)?;
+    let sampling = sampling.params(model.engine.tokenizer(), &model.sampling)?;
     let chat = request.to_chat(sampling, app.options.cache_prompt)?;
     Ok((model, chat))
 }
