@@ -228,7 +228,7 @@ fn a_7b_takes_what_is_predicted() {
         case(whole, 4096, Q8_0, 8),
         case(whole, 32_768, F16, 2),
         case(whole, 1024, Q4_0, 8),
-        case(four, 512, F16, 1),
+        case(four, 1024, F16, 1),
         case(four, 4096, F16, 1),
         case(four, 4096, F32, 2),
         case(four, 4096, Q8_0, 1),

@@ -3,10 +3,9 @@
 use bise_kernels::kv_page::PageLayout;
 use bise_models::{KvCache, MistralConfig, PassContext};
 
-/// Bytes of a mapped file that the system brings in around the one that is read. Linux maps 64 KB, and since 6.18 the whole of a large folio:
-/// 74 KB for each of 512 places near the beginning of a 7B's file, where the embedding is. (In its middle, where read-ahead makes larger
-/// folios, it was up to 130 KB. All of that may be dropped again.)
-const FAULT_BYTES: usize = 80 << 10;
+/// Bytes of a mapped file that the system brings in around the one that is read. Linux maps 64 KB, and since 6.18 the whole of a large folio,
+/// which has 2 MB at most. How large folios are depends on how the file came into the page cache; all of that may be dropped again.
+const FAULT_BYTES: usize = 2 << 20;
 
 /// What the allocator takes of the system by and by for what is not counted: texts, samplers, the threads' stacks.
 pub(crate) const HEAP_GROWTH_BYTES: usize = 1 << 20;
