@@ -30,8 +30,12 @@ mod error;
 pub mod generation;
 #[cfg(feature = "hub")]
 pub mod hub;
+#[cfg(feature = "quantize")]
+pub mod imatrix;
 pub mod memory;
 pub mod prefix;
+#[cfg(feature = "quantize")]
+pub mod quantize;
 mod runner;
 pub mod sampling;
 pub mod scheduler;

@@ -22,6 +22,8 @@ mod cancel;
 mod float_dot;
 pub mod matmul;
 pub mod ops;
+#[cfg(feature = "quantize")]
+pub mod quantize;
 mod registry;
 pub mod rope;
 mod simd;

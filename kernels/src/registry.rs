@@ -96,6 +96,34 @@ macro_rules! float_kernels {
                 attend_page,
                 merge,
                 finish,
+                #[cfg(feature = "quantize")]
+                quantize_blocks: {
+                    use crate::quantize as q;
+
+                    macro_rules! quantizer {
+                        ($format:ident, $n:literal) => {{
+                            $(#[$features])?
+                            unsafe fn quantize(job: q::Job<'_>) {
+                                q::quantize_blocks::<S, q::$format, $n>(lanes!(), job)
+                            }
+                            quantize
+                        }};
+                    }
+                    [
+                        quantizer!(Q8_0, 32),
+                        quantizer!(Q4_0, 32),
+                        quantizer!(Q4_1, 32),
+                        quantizer!(Q5_0, 32),
+                        quantizer!(Q5_1, 32),
+                        quantizer!(Q2K, 256),
+                        quantizer!(Q3K, 256),
+                        quantizer!(Q4K, 256),
+                        quantizer!(Q5K, 256),
+                        quantizer!(Q6K, 256),
+                        quantizer!(Iq4Nl, 32),
+                        quantizer!(Iq4Xs, 256),
+                    ]
+                },
             }
         };
     };

@@ -11,6 +11,8 @@ use crate::matmul::plan::{FEW_ROWS, STRIP_ROWS};
 use crate::matmul::scratch::scratch_bytes;
 use crate::matmul::strip::{OutStrip, StripFn, StripScratch};
 use crate::ops::LeF32;
+#[cfg(feature = "quantize")]
+use crate::quantize::{QuantizeBlocksFn, QuantizeError, quantize_weights};
 use crate::simd::isa::Isa;
 use crate::team::Team;
 use crate::weights::format::Format;
@@ -56,6 +58,9 @@ pub(crate) struct FloatKernels {
     pub(crate) attend_page: unsafe fn(PageHead<'_>, &[f32], &[(u8, u8)], &mut Partials),
     pub(crate) merge: unsafe fn(&mut Partials, &Partials, usize),
     pub(crate) finish: unsafe fn(&Partials, usize, &mut [f32]),
+    /// Weights to the formats with scales, those of [`Format::ALL`] from Q8_0 on.
+    #[cfg(feature = "quantize")]
+    pub(crate) quantize_blocks: [QuantizeBlocksFn; Format::N_QUANTIZED],
 }
 
 impl KernelTable {
@@ -241,6 +246,29 @@ impl KernelTable {
         assert!(n_rows <= running.n_rows().min(page.n_rows()), "{n_rows} rows to merge");
         // SAFETY: a table is handed out for an available ISA only.
         unsafe { (self.floats.merge)(running, page, n_rows) }
+    }
+
+    /// Quantizes rows of `k` weights: `x [n, k]`, `out` the bytes of as many rows.
+    ///
+    /// `importance [k]` says what an error of a weight costs, column by column: the mean square of what it is multiplied with. F32, F16, BF16
+    /// and Q8_0 have nothing to choose and ignore it.
+    ///
+    /// # Errors
+    /// Where a weight is not finite or too large for the format. What `out` holds then is unspecified.
+    ///
+    /// # Panics
+    /// Where `x` is not whole rows, rows are not whole blocks, or `out` or `importance` have another length.
+    #[cfg(feature = "quantize")]
+    pub fn quantize_weights(
+        &self,
+        format: Format,
+        k: usize,
+        x: &[f32],
+        importance: Option<&[f32]>,
+        out: &mut [u8],
+    ) -> Result<(), QuantizeError> {
+        // SAFETY: a table is handed out for an available ISA only.
+        unsafe { quantize_weights(&self.floats.quantize_blocks, format, k, x, importance, out) }
     }
 
     /// The output of query `row`, `[head_dim]`: zeros where it saw no key.

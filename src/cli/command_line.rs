@@ -9,6 +9,8 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use super::args::log::LogArgs;
 use super::args::{ChatArgs, GenerateArgs, environment, help, words};
+#[cfg(feature = "quantize")]
+use super::commands::quantize;
 #[cfg(feature = "server")]
 use super::commands::serve;
 use super::commands::{bench, embedding, inspect, logits, perplexity, tokenize};
@@ -83,6 +85,21 @@ const PERPLEXITY_EXAMPLES: &str = "\
 Examples:
   bise perplexity -m mistral.gguf -f wiki.test.raw -c 512
       as llama-perplexity computes it";
+
+#[cfg(feature = "quantize")]
+const QUANTIZE_EXAMPLES: &str = "\
+Examples:
+  bise quantize mistral-f16.gguf mistral-q4_k_m.gguf Q4_K_M
+      a model of 4.8 bits a weight
+  bise quantize --imatrix mistral.imatrix.gguf mistral-f16.gguf mistral-q3_k_m.gguf Q3_K_M
+      with what a text says about which columns matter
+  bise quantize --dry-run mistral-f16.gguf Q4_K_M
+      what would become of each tensor
+  bise quantize --tensor-type 'ffn_down=q6_k' --token-embedding-type q8_0 in.gguf out.gguf Q4_K_S
+      with types of one's own
+
+Types: F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q2_K, Q2_K_S, Q3_K_S, Q3_K_M, Q3_K_L, Q4_K_S, Q4_K_M, Q5_K_S, Q5_K_M, Q6_K, \
+IQ4_NL, IQ4_XS and COPY, or their numbers as in llama-quantize; Q3_K, Q4_K and Q5_K are short for the _M ones.";
 
 const LOGITS_EXAMPLES: &str = "\
 Examples:
@@ -235,6 +252,10 @@ pub enum Command {
     /// Measure how well a model predicts a text
     #[command(after_help = PERPLEXITY_EXAMPLES)]
     Perplexity(Box<perplexity::PerplexityArgs>),
+    /// Quantize a model file
+    #[cfg(feature = "quantize")]
+    #[command(after_help = QUANTIZE_EXAMPLES)]
+    Quantize(Box<quantize::QuantizeArgs>),
     /// Write the logits of every token to a .npy file
     #[command(after_help = LOGITS_EXAMPLES)]
     Logits(Box<logits::LogitsArgs>),
@@ -287,6 +308,8 @@ impl Cli {
             Some(Command::Tokenize(args)) => args.log,
             Some(Command::Bench(args)) => args.log,
             Some(Command::Perplexity(args)) => args.log,
+            #[cfg(feature = "quantize")]
+            Some(Command::Quantize(args)) => args.log,
             Some(Command::Logits(args)) => args.log,
             Some(Command::Embedding(args)) => args.log,
             #[cfg(feature = "server")]

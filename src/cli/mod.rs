@@ -30,6 +30,8 @@ use anyhow::{Context, Result};
 use args::log::LogArgs;
 use bise::description as describe;
 use command_line::{Cli, Command, CommandLine};
+#[cfg(feature = "quantize")]
+use commands::quantize;
 #[cfg(feature = "server")]
 use commands::serve;
 use commands::{bench, chat, completions, embedding, generate, inspect, logits, man, perplexity, tokenize};
@@ -98,6 +100,8 @@ fn execute(cli: Cli, typed: &[String]) -> Result<ExitCode> {
         Some(Command::Tokenize(args)) => tokenize::run(args),
         Some(Command::Bench(args)) => bench::run(*args),
         Some(Command::Perplexity(args)) => perplexity::run(*args),
+        #[cfg(feature = "quantize")]
+        Some(Command::Quantize(args)) => quantize::run(*args),
         Some(Command::Logits(args)) => logits::run(*args),
         Some(Command::Embedding(args)) => embedding::run(*args),
         #[cfg(feature = "server")]

@@ -47,6 +47,9 @@ pub(crate) trait Lanes: Copy {
     fn mul(self, a: Self::F, b: Self::F) -> Self::F;
     /// `a / b`
     fn div(self, a: Self::F, b: Self::F) -> Self::F;
+    /// `√x`
+    #[cfg(feature = "quantize")]
+    fn sqrt(self, x: Self::F) -> Self::F;
     /// `a · b + c`, rounded once.
     fn fma(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F;
     /// `if a > b { a } else { b }`, which settles NaN and the sign of zero.

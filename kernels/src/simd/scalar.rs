@@ -96,6 +96,12 @@ impl Lanes for Scalar {
         map(a, b, |a, b| a / b)
     }
 
+    #[cfg(feature = "quantize")]
+    #[inline(always)]
+    fn sqrt(self, x: [f32; 16]) -> [f32; 16] {
+        x.map(f32::sqrt)
+    }
+
     #[inline(always)]
     fn fma(self, a: [f32; 16], b: [f32; 16], c: [f32; 16]) -> [f32; 16] {
         fma(&a, &b, &c)

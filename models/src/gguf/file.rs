@@ -201,6 +201,11 @@ impl GgufFile {
         &self.parts[0].name
     }
 
+    /// Where the files were opened; those that were passed in memory have no path.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.parts.iter().filter_map(|part| part.path.as_deref())
+    }
+
     /// The version of the format: 2 or 3.
     #[must_use]
     pub fn version(&self) -> u32 {

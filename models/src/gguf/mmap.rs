@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::ops::{Deref, Range};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -116,6 +116,8 @@ impl Stamp {
 pub(super) struct Part {
     /// The file's name, for messages.
     pub name: Arc<str>,
+    /// Where it was opened, if it is a file.
+    pub path: Option<PathBuf>,
     /// Its bytes.
     pub storage: Arc<Storage>,
     is_locked: AtomicBool,
@@ -163,23 +165,24 @@ impl Part {
             // should not; `check_unchanged` looks for that before each pass.
             // SAFETY: the mapping is read-only, and code that reads it takes any bytes.
             let map = unsafe { Mmap::map(&file) }.map_err(io("map the file"))?;
-            return Ok(Part::new(Storage::Mapped(MappedFile { map, file, stamp }), name));
+            return Ok(Part::new(Storage::Mapped(MappedFile { map, file, stamp }), name, Some(path)));
         }
         let copy = copied(&name, stamp.n_bytes as usize, |copy| {
             file.read_exact(copy).map_err(io("read the file"))?;
             let now = Stamp::of(&file).map_err(io("read the size of the file"))?;
             unchanged(&name, stamp, now)
         })?;
-        Ok(Part::new(Storage::Copied(copy), name))
+        Ok(Part::new(Storage::Copied(copy), name, Some(path)))
     }
 
-    fn new(storage: Storage, name: Arc<str>) -> Part {
-        Part { name, storage: Arc::new(storage), is_locked: AtomicBool::new(false) }
+    fn new(storage: Storage, name: Arc<str>, path: Option<&Path>) -> Part {
+        let path = path.map(Path::to_owned);
+        Part { name, path, storage: Arc::new(storage), is_locked: AtomicBool::new(false) }
     }
 
     /// A part without a file. Messages call it `name`.
     pub fn in_memory(storage: Storage, name: &str) -> Part {
-        Part::new(storage, name.into())
+        Part::new(storage, name.into(), None)
     }
 
     /// Replaces the bytes by a copy modified by `change`, and closes the file. What is a copy already is modified in place.

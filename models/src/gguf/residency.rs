@@ -62,7 +62,16 @@ impl FileRanges {
     pub fn give_back(&self) {
         for (file, range) in self.mapped() {
             // SAFETY: a file is mapped whole and read-only.
-            unsafe { pages::give_back(&file.file, &file.map, range) };
+            unsafe { pages::give_back(Some(&file.file), &file.map, range) };
+        }
+    }
+
+    /// Leaves them to the system's page cache: they take no memory of this process until they are read again, which is fast as long as the
+    /// system keeps them.
+    pub fn leave(&self) {
+        for (file, range) in self.mapped() {
+            // SAFETY: a file is mapped whole and read-only.
+            unsafe { pages::give_back(None, &file.map, range) };
         }
     }
 

@@ -20,6 +20,8 @@ pub mod perplexity;
 pub mod ps;
 #[cfg(feature = "hub")]
 pub mod pull;
+#[cfg(feature = "quantize")]
+pub mod quantize;
 #[cfg(feature = "hub")]
 pub mod rm;
 #[cfg(feature = "hub")]

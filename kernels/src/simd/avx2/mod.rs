@@ -118,6 +118,12 @@ impl Lanes for Avx2 {
         halves!(_mm256_div_ps, a, b)
     }
 
+    #[cfg(feature = "quantize")]
+    #[inline(always)]
+    fn sqrt(self, x: Self::F) -> Self::F {
+        halves!(_mm256_sqrt_ps, x)
+    }
+
     #[inline(always)]
     fn fma(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F {
         halves!(_mm256_fmadd_ps, a, b, c)

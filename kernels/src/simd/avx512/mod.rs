@@ -103,6 +103,12 @@ impl Lanes for Avx512 {
         proven!(_mm512_div_ps(a, b))
     }
 
+    #[cfg(feature = "quantize")]
+    #[inline(always)]
+    fn sqrt(self, x: __m512) -> __m512 {
+        proven!(_mm512_sqrt_ps(x))
+    }
+
     #[inline(always)]
     fn fma(self, a: __m512, b: __m512, c: __m512) -> __m512 {
         proven!(_mm512_fmadd_ps(a, b, c))

@@ -130,6 +130,12 @@ impl Lanes for Neon {
         quarters!(vdivq_f32, a, b)
     }
 
+    #[cfg(feature = "quantize")]
+    #[inline(always)]
+    fn sqrt(self, x: Self::F) -> Self::F {
+        quarters!(vsqrtq_f32, x)
+    }
+
     #[inline(always)]
     fn fma(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F {
         quarters!(vfmaq_f32, c, a, b)

@@ -30,4 +30,4 @@ pub fn ask_for(_map: &Mmap, _range: Range<usize>) {}
 ///
 /// # Safety
 /// None is needed.
-pub unsafe fn give_back(_file: &File, _map: &Mmap, _range: Range<usize>) {}
+pub unsafe fn give_back(_file: Option<&File>, _map: &Mmap, _range: Range<usize>) {}

@@ -45,15 +45,15 @@ pub fn ask_for(map: &Mmap, range: Range<usize>) {
     }
 }
 
-/// Drops the whole pages of a range from memory, and from the system's page cache unless somebody else uses them.
+/// Drops the whole pages of a range from this process's memory, and with `file` from the system's page cache, too, unless somebody else uses them.
 ///
 /// # Safety
-/// `map` is a read-only map of `file`, from its beginning.
+/// `map` is a read-only map of a file, which is `file`, from its beginning.
 #[cfg_attr(
     not(any(target_os = "linux", target_os = "android", target_os = "freebsd")),
     allow(unused_variables)
 )]
-pub unsafe fn give_back(file: &File, map: &Mmap, range: Range<usize>) {
+pub unsafe fn give_back(file: Option<&File>, map: &Mmap, range: Range<usize>) {
     // SAFETY: `sysconf` only reads its argument.
     let page = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096).max(1);
     // Pages at the ends hold bytes of neighbours.
@@ -68,6 +68,7 @@ pub unsafe fn give_back(file: &File, map: &Mmap, range: Range<usize>) {
     {
         use std::os::fd::AsRawFd;
 
+        let Some(file) = file else { return };
         // Where offsets have 32 bits, all of a map is below 4 GB but not all of it below 2.
         let (Ok(start), Ok(n)) = (libc::off_t::try_from(start), libc::off_t::try_from(end - start)) else {
             return;

@@ -66,7 +66,7 @@ pub fn ask_for(map: &Mmap, range: Range<usize>) {
 ///
 /// # Safety
 /// `map` is a read-only map of `file`, from its beginning.
-pub unsafe fn give_back(_file: &File, map: &Mmap, range: Range<usize>) {
+pub unsafe fn give_back(_file: Option<&File>, map: &Mmap, range: Range<usize>) {
     let bytes = &map[range];
     // Unlocking pages that are not locked removes them from the working set; the call then fails, as documented.
     // SAFETY: the call changes nothing but where the bytes are kept.

@@ -1,0 +1,280 @@
+//! `bise quantize`: fewer bits for each weight, like llama-quantize.
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::Result;
+use bise::gguf::{GgufFile, TensorType, Value};
+use bise::imatrix::Imatrix;
+use bise::quantize::{FileType, Importance, Plan, QuantizeError, QuantizeOptions};
+use bise::{Cancel, Threads};
+
+use crate::cli::args::log::LogArgs;
+use crate::cli::describe;
+use crate::cli::term::console::Log;
+use crate::cli::term::signals;
+use crate::cli::usage::wrong;
+use bise_models::printable::Printable;
+
+/// What to quantize, and how.
+#[derive(clap::Args, Debug)]
+pub struct QuantizeArgs {
+    /// Source, new file (default: ggml-model-TYPE.gguf beside the source), type, and number of threads (default: all)
+    #[arg(value_names = ["IN.gguf", "OUT.gguf", "TYPE", "THREADS"], num_args = 2..=4, required = true)]
+    what: Vec<OsString>,
+
+    /// Importance matrix, from `bise imatrix` or llama-imatrix
+    #[arg(long, value_name = "FILE")]
+    imatrix: Option<PathBuf>,
+
+    /// Use the importance matrix for tensors with NAME in their name only; may be repeated
+    #[arg(long, value_name = "NAME", conflicts_with = "exclude_weights", requires = "imatrix")]
+    include_weights: Vec<String>,
+
+    /// Do not use the importance matrix for tensors with NAME in their name; may be repeated
+    #[arg(long, value_name = "NAME", requires = "imatrix")]
+    exclude_weights: Vec<String>,
+
+    /// Give every tensor the same type
+    #[arg(long)]
+    pure: bool,
+
+    /// Quantize tensors that are quantized already, too, at a loss of quality
+    #[arg(long)]
+    allow_requantize: bool,
+
+    /// Leave output.weight as it is
+    #[arg(long)]
+    leave_output_tensor: bool,
+
+    /// Type of output.weight
+    #[arg(long, value_name = "TYPE", value_parser = tensor_type)]
+    output_tensor_type: Option<TensorType>,
+
+    /// Type of the token embedding
+    #[arg(long, value_name = "TYPE", value_parser = tensor_type)]
+    token_embedding_type: Option<TensorType>,
+
+    /// Type of the tensors whose name an expression matches, as in attn_q=q8_0; may be repeated, the first match counts
+    #[arg(long, value_name = "NAME=TYPE", value_parser = named_type)]
+    tensor_type: Vec<(String, TensorType)>,
+
+    /// File with more of those, separated by spaces or newlines
+    #[arg(long, value_name = "FILE")]
+    tensor_type_file: Option<PathBuf>,
+
+    /// Leave out these layers, as in 20,21
+    #[arg(long, value_name = "N,N…", value_delimiter = ',')]
+    prune_layers: Vec<usize>,
+
+    /// Write as many files as the source has
+    #[arg(long)]
+    keep_split: bool,
+
+    /// Set metadata of the new file, as in general.name=str:Mistral; may be repeated
+    #[arg(long, value_name = "KEY=TYPE:VALUE", value_parser = key_value)]
+    override_kv: Vec<(String, Value)>,
+
+    /// Print what would become of each tensor, and the size, and write nothing
+    #[arg(long)]
+    dry_run: bool,
+
+    /// Overwrite files
+    #[arg(long)]
+    force: bool,
+
+    /// Accepted: rows are never held in memory by the tensor
+    #[arg(long, value_name = "MIB", hide = true)]
+    max_buffer_size: Option<u64>,
+
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+fn tensor_type(name: &str) -> Result<TensorType, String> {
+    let known = |t: &&TensorType| t.format().is_some();
+    TensorType::ALL.iter().filter(known).copied().find(|t| t.name().eq_ignore_ascii_case(name)).ok_or_else(
+        || {
+            let names: Vec<_> = TensorType::ALL.iter().filter(known).map(|t| t.name()).collect();
+            format!("found '{name}', expected one of {}", names.join(", "))
+        },
+    )
+}
+
+fn named_type(text: &str) -> Result<(String, TensorType), String> {
+    match text.split_once('=') {
+        Some((name, type_name)) if !name.is_empty() => Ok((name.to_owned(), tensor_type(type_name)?)),
+        _ => Err(format!("found '{text}', expected NAME=TYPE, as in attn_q=q8_0")),
+    }
+}
+
+fn key_value(text: &str) -> Result<(String, Value), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), Value::parse_override(value)?)),
+        _ => Err(format!("found '{text}', expected KEY=TYPE:VALUE, as in general.name=str:Mistral")),
+    }
+}
+
+/// Source, destination, type and threads, as llama-quantize takes them.
+struct What {
+    source: PathBuf,
+    destination: PathBuf,
+    file_type: FileType,
+    n_threads: Option<usize>,
+}
+
+impl What {
+    fn of(args: &[OsString]) -> Result<What> {
+        let file_type = |arg: &OsString| arg.to_str().and_then(FileType::from_name);
+        let (source, second) = (PathBuf::from(&args[0]), &args[1]);
+        // The destination may be left out.
+        let (destination, file_type, rest) = match (file_type(second), args.get(2)) {
+            (Some(file_type), _) => {
+                (source.with_file_name(format!("ggml-model-{file_type}.gguf")), file_type, &args[2..])
+            }
+            (None, Some(third)) => match file_type(third) {
+                Some(file_type) => (PathBuf::from(second), file_type, &args[3..]),
+                None => return Err(unknown_type(third)),
+            },
+            (None, None) => return Err(unknown_type(second)),
+        };
+        let n_threads = match rest {
+            [] => None,
+            [n] => match n.to_str().and_then(|n| n.parse().ok()) {
+                Some(n) => Some(n).filter(|n| *n > 0),
+                None => {
+                    let n = Printable(n.to_string_lossy());
+                    return Err(wrong(format_args!("THREADS: found '{n}', expected a number, 0 for all")));
+                }
+            },
+            [_, more @ ..] => {
+                let more = Printable(more[0].to_string_lossy());
+                return Err(wrong(format_args!(
+                    "found '{more}' behind the number of threads, expected nothing"
+                )));
+            }
+        };
+        Ok(What { source, destination, file_type, n_threads })
+    }
+}
+
+fn unknown_type(name: &OsString) -> anyhow::Error {
+    let names: Vec<_> = FileType::ALL.iter().map(|t| t.name()).collect();
+    let name = Printable(name.to_string_lossy());
+    wrong(format_args!("TYPE: found '{name}', expected one of {}", names.join(", ")))
+}
+
+impl QuantizeArgs {
+    fn options(&self, file_type: FileType) -> Result<QuantizeOptions> {
+        let mut options = QuantizeOptions::new(file_type);
+        options.pure = self.pure;
+        options.allow_requantize = self.allow_requantize;
+        options.leave_output_tensor = self.leave_output_tensor;
+        options.output_tensor_type = self.output_tensor_type;
+        options.token_embedding_type = self.token_embedding_type;
+        options.tensor_types.clone_from(&self.tensor_type);
+        if let Some(path) = &self.tensor_type_file {
+            let types = crate::cli::text::from_file(path)?;
+            for word in types.split_whitespace() {
+                let named = named_type(word)
+                    .map_err(|e| wrong(format_args!("{}: {e}", Printable(path.display()))))?;
+                options.tensor_types.push(named);
+            }
+        }
+        options.prune_layers.clone_from(&self.prune_layers);
+        options.overrides.clone_from(&self.override_kv);
+        options.keep_split = self.keep_split;
+        if let Some(path) = &self.imatrix {
+            let mut importance = Importance::of(&Imatrix::open(path)?, &path.to_string_lossy());
+            let (include, exclude) = (&self.include_weights, &self.exclude_weights);
+            importance.retain(|name| {
+                (include.is_empty() || include.iter().any(|part| name.contains(part)))
+                    && !exclude.iter().any(|part| name.contains(part))
+            });
+            options.importance = Some(importance).filter(|importance| !importance.columns.is_empty());
+        }
+        Ok(options)
+    }
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// A file that cannot be read or written, or tensors that cannot become what was asked for.
+pub fn run(args: QuantizeArgs) -> Result<()> {
+    let log = args.log.log();
+    let what = What::of(&args.what)?;
+    let options = args.options(what.file_type)?;
+    if args.imatrix.is_some() && options.importance.is_none() {
+        log.warn("no tensor is left that the importance matrix is used for");
+    }
+    signals::guard_mapped_file(&what.source);
+    let file = GgufFile::open(&what.source)?;
+    for warning in file.warnings() {
+        log.warn(warning);
+    }
+    let plan = Plan::new(&file, &options)?;
+    for note in &plan.notes {
+        log.warn(note);
+    }
+    if args.dry_run {
+        return print_plan(&plan, what.file_type);
+    }
+    let start = Instant::now();
+    let mut builder = Threads::builder();
+    if let Some(n) = what.n_threads {
+        builder = builder.n(n);
+    }
+    write(&plan, &file, &what.destination, &builder.build()?, args.force, log)?;
+    let paths = plan.paths(&what.destination);
+    let names: Vec<_> = paths.iter().map(|path| Printable(path.display()).to_string()).collect();
+    log.note(format_args!(
+        "{}: {} → {} ({}, {:.2} bits a weight) in {:.1} s",
+        names.join(", "),
+        describe::bytes(plan.source_bytes()),
+        describe::bytes(plan.n_bytes()),
+        what.file_type,
+        bits_a_weight(&plan),
+        start.elapsed().as_secs_f64()
+    ));
+    Ok(())
+}
+
+fn write(plan: &Plan, file: &GgufFile, path: &Path, threads: &Threads, force: bool, log: Log) -> Result<()> {
+    const STEP: u64 = 1 << 20;
+    let progress = log.progress("quantizing (MiB)", (plan.source_bytes() / STEP) as usize);
+    let cancel = Cancel::new();
+    let _writing = signals::writing(cancel.clone());
+    plan.write(file, path, threads, &cancel, force, &mut |done| progress.set((done / STEP) as usize)).map_err(
+        |error| match error {
+            QuantizeError::Cancelled => bise::Error::from(bise::ForwardError::Cancelled).into(),
+            error => error.into(),
+        },
+    )
+}
+
+fn bits_a_weight(plan: &Plan) -> f64 {
+    plan.n_bytes() as f64 * 8.0 / plan.n_weights().max(1) as f64
+}
+
+fn print_plan(plan: &Plan, file_type: FileType) -> Result<()> {
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    let mib = |bytes: usize| bytes as f64 / f64::from(1 << 20);
+    for tensor in &plan.tensors {
+        writeln!(
+            out,
+            "{:<36} {:>6} → {:<6} {:>10.3} → {:>10.3} MiB",
+            Printable(&tensor.name).to_string(),
+            tensor.source.tensor_type.name(),
+            tensor.tensor_type.name(),
+            mib(tensor.source.n_bytes),
+            mib(tensor.n_bytes())
+        )?;
+    }
+    let (from, to) = (describe::bytes(plan.source_bytes()), describe::bytes(plan.n_bytes()));
+    writeln!(out, "{file_type}: {from} → {to}, {:.2} bits a weight", bits_a_weight(plan))?;
+    out.flush()?;
+    Ok(())
+}

@@ -1,0 +1,102 @@
+use std::path::PathBuf;
+
+use bise_models::gguf::{GgufError, WriteError};
+use bise_models::printable::Printable;
+
+use crate::imatrix::ImatrixError;
+
+/// Why a file cannot be quantized.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum QuantizeError {
+    /// The source.
+    #[error(transparent)]
+    Gguf(#[from] GgufError),
+    /// The importance matrix.
+    #[error(transparent)]
+    Imatrix(#[from] ImatrixError),
+    /// The file that is written.
+    #[error("{}: {error}", Printable(path.display()))]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What went wrong.
+        error: WriteError,
+    },
+    /// The file that is written could not be created, flushed or renamed.
+    #[error("{}: cannot {action}: {error}", Printable(path.display()))]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What was attempted.
+        action: &'static str,
+        /// The system's error.
+        error: std::io::Error,
+    },
+    /// The source would be overwritten.
+    #[error("{}: found the source, expected another file to write to", Printable(path.display()))]
+    SameFile {
+        /// The file.
+        path: PathBuf,
+    },
+    /// There is a file already.
+    #[error("{}: found a file, expected none: --force overwrites it", Printable(path.display()))]
+    Exists {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A tensor that is quantized already.
+    #[error(
+        "tensor '{tensor}': found {from}, expected F32, F16 or BF16 to make {to} of: quantizing twice loses quality (--allow-requantize does it \
+         anyway)"
+    )]
+    Requantized {
+        /// The tensor.
+        tensor: String,
+        /// Its type.
+        from: &'static str,
+        /// The type it would get.
+        to: &'static str,
+    },
+    /// A type that cannot be read or written.
+    #[error("tensor '{tensor}': found {found}, expected {expected}")]
+    Tensor {
+        /// The tensor.
+        tensor: String,
+        /// What was found.
+        found: String,
+        /// What was expected.
+        expected: String,
+    },
+    /// A type that is garbage without an importance matrix.
+    #[error(
+        "tensor '{tensor}': {to} in a {file_type} file needs an importance matrix, expected one with this tensor (--imatrix)"
+    )]
+    NeedsImportance {
+        /// The tensor.
+        tensor: String,
+        /// The type it would get.
+        to: &'static str,
+        /// The mix.
+        file_type: &'static str,
+    },
+    /// A pattern that names tensors.
+    #[error("pattern '{pattern}': {error}")]
+    Pattern {
+        /// The pattern.
+        pattern: String,
+        /// What is wrong with it.
+        error: String,
+    },
+    /// A layer to prune that is not there, or nothing would be left.
+    #[error("--prune-layers: found {found}, expected {expected}")]
+    Prune {
+        /// What was asked for.
+        found: String,
+        /// What can be.
+        expected: String,
+    },
+    /// It was cancelled.
+    #[error("interrupted")]
+    Cancelled,
+}

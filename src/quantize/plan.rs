@@ -1,0 +1,376 @@
+//! What becomes of each tensor.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use bise_models::ARCHITECTURES;
+use bise_models::gguf::{GgufFile, Metadata, TensorInfo, TensorType, Value};
+use regex_automata::hybrid::regex::Regex;
+
+use super::error::QuantizeError;
+use super::file_type::FileType;
+use super::importance::Importance;
+use super::mix::{Mix, ModelShape, Role, fallback, is_quantized, layer};
+use super::prune::Kept;
+
+/// How to quantize; `QuantizeOptions::new` is what llama-quantize does without flags.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct QuantizeOptions {
+    /// The mix.
+    pub file_type: FileType,
+    /// Every tensor gets the mix's base type.
+    pub pure: bool,
+    /// Tensors that are quantized already may be quantized again.
+    pub allow_requantize: bool,
+    /// `output.weight` stays as it is.
+    pub leave_output_tensor: bool,
+    /// The type of `output.weight` (and of the token embedding, where that is used in its place).
+    pub output_tensor_type: Option<TensorType>,
+    /// The type of the token embedding.
+    pub token_embedding_type: Option<TensorType>,
+    /// Types of tensors whose name an expression matches; the first that does counts.
+    pub tensor_types: Vec<(String, TensorType)>,
+    /// Layers to leave out.
+    pub prune_layers: Vec<usize>,
+    /// Metadata to set.
+    pub overrides: Vec<(String, Value)>,
+    /// Write as many files as the source has.
+    pub keep_split: bool,
+    /// What errors cost.
+    pub importance: Option<Importance>,
+}
+
+impl QuantizeOptions {
+    /// The mix and nothing else.
+    pub fn new(file_type: FileType) -> QuantizeOptions {
+        QuantizeOptions {
+            file_type,
+            pure: false,
+            allow_requantize: false,
+            leave_output_tensor: false,
+            output_tensor_type: None,
+            token_embedding_type: None,
+            tensor_types: Vec::new(),
+            prune_layers: Vec::new(),
+            overrides: Vec::new(),
+            keep_split: false,
+            importance: None,
+        }
+    }
+}
+
+/// A tensor of the source and what it becomes.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct PlannedTensor {
+    /// Its name in the new file: another one where layers before it are left out.
+    pub name: String,
+    /// The tensor of the source.
+    pub source: TensorInfo,
+    /// The type it gets.
+    pub tensor_type: TensorType,
+    /// The type that the mix wanted, where rows do not divide into its blocks.
+    pub instead_of: Option<TensorType>,
+    /// What errors of each column cost, `[n_experts · k]`.
+    pub importance: Option<Arc<[f32]>>,
+}
+
+impl PlannedTensor {
+    /// Bytes it takes in the new file.
+    pub fn n_bytes(&self) -> usize {
+        self.tensor_type.bytes_for(self.source.n_elements()).expect("it was asked before")
+    }
+
+    /// Whether its bytes are those of the source.
+    pub fn is_copied(&self) -> bool {
+        self.tensor_type == self.source.tensor_type
+    }
+}
+
+/// What becomes of a file.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Plan {
+    /// The tensors in the order in which they are written, and the file each goes to.
+    pub tensors: Vec<PlannedTensor>,
+    /// The metadata of the (first) new file.
+    pub metadata: Metadata,
+    /// Files to write.
+    pub n_parts: usize,
+    /// What the user should know, one line each.
+    pub notes: Vec<String>,
+}
+
+/// The version of the formats of blocks that llama.cpp writes into files.
+const QUANTIZATION_VERSION: u32 = 2;
+
+impl Plan {
+    /// Decides on every tensor of `file`.
+    ///
+    /// # Errors
+    /// Where the model is of another family, or a tensor cannot become what it should.
+    pub fn new(file: &GgufFile, options: &QuantizeOptions) -> Result<Plan, QuantizeError> {
+        let shape = model_shape(file)?;
+        let kept = Kept::new(shape.n_layers, &options.prune_layers)?;
+        let mut tensors = Vec::new();
+        for source in file.tensors() {
+            if let Some(name) = kept.rename(&source.name) {
+                let (source, tensor_type) = (source.clone(), source.tensor_type);
+                tensors.push(PlannedTensor { name, source, tensor_type, instead_of: None, importance: None });
+            }
+        }
+        tensors.sort_by(|a, b| (layer(&a.name), &a.name).cmp(&(layer(&b.name), &b.name)));
+        let n_parts = if options.keep_split { file.n_parts() } else { 1 };
+        if n_parts > 1 {
+            tensors.sort_by_key(|tensor| (tensor.source.part, tensor.source.offset));
+        }
+        let mut plan = Plan { tensors, metadata: Metadata::new("new file"), n_parts, notes: Vec::new() };
+        plan.choose_types(options, shape)?;
+        plan.weigh(options)?;
+        for tensor in &plan.tensors {
+            check_possible(tensor, options)?;
+        }
+        plan.set_metadata(file, options, &kept)?;
+        Ok(plan)
+    }
+
+    /// Bytes of all tensors of the new file.
+    pub fn n_bytes(&self) -> u64 {
+        self.tensors.iter().map(|tensor| tensor.n_bytes() as u64).sum()
+    }
+
+    /// Bytes of the same tensors in the source.
+    pub fn source_bytes(&self) -> u64 {
+        self.tensors.iter().map(|tensor| tensor.source.n_bytes as u64).sum()
+    }
+
+    /// Weights of all tensors.
+    pub fn n_weights(&self) -> u64 {
+        self.tensors.iter().map(|tensor| tensor.source.n_elements() as u64).sum()
+    }
+
+    fn choose_types(&mut self, options: &QuantizeOptions, shape: ModelShape) -> Result<(), QuantizeError> {
+        let Some(base) = options.file_type.base() else {
+            return Ok(());
+        };
+        let mut patterns = Patterns::new(&options.tensor_types)?;
+        let mut mix = Mix::new(options.file_type, shape, options.importance.is_some());
+        mix.is_tied = !self.tensors.iter().any(|tensor| Role::of(&tensor.name) == Role::Output);
+        mix.output_type = options.output_tensor_type;
+        mix.n_values = self.tensors.iter().filter(|tensor| Role::of(&tensor.name).is_values()).count();
+        let is_block_type = |t: TensorType| t.block_len() > 1;
+        for tensor in &mut self.tensors {
+            let role = Role::of(&tensor.name);
+            if !is_quantized(&tensor.name, &tensor.source.shape)
+                || role == Role::Output && options.leave_output_tensor
+            {
+                continue;
+            }
+            let k = tensor.source.shape[0];
+            let asked = match role {
+                Role::TokenEmbedding => options.token_embedding_type,
+                Role::Output => options.output_tensor_type,
+                _ => None,
+            };
+            let wanted = match asked.or_else(|| patterns.find(&tensor.name)) {
+                Some(asked) => asked,
+                None if options.pure || !is_block_type(base) => base,
+                None => mix.choose(&tensor.name, k, base),
+            };
+            tensor.tensor_type = fallback(wanted, k);
+            if tensor.tensor_type != wanted {
+                tensor.instead_of = Some(wanted);
+                self.notes.push(format!(
+                    "tensor '{}': rows of {k} are no whole blocks of {wanted}: {} instead",
+                    tensor.name, tensor.tensor_type
+                ));
+            }
+        }
+        self.notes.extend(patterns.unused().map(|p| format!("no tensor matches the pattern '{p}'")));
+        Ok(())
+    }
+
+    fn weigh(&mut self, options: &QuantizeOptions) -> Result<(), QuantizeError> {
+        let Some(importance) = &options.importance else { return Ok(()) };
+        for tensor in
+            self.tensors.iter_mut().filter(|tensor| !tensor.is_copied() && tensor.tensor_type.block_len() > 1)
+        {
+            let is_embedding = Role::of(&tensor.name) == Role::TokenEmbedding;
+            let shape = &tensor.source.shape;
+            let expected = shape[0] * shape.get(2).unwrap_or(&1);
+            match importance.columns.get(&tensor.source.name) {
+                Some(columns) if columns.len() == expected => {
+                    tensor.importance = Some(columns.as_slice().into())
+                }
+                // A token embedding that is an output as well is looked up by rows, too.
+                Some(_) if is_embedding => {}
+                Some(columns) => {
+                    return Err(QuantizeError::Tensor {
+                        tensor: tensor.source.name.clone(),
+                        found: format!("importance of {} columns in {}", columns.len(), importance.file),
+                        expected: format!("{expected}, an importance matrix of this model"),
+                    });
+                }
+                None if is_embedding || Role::of(&tensor.name) == Role::Output => {}
+                None => self
+                    .notes
+                    .push(format!("tensor '{}': no importance in {}", tensor.source.name, importance.file)),
+            }
+        }
+        Ok(())
+    }
+
+    fn set_metadata(
+        &mut self,
+        file: &GgufFile,
+        options: &QuantizeOptions,
+        kept: &Kept,
+    ) -> Result<(), QuantizeError> {
+        let to = &mut self.metadata;
+        for (key, value) in file.metadata().iter().filter(|(key, _)| !key.starts_with("split.")) {
+            to.set(key, value.clone());
+        }
+        to.set("general.quantization_version", QUANTIZATION_VERSION);
+        if let Some(id) = options.file_type.id() {
+            to.set("general.file_type", id);
+        }
+        if !options.prune_layers.is_empty() {
+            let arch = file.metadata().require::<&str>("general.architecture")?;
+            to.set(&format!("{arch}.block_count"), u32::try_from(kept.n_layers()).unwrap_or(u32::MAX));
+        }
+        for (key, value) in &options.overrides {
+            to.set(key, narrowed(value));
+        }
+        if let Some(importance) = &options.importance {
+            to.set("quantize.imatrix.file", importance.file.as_str());
+            if let Some(dataset) = &importance.dataset {
+                to.set("quantize.imatrix.dataset", dataset.as_str());
+            }
+            to.set(
+                "quantize.imatrix.entries_count",
+                u32::try_from(importance.columns.len()).unwrap_or(u32::MAX),
+            );
+            if importance.n_chunks > 0 {
+                to.set("quantize.imatrix.chunks_count", importance.n_chunks);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The path of part `part` (from 0) of `n_parts`, for a model that is to be at `path`.
+pub(super) fn part_path(path: &Path, part: usize, n_parts: usize) -> std::path::PathBuf {
+    if n_parts == 1 {
+        return path.to_owned();
+    }
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let stem = name.strip_suffix(".gguf").unwrap_or(&name);
+    path.with_file_name(format!("{stem}-{:05}-of-{n_parts:05}.gguf", part + 1))
+}
+
+/// Integers of 32 bits, where they fit, and singles: what readers expect.
+fn narrowed(value: &Value) -> Value {
+    match value {
+        Value::I64(n) => match (u32::try_from(*n), i32::try_from(*n)) {
+            (Ok(n), _) => Value::U32(n),
+            (_, Ok(n)) => Value::I32(n),
+            _ => value.clone(),
+        },
+        Value::F64(x) => Value::F32(*x as f32),
+        other => other.clone(),
+    }
+}
+
+fn model_shape(file: &GgufFile) -> Result<ModelShape, QuantizeError> {
+    let meta = file.metadata();
+    let arch = meta.require::<&str>("general.architecture")?;
+    if !ARCHITECTURES.contains(&arch) {
+        let expected = format!("one of {}, whose tensors the mixes are made for", ARCHITECTURES.join(", "));
+        return Err(meta.error("general.architecture", format!("'{arch}'"), expected).into());
+    }
+    let n_layers = meta.require(&format!("{arch}.block_count"))?;
+    // Some files have a number for each layer, which the rules of mixes do not care for: they go by the first.
+    let heads = |key: &str| -> Result<Option<usize>, QuantizeError> {
+        let key = format!("{arch}.attention.{key}");
+        match meta.get(&key) {
+            Some(Value::Array(_)) => {
+                Ok(meta.i32_array(&key)?.and_then(|n| usize::try_from(*n.first()?).ok()))
+            }
+            _ => Ok(meta.get_as(&key)?),
+        }
+    };
+    let n_heads = heads("head_count")?.unwrap_or(0);
+    Ok(ModelShape {
+        n_layers,
+        n_heads,
+        n_kv_heads: heads("head_count_kv")?.unwrap_or(n_heads),
+        n_experts: meta.get_as(&format!("{arch}.expert_count"))?.unwrap_or(0),
+        is_llama: arch == "llama",
+    })
+}
+
+/// Refuses what could not be read, could not be written, or would be worth nothing.
+fn check_possible(tensor: &PlannedTensor, options: &QuantizeOptions) -> Result<(), QuantizeError> {
+    if tensor.is_copied() {
+        return Ok(());
+    }
+    let (from, to) = (tensor.source.tensor_type, tensor.tensor_type);
+    let name = || tensor.source.name.clone();
+    if from.format().is_none() {
+        let found = format!("type {from}, which is to become {to}");
+        return Err(QuantizeError::Tensor {
+            tensor: name(),
+            found,
+            expected: "a type that can be read".into(),
+        });
+    }
+    if to.format().is_none() {
+        let found = format!("{to} as the type to give it");
+        return Err(QuantizeError::Tensor {
+            tensor: name(),
+            found,
+            expected: "a type that can be written".into(),
+        });
+    }
+    if from.block_len() > 1 && !options.allow_requantize {
+        return Err(QuantizeError::Requantized { tensor: name(), from: from.name(), to: to.name() });
+    }
+    let is_exempt = matches!(Role::of(&tensor.name), Role::TokenEmbedding | Role::Output);
+    let file_type = options.file_type;
+    if to == TensorType::Q2_K && file_type == FileType::Q2_K_S && !is_exempt && tensor.importance.is_none() {
+        return Err(QuantizeError::NeedsImportance {
+            tensor: name(),
+            to: to.name(),
+            file_type: file_type.name(),
+        });
+    }
+    Ok(())
+}
+
+/// Expressions that name tensors, and what they ask for.
+struct Patterns(Vec<(Regex, String, TensorType, bool)>);
+
+impl Patterns {
+    fn new(types: &[(String, TensorType)]) -> Result<Patterns, QuantizeError> {
+        let compiled = types.iter().map(|(pattern, tensor_type)| {
+            // As llama-quantize: names of tensors are in lower case.
+            let pattern = pattern.to_lowercase();
+            match Regex::new(&pattern) {
+                Ok(regex) => Ok((regex, pattern, *tensor_type, false)),
+                Err(error) => Err(QuantizeError::Pattern { pattern, error: error.to_string() }),
+            }
+        });
+        Ok(Patterns(compiled.collect::<Result<_, _>>()?))
+    }
+
+    fn find(&mut self, name: &str) -> Option<TensorType> {
+        let found = self.0.iter_mut().find(|(regex, ..)| regex.is_match(&mut regex.create_cache(), name))?;
+        found.3 = true;
+        Some(found.2)
+    }
+
+    fn unused(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().filter(|pattern| !pattern.3).map(|pattern| pattern.1.as_str())
+    }
+}

@@ -1,0 +1,55 @@
+//! Layers that are left out.
+
+use super::error::QuantizeError;
+use super::mix::layer;
+
+/// The layers that stay, by their old numbers.
+pub(super) struct Kept(Vec<usize>);
+
+impl Kept {
+    /// Those of `n_layers` that are not in `pruned`.
+    pub fn new(n_layers: usize, pruned: &[usize]) -> Result<Kept, QuantizeError> {
+        if let Some(missing) = pruned.iter().find(|layer| **layer >= n_layers) {
+            let expected = format!("layers from 0 to {}", n_layers.saturating_sub(1));
+            return Err(QuantizeError::Prune { found: format!("layer {missing}"), expected });
+        }
+        let kept: Vec<usize> = (0..n_layers).filter(|layer| !pruned.contains(layer)).collect();
+        if kept.is_empty() {
+            return Err(QuantizeError::Prune {
+                found: "all layers".into(),
+                expected: "at least one that stays".into(),
+            });
+        }
+        Ok(Kept(kept))
+    }
+
+    pub fn n_layers(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The name of a tensor in the new file, or `None` where its layer is left out.
+    pub fn rename(&self, name: &str) -> Option<String> {
+        let Some(old) = layer(name) else { return Some(name.to_owned()) };
+        let new = self.0.iter().position(|layer| *layer == old)?;
+        let rest = name.strip_prefix("blk.")?.split_once('.')?.1;
+        Some(format!("blk.{new}.{rest}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layers_that_stay_move_up() {
+        let kept = Kept::new(5, &[3, 1]).unwrap();
+        assert_eq!(kept.n_layers(), 3);
+        let new = |name| kept.rename(name);
+        assert_eq!(new("blk.0.attn_q.weight").as_deref(), Some("blk.0.attn_q.weight"));
+        assert_eq!(new("blk.1.attn_q.weight"), None);
+        assert_eq!(new("blk.2.ffn_down_exps.weight").as_deref(), Some("blk.1.ffn_down_exps.weight"));
+        assert_eq!(new("blk.4.attn_norm.weight").as_deref(), Some("blk.2.attn_norm.weight"));
+        assert_eq!(new("output.weight").as_deref(), Some("output.weight"));
+        assert!(Kept::new(5, &[5]).is_err() && Kept::new(2, &[0, 1]).is_err());
+    }
+}

@@ -1,0 +1,131 @@
+//! The new file.
+
+use std::io::BufWriter;
+use std::path::{Path, PathBuf};
+
+use bise_kernels::KernelTable;
+use bise_models::atomic_file::AtomicFile;
+use bise_models::gguf::{GgufDataWriter, GgufFile, GgufWriter, Metadata, WriteError};
+
+use super::error::QuantizeError;
+use super::plan::{Plan, part_path};
+use super::slabs::for_each_slab;
+use crate::{Cancel, Threads};
+
+type DataWriter = GgufDataWriter<BufWriter<AtomicFile>>;
+
+impl Plan {
+    /// The files that [`write`](Plan::write) writes for `path`.
+    pub fn paths(&self, path: &Path) -> Vec<PathBuf> {
+        (0..self.n_parts).map(|part| part_path(path, part, self.n_parts)).collect()
+    }
+
+    /// Writes the new file, or the files, of `file`, which the plan was made for. They appear under their names when all are whole and on the
+    /// disk. `progress` is called with the number of bytes of the source that are done.
+    ///
+    /// The bytes do not depend on the number of threads.
+    ///
+    /// # Errors
+    /// Where the source or another file is in the way (unless `force` allows to replace it), a weight is not finite, the disk is full, or it was
+    /// cancelled. Nothing is left behind then, and what was there before stays.
+    pub fn write(
+        &self,
+        file: &GgufFile,
+        path: &Path,
+        threads: &Threads,
+        cancel: &Cancel,
+        force: bool,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<(), QuantizeError> {
+        let paths = self.paths(path);
+        for path in &paths {
+            if file.paths().any(|source| is_same_file(source, path)) {
+                return Err(QuantizeError::SameFile { path: path.clone() });
+            }
+            if !force && std::fs::metadata(path).is_ok_and(|found| found.is_file()) {
+                return Err(QuantizeError::Exists { path: path.clone() });
+            }
+        }
+        let mut whole = Vec::with_capacity(paths.len());
+        let mut done = 0;
+        for (part, path) in paths.iter().enumerate() {
+            let finished = self.write_part(file, part, path, threads, cancel, &mut |n| {
+                done += n as u64;
+                progress(done);
+            })?;
+            whole.push((finished, path));
+        }
+        file.check_unchanged()?;
+        for (finished, path) in whole {
+            let action = "put the file in place";
+            finished.commit().map_err(|error| QuantizeError::File { path: path.clone(), action, error })?;
+        }
+        Ok(())
+    }
+
+    fn write_part(
+        &self,
+        file: &GgufFile,
+        part: usize,
+        path: &Path,
+        threads: &Threads,
+        cancel: &Cancel,
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<AtomicFile, QuantizeError> {
+        let failed = |error: WriteError| QuantizeError::Write { path: path.to_owned(), error };
+        let tensors = || self.tensors.iter().filter(|tensor| self.n_parts == 1 || tensor.source.part == part);
+        let mut header = GgufWriter::new();
+        *header.metadata_mut() = self.part_metadata(part);
+        for tensor in tensors() {
+            header.add_tensor(&tensor.name, &tensor.source.shape, tensor.tensor_type).map_err(failed)?;
+        }
+        let action = "create the file";
+        let file_error = |error| QuantizeError::File { path: path.to_owned(), action, error };
+        let aside = AtomicFile::create(path).map_err(file_error)?;
+        let mut writer: DataWriter =
+            header.start(BufWriter::with_capacity(1 << 20, aside)).map_err(failed)?;
+        let (team, kernels) = (threads.team(), KernelTable::detect());
+        let mut out = Vec::new();
+        for tensor in tensors() {
+            let bytes = file.bytes(&tensor.source);
+            for_each_slab(team, kernels, tensor, &bytes, &mut out, |made, n_read| {
+                if cancel.is_cancelled() {
+                    return Err(QuantizeError::Cancelled);
+                }
+                writer.write(made).map_err(failed)?;
+                progress(n_read);
+                Ok(())
+            })?;
+        }
+        let buffer = writer.finish().map_err(failed)?;
+        let action = "write the file";
+        buffer.into_inner().map_err(|e| QuantizeError::File {
+            path: path.to_owned(),
+            action,
+            error: e.into_error(),
+        })
+    }
+
+    fn part_metadata(&self, part: usize) -> Metadata {
+        let mut metadata = if part == 0 { self.metadata.clone() } else { Metadata::new("new file") };
+        if self.n_parts > 1 {
+            metadata.set("split.no", part as u16);
+            metadata.set("split.count", self.n_parts as u16);
+            metadata.set("split.tensors.count", i32::try_from(self.tensors.len()).unwrap_or(i32::MAX));
+        }
+        metadata
+    }
+}
+
+/// Whether two paths lead to one file, over links of either kind.
+fn is_same_file(a: &Path, b: &Path) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        let id = |path: &Path| std::fs::metadata(path).map(|found| (found.dev(), found.ino()));
+        if let (Ok(a), Ok(b)) = (id(a), id(b)) {
+            return a == b;
+        }
+    }
+    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
+}
