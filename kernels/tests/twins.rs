@@ -18,7 +18,7 @@ use bise_kernels::{
     ActivationBuffer, ActivationKind, Activations, Format, Isa, KernelTable, OutStrip, Product, QuantMatrix,
     StripScratch, Team, matmul,
 };
-use common::{Quantized, Random, map_halves, with_packed};
+use common::{Quantized, Random, map_halves, quick, with_packed};
 use fenced::{Fenced, fenced_columns};
 use guarded::Guarded;
 use proptest::prelude::*;
@@ -180,7 +180,13 @@ fn says_which_instruction_sets_are_skipped() {
 /// Some seconds' worth, also under an emulator; `PROPTEST_CASES` asks for more.
 fn config() -> ProptestConfig {
     let default = ProptestConfig::default();
-    let usual = if cfg!(miri) { 2 } else { 48 };
+    let usual = if cfg!(miri) {
+        2
+    } else if quick() {
+        12
+    } else {
+        48
+    };
     let cases = if std::env::var_os("PROPTEST_CASES").is_some() { default.cases } else { usual };
     ProptestConfig { cases, failure_persistence: None, ..default }
 }

@@ -3,6 +3,12 @@
 use bise_kernels::activation::packed::{Packed, packed_bytes};
 use bise_kernels::{ActivationKind, Activations, CacheLine, Format, KernelTable, QuantizedRows, Team};
 
+/// Whether `BISE_TEST_QUICK` asks for fewer repetitions of what is slow under an emulator; nothing is left out altogether.
+#[allow(dead_code)] // not every test binary uses everything
+pub fn quick() -> bool {
+    std::env::var_os("BISE_TEST_QUICK").is_some()
+}
+
 /// SplitMix64: <https://prng.di.unimi.it/splitmix64.c>.
 pub struct Random(pub u64);
 
