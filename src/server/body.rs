@@ -7,8 +7,8 @@ use serde::de::{DeserializeOwned, Error as _, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
-use super::answer::kind;
 use super::error::ApiError;
+use super::numbers;
 
 /// Bytes of a body, at most.
 pub const MAX_BODY_BYTES: usize = 32 << 20;
@@ -104,8 +104,16 @@ pub fn read<T: DeserializeOwned>(value: &Value) -> Result<T, ApiError> {
         let found = ["invalid type: ", "invalid value: ", "invalid length "]
             .iter()
             .find_map(|prefix| message.strip_prefix(prefix))
-            .map(|rest| format!("found {rest}"));
-        let message = found.unwrap_or(message);
+            // serde_json does not say which number it was.
+            .map(|rest| match (rest.strip_prefix("number"), numbers::describe(value, error.path())) {
+                (Some(rest), Some(number)) => format!("found {number}{rest}"),
+                _ => format!("found {rest}"),
+            });
+        let out_of_range = || {
+            let number = numbers::describe(value, error.path()).filter(|_| message == "invalid number")?;
+            Some(format!("found {number}, expected a whole number in the field's range"))
+        };
+        let message = found.or_else(out_of_range).unwrap_or(message);
         let error = if path == "." { message } else { format!("{path}: {message}") };
         ApiError::invalid(error).with("param", path)
     })
@@ -170,8 +178,10 @@ pub async fn bytes(request: Request) -> Result<axum::body::Bytes, ApiError> {
 }
 
 fn parse(bytes: &[u8]) -> Result<Value, ApiError> {
-    serde_json::from_slice(bytes)
-        .map_err(|error| ApiError::invalid(format!("the body is not valid JSON: {error}")))
+    let mut value = serde_json::from_slice(bytes)
+        .map_err(|error| ApiError::invalid(format!("the body is not valid JSON: {error}")))?;
+    numbers::settle(&mut value);
+    Ok(value)
 }
 
 /// Accepts JSON, and what says nothing or is `curl -d`'s default; pages elsewhere can send `text/plain` and forms with files unasked.
@@ -186,6 +196,18 @@ fn check_type(headers: &HeaderMap) -> Result<(), ApiError> {
             let message = format!("Content-Type: found {sent}, expected application/json");
             Err(ApiError::refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, message))
         }
+    }
+}
+
+/// What a value is, for messages.
+pub fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "nothing",
+        Value::Bool(_) => "a truth value",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
     }
 }
 

@@ -15,6 +15,7 @@ mod llama;
 mod log;
 mod metrics;
 mod models;
+mod numbers;
 mod ollama;
 mod openai;
 mod openapi;

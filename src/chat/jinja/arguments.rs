@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::fault::Fault;
 use super::meter::Meter;
+use super::number::too_big;
 use super::print::to_text;
 use super::text::Text;
 use super::value::Value;
@@ -38,6 +39,7 @@ impl Args {
     pub fn int(&self, at: usize, name: &str) -> Result<Option<i128>, Fault> {
         match self.get(at, name) {
             None | Some(Value::None) => Ok(None),
+            Some(Value::Big(_)) => Err(too_big()),
             Some(value) => match value.as_int() {
                 Some(n) => Ok(Some(n)),
                 None => Err(Fault::failed(format!(

@@ -7,6 +7,7 @@ use super::arguments::Args;
 use super::ast::{Arguments, Expr, Postfix};
 use super::fault::Fault;
 use super::interpreter::Interpreter;
+use super::number::Big;
 use super::operators::{arithmetic, compare, slice};
 use super::print::write_str;
 use super::scope::Scope;
@@ -85,8 +86,19 @@ impl Interpreter {
             Expr::Sign(negative, value) => match self.eval(value, scope)? {
                 Value::Undefined(name) => Err(Fault::undefined(&name)),
                 Value::Float(n) => Ok(Value::Float(if *negative { -n } else { n })),
+                Value::Big(n) => {
+                    if *negative {
+                        n.negated().map(Value::from)
+                    } else {
+                        Ok(Value::Big(n))
+                    }
+                }
                 value => match value.as_int() {
-                    Some(n) => Ok(Value::Int(if *negative { -n } else { n })),
+                    Some(n) if *negative => match n.checked_neg() {
+                        Some(n) => Ok(Value::Int(n)),
+                        None => Big::from(n).negated().map(Value::from),
+                    },
+                    Some(n) => Ok(Value::Int(n)),
                     None => Err(Fault::failed(format!("bad operand for a sign: '{}'", value.type_name()))),
                 },
             },

@@ -9,6 +9,7 @@ use super::arguments::Args;
 use super::fault::Fault;
 use super::interpreter::Interpreter;
 use super::meter::Meter;
+use super::number::{Big, Integer, too_big};
 use super::print::to_text;
 use super::sort::sort_by;
 use super::value::{Key, ListKind, Object, Outcome, Value};
@@ -106,7 +107,11 @@ pub(super) fn apply(it: &Interpreter, name: &str, value: &Value, args: &Args) ->
         },
         "abs" => match value {
             Value::Float(n) => Ok(Value::Float(n.abs())),
-            _ => value.as_int().map(|n| Value::Int(n.abs())).ok_or_else(|| wrong(name, value)),
+            Value::Big(n) => Ok(Value::Big(n.abs())),
+            _ => match value.as_int() {
+                Some(n) => Ok(n.checked_abs().map_or_else(|| Value::Big(Big::from(n).abs()), Value::Int)),
+                None => Err(wrong(name, value)),
+            },
         },
         "int" | "float" if value.as_text().is_some_and(|text| text.len() > MAX_NUMBER_BYTES) => {
             Err(Fault::failed(format!("{name}: a number of more than {MAX_NUMBER_BYTES} bytes")))
@@ -404,9 +409,11 @@ fn parse_float(text: &str) -> Option<f64> {
 fn to_int(value: &Value, args: &Args) -> Outcome {
     let default = args.get(0, "default").cloned().unwrap_or(Value::Int(0));
     let base = args.int(1, "base")?.unwrap_or(10);
-    let of_float = |n: f64| if n.is_finite() { Value::Int(n as i128) } else { default.clone() };
+    let of_float =
+        |n: f64| if n.is_nan() { Ok(default.clone()) } else { Integer::part_of(n).map(Value::from) };
     Ok(match value {
-        Value::Float(n) => of_float(*n),
+        Value::Big(n) => Value::Big(n.clone()),
+        Value::Float(n) => of_float(*n)?,
         Value::Text(text) => {
             let text = text.trim_matches(super::lexer::is_space);
             let (sign, digits) = match text.strip_prefix('-') {
@@ -423,9 +430,16 @@ fn to_int(value: &Value, args: &Args) -> Outcome {
             };
             let digits = lower.strip_prefix(prefix).unwrap_or(&lower);
             let is_plain = digits.starts_with(|c: char| c.is_digit(radix));
-            match i128::from_str_radix(&format!("{sign}{}", digits.replace('_', "")), radix) {
+            let digits = digits.replace('_', "");
+            match i128::from_str_radix(&format!("{sign}{digits}"), radix) {
                 Ok(n) if is_plain => Value::Int(n),
-                _ => parse_float(text).map_or_else(|| default.clone(), of_float),
+                _ if is_plain && digits.chars().all(|c| c.is_digit(radix)) => match radix {
+                    10 => Integer::parse(&format!("{sign}{digits}"))?.into(),
+                    _ => return Err(too_big()),
+                },
+                _ => parse_float(text)
+                    .filter(|n| n.is_finite())
+                    .map_or_else(|| Ok(default.clone()), of_float)?,
             }
         }
         _ => value.as_int().map_or(default, Value::Int),
@@ -435,6 +449,12 @@ fn to_int(value: &Value, args: &Args) -> Outcome {
 fn round(value: &Value, args: &Args) -> Outcome {
     let precision = args.int(0, "precision")?.unwrap_or(0).clamp(-300, 300);
     let method = args.text(1, "method")?;
+    if let Value::Big(n) = value {
+        return match method.as_deref() {
+            Some("common") | None if precision >= 0 => Ok(Value::Big(n.clone())),
+            _ => Err(too_big()),
+        };
+    }
     let Some(n) = value.as_float() else { return Err(wrong("round", value)) };
     let scale = 10f64.powi(precision as i32);
     match method.as_deref() {

@@ -10,10 +10,11 @@ use super::fault::Fault;
 use super::meter::Meter;
 use super::print::{to_text, write_str};
 use super::scope::Scope;
+use super::stack::Stack;
 use super::text::{Text, Writer};
 use super::value::{Function, Items, Loop, Object, Outcome, Value};
 
-/// The deepest nesting of expressions, tags and macro calls. It bounds the stack, as a level takes less than 2 kB.
+/// The deepest nesting of expressions, tags and macro calls, where levels are so small that the [`Stack`] has room for them.
 const MAX_DEPTH: usize = 400;
 
 /// A template that is being rendered.
@@ -21,6 +22,7 @@ const MAX_DEPTH: usize = 400;
 pub(super) struct Interpreter {
     pub meter: Rc<Meter>,
     depth: Cell<usize>,
+    stack: Stack,
     /// The line of the current statement.
     line: Cell<u32>,
     /// What may form reference cycles and is cleared at the end: namespaces, and scopes captured by macros.
@@ -43,7 +45,13 @@ enum Flow {
 
 impl Interpreter {
     pub fn new(meter: Rc<Meter>) -> Self {
-        Self { meter, depth: Cell::new(0), line: Cell::new(0), cyclic: RefCell::default() }
+        Self {
+            meter,
+            depth: Cell::new(0),
+            stack: Stack::here(),
+            line: Cell::new(0),
+            cyclic: RefCell::default(),
+        }
     }
 
     /// The line of the current statement, from 1.
@@ -79,7 +87,7 @@ impl Interpreter {
     /// Runs `work` one level deeper, up to [`MAX_DEPTH`].
     pub fn deeper<T>(&self, work: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
         let depth = self.depth.get() + 1;
-        if depth > MAX_DEPTH {
+        if depth > MAX_DEPTH || !self.stack.has_room() {
             return Err(Fault::failed("macros or expressions call each other too deep"));
         }
         self.depth.set(depth);

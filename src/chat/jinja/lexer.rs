@@ -276,7 +276,10 @@ impl<'a> Lexer<'a> {
         } else {
             i128::from_str_radix(&plain[2..], radix).ok().map(Token::Int)
         };
-        let Some(token) = token else { return Err(self.error(format!("{plain:.40} is no number"))) };
+        let Some(token) = token else {
+            let error = if is_float { "is no number" } else { "has more than 127 bits" };
+            return Err(self.error(format!("{plain:.40} {error}")));
+        };
         self.emit(token);
         self.at += end;
         Ok(())

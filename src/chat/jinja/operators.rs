@@ -6,6 +6,7 @@ use std::rc::Rc;
 use super::ast::{Arithmetic, Comparison};
 use super::fault::Fault;
 use super::meter::Meter;
+use super::number::too_big;
 use super::text::{Text, Writer};
 use super::value::{ListKind, Outcome, Value};
 use super::{format, strings};
@@ -122,9 +123,16 @@ fn numbers(a: &Value, operator: Arithmetic, b: &Value) -> Outcome {
             Pow if y < 0 => return Ok(Value::Float((x as f64).powf(y as f64))),
             Pow => u32::try_from(y).ok().and_then(|y| x.checked_pow(y)),
         };
-        return whole.map(Value::Int).ok_or_else(|| Fault::failed("a number of more than 127 bits"));
+        return whole.map(Value::Int).ok_or_else(too_big);
     }
-    let (Some(x), Some(y)) = (a.as_float(), b.as_float()) else { return Err(unsupported()) };
+    let is_number = |value: &Value| matches!(value, Value::Big(_)) || value.as_float().is_some();
+    if !is_number(a) || !is_number(b) {
+        return Err(unsupported());
+    }
+    let is_float = |value: &Value| matches!(value, Value::Float(_));
+    let (Some(x), Some(y), true) = (a.as_float(), b.as_float(), is_float(a) || is_float(b)) else {
+        return Err(too_big());
+    };
     Ok(Value::Float(match operator {
         Add => x + y,
         Sub => x - y,

@@ -7,14 +7,21 @@ use std::sync::Arc;
 use super::ast::{Body, Expr, For, Macro, Node, Postfix, Statement, Takes, Target};
 use super::fault::SyntaxError;
 use super::lexer::{Lexeme, Token, tokenize};
+use super::stack::Stack;
 
 /// How deep brackets, tags and alternatives may nest, all together. Python's own parser stops a little later.
 const MAX_NESTING: usize = 100;
 
 /// Parses a template.
 pub(super) fn parse(source: &str) -> Result<Body, SyntaxError> {
-    let mut parser =
-        Parser { lexemes: tokenize(source)?, at: 0, depth: 0, loops: 0, takes: vec![Takes::default()] };
+    let mut parser = Parser {
+        lexemes: tokenize(source)?,
+        at: 0,
+        depth: 0,
+        stack: Stack::here(),
+        loops: 0,
+        takes: vec![Takes::default()],
+    };
     let (body, _) = parser.body(&[])?;
     Ok(body)
 }
@@ -23,6 +30,7 @@ struct Parser {
     lexemes: Vec<Lexeme>,
     at: usize,
     depth: usize,
+    stack: Stack,
     /// Loops around the tag here, within its macro.
     loops: usize,
     /// What the macros around the tag here use.
@@ -116,7 +124,7 @@ impl Parser {
 
     fn nested<T>(&mut self, parse: impl FnOnce(&mut Self) -> Parsed<T>) -> Parsed<T> {
         self.depth += 1;
-        if self.depth > MAX_NESTING {
+        if self.depth > MAX_NESTING || !self.stack.has_room() {
             return self.error(format!("more than {MAX_NESTING} brackets and tags inside of each other"));
         }
         let parsed = parse(self);

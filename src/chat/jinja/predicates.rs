@@ -30,9 +30,11 @@ pub(super) fn test(meter: &Rc<Meter>, name: &str, value: &Value, args: &Args) ->
         "boolean" => matches!(value, Value::Bool(_)),
         "false" => matches!(value, Value::Bool(false)),
         "true" => matches!(value, Value::Bool(true)),
-        "integer" => matches!(value, Value::Int(_)),
+        "integer" => matches!(value, Value::Int(_) | Value::Big(_)),
         "float" => matches!(value, Value::Float(_)),
-        "number" => matches!(value, Value::Int(_) | Value::Float(_) | Value::Bool(_)),
+        "number" => {
+            matches!(value, Value::Int(_) | Value::Big(_) | Value::Float(_) | Value::Bool(_))
+        }
         "string" => matches!(value, Value::Text(_)),
         "lower" | "upper" => {
             let text = super::print::to_text(value, meter)?;
@@ -62,6 +64,7 @@ pub(super) fn test(meter: &Rc<Meter>, name: &str, value: &Value, args: &Args) ->
             (Value::None, Value::None) => true,
             (Value::Bool(a), Value::Bool(b)) => a == b,
             (Value::Int(a), Value::Int(b)) => a == b,
+            (Value::Big(a), Value::Big(b)) => a == b,
             (Value::Text(a), Value::Text(b)) => std::ptr::eq::<str>(&**a, &**b),
             (Value::List(a), Value::List(b)) => Rc::ptr_eq(a, b),
             (Value::Dict(a), Value::Dict(b)) => Rc::ptr_eq(a, b),

@@ -35,6 +35,7 @@ pub(super) fn write_repr(out: &mut Writer, value: &Value) -> Result<(), Fault> {
         Value::None => out.push_str("None", false),
         Value::Bool(b) => out.push_str(if *b { "True" } else { "False" }, false),
         Value::Int(n) => out.push_str(&n.to_string(), false),
+        Value::Big(n) => out.push_str(&n.to_string(), false),
         Value::Float(n) => out.push_str(&float_repr(*n), false),
         Value::Text(text) => quote(out, text),
         Value::List(list) => {
@@ -158,6 +159,7 @@ impl Json {
             Value::None => out.push_str("null", false),
             Value::Bool(b) => out.push_str(if *b { "true" } else { "false" }, false),
             Value::Int(n) => out.push_str(&n.to_string(), false),
+            Value::Big(n) => out.push_str(&n.to_string(), false),
             Value::Float(n) => out.push_str(&json_float(*n), false),
             Value::Text(text) => self.string(out, text),
             Value::List(list) if matches!(list.kind, ListKind::List | ListKind::Tuple | ListKind::Group) => {
@@ -179,7 +181,7 @@ impl Json {
                     self.before_item(out, at, depth + 1)?;
                     match key {
                         Value::Text(text) => self.string(out, text)?,
-                        Value::None | Value::Bool(_) | Value::Int(_) | Value::Float(_) => {
+                        Value::None | Value::Bool(_) | Value::Int(_) | Value::Big(_) | Value::Float(_) => {
                             out.push_str("\"", false)?;
                             self.write(out, key, depth)?;
                             out.push_str("\"", false)?;

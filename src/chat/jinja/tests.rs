@@ -26,7 +26,36 @@ fn texts_are_those_of_jinja2() {
     assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
 }
 
-/// What is at the bottom of the deepest nesting, and of the deepest calls, fits in a small stack.
+/// `tests/golden/jinja_numbers.py` wrote the cases: numbers in JSON, templates, and what Jinja2 makes of them.
+#[cfg(feature = "cli")] // with it, serde_json keeps numbers as they are written
+#[test]
+fn numbers_are_those_of_python() {
+    let cases: Vec<(String, String, Option<String>)> =
+        serde_json::from_str(include_str!("../../../tests/golden/jinja_numbers.json")).unwrap();
+    let mut wrong = Vec::new();
+    for (number, source, want) in &cases {
+        let variables = serde_json::from_str(&format!("{{\"x\": {number}}}")).unwrap();
+        let got = try_render(source, &variables).map(|rendered| rendered.text);
+        if got.as_ref().ok() != want.as_ref() {
+            wrong.push(format!("{number}: {source}\n  want {want:?}\n  got  {got:?}"));
+        }
+    }
+    assert!(cases.len() > 900);
+    assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
+    // What is not calculated is refused by name, and so is what Python does not read.
+    let long = serde_json::from_str(&format!("{{\"x\": {}}}", "7".repeat(40))).unwrap();
+    for source in
+        ["{{ x + 1 }}", "{{ 2 * x }}", "{{ x // 3 }}", "{{ x is odd }}", "{{ range(x) }}", "{{ '%x' % x }}"]
+    {
+        let error = try_render(source, &long).unwrap_err();
+        assert!(error.contains("a number of more than 127 bits"), "{source}: {error}");
+    }
+    let endless = serde_json::from_str(&format!("{{\"x\": {}}}", "7".repeat(4301))).unwrap();
+    let error = try_render("{{ x }}", &endless).unwrap_err();
+    assert!(error.contains("an integer of more than 4300 digits"), "{error}");
+}
+
+/// What is at the bottom of the deepest nesting, and of the deepest calls, fits in a small stack, in a build without optimizations too.
 #[test]
 fn the_stack_stays_small() {
     let deep = |open: &str, middle: &str, close: &str, n: usize| {
@@ -53,7 +82,6 @@ fn the_stack_stays_small() {
         sources.push(deep("not (1 if ", "f()", " else 2)", n));
         sources.push("[".repeat(n) + "{{");
     }
-    let stack = 768 << 10;
     let run = move || {
         for source in sources {
             if let Ok(template) = Template::parse(&source) {
@@ -69,7 +97,7 @@ fn the_stack_stays_small() {
             &serde_json::json!({ "x": json }),
         );
     };
-    std::thread::Builder::new().stack_size(stack).spawn(run).unwrap().join().unwrap();
+    std::thread::Builder::new().stack_size(1 << 20).spawn(run).unwrap().join().unwrap();
 }
 
 /// Nothing is kept from one render to the next, whatever holds itself.

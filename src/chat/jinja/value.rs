@@ -11,6 +11,7 @@ use indexmap::{Equivalent, IndexMap};
 use super::ast;
 use super::fault::Fault;
 use super::meter::{Charge, Meter};
+use super::number::{self, Big, Integer, Number};
 use super::scope::Scope;
 use super::text::Text;
 
@@ -28,6 +29,7 @@ pub(super) enum Value {
     None,
     Bool(bool),
     Int(i128),
+    Big(Big),
     Float(f64),
     Text(Text),
     List(Rc<List>),
@@ -138,6 +140,15 @@ const ITEM_BYTES: usize = 2 * size_of::<Value>();
 /// And in a dict: an entry with its hash and its place in the table.
 const ENTRY_BYTES: usize = 4 * size_of::<Value>();
 
+impl From<Integer> for Value {
+    fn from(n: Integer) -> Value {
+        match n {
+            Integer::Short(n) => Value::Int(n),
+            Integer::Long(n) => Value::Big(n),
+        }
+    }
+}
+
 impl Value {
     pub fn list(meter: &Rc<Meter>, items: Vec<Value>) -> Outcome {
         Self::sequence(meter, ListKind::List, items)
@@ -189,7 +200,7 @@ impl Value {
         if let Self::Text(text) = self { Some(text) } else { None }
     }
 
-    /// A number as an integer, if it is one; booleans are.
+    /// A number as an integer, if it is one of up to 127 bits; booleans are.
     pub fn as_int(&self) -> Option<i128> {
         match *self {
             Self::Bool(b) => Some(i128::from(b)),
@@ -201,8 +212,22 @@ impl Value {
     pub fn as_float(&self) -> Option<f64> {
         match *self {
             Self::Float(n) => Some(n),
+            Self::Big(ref n) => n.to_float(),
             _ => self.as_int().map(|n| n as f64),
         }
+    }
+
+    fn as_number(&self) -> Option<Number<'_>> {
+        match self {
+            Self::Float(n) => Some(Number::Float(*n)),
+            Self::Big(n) => Some(Number::Long(n)),
+            _ => self.as_int().map(Number::Short),
+        }
+    }
+
+    /// How two numbers compare; `None` if one of them is no number, `Some(None)` beside a NaN.
+    fn compare_numbers(&self, other: &Self) -> Option<Option<Ordering>> {
+        Some(number::compare(self.as_number()?, other.as_number()?))
     }
 
     /// What Python calls the type.
@@ -211,7 +236,7 @@ impl Value {
             Self::Undefined(_) => "Undefined",
             Self::None => "None",
             Self::Bool(_) => "bool",
-            Self::Int(_) => "int",
+            Self::Int(_) | Self::Big(_) => "int",
             Self::Float(_) => "float",
             Self::Text(_) => "str",
             Self::Dict(_) => "dict",
@@ -240,6 +265,7 @@ impl Value {
             Self::Undefined(_) | Self::None => false,
             Self::Bool(b) => *b,
             Self::Int(n) => *n != 0,
+            Self::Big(_) => true,
             Self::Float(n) => *n != 0.0,
             Self::Text(text) => !text.is_empty(),
             Self::List(list) => matches!(list.kind, ListKind::Generator(_)) || !list.items.is_empty(),
@@ -338,13 +364,7 @@ impl Value {
                 true
             }
             (Self::Object(a), Self::Object(b)) => Rc::ptr_eq(a, b),
-            _ => match (self.as_int(), other.as_int()) {
-                (Some(a), Some(b)) => a == b,
-                _ => match (self.as_float(), other.as_float()) {
-                    (Some(a), Some(b)) => a == b,
-                    _ => false,
-                },
-            },
+            _ => self.compare_numbers(other) == Some(Some(Ordering::Equal)),
         })
     }
 
@@ -371,16 +391,10 @@ impl Value {
                 }
                 Ok(Some(a.items.len().cmp(&b.items.len())))
             }
-            _ => match (self.as_int(), other.as_int()) {
-                (Some(a), Some(b)) => Ok(Some(a.cmp(&b))),
-                _ => match (self.as_float(), other.as_float()) {
-                    (Some(a), Some(b)) => Ok(a.partial_cmp(&b)),
-                    _ => {
-                        let (a, b) = (self.type_name(), other.type_name());
-                        Err(Fault::failed(format!("'{a}' and '{b}' cannot be put in order")))
-                    }
-                },
-            },
+            _ => self.compare_numbers(other).ok_or_else(|| {
+                let (a, b) = (self.type_name(), other.type_name());
+                Fault::failed(format!("'{a}' and '{b}' cannot be put in order"))
+            }),
         }
     }
 
@@ -455,10 +469,7 @@ impl PartialEq for Key {
                 a.items.len() == b.items.len()
                     && a.items.iter().zip(&b.items).all(|(a, b)| Self(a.clone()) == Self(b.clone()))
             }
-            (a, b) => match (a.as_int(), b.as_int()) {
-                (Some(a), Some(b)) => a == b,
-                _ => a.as_float().is_some_and(|a| b.as_float() == Some(a)),
-            },
+            (a, b) => a.compare_numbers(b) == Some(Some(Ordering::Equal)),
         }
     }
 }

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Deserializer, de};
+use serde::de::{Error as _, Unexpected};
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 
 /// What a request says about how long its model is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,33 +87,17 @@ impl From<KeepAlive> for Option<Duration> {
 
 impl<'de> Deserialize<'de> for KeepAlive {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<KeepAlive, D::Error> {
-        struct Visitor;
-
-        impl de::Visitor<'_> for Visitor {
-            type Value = KeepAlive;
-
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("seconds as a number, or a duration such as \"5m\"")
-            }
-
-            fn visit_i64<E: de::Error>(self, seconds: i64) -> Result<KeepAlive, E> {
-                Ok(KeepAlive::seconds(seconds as f64))
-            }
-
-            fn visit_u64<E: de::Error>(self, seconds: u64) -> Result<KeepAlive, E> {
-                Ok(KeepAlive::seconds(seconds as f64))
-            }
-
-            fn visit_f64<E: de::Error>(self, seconds: f64) -> Result<KeepAlive, E> {
-                Ok(KeepAlive::seconds(seconds))
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<KeepAlive, E> {
-                KeepAlive::parse(text).map_err(E::custom)
-            }
+        let unexpected =
+            |found| D::Error::invalid_type(found, &"seconds as a number, or a duration such as \"5m\"");
+        match Value::deserialize(deserializer)? {
+            // What is too large for a float is for ever.
+            Value::Number(seconds) => Ok(KeepAlive::seconds(seconds.as_f64().unwrap_or(f64::INFINITY))),
+            Value::String(text) => KeepAlive::parse(&text).map_err(D::Error::custom),
+            Value::Null => Err(unexpected(Unexpected::Unit)),
+            Value::Bool(b) => Err(unexpected(Unexpected::Bool(b))),
+            Value::Array(_) => Err(unexpected(Unexpected::Seq)),
+            Value::Object(_) => Err(unexpected(Unexpected::Map)),
         }
-
-        deserializer.deserialize_any(Visitor)
     }
 }
 

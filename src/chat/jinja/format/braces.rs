@@ -9,6 +9,7 @@ use super::field::{MAX_WIDTH, Spec, bounded, convert, cut, float_digits, in_radi
 use crate::chat::jinja::fault::Fault;
 use crate::chat::jinja::interpreter::Interpreter;
 use crate::chat::jinja::lexer::is_space;
+use crate::chat::jinja::number::too_big;
 use crate::chat::jinja::print::{float_repr, write_str};
 use crate::chat::jinja::text::{Text, Writer};
 use crate::chat::jinja::value::Value;
@@ -191,6 +192,12 @@ fn write_field(out: &mut Writer, value: &Value, spec: &Text) -> Result<(), Fault
             }
             pad(out, &cut(&meter, text, spec.precision)?, &spec)
         }
+        Value::Big(n) if matches!(spec.kind, None | Some('d' | 'n')) => {
+            let digits = n.digits();
+            let digits = spec.grouping.map_or_else(|| digits.to_owned(), |sign| group(digits, sign, 3));
+            pad_number(out, n.is_negative(), &digits, &spec)
+        }
+        Value::Big(_) if matches!(spec.kind, Some('b' | 'o' | 'x' | 'X' | 'c')) => Err(too_big()),
         // With a width alone a bool is a number, as in Python.
         Value::Int(_) | Value::Bool(_)
             if matches!(spec.kind, None | Some('d' | 'b' | 'o' | 'x' | 'X' | 'n' | 'c')) =>
@@ -211,8 +218,8 @@ fn write_field(out: &mut Writer, value: &Value, spec: &Text) -> Result<(), Fault
             }
             pad_number(out, n < 0, &digits, &spec)
         }
-        Value::Int(_) | Value::Bool(_) | Value::Float(_) => {
-            let n = value.as_float().unwrap_or(0.0);
+        Value::Int(_) | Value::Bool(_) | Value::Big(_) | Value::Float(_) => {
+            let n = value.as_float().ok_or_else(too_big)?;
             let mut digits = match spec.kind {
                 None if spec.precision.is_none() => float_repr(n.abs()),
                 None => {

@@ -7,6 +7,7 @@ use super::field::{
 };
 use crate::chat::jinja::fault::Fault;
 use crate::chat::jinja::meter::Meter;
+use crate::chat::jinja::number::{Integer, too_big};
 use crate::chat::jinja::print::to_text;
 use crate::chat::jinja::text::{Text, Writer};
 use crate::chat::jinja::value::{ListKind, Value};
@@ -125,11 +126,24 @@ pub(in crate::chat::jinja) fn percent(
                     spec.fill = ('0', false);
                     spec.align = '=';
                 }
+                if matches!((kind, &value), ('o' | 'x' | 'X', Value::Float(_))) {
+                    return Err(Fault::failed(format!("%{kind} format: an integer is required, not float")));
+                }
                 let (negative, mut digits) = if wants_int {
-                    let n = value.as_int().unwrap_or(n as i128);
-                    let digits = in_radix(n.unsigned_abs(), kind);
+                    let whole =
+                        if let Value::Float(n) = value { Value::from(Integer::part_of(n)?) } else { value };
+                    let (negative, digits) = match &whole {
+                        Value::Big(n) if matches!(kind, 'd' | 'i' | 'u') => {
+                            (n.is_negative(), n.digits().to_owned())
+                        }
+                        Value::Big(_) => return Err(too_big()),
+                        n => {
+                            let n = n.as_int().unwrap_or(0);
+                            (n < 0, in_radix(n.unsigned_abs(), kind))
+                        }
+                    };
                     let precision = bounded(spec.precision.unwrap_or(0) as i128, MAX_PRECISION)?;
-                    (n < 0, format!("{digits:0>precision$}"))
+                    (negative, format!("{digits:0>precision$}"))
                 } else {
                     (n.is_sign_negative(), float_digits(n.abs(), kind, spec.precision, spec.alternate)?)
                 };
