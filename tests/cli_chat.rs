@@ -278,6 +278,10 @@ fn a_message_never_becomes_a_control_token() {
         rest.split(' ').next().unwrap().parse().unwrap()
     };
     assert!(count(&ran.stderr) > count(&plain.stderr) + 4, "{}", ran.stderr);
+    // Nor is it listed as one, unlike the template's.
+    let listed =
+        |piece: &str| ran.stderr.lines().filter(|line| line.ends_with(&format!("-> '{piece}'"))).count();
+    assert_eq!((listed("</s>"), listed("<s>")), (0, 1), "{}", ran.stderr);
 }
 
 #[test]

@@ -150,6 +150,16 @@ impl Writer {
         signals::writing(self.session.cancel_handle())
     }
 
+    /// What `--verbose-prompt` shows: the tokens of a prompt, without the first `n_before`, which were read before.
+    pub fn log_prompt(&self, log: Log, tokens: &[u32], n_before: Option<usize>) {
+        let before = n_before.map_or_else(String::new, |n| format!(" ({n} read before)"));
+        log.note(format_args!("number of tokens in prompt = {}{before}", tokens.len()));
+        for &token in &tokens[n_before.unwrap_or(0)..] {
+            let piece = String::from_utf8_lossy(self.engine.tokenizer().piece(token)).into_owned();
+            log.note(format_args!("{token:>6} -> '{piece}'"));
+        }
+    }
+
     /// Prefills tokens, with a progress bar where there are many. Telling the generation is up to the caller.
     ///
     /// # Errors

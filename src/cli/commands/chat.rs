@@ -502,8 +502,7 @@ impl Chat {
                 }
             };
             if self.args.prompt.verbose_prompt {
-                self.log
-                    .note(format_args!("number of tokens in prompt = {} ({keep} read before)", tokens.len()));
+                self.writer.log_prompt(self.log, &tokens, Some(keep));
             }
             let read = self.writer.read(&tokens[keep..])?;
             if read == Read::Done {

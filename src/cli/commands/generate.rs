@@ -213,7 +213,7 @@ impl RawText {
             _ => tokens.len(),
         };
         if prompt.verbose_prompt {
-            log_tokens(&writer, tokens, log);
+            writer.log_prompt(log, tokens, None);
         }
         let decoder = tokenizer.stream_from_start(!args.chat.output.special);
         writer.when_full = match (prompt.n_predict, prompt.context_shift) {
@@ -385,7 +385,7 @@ impl RawText {
         tokens.extend(line);
         tokens.extend(encode(&suffix, true));
         if self.args.chat.prompt.verbose_prompt {
-            log_tokens(&self.writer, &tokens, self.log);
+            self.writer.log_prompt(self.log, &tokens, None);
         }
         Ok(Some(tokens))
     }
@@ -398,14 +398,5 @@ impl RawText {
             self.writer.print_timings();
         }
         self.writer.end_text()
-    }
-}
-
-/// What `--verbose-prompt` shows.
-fn log_tokens(writer: &Writer, tokens: &[u32], log: Log) {
-    log.note(format_args!("number of tokens in prompt = {}", tokens.len()));
-    for &token in tokens {
-        let piece = String::from_utf8_lossy(writer.engine.tokenizer().piece(token)).into_owned();
-        log.note(format_args!("{token:>6} -> '{piece}'"));
     }
 }
