@@ -4,8 +4,8 @@
     .ci/circles.py [FOLDER]            each circle, one a line
     .ci/circles.py --table [FOLDER]    lines, files and circles of each crate
 
-A file's imports are the paths in it (`use`, and `crate::a::b` in the code), followed through re-exports to the file that has the item. The files
-of a module may use what the module itself (its `mod.rs`) declares for them.
+A file's imports are the paths in it (`use`, and `crate::a::b` in the code): the file that has the item, and each that re-exports it on the way
+there. The files of a module may use what the module itself (its `mod.rs`) declares for them.
 """
 
 import re
@@ -74,12 +74,12 @@ class Crate:
             body = re.sub(r"\b(?:pub(?:\([^)]*\))?\s+)?use\s+[^;]+;", " ", text)
             for found in re.finditer(r"(?<![\w:])(?:\$?crate|super|self|[a-z_]\w*)(?:\s*::\s*\w+)+", body):
                 paths.add(tuple(re.split(r"\s*::\s*", found[0].lstrip("$"))))
-            targets = {self.resolve(module, path) for path in paths}
+            targets = set().union(*(self.resolve(module, path) for path in paths))
             above = {module[:n] for n in range(len(module) + 1)}
-            self.imports[module] = targets - {None} - above
+            self.imports[module] = targets - above
 
     def resolve(self, module, path, depth=0):
-        """The module that has what a path in `module` names; None for another crate's."""
+        """The modules that a path in `module` goes through: the last has what it names. None for another crate's."""
         path = list(path)
         here = list(module)
         if path[0] == "crate":
@@ -91,16 +91,16 @@ class Crate:
         elif (*module, path[0]) not in self.files:
             target = self.names[module].get(path[0])
             if target is None or target == tuple(path) or depth > 8:
-                return None
+                return set()
             return self.resolve(module, (*target, *path[1:]), depth + 1)
         while path and (*here, path[0]) in self.files:
             here.append(path.pop(0))
         here = tuple(here)
         if here not in self.files:
-            return None
+            return set()
         if path and depth < 8 and path[0] in self.names[here] and self.names[here][path[0]] != tuple(path):
-            return self.resolve(here, (*self.names[here][path[0]], *path[1:]), depth + 1) or here
-        return here
+            return {here} | self.resolve(here, (*self.names[here][path[0]], *path[1:]), depth + 1)
+        return {here}
 
 
 def python_imports(root):

@@ -10,7 +10,7 @@ mod mistral_vocabularies;
 
 use std::time::{Duration, Instant};
 
-use bise::constraint::{Constraint, Gbnf, Grammars, JsonObject, JsonSchema};
+use bise::constraint::{Constraint, Gbnf, Grammars, JsonSchema};
 use bise_models::tokenizer::Tokenizer;
 use constraint_walk::{Dice, walk};
 use serde_json::json;
@@ -54,7 +54,7 @@ fn main() {
         println!("{} tokens: prepared in {:?}", tokenizer.n_vocab(), start.elapsed());
         let schema: Make<'_> = &|| Box::new(JsonSchema::new(&grammars, &person).unwrap());
         let large: Make<'_> = &|| Box::new(JsonSchema::new(&grammars, &large).unwrap());
-        let object: Make<'_> = &|| Box::new(JsonObject::new(&grammars).unwrap());
+        let object: Make<'_> = &|| Box::new(JsonSchema::any_object(&grammars).unwrap());
         let gbnf: Make<'_> = &|| Box::new(Gbnf::new(&grammars, JSON).unwrap());
         let text: Make<'_> =
             &|| Box::new(Gbnf::new(&grammars, "root ::= (\"- \" [^\\n]+ \"\\n\")+").unwrap());

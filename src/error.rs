@@ -3,10 +3,10 @@ use bise_models::gguf::GgufError;
 use bise_models::tokenizer::TokenizerError;
 use bise_models::{ForwardError, OutOfMemory, OverCeiling, SpanError};
 
-use crate::SessionFileError;
-use crate::memory::DoesNotFit;
+use crate::memory::fit::DoesNotFit;
 use crate::sampling::SamplingError;
-use crate::scheduler::Refused;
+use crate::scheduler::refused::Refused;
+use crate::session_file::error::SessionFileError;
 use crate::threads::ThreadsError;
 
 /// Why something failed, in one line.

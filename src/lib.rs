@@ -18,7 +18,6 @@
 //! # Ok::<(), bise::Error>(())
 //! ```
 
-mod ahead;
 mod cancel;
 pub mod chat;
 pub mod constraint;
@@ -32,6 +31,7 @@ pub mod generation;
 pub mod hub;
 #[cfg(feature = "quantize")]
 pub mod imatrix;
+pub mod many;
 pub mod memory;
 pub mod prefix;
 #[cfg(feature = "quantize")]

@@ -1,5 +1,7 @@
 //! A single text that is read and continued: a [`Sequence`] and the logits after its last token.
 
+mod ahead;
+
 use std::borrow::BorrowMut;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -9,7 +11,7 @@ use bise_kernels::CancelFlags;
 use bise_models::{ForwardError, KvCache, OutOfMemory, Output, PoolError, Reservation, SpanError};
 use smallvec::SmallVec;
 
-use crate::ahead::Ahead;
+use self::ahead::Ahead;
 use crate::{Cancel, Engine, Error, Feed, Sequence, SessionOptions};
 
 /// One text: the tokens read so far, their keys and values, and the logits after the last token.

@@ -2,17 +2,17 @@
 
 #![cfg(feature = "builtin-model")]
 
+mod infinite_embedding;
+
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
-use std::path::Path;
 
 use bise::constraint::Choices;
-use bise::generation::{
-    Event, Finish, Generation, GenerationOptions, ManyOptions, Outcome, Request, generate_many,
-};
-use bise::gguf::{GgufFile, GgufWriter, WriteError};
+use bise::generation::{Event, Finish, Generation, GenerationOptions};
+use bise::many::{ManyOptions, Outcome, Request, generate_many};
 use bise::sampling::SamplingParams;
 use bise::{Engine, EngineOptions, Error, SessionOptions};
+use infinite_embedding::with_infinite_embedding;
 
 /// An event that outlives the call that told it; log-probabilities as bits.
 #[derive(Clone, Debug, PartialEq)]
@@ -132,36 +132,10 @@ fn every_text_has_the_bits_that_it_has_alone() {
     }
 }
 
-/// The built-in model, but with an embedding of token 300 that is not finite.
-fn with_infinite_embedding(path: &Path) -> Engine {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/tiny/bise-tiny.Q4_K_M.gguf");
-    let file = GgufFile::open(source).unwrap();
-    let mut writer = GgufWriter::new();
-    for (key, value) in file.metadata().iter() {
-        writer.metadata_mut().set(key, value.clone());
-    }
-    for info in file.tensors() {
-        writer.add_tensor(&info.name, &info.shape, info.tensor_type).unwrap();
-    }
-    let fill = |out: &mut bise::gguf::GgufDataWriter<_>| {
-        file.tensors().try_for_each(|info| {
-            let mut bytes = file.bytes(info).to_vec();
-            if info.name == "token_embd.weight" {
-                // All scales become NaN.
-                let n = bytes.len() / 4096;
-                bytes[300 * n..][..n].fill(0xff);
-            }
-            out.write(&bytes)
-        })
-    };
-    writer.save::<WriteError>(path, fill).unwrap();
-    Engine::open(path).unwrap()
-}
-
 #[test]
 fn a_request_that_fails_harms_no_other() {
     let folder = tempfile::tempdir().unwrap();
-    let engine = with_infinite_embedding(&folder.path().join("model.gguf"));
+    let engine = with_infinite_embedding(300, &folder.path().join("model.gguf"));
     let expected = alone(&engine, &SessionOptions::default());
     let raw = |prompt: Vec<u32>, options| Request { prompt, options, constraint: None };
     let wrong = SamplingParams { mirostat: 9, ..SamplingParams::greedy() };

@@ -6,7 +6,7 @@ mod mistral_vocabularies;
 
 use std::time::{Duration, Instant};
 
-use bise::constraint::{Constraint, ConstraintError, Grammars, JsonObject, JsonSchema, TokenMask};
+use bise::constraint::{Constraint, ConstraintError, Grammars, JsonSchema, TokenMask};
 use bise::generation::{Finish, GenerationOptions};
 use bise::sampling::SamplingParams;
 use bise::{Engine, SessionOptions};
@@ -302,7 +302,7 @@ fn any_object() {
     let tokenizer = Tokenizer::new(vocabulary("v1")).unwrap();
     let grammars = Grammars::new(&tokenizer);
     for seed in 1..10 {
-        let done = walk(&tokenizer, &mut JsonObject::new(&grammars).unwrap(), &mut Dice(seed), 400);
+        let done = walk(&tokenizer, &mut JsonSchema::any_object(&grammars).unwrap(), &mut Dice(seed), 400);
         if done.end == End::Complete {
             assert!(serde_json::from_str::<Value>(&done.text).unwrap().is_object(), "{}", done.text);
         }

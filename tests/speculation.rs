@@ -2,14 +2,14 @@
 
 #![cfg(feature = "builtin-model")]
 
-use std::path::Path;
+mod infinite_embedding;
 
 use bise::generation::{Generation, GenerationOptions};
-use bise::gguf::{GgufFile, GgufWriter, WriteError};
 use bise::sampling::{DryBreaker, Sampler, SamplingParams};
 use bise::speculation::{SpeculationOptions, SpeculationStats};
 use bise::tokenizer::EncodeOptions;
 use bise::{CacheType, Engine, EngineOptions, Session, SessionOptions, decode_together};
+use infinite_embedding::with_infinite_embedding;
 
 const ALWAYS: SpeculationOptions = SpeculationOptions { n_max: 15, always: true };
 /// A beginning that the model likes to take up again.
@@ -324,32 +324,6 @@ fn a_draft_outside_the_vocabulary_is_an_error_and_nothing_is_read() {
         assert_eq!((session.position(), session.n_ahead()), (1, 2));
         assert_eq!(bits(session.logits().unwrap()), before);
     }
-}
-
-/// The built-in model, but with an embedding of `token` that is not finite.
-fn with_infinite_embedding(token: usize, path: &Path) -> Engine {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/tiny/bise-tiny.Q4_K_M.gguf");
-    let file = GgufFile::open(source).unwrap();
-    let mut writer = GgufWriter::new();
-    for (key, value) in file.metadata().iter() {
-        writer.metadata_mut().set(key, value.clone());
-    }
-    for info in file.tensors() {
-        writer.add_tensor(&info.name, &info.shape, info.tensor_type).unwrap();
-    }
-    let fill = |out: &mut bise::gguf::GgufDataWriter<_>| {
-        file.tensors().try_for_each(|info| {
-            let mut bytes = file.bytes(info).to_vec();
-            if info.name == "token_embd.weight" {
-                // All scales become NaN.
-                let n = bytes.len() / 4096;
-                bytes[token * n..][..n].fill(0xff);
-            }
-            out.write(&bytes)
-        })
-    };
-    writer.save::<WriteError>(path, fill).unwrap();
-    Engine::open(path).unwrap()
 }
 
 #[test]

@@ -9,8 +9,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use bise::gguf::{Array, GgufWriter, TensorType};
-use bise::tokenizer::Algorithm;
+use bise::gguf::{GgufWriter, TensorType};
 
 #[path = "../models/tests/golden_tokens/fixtures.rs"]
 #[allow(dead_code)]
@@ -37,21 +36,7 @@ fn write(path: &Path, name: &str) {
         metadata.set(&format!("llama.{key}"), value as u32);
     }
     metadata.set("llama.attention.layer_norm_rms_epsilon", 1e-5_f32);
-    match vocabulary.algorithm {
-        Algorithm::SentencePiece => metadata.set("tokenizer.ggml.model", "llama"),
-        Algorithm::ByteLevel { pre } => {
-            metadata.set("tokenizer.ggml.model", "gpt2");
-            metadata.set("tokenizer.ggml.pre", pre.as_str());
-            metadata.set("tokenizer.ggml.merges", Array::Str(vocabulary.merges));
-        }
-    }
-    metadata.set("tokenizer.ggml.tokens", Array::Str(vocabulary.tokens));
-    metadata.set("tokenizer.ggml.token_type", Array::I32(vocabulary.types));
-    if !vocabulary.scores.is_empty() {
-        metadata.set("tokenizer.ggml.scores", Array::F32(vocabulary.scores));
-    }
-    metadata.set("tokenizer.ggml.bos_token_id", vocabulary.bos.unwrap());
-    metadata.set("tokenizer.ggml.eos_token_id", vocabulary.eos.unwrap());
+    fixtures::set_vocabulary(metadata, vocabulary);
     let mut bytes = Vec::new();
     let mut add = |name: &str, shape: &[usize]| {
         let (tensor_type, size) = if shape.len() == 1 { (TensorType::F32, 4) } else { (TensorType::F16, 2) };

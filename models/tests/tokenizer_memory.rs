@@ -6,8 +6,8 @@
 #[allow(dead_code)]
 mod fixtures;
 
-use bise_models::gguf::{Array, GgufFile, GgufWriter};
-use bise_models::tokenizer::{Algorithm, EncodeOptions, Tokenizer, Vocabulary};
+use bise_models::gguf::{GgufFile, GgufWriter};
+use bise_models::tokenizer::{EncodeOptions, Tokenizer, Vocabulary};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -40,22 +40,7 @@ static ALLOCATOR: Counting = Counting;
 /// Writes a file with no more than this vocabulary.
 fn write(path: &Path, vocabulary: Vocabulary) {
     let mut writer = GgufWriter::new();
-    let metadata = writer.metadata_mut();
-    match vocabulary.algorithm {
-        Algorithm::SentencePiece => metadata.set("tokenizer.ggml.model", "llama"),
-        Algorithm::ByteLevel { pre } => {
-            metadata.set("tokenizer.ggml.model", "gpt2");
-            metadata.set("tokenizer.ggml.pre", pre.as_str());
-            metadata.set("tokenizer.ggml.merges", Array::Str(vocabulary.merges));
-        }
-    }
-    metadata.set("tokenizer.ggml.tokens", Array::Str(vocabulary.tokens));
-    metadata.set("tokenizer.ggml.token_type", Array::I32(vocabulary.types));
-    if !vocabulary.scores.is_empty() {
-        metadata.set("tokenizer.ggml.scores", Array::F32(vocabulary.scores));
-    }
-    metadata.set("tokenizer.ggml.bos_token_id", vocabulary.bos.unwrap());
-    metadata.set("tokenizer.ggml.eos_token_id", vocabulary.eos.unwrap());
+    fixtures::set_vocabulary(writer.metadata_mut(), vocabulary);
     writer.write_all(std::io::BufWriter::new(std::fs::File::create(path).unwrap()), &[]).unwrap();
 }
 

@@ -4,7 +4,8 @@ use std::ops::ControlFlow;
 
 use bise::Cancel;
 use bise::embedding::{EmbedOptions, Norm, Pooling, normalize};
-use bise::generation::{Event, GenerationOptions, ManyOptions, Request, generate_many};
+use bise::generation::{Event, GenerationOptions};
+use bise::many::{ManyOptions, Request, generate_many};
 use bise::tokenizer::EncodeOptions;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;

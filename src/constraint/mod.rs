@@ -41,7 +41,7 @@ pub use gbnf::Gbnf;
 #[cfg(feature = "grammar")]
 pub use grammars::Grammars;
 #[cfg(feature = "grammar")]
-pub use json_schema::{JsonObject, JsonSchema};
+pub use json_schema::JsonSchema;
 pub use lazy::{Lazy, Trigger};
 pub use mask::TokenMask;
 #[cfg(feature = "grammar")]

@@ -32,16 +32,14 @@
 //! # Ok::<(), bise::Error>(())
 //! ```
 //!
-//! [`generate_many`] does this for many prompts at a time.
+//! [`generate_many`](crate::many::generate_many) does this for many prompts at a time.
 
 mod log_probs;
-mod many;
 mod options;
 mod state;
 mod stop;
 mod text;
 
-pub use many::{ManyOptions, OnEvent, Outcome, Request, generate_many};
 pub use options::GenerationOptions;
 pub use state::GenerationState;
 pub use stop::StopTexts;

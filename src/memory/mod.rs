@@ -1,6 +1,6 @@
 //! How much memory a model takes: foretold, kept below a ceiling, and as the system counts it.
 
-mod fit;
+pub(crate) mod fit;
 mod limit;
 mod plan;
 mod process;

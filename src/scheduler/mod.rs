@@ -53,7 +53,7 @@ mod listener;
 mod options;
 mod pace;
 mod prefixes;
-mod refused;
+pub(crate) mod refused;
 mod share;
 mod snapshot;
 mod text;

@@ -1,6 +1,6 @@
 //! Sessions in files: [`Session::save`](crate::Session::save) and [`Engine::restore_session`](crate::Engine::restore_session).
 
-mod error;
+pub(crate) mod error;
 mod fingerprint;
 mod format;
 mod restore;

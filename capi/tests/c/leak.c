@@ -11,7 +11,15 @@ static void forget(void) {
     bise_model_free(model);
 }
 
+/* Overwrites the stack below, where calls of an unoptimised library leave pointers. */
+static void overwrite(void) {
+    volatile char stack[1 << 19];
+    for (size_t i = 0; i < sizeof stack; i++)
+        stack[i] = 0;
+}
+
 int main(void) {
     forget();
+    overwrite();
     return 0;
 }

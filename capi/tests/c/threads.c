@@ -4,6 +4,7 @@
 
 #include <pthread.h>
 #include <semaphore.h>
+#include <time.h>
 
 static bise_model *model = NULL;
 static sem_t inside, go_on;
@@ -185,6 +186,51 @@ static void sessions_of_their_own(void) {
     ASSERT(lengths[0] > 40 && lengths[1] == lengths[0] && lengths[2] == lengths[0]);
 }
 
+/* Cancels one of two sessions that go on together, again and again: that one alone is told, and both texts are those they are alone. */
+static void *cancel(void *session) {
+    const struct timespec pause = {0, 1000000};
+    for (int i = 0; i < 20; i++) {
+        ASSERT(bise_session_cancel(session) == BISE_OK);
+        sem_post(&inside);
+        nanosleep(&pause, NULL);
+    }
+    return NULL;
+}
+
+static void cancelled_among_others(void) {
+    char alone[512] = "", texts[2][512] = {"", ""};
+    bise_session *session = story(), *sessions[2] = {story(), story()};
+    while (bise_session_next(session, NULL, NULL, NULL) == BISE_OK)
+        strcat(alone, bise_session_piece(session, NULL));
+    bise_session_free(session);
+
+    pthread_t thread;
+    bise_status status = BISE_OK;
+    int n_cancelled = 0;
+    ASSERT(pthread_create(&thread, NULL, cancel, sessions[1]) == 0);
+    sem_wait(&inside);
+    do {
+        bise_status statuses[2];
+        status = bise_next_together(sessions, 2, statuses, &error);
+        ASSERT(status == BISE_OK || status == BISE_DONE || status == BISE_ERROR_CANCELLED);
+        ASSERT((status == BISE_ERROR_CANCELLED) == (error != NULL));
+        ASSERT(statuses[0] == BISE_OK || statuses[0] == BISE_DONE);
+        ASSERT((statuses[1] == BISE_ERROR_CANCELLED) == (status == BISE_ERROR_CANCELLED));
+        n_cancelled += status == BISE_ERROR_CANCELLED;
+        bise_error_free(error);
+        error = NULL;
+        for (int i = 0; i < 2; i++)
+            if (statuses[i] == BISE_OK)
+                strcat(texts[i], bise_session_piece(sessions[i], NULL));
+    } while (status != BISE_DONE);
+    pthread_join(thread, NULL);
+    ASSERT(n_cancelled >= 1);
+    for (int i = 0; i < 2; i++) {
+        ASSERT(strlen(alone) > 40 && strcmp(texts[i], alone) == 0);
+        ASSERT(bise_session_free(sessions[i]) == BISE_OK);
+    }
+}
+
 int main(void) {
     ASSERT(sem_init(&inside, 0, 0) == 0 && sem_init(&go_on, 0, 0) == 0);
     OK(bise_model_open_builtin(NULL, &model, &error));
@@ -193,6 +239,7 @@ int main(void) {
     from_callbacks();
     many_threads();
     sessions_of_their_own();
+    cancelled_among_others();
     ASSERT(bise_model_free(model) == BISE_OK);
     return 0;
 }

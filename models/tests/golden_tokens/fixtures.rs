@@ -1,5 +1,6 @@
 //! Reading what `golden/make.py` and `golden/make_smollm.py` wrote.
 
+use bise_models::gguf::{Array, Metadata};
 use bise_models::tokenizer::{Algorithm, Tokenizer, Vocabulary};
 use serde::de::DeserializeOwned;
 use std::collections::HashMap;
@@ -83,6 +84,25 @@ pub fn vocabulary(name: &str) -> Vocabulary {
         unk: Some(written.unk),
         ..Vocabulary::with_defaults(algorithm)
     }
+}
+
+/// Writes a vocabulary as the keys of a file.
+pub fn set_vocabulary(metadata: &mut Metadata, vocabulary: Vocabulary) {
+    match vocabulary.algorithm {
+        Algorithm::SentencePiece => metadata.set("tokenizer.ggml.model", "llama"),
+        Algorithm::ByteLevel { pre } => {
+            metadata.set("tokenizer.ggml.model", "gpt2");
+            metadata.set("tokenizer.ggml.pre", pre.as_str());
+            metadata.set("tokenizer.ggml.merges", Array::Str(vocabulary.merges));
+        }
+    }
+    metadata.set("tokenizer.ggml.tokens", Array::Str(vocabulary.tokens));
+    metadata.set("tokenizer.ggml.token_type", Array::I32(vocabulary.types));
+    if !vocabulary.scores.is_empty() {
+        metadata.set("tokenizer.ggml.scores", Array::F32(vocabulary.scores));
+    }
+    metadata.set("tokenizer.ggml.bos_token_id", vocabulary.bos.unwrap());
+    metadata.set("tokenizer.ggml.eos_token_id", vocabulary.eos.unwrap());
 }
 
 /// The tokenizer of a vocabulary, built once.

@@ -2,6 +2,7 @@
 //! wrote both), and what llama.cpp says over SmolLM2's under each splitting rule (`golden/make_smollm.py`).
 
 mod added;
+#[allow(dead_code)] // not every test binary uses everything
 mod fixtures;
 mod hostile;
 mod laws;

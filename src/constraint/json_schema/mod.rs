@@ -48,6 +48,14 @@ impl JsonSchema {
     pub fn new(grammars: &Grammars, schema: &Value) -> Result<Self, ConstraintError> {
         grammars.guided(TopLevelGrammar::from_json_schema(grammar(schema)?)).map(Self)
     }
+
+    /// A constraint that allows any object.
+    ///
+    /// # Errors
+    /// [`ConstraintError::Vocabulary`].
+    pub fn any_object(grammars: &Grammars) -> Result<Self, ConstraintError> {
+        Self::new(grammars, &json!({"type": "object"}))
+    }
 }
 
 /// A schema as llguidance takes it, with our rules for white space.
@@ -70,38 +78,7 @@ fn with_white_space(schema: Value) -> Result<Value, ConstraintError> {
     Ok(schema)
 }
 
-/// Allows any JSON object.
-pub struct JsonObject(Guided);
-
-impl JsonObject {
-    /// A constraint.
-    ///
-    /// # Errors
-    /// [`ConstraintError::Vocabulary`].
-    pub fn new(grammars: &Grammars) -> Result<Self, ConstraintError> {
-        JsonSchema::new(grammars, &json!({"type": "object"})).map(|schema| Self(schema.0))
-    }
-}
-
 impl Constraint for JsonSchema {
-    fn mask(&mut self, allowed: &mut TokenMask) {
-        self.0.mask(allowed);
-    }
-
-    fn accept(&mut self, token: u32) {
-        self.0.accept(token);
-    }
-
-    fn can_end(&self) -> bool {
-        self.0.can_end()
-    }
-
-    fn fault(&self) -> Option<&str> {
-        self.0.fault()
-    }
-}
-
-impl Constraint for JsonObject {
     fn mask(&mut self, allowed: &mut TokenMask) {
         self.0.mask(allowed);
     }

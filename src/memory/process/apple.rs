@@ -23,7 +23,8 @@ pub fn peak_bytes() -> Option<usize> {
         return None;
     }
     // SAFETY: numbers, which the call has filled in.
-    usize::try_from(unsafe { usage.assume_init() }.ru_maxrss).ok()
+    let usage = unsafe { usage.assume_init() };
+    usize::try_from(usage.ru_maxrss).ok()
 }
 
 /// What the activity monitor calls neither used nor compressed: free pages, and those that hold copies of files or may be purged.
@@ -34,9 +35,9 @@ pub fn available_bytes() -> Option<usize> {
     #[expect(deprecated, reason = "libc wants to be rid of Mach, but the crate it names is not among ours")]
     // SAFETY: a system call without arguments.
     let host = unsafe { libc::mach_host_self() };
-    // SAFETY: `pages` has room for the `n` integers that are said to be writable.
-    let code =
-        unsafe { libc::host_statistics64(host, libc::HOST_VM_INFO64, pages.as_mut_ptr().cast(), &mut n) };
+    let info = pages.as_mut_ptr().cast();
+    // SAFETY: `info` has room for the `n` integers that are said to be writable.
+    let code = unsafe { libc::host_statistics64(host, libc::HOST_VM_INFO64, info, &mut n) };
     if code != libc::KERN_SUCCESS {
         return None;
     }
@@ -54,9 +55,12 @@ pub fn available_bytes() -> Option<usize> {
 
 fn usage() -> Option<libc::rusage_info_v2> {
     let mut usage = MaybeUninit::<libc::rusage_info_v2>::zeroed();
-    // SAFETY: `usage` is what this flavour of the call fills in.
-    let code =
-        unsafe { libc::proc_pid_rusage(libc::getpid(), libc::RUSAGE_INFO_V2, usage.as_mut_ptr().cast()) };
-    // SAFETY: numbers, for which zeros are values too.
-    (code == 0).then(|| unsafe { usage.assume_init() })
+    // SAFETY: a system call without arguments.
+    let process = unsafe { libc::getpid() };
+    let info = usage.as_mut_ptr().cast();
+    // SAFETY: `info` points to what this flavour of the call fills in.
+    let code = unsafe { libc::proc_pid_rusage(process, libc::RUSAGE_INFO_V2, info) };
+    // SAFETY: numbers, for which the zeros from before the call are values too.
+    let usage = unsafe { usage.assume_init() };
+    (code == 0).then_some(usage)
 }

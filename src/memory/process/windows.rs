@@ -66,8 +66,11 @@ fn job_limit() -> Option<usize> {
 fn counters() -> Option<PROCESS_MEMORY_COUNTERS_EX> {
     let n_bytes = size_of::<PROCESS_MEMORY_COUNTERS_EX>() as u32;
     let mut counters = PROCESS_MEMORY_COUNTERS_EX { cb: n_bytes, ..Default::default() };
-    // SAFETY: the handle is the constant that stands for this process, and `counters` has the size that is said, by which the call knows
-    // the longer struct.
-    let told = unsafe { K32GetProcessMemoryInfo(GetCurrentProcess(), (&raw mut counters).cast(), n_bytes) };
+    // SAFETY: a system call without arguments.
+    let process = unsafe { GetCurrentProcess() };
+    let out = (&raw mut counters).cast();
+    // SAFETY: `process` is the constant that stands for this process, and `out` has the size that is said, by which the call knows the
+    // longer struct.
+    let told = unsafe { K32GetProcessMemoryInfo(process, out, n_bytes) };
     (told != 0).then_some(counters)
 }

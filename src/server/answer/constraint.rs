@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::{ApiError, ChatRequest, Format, ToolChoice};
 use crate::chat::reply::ToolSyntax;
-use crate::constraint::{self, Constraint, Gbnf, JsonObject, JsonSchema, ToolGrammar};
+use crate::constraint::{self, Constraint, Gbnf, JsonSchema, ToolGrammar};
 use crate::server::models::Model;
 
 /// The constraint of a text.
@@ -15,7 +15,7 @@ pub fn for_text(model: &Model, format: Option<&Format>) -> Result<Option<Box<dyn
     let grammars = &model.grammars;
     Ok(match format {
         None => None,
-        Some(Format::JsonObject) => Some(Box::new(JsonObject::new(grammars)?)),
+        Some(Format::JsonObject) => Some(Box::new(JsonSchema::any_object(grammars)?)),
         Some(Format::Schema(schema)) => Some(Box::new(JsonSchema::new(grammars, schema)?)),
         Some(Format::Grammar(grammar)) => Some(Box::new(Gbnf::new(grammars, grammar)?)),
     })

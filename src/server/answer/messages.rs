@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::{ApiError, ChatRequest, ToolChoice};
 use crate::chat::Message;
+use crate::server::body::kind;
 
 /// What stands between the texts of two parts of a message.
 const BETWEEN_PARTS: &str = "\n\n";
@@ -181,18 +182,6 @@ pub fn tools(request: &ChatRequest) -> Result<&[Value], ApiError> {
         }
     }
     Ok(&request.tools)
-}
-
-/// What a value is, for messages.
-pub fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "nothing",
-        Value::Bool(_) => "a truth value",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a text",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
-    }
 }
 
 #[cfg(test)]

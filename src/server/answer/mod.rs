@@ -28,7 +28,7 @@ pub use blocking::blocking;
 pub use delta::{Delta, FinishReason, Finished, Progress, Timings, TokenLogProb, Usage};
 pub use embed::{embed, embed_prompts};
 pub use merge::{Part, merge};
-pub use messages::{kind, part_text};
+pub use messages::part_text;
 pub use options::log_probs;
 pub use prompt::{render, text_tokens, tokenize};
 pub use prompts::Prompts;
@@ -40,6 +40,7 @@ pub use whole::{Whole, WholeToolCall};
 
 use self::sink::{Token, Told};
 use super::App;
+pub use super::body::kind;
 pub use super::error::ApiError;
 use super::models::Model;
 use crate::chat::reply::{ReplyEvent, ReplyOptions, ReplyParser};

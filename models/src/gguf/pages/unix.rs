@@ -55,15 +55,17 @@ pub fn ask_for(map: &Mmap, range: Range<usize>) {
 )]
 pub unsafe fn give_back(file: Option<&File>, map: &Mmap, range: Range<usize>) {
     // SAFETY: `sysconf` only reads its argument.
-    let page = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096).max(1);
+    let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    let page = usize::try_from(page).unwrap_or(4096).max(1);
     // Pages at the ends hold bytes of neighbours.
     let (start, end) = (range.start.next_multiple_of(page), range.end / page * page);
     if start >= end {
         return;
     }
-    // SAFETY: nothing is written through the map, as the caller promises: pages that are given back hold the same bytes when they are
-    // read from the file again.
-    let _ = unsafe { map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, start, end - start) };
+    let (advice, n) = (memmap2::UncheckedAdvice::DontNeed, end - start);
+    // The map is still whole where the kernel declines.
+    // SAFETY: the map is read-only, so pages that are given back hold the same bytes when they are read from the file again.
+    let _ = unsafe { map.unchecked_advise_range(advice, start, n) };
     #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
     {
         use std::os::fd::AsRawFd;

@@ -7,8 +7,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use bise_models::tokenizer::EncodeOptions;
 
-use super::{Event, Finish, GenerationOptions};
 use crate::constraint::Constraint;
+use crate::generation::{Event, Finish, GenerationOptions};
 use crate::prefix::PrefixOptions;
 use crate::scheduler::{Core, JobEvent, JobStats, Listener, SchedulerOptions, Work};
 use crate::{Cancel, Engine, Error, SessionOptions};
@@ -86,7 +86,8 @@ pub type OnEvent<'a> = dyn FnMut(usize, Result<Event<'_>, &Error>) -> ControlFlo
 /// ```
 /// use std::ops::ControlFlow;
 /// use bise::Engine;
-/// use bise::generation::{GenerationOptions, ManyOptions, Request, generate_many};
+/// use bise::generation::GenerationOptions;
+/// use bise::many::{ManyOptions, Request, generate_many};
 /// use bise::sampling::SamplingParams;
 ///
 /// # #[cfg(feature = "builtin-model")] {

@@ -4,7 +4,7 @@ use bise_models::{MemoryBudget, OverCeiling, Reservation};
 
 /// Drafts that were read but not chosen yet; their keys and values stand in the cache behind the position.
 #[derive(Default)]
-pub(crate) struct Ahead {
+pub(super) struct Ahead {
     drafts: Vec<u32>,
     /// Logits after each draft, `[drafts, n_vocab]`.
     logits: Vec<f32>,
