@@ -145,6 +145,16 @@ fn keys_hosts_and_origins() {
     assert_eq!((status(&[]), status(&[("authorization", "Bearer three")])), (401, 401));
     assert_eq!((status(&[("authorization", "Bearer two")]), status(&[("x-api-key", "one")])), (200, 200));
     assert_eq!(server.get("/health").status, 200);
+    // Commands that ask a server know the key by the same variable.
+    #[cfg(feature = "hub")]
+    for (key, code) in [("two", 0), ("three", 1)] {
+        let ps = std::process::Command::new(env!("CARGO_BIN_EXE_bise"))
+            .args(["ps", "--host", &server.address])
+            .env("LLAMA_API_KEY", key)
+            .output()
+            .unwrap();
+        assert_eq!(ps.status.code(), Some(code), "{ps:?}");
+    }
     let origin = |origin: &str| server.send("GET", "/health", &[("origin", origin)], "");
     assert_eq!(origin("https://evil.example.org").status, 403);
     let allowed = origin("https://chat.example.org");

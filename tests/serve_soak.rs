@@ -67,7 +67,7 @@ fn soak(load: &Load) {
     assert!(n_ok > expected.len() / 2, "{n_ok} of {} can be answered", expected.len());
 
     let server = Server::start(&[&FLAGS[..], &["-np", "4", "-c", "2048"]].concat());
-    let n_sockets = Usage::of(&server.process).n_sockets;
+    let n_sockets = settled(&server, usize::MAX).n_sockets;
     // As much as is measured, so that caches, buffers and the memory of threads are as large as they get.
     burst(&server, load, &cases, &expected, 1);
     let before = settled(&server, n_sockets);

@@ -17,6 +17,10 @@ pub struct ServerArgs {
     /// Where it listens as Ollama has it, by default on its port 11434; --host comes first
     #[arg(long, value_name = "HOST:PORT", env = "OLLAMA_HOST")]
     ollama_host: Option<OllamaHost>,
+
+    /// The key that the server asks for
+    #[arg(long, value_name = "KEY", env = "LLAMA_API_KEY", hide_env_values = true)]
+    api_key: Option<String>,
 }
 
 impl ServerArgs {
@@ -37,9 +41,20 @@ impl ServerArgs {
             .timeout_global(Some(Duration::from_secs(30)))
             .build()
             .new_agent();
+        // A server may have several.
+        let key = self.api_key.iter().flat_map(|keys| keys.split(',').next());
+        let key = key.map(|key| ("Authorization", format!("Bearer {key}"))).next();
         let answer = match body {
-            Some(body) => agent.post(&url).header("Content-Type", "application/json").send(body.to_string()),
-            None => agent.get(&url).call(),
+            Some(body) => {
+                let request = agent.post(&url).header("Content-Type", "application/json");
+                key.into_iter()
+                    .fold(request, |request, (name, value)| request.header(name, value))
+                    .send(body.to_string())
+            }
+            None => key
+                .into_iter()
+                .fold(agent.get(&url), |request, (name, value)| request.header(name, value))
+                .call(),
         };
         let mut answer =
             answer.with_context(|| format!("{url}: no server answers there (--host, OLLAMA_HOST)"))?;

@@ -4,9 +4,9 @@ use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -21,6 +21,8 @@ use crate::{Engine, SessionOptions};
 const MOST_WAITING: usize = 32;
 /// How long the end of the program may be put off to write what waits.
 const LAST_WRITES: Duration = Duration::from_secs(3);
+/// How long nothing is written after the disk has refused a page: there may be room again.
+const REST: Duration = Duration::from_secs(60);
 /// What a process that was killed has left half-written is removed after so long.
 const ABANDONED: Duration = Duration::from_secs(3600);
 
@@ -105,8 +107,10 @@ struct Shared {
     /// The folder of this model's pages, in that of all.
     folder: PathBuf,
     options: DiskCacheOptions,
-    /// Something has gone wrong with the disk: nothing more is written.
-    is_off: AtomicBool,
+    /// Something has gone wrong with the disk: until then nothing is written.
+    rests_until: Mutex<Option<Instant>>,
+    /// Names of pages that were to be written, and were not.
+    unwritten: Mutex<Vec<u128>>,
     /// When to end, written or not.
     deadline: Mutex<Option<Instant>>,
     /// Bytes of all files, as far as this process knows.
@@ -154,7 +158,8 @@ impl DiskCache {
         let shared = Arc::new(Shared {
             folder,
             options: options.clone(),
-            is_off: AtomicBool::new(false),
+            rests_until: Mutex::new(None),
+            unwritten: Mutex::default(),
             deadline: Mutex::new(None),
             n_bytes: AtomicU64::new(0),
             n_written: AtomicUsize::new(0),
@@ -231,7 +236,13 @@ impl DiskCache {
         content: impl FnOnce() -> Option<PageRef>,
     ) {
         let name = names.of(tokens, page);
-        if self.shared.is_off.load(Relaxed) || self.known.contains(&name) {
+        if self.shared.rests() {
+            return;
+        }
+        for name in self.shared.unwritten().drain(..) {
+            self.known.remove(&name);
+        }
+        if self.known.contains(&name) {
             return;
         }
         let (Some(content), Some(sender)) = (content(), &self.sender) else { return };
@@ -270,20 +281,36 @@ impl Shared {
         (self.options.on_warning.0)(line);
     }
 
+    /// Whether nothing is to be written now.
+    fn rests(&self) -> bool {
+        let until = *self.rests_until.lock().unwrap_or_else(PoisonError::into_inner);
+        until.is_some_and(|until| Instant::now() < until)
+    }
+
+    fn unwritten(&self) -> MutexGuard<'_, Vec<u128>> {
+        self.unwritten.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The writer's thread.
     fn run(&self, salt: u128, n_layers: usize, receiver: &Receiver<Write>) {
         self.make_room();
+        let mut is_broken = false;
         while let Ok(write) = receiver.recv() {
             let deadline = *self.deadline.lock().unwrap_or_else(PoisonError::into_inner);
             if deadline.is_some_and(|deadline| Instant::now() > deadline) {
                 return;
             }
             let path = self.path(write.name);
-            if self.is_off.load(Relaxed) || path.exists() {
+            if self.rests() {
+                self.unwritten().push(write.name);
+                continue;
+            }
+            if path.exists() {
                 continue;
             }
             match page_file::write(&path, salt, &write.tokens, &write.page, n_layers) {
                 Ok(()) => {
+                    is_broken = false;
                     self.n_written.fetch_add(1, Relaxed);
                     let n = fs::metadata(&path).map_or(0, |metadata| metadata.len());
                     if self.n_bytes.fetch_add(n, Relaxed) + n > self.options.max_bytes {
@@ -291,9 +318,14 @@ impl Shared {
                     }
                 }
                 Err(error) => {
-                    self.is_off.store(true, Relaxed);
-                    let folder = self.options.folder.display();
-                    self.warn(&format!("{folder}: no more pages are written to the cache: {error}"));
+                    self.unwritten().push(write.name);
+                    let until = Instant::now() + REST;
+                    *self.rests_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
+                    // Once, until it is well again.
+                    if !std::mem::replace(&mut is_broken, true) {
+                        let folder = self.options.folder.display();
+                        self.warn(&format!("{folder}: for now no pages are written to the cache: {error}"));
+                    }
                 }
             }
         }

@@ -6,6 +6,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::{DeserializeOwned, Error as _, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
+use tower_http::timeout::TimeoutError;
 
 use super::error::ApiError;
 use super::numbers;
@@ -173,8 +174,16 @@ pub async fn bytes(request: Request) -> Result<axum::body::Bytes, ApiError> {
     match Limited::new(request.into_body(), MAX_BODY_BYTES).collect().await {
         Ok(body) => Ok(body.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => Err(too_large()),
+        Err(error) if is_timeout(&*error) => {
+            Err(ApiError::refused(StatusCode::REQUEST_TIMEOUT, "the body does not come (--timeout)"))
+        }
         Err(error) => Err(ApiError::invalid(format!("the body does not come to its end: {error}"))),
     }
+}
+
+/// Whether the client was waited for too long.
+fn is_timeout(error: &(dyn std::error::Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |error| error.source()).any(|error| error.is::<TimeoutError>())
 }
 
 fn parse(bytes: &[u8]) -> Result<Value, ApiError> {

@@ -1,57 +1,88 @@
-//! Sockets, connections, and their end.
+//! Sockets that are listened on.
 
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::pin::pin;
-use std::time::Duration;
 
-use axum::Router;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
-use tokio::io::{AsyncRead, AsyncWrite};
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpSocket};
-use tokio::sync::watch;
 
 use super::options::{Address, ServerOptions};
 
-/// Time before it is tried again to take a connection where the system had no room for it.
-const RETRY: Duration = Duration::from_millis(50);
 /// Connections that wait to be taken.
 const BACKLOG: u32 = 1024;
-/// Bytes of the headers of a request, at most.
-const MAX_HEAD_BYTES: usize = 64 << 10;
 
 /// A socket that is listened on.
-pub enum Listener {
-    Tcp(TcpListener),
-    #[cfg(unix)]
-    Unix(tokio::net::UnixListener, Option<PathBuf>),
+pub struct Listener {
+    pub socket: Socket,
+    /// Whether it belongs to whoever started the program, who may keep it for the next start.
+    pub is_inherited: bool,
 }
 
-impl Listener {
-    /// The address for people.
-    pub fn url(&self) -> String {
-        match self {
-            Listener::Tcp(listener) => listener
-                .local_addr()
-                .map_or_else(|_| "a socket".to_owned(), |address| format!("http://{address}")),
-            #[cfg(unix)]
-            Listener::Unix(_, Some(path)) => format!("unix:{}", path.display()),
-            #[cfg(unix)]
-            Listener::Unix(_, None) => "a Unix socket".to_owned(),
-        }
+/// Its kind.
+pub enum Socket {
+    Tcp(TcpListener),
+    #[cfg(unix)]
+    Unix(tokio::net::UnixListener, Option<SocketFile>),
+}
+
+/// The file of a Unix socket. It is removed with this, unless somebody else has put another in its place.
+#[cfg(unix)]
+pub struct SocketFile {
+    path: PathBuf,
+    identity: Option<(u64, u64)>,
+}
+
+#[cfg(unix)]
+impl SocketFile {
+    fn new(path: PathBuf) -> SocketFile {
+        SocketFile { identity: SocketFile::identity(&path), path }
+    }
+
+    fn identity(path: &std::path::Path) -> Option<(u64, u64)> {
+        use std::os::unix::fs::MetadataExt;
+        std::fs::symlink_metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
     }
 }
 
 #[cfg(unix)]
-impl Drop for Listener {
+impl Drop for SocketFile {
     fn drop(&mut self) {
-        if let Listener::Unix(_, Some(path)) = self {
+        if self.identity.is_some() && SocketFile::identity(&self.path) == self.identity {
             // Whoever comes next would take it for a server that has died.
-            let _ = std::fs::remove_file(path);
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+impl Listener {
+    fn tcp(listener: TcpListener, is_inherited: bool) -> Listener {
+        Listener { socket: Socket::Tcp(listener), is_inherited }
+    }
+
+    /// The address for people.
+    pub fn url(&self) -> String {
+        match &self.socket {
+            Socket::Tcp(listener) => listener
+                .local_addr()
+                .map_or_else(|_| "a socket".to_owned(), |address| format!("http://{address}")),
+            #[cfg(unix)]
+            Socket::Unix(_, Some(file)) => format!("unix:{}", file.path.display()),
+            #[cfg(unix)]
+            Socket::Unix(listener, None) => {
+                let address = listener.local_addr().ok();
+                let path = address.as_ref().and_then(|address| address.as_pathname());
+                path.map_or_else(|| "a Unix socket".to_owned(), |path| format!("unix:{}", path.display()))
+            }
+        }
+    }
+
+    /// Whether only this machine can reach it.
+    pub fn is_loopback(&self) -> bool {
+        match &self.socket {
+            Socket::Tcp(listener) => listener.local_addr().is_ok_and(|address| address.ip().is_loopback()),
+            #[cfg(unix)]
+            Socket::Unix(..) => true,
         }
     }
 }
@@ -67,50 +98,99 @@ pub async fn bind(options: &ServerOptions) -> Result<Vec<Listener>, io::Error> {
     }
     let mut port = options.port;
     let mut listeners = Vec::new();
+    let is_any_v4 = |address: &Address| matches!(address, Address::Host(host) if host == "0.0.0.0");
+    let has_any_v4 = options.addresses.iter().any(is_any_v4);
     for address in &options.addresses {
         match address {
             Address::Socket(path) => listeners.push(bind_unix(path.clone())?),
             Address::Host(host) => {
-                let named =
-                    |error: io::Error| io::Error::new(error.kind(), format!("{host}:{port}: {error}"));
-                let addresses: Vec<SocketAddr> =
-                    tokio::net::lookup_host((host.as_str(), port)).await.map_err(named)?.collect();
-                for mut address in addresses {
-                    // A free port, once found, is that of the other addresses too.
-                    address.set_port(port);
-                    let listener = bind_tcp(address)
-                        .map_err(|error| io::Error::new(error.kind(), format!("{address}: {error}")))?;
-                    port = listener.local_addr()?.port();
-                    listeners.push(Listener::Tcp(listener));
-                }
+                let tcp = bind_host(host, port, has_any_v4).await?;
+                // A free port, once found, is that of the other addresses too.
+                port = tcp[0].local_addr()?.port();
+                listeners.extend(tcp.into_iter().map(|listener| Listener::tcp(listener, false)));
             }
         }
+    }
+    if listeners.is_empty() {
+        let message = "no address: --host names none, expected one or more";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
     }
     Ok(listeners)
 }
 
-fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+/// Binds all addresses of a host, at least one.
+async fn bind_host(host: &str, mut port: u16, has_any_v4: bool) -> io::Result<Vec<TcpListener>> {
+    let asked = port;
+    let named = |error: io::Error| io::Error::new(error.kind(), format!("{host}:{asked}: {error}"));
+    let addresses: Vec<SocketAddr> = tokio::net::lookup_host((host, port)).await.map_err(named)?.collect();
+    let (mut bound, mut failed) = (Vec::new(), None);
+    for mut address in addresses {
+        address.set_port(port);
+        match bind_tcp(address, has_any_v4) {
+            Ok(listener) => {
+                port = listener.local_addr()?.port();
+                bound.push(listener);
+            }
+            Err(error) => {
+                let is_missing = is_missing(&error);
+                let error = io::Error::new(error.kind(), format!("{address}: {error}"));
+                if !is_missing {
+                    return Err(error);
+                }
+                failed = Some(error);
+            }
+        }
+    }
+    match failed {
+        // A name may have an address of a family that this machine does without.
+        Some(error) if bound.is_empty() => Err(error),
+        None if bound.is_empty() => Err(named(io::Error::from(io::ErrorKind::AddrNotAvailable))),
+        _ => Ok(bound),
+    }
+}
+
+/// Whether this machine has no such address.
+fn is_missing(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    if error.raw_os_error() == Some(libc::EAFNOSUPPORT) {
+        return true;
+    }
+    error.kind() == io::ErrorKind::AddrNotAvailable
+}
+
+fn bind_tcp(address: SocketAddr, has_any_v4: bool) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     // A server that was just ended does not keep its port from the next one.
     #[cfg(unix)]
     socket.set_reuseaddr(true)?;
+    if address.is_ipv6() && has_any_v4 {
+        // It would take the port for IPv4 as well.
+        SockRef::from(&socket).set_only_v6(true)?;
+    }
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }
 
 #[cfg(unix)]
 fn bind_unix(path: PathBuf) -> io::Result<Listener> {
+    use std::os::unix::fs::FileTypeExt;
+
     let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
-    // A socket that nobody answers on was left by a server that has died.
-    let is_dead = || {
-        std::os::unix::net::UnixStream::connect(&path)
-            .is_err_and(|e| e.kind() == io::ErrorKind::ConnectionRefused)
-    };
-    if path.exists() && is_dead() {
-        std::fs::remove_file(&path).map_err(named)?;
+    if let Ok(metadata) = std::fs::symlink_metadata(&path) {
+        if !metadata.file_type().is_socket() {
+            return Err(named(io::Error::new(
+                io::ErrorKind::AlreadyExists,
+                "found something that is no socket, expected nothing there",
+            )));
+        }
+        // A socket that nobody answers on was left by a server that has died.
+        let answer = std::os::unix::net::UnixStream::connect(&path);
+        if answer.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
+            std::fs::remove_file(&path).map_err(named)?;
+        }
     }
     let listener = tokio::net::UnixListener::bind(&path).map_err(named)?;
-    Ok(Listener::Unix(listener, Some(path)))
+    Ok(Listener { socket: Socket::Unix(listener, Some(SocketFile::new(path))), is_inherited: false })
 }
 
 #[cfg(not(unix))]
@@ -127,10 +207,11 @@ fn inherited() -> io::Result<Vec<Listener>> {
     for i in 0..handed.len() {
         if let Ok(Some(listener)) = handed.take_tcp_listener(i) {
             listener.set_nonblocking(true)?;
-            listeners.push(Listener::Tcp(TcpListener::from_std(listener)?));
+            listeners.push(Listener::tcp(TcpListener::from_std(listener)?, true));
         } else if let Some(listener) = handed.take_unix_listener(i)? {
             listener.set_nonblocking(true)?;
-            listeners.push(Listener::Unix(tokio::net::UnixListener::from_std(listener)?, None));
+            let listener = tokio::net::UnixListener::from_std(listener)?;
+            listeners.push(Listener { socket: Socket::Unix(listener, None), is_inherited: true });
         }
     }
     Ok(listeners)
@@ -139,71 +220,4 @@ fn inherited() -> io::Result<Vec<Listener>> {
 #[cfg(not(unix))]
 fn inherited() -> io::Result<Vec<Listener>> {
     Ok(Vec::new())
-}
-
-/// Serves connections until `stop` says so; then those under way have `grace` to end.
-pub async fn serve(
-    listeners: Vec<Listener>,
-    router: Router,
-    timeout: Duration,
-    grace: Duration,
-    stop: watch::Receiver<bool>,
-) {
-    let connections = GracefulShutdown::new();
-    let serve = listeners.iter().map(|listener| accept(listener, &router, timeout, &connections));
-    let serve = futures_util::future::join_all(serve);
-    let mut stop = stop;
-    tokio::select! {
-        _ = serve => {}
-        _ = stop.wait_for(|stop| *stop) => {}
-    }
-    drop(listeners);
-    let _ = tokio::time::timeout(grace, connections.shutdown()).await;
-}
-
-async fn accept(listener: &Listener, router: &Router, timeout: Duration, connections: &GracefulShutdown) {
-    loop {
-        let failed = match listener {
-            Listener::Tcp(listener) => match listener.accept().await {
-                Ok((stream, _)) => {
-                    // Tokens are sent when they are there.
-                    let _ = stream.set_nodelay(true);
-                    connect(stream, router.clone(), timeout, connections);
-                    None
-                }
-                Err(error) => Some(error),
-            },
-            #[cfg(unix)]
-            Listener::Unix(listener, _) => match listener.accept().await {
-                Ok((stream, _)) => {
-                    connect(stream, router.clone(), timeout, connections);
-                    None
-                }
-                Err(error) => Some(error),
-            },
-        };
-        if let Some(error) = failed {
-            tracing::warn!(%error, "a connection could not be taken");
-            tokio::time::sleep(RETRY).await;
-        }
-    }
-}
-
-fn connect<S>(stream: S, router: Router, timeout: Duration, connections: &GracefulShutdown)
-where
-    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-{
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(timeout)
-        // Some clients look for headers as they are spelled in documentation.
-        .title_case_headers(true)
-        .max_buf_size(MAX_HEAD_BYTES)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-    let connection = connections.watch(connection);
-    tokio::spawn(async move {
-        if let Err(error) = pin!(connection).await {
-            tracing::debug!(%error, "a connection ended");
-        }
-    });
 }

@@ -7,8 +7,10 @@ mod access;
 mod answer;
 mod anthropic;
 mod body;
+mod connections;
 mod envelope;
 mod error;
+mod hang_up;
 mod id;
 mod listen;
 mod llama;
@@ -21,16 +23,20 @@ mod openai;
 mod openapi;
 mod options;
 mod page;
+mod signals;
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use axum::http::{Method, StatusCode, Uri};
+use axum::extract::{Request, State};
+use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::{Router, middleware};
 use tokio::sync::watch;
 use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::timeout::RequestBodyTimeoutLayer;
 
 pub use models::{Catalog, Offer, OptionsOf, Preset, RouterOptions, Served};
 pub use ollama::parse_keep_alive;
@@ -39,6 +45,14 @@ pub use options::{Address, BoxError, ContextShare, CorsOptions, ModelOptions, Op
 use error::ApiError;
 use metrics::Metrics;
 use models::Models;
+use signals::Signals;
+
+use crate::scheduler::WorkerHandle;
+
+/// How long answers that were cut have to say so.
+const LAST_WORDS: Duration = Duration::from_millis(250);
+/// How long the end may be put off by what is still to be written to the disk.
+const LAST_WRITES: Duration = Duration::from_secs(4);
 
 /// What all requests share.
 pub(crate) struct App {
@@ -47,6 +61,8 @@ pub(crate) struct App {
     metrics: Arc<Metrics>,
     /// This machine's own name.
     host_name: Option<String>,
+    /// Whether only this machine can reach the server.
+    is_local: bool,
     /// Becomes true when the server is told to end.
     stopping: watch::Sender<bool>,
 }
@@ -71,19 +87,22 @@ pub enum ServeError {
     /// The model cannot be opened.
     #[error("{0}")]
     Model(String),
+    /// A second signal has ended it before all answers were.
+    #[error("ended by a second signal: answers under way were cut")]
+    Interrupted,
 }
 
 /// Serves a model, or those a router finds, until SIGTERM or Ctrl-C, and lets answers under way end. A second signal ends the process at once.
 ///
-/// `ready` is called with the addresses once connections are taken; one model alone is opened meanwhile, and until it is there requests
-/// are answered with 503. A router's models are opened when they are asked for.
+/// `ready` is called with the addresses once connections are taken, and whether only this machine can reach them. One model alone is opened
+/// meanwhile, and until it is there requests are answered with 503. A router's models are opened when they are asked for.
 ///
 /// # Errors
 /// No address can be listened on, or the model cannot be opened.
 pub fn serve(
     options: ServerOptions,
     served: Served,
-    ready: impl FnOnce(&[String]),
+    ready: impl FnOnce(&[String], bool),
 ) -> Result<(), ServeError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(options.threads.max(1))
@@ -100,8 +119,9 @@ pub fn serve(
 async fn run(
     options: ServerOptions,
     served: Served,
-    ready: impl FnOnce(&[String]),
+    ready: impl FnOnce(&[String], bool),
 ) -> Result<(), ServeError> {
+    let mut signals = Signals::listen().map_err(ServeError::Runtime)?;
     let listeners = listen::bind(&options).await.map_err(ServeError::Listen)?;
     let (timeout, grace, sleep_idle) = (options.timeout, options.grace, options.sleep_idle);
     let metrics = Arc::new(Metrics::new());
@@ -110,37 +130,57 @@ async fn run(
         models: models.map_err(|error| ServeError::Model(error.to_string()))?,
         metrics,
         host_name: host_name(),
+        is_local: listeners.iter().all(listen::Listener::is_loopback),
         stopping: watch::Sender::new(false),
         options,
     });
     let urls: Vec<String> = listeners.iter().map(listen::Listener::url).collect();
     let stop = app.stopping.subscribe();
-    let serving = tokio::spawn(listen::serve(listeners, router(&app), timeout, grace, stop));
-    ready(&urls);
+    let mut serving = tokio::spawn(connections::serve(listeners, router(&app), timeout, stop));
+    ready(&urls, app.is_local);
 
-    let stop = tokio::spawn(signalled());
     tokio::spawn(Arc::clone(&app.models).watch());
     let opened = tokio::select! {
         opened = open_first(&app.models) => Some(opened),
-        _ = stopped(&stop) => None,
+        () = signals.next() => None,
     };
     let failed = match opened {
         Some(Err(error)) => Some(ServeError::Model(error.message.into_owned())),
         Some(Ok(())) => {
-            stopped(&stop).await;
+            signals.next().await;
             None
         }
         None => None,
     };
     tracing::info!("ending: no more requests are taken, answers under way may take {grace:?}");
     app.stopping.send_replace(true);
-    app.models.loaded().for_each(|model| model.worker.drain());
+    let workers: Vec<_> = app.models.loaded().map(|model| model.worker.clone()).collect();
+    workers.iter().for_each(WorkerHandle::drain);
+    let stop_all = || app.models.loaded().for_each(|model| model.worker.stop());
     tokio::select! {
-        _ = serving => {}
-        // A second signal is not to wait any longer.
-        _ = signalled() => {}
+        _ = &mut serving => stop_all(),
+        () = tokio::time::sleep(grace) => {
+            tracing::warn!("answers under way are cut after {grace:?} (--shutdown-grace)");
+            stop_all();
+            // Clients are told so.
+            let _ = tokio::time::timeout(LAST_WORDS, serving).await;
+        }
+        () = signals.next() => {
+            stop_all();
+            return Err(ServeError::Interrupted);
+        }
     }
-    app.models.loaded().for_each(|model| model.worker.stop());
+    // Pages of the prefix cache are still being written.
+    let written = tokio::task::spawn_blocking(move || {
+        let end = Instant::now() + LAST_WRITES;
+        workers.iter().for_each(|worker| {
+            worker.wait(end.saturating_duration_since(Instant::now()));
+        });
+    });
+    tokio::select! {
+        _ = written => {}
+        () = signals.next() => return Err(ServeError::Interrupted),
+    }
     failed.map_or(Ok(()), Err)
 }
 
@@ -162,34 +202,6 @@ async fn open_first(models: &Arc<Models>) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// Waits until the task is over, and leaves it to others to do so too.
-async fn stopped(task: &tokio::task::JoinHandle<()>) {
-    let mut ticks = tokio::time::interval(Duration::from_millis(20));
-    while !task.is_finished() {
-        ticks.tick().await;
-    }
-}
-
-/// Waits for a signal to end.
-async fn signalled() {
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        let streams = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
-        if let (Ok(mut terminate), Ok(mut interrupt)) = streams {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            return;
-        }
-    }
-    if tokio::signal::ctrl_c().await.is_err() {
-        // Without signals, only the end of the process ends the server.
-        std::future::pending::<()>().await;
-    }
-}
-
 /// Every route; `openapi` describes them all.
 fn routes() -> Router<Arc<App>> {
     Router::new()
@@ -209,11 +221,24 @@ fn router(app: &Arc<App>) -> Router {
     };
     routes
         .with_state(Arc::clone(app))
+        .layer(middleware::from_fn_with_state(Arc::clone(app), refuse_at_the_end))
         .layer(middleware::from_fn_with_state(Arc::clone(app), access::check))
         .layer(access::cors(&app.options.cors))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(middleware::from_fn_with_state(Arc::clone(app), envelope::write_errors))
         .layer(middleware::from_fn(log::requests))
+        .layer(RequestBodyTimeoutLayer::new(app.options.timeout))
+}
+
+/// Takes no requests once the server was told to end. What watches it may go on until then.
+async fn refuse_at_the_end(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    if !app.is_stopping() || request.uri().path().ends_with("/metrics") {
+        return next.run(request).await;
+    }
+    let error = ApiError { retry_after: Some(1), ..ApiError::unavailable("the server is shutting down") };
+    let mut response = error.into_response();
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
 }
 
 async fn not_found(uri: Uri) -> ApiError {

@@ -1,6 +1,5 @@
 //! How the server is run.
 
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,17 +25,6 @@ pub enum Address {
     Host(String),
     /// A Unix socket.
     Socket(PathBuf),
-}
-
-impl Address {
-    /// Whether only this machine can reach it.
-    pub fn is_loopback(&self) -> bool {
-        match self {
-            Address::Socket(_) => true,
-            Address::Host(host) if host == "localhost" => true,
-            Address::Host(host) => host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback()),
-        }
-    }
 }
 
 /// Which pages of other sites may use the server (`--cors-origins`).

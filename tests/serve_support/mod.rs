@@ -45,7 +45,7 @@ pub fn command(flags: &[&str]) -> Command {
     if !flags.iter().any(|flag| matches!(*flag, "-m" | "--model")) {
         command.args(["--model", "builtin"]);
     }
-    command.args(flags);
+    command.args(flags).stdin(Stdio::null());
     command
 }
 
@@ -62,7 +62,7 @@ impl Server {
 
     /// Starts a [`command`], and waits until it is ready.
     pub fn spawn(mut command: Command) -> Server {
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        command.stdout(Stdio::null()).stderr(Stdio::piped());
         let mut process = command.spawn().expect("the program starts");
         let mut lines = BufReader::new(process.stderr.take().expect("its messages are read")).lines();
         let log = Arc::new(Mutex::new(String::new()));

@@ -77,11 +77,11 @@ pub fn run(args: ServeArgs, typed: &[String], flags: FlagReader) -> Result<()> {
         }
         false => Served::Router(Box::new(router::options(&args, typed, flags, log)?)),
     };
-    let is_open = !options.addresses.iter().all(Address::is_loopback);
-    if is_open && options.api_keys.is_empty() {
-        log.warn("others can reach this server, and it asks for no key: --api-key sets one");
-    }
-    let ready = |urls: &[String]| {
+    let asks_for_a_key = !options.api_keys.is_empty();
+    let ready = |urls: &[String], is_local: bool| {
+        if !is_local && !asks_for_a_key {
+            log.warn("others can reach this server, and it asks for no key: --api-key sets one");
+        }
         urls.iter().for_each(|url| log.note(format_args!("listening on {url}")));
     };
     Ok(bise::server::serve(options, served, ready)?)

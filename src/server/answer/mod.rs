@@ -204,9 +204,7 @@ impl Answer {
                 None if self.stats.is_some() => return None,
                 None => {
                     self.stats = Some(JobStats::default());
-                    self.ready.push_back(Delta::Failed(ApiError::internal(
-                        "the answer was cut: the client reads too slowly, or the server is going down",
-                    )));
+                    self.ready.push_back(Delta::Failed(cut()));
                 }
             }
         }
@@ -267,6 +265,7 @@ impl Answer {
             Told::Finished { result, stats } => {
                 let delta = match result {
                     Err(error) => Delta::Failed(error),
+                    Ok(Finish::Interrupted) if !stats.context_full => Delta::Failed(cut()),
                     Ok(finish) => Delta::Finished(Finished {
                         reason: self.reason(finish),
                         usage: Usage {
@@ -351,6 +350,13 @@ impl Answer {
             }
         }
     }
+}
+
+/// Why an answer ends that nobody has cancelled.
+fn cut() -> ApiError {
+    ApiError::unavailable(
+        "the answer was cut: the model is being taken out of memory, or the client reads too slowly",
+    )
 }
 
 fn timings(stats: &JobStats) -> Timings {
