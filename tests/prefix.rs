@@ -254,11 +254,17 @@ struct Disk {
     folder: tempfile::TempDir,
     warnings: Arc<Mutex<Vec<String>>>,
     max_bytes: u64,
+    retry: Duration,
 }
 
 impl Disk {
     fn new() -> Disk {
-        Disk { folder: tempfile::tempdir().unwrap(), warnings: Arc::default(), max_bytes: 1 << 30 }
+        Disk {
+            folder: tempfile::tempdir().unwrap(),
+            warnings: Arc::default(),
+            max_bytes: 1 << 30,
+            retry: Duration::from_secs(600),
+        }
     }
 
     fn options(&self, n_slots: usize) -> SchedulerOptions {
@@ -267,6 +273,7 @@ impl Disk {
         let disk = DiskCacheOptions {
             folder: self.folder.path().join("cache"),
             max_bytes: self.max_bytes,
+            retry: self.retry,
             on_warning,
         };
         options(n_slots, PrefixOptions { disk: Some(disk), ..PrefixOptions::default() })
@@ -470,6 +477,45 @@ fn the_disk_is_bounded_and_what_was_used_last_stays() {
         assert_eq!(n_cached(&mut disk.scheduler(&engine), &a), 192, "{seed}");
     }
     assert!(n_cached(&mut disk.scheduler(&engine), &b) < 192);
+}
+
+#[test]
+fn what_the_disk_has_lost_is_written_again() {
+    let engine = engine_with_window(Some(0));
+    let mut disk = Disk::new();
+    let [a, b] = [1, 2].map(|seed| Random(seed).tokens(200));
+    drop(answer(&mut disk.scheduler(&engine), &a, 2));
+    let n_bytes: u64 = disk.files().iter().map(|path| fs::metadata(path).unwrap().len()).sum();
+    // Room for a text and a half: each drives the other out, until one alone is asked for.
+    disk.max_bytes = n_bytes / 2 * 3;
+    age(&disk.files(), 1000);
+    let mut scheduler = disk.scheduler(&engine);
+    for prompt in [&b, &a, &b, &a, &a, &a] {
+        drop(answer(&mut scheduler, prompt, 2));
+        std::thread::sleep(Duration::from_millis(300));
+    }
+    drop(scheduler);
+    assert_eq!(n_cached(&mut disk.scheduler(&engine), &a), 192);
+    assert_eq!(disk.warnings(), [""; 0]);
+}
+
+#[test]
+fn a_disk_that_has_room_again_is_written_to_again() {
+    let engine = engine_with_window(Some(0));
+    let mut disk = Disk::new();
+    disk.retry = Duration::from_millis(100);
+    let mut scheduler = disk.scheduler(&engine);
+    let cache = disk.folder.path().join("cache");
+    let folder = fs::read_dir(&cache).unwrap().next().unwrap().unwrap().path();
+    fs::remove_dir_all(&cache).unwrap();
+    let prompt = Random(1).tokens(200);
+    drop(answer(&mut scheduler, &prompt, 2));
+    std::thread::sleep(Duration::from_millis(500));
+    fs::create_dir_all(&folder).unwrap();
+    drop(answer(&mut scheduler, &prompt, 2));
+    drop(scheduler);
+    assert_eq!(n_cached(&mut disk.scheduler(&engine), &prompt), 192);
+    assert_eq!(disk.warnings().len(), 1);
 }
 
 /// Makes files look older.

@@ -21,8 +21,6 @@ use crate::{Engine, SessionOptions};
 const MOST_WAITING: usize = 32;
 /// How long the end of the program may be put off to write what waits.
 const LAST_WRITES: Duration = Duration::from_secs(3);
-/// How long nothing is written after the disk has refused a page: there may be room again.
-const REST: Duration = Duration::from_secs(60);
 /// What a process that was killed has left half-written is removed after so long.
 const ABANDONED: Duration = Duration::from_secs(3600);
 
@@ -59,14 +57,21 @@ pub struct DiskCacheOptions {
     pub folder: PathBuf,
     /// Bytes of all files in it, at most. The least recently used ones are removed.
     pub max_bytes: u64,
+    /// How long nothing is written after the disk has refused a page. There may be room again then.
+    pub retry: Duration,
     /// Is told of damaged files, and of a disk that is full.
     pub on_warning: OnWarning,
 }
 
 impl DiskCacheOptions {
-    /// Up to 8 GiB in a folder, and nobody is told of problems.
+    /// Up to 8 GiB in a folder, a minute until a disk that was full is tried again, and nobody is told of problems.
     pub fn new(folder: impl Into<PathBuf>) -> DiskCacheOptions {
-        DiskCacheOptions { folder: folder.into(), max_bytes: 8 << 30, on_warning: OnWarning::default() }
+        DiskCacheOptions {
+            folder: folder.into(),
+            max_bytes: 8 << 30,
+            retry: Duration::from_secs(60),
+            on_warning: OnWarning::default(),
+        }
     }
 }
 
@@ -109,7 +114,7 @@ struct Shared {
     options: DiskCacheOptions,
     /// Something has gone wrong with the disk: until then nothing is written.
     rests_until: Mutex<Option<Instant>>,
-    /// Names of pages that were to be written, and were not.
+    /// Names of pages that were to be written and were not, or are gone again.
     unwritten: Mutex<Vec<u128>>,
     /// When to end, written or not.
     deadline: Mutex<Option<Instant>>,
@@ -306,6 +311,8 @@ impl Shared {
                 continue;
             }
             if path.exists() {
+                // Somebody else has written it, and it is in use.
+                page_file::touch(&path);
                 continue;
             }
             match page_file::write(&path, salt, &write.tokens, &write.page, n_layers) {
@@ -319,7 +326,7 @@ impl Shared {
                 }
                 Err(error) => {
                     self.unwritten().push(write.name);
-                    let until = Instant::now() + REST;
+                    let until = Instant::now() + self.options.retry;
                     *self.rests_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
                     // Once, until it is well again.
                     if !std::mem::replace(&mut is_broken, true) {
@@ -346,12 +353,18 @@ impl Shared {
                     break;
                 }
                 // One that somebody else has removed is gone as well.
-                let _ = fs::remove_file(path);
+                let _ = fs::remove_file(&path);
+                self.unwritten().extend(name_of(&path));
                 n_bytes -= n;
             }
         }
         self.n_bytes.store(n_bytes, Relaxed);
     }
+}
+
+/// The name of the page in a file.
+fn name_of(path: &Path) -> Option<u128> {
+    u128::from_str_radix(path.file_stem()?.to_str()?, 16).ok()
 }
 
 /// The folders of all models.

@@ -122,9 +122,20 @@ pub(super) fn read(path: &Path, salt: u128, tokens: &[u32], pool: &PagePool) -> 
     if found != expected {
         return Err(ReadError::Other);
     }
+    note_use(&file);
+    Ok(page)
+}
+
+/// Notes on a file that it was used.
+pub(super) fn touch(path: &Path) {
+    if let Ok(file) = File::open(path) {
+        note_use(&file);
+    }
+}
+
+fn note_use(file: &File) {
     // Files are given up in the order of these times. Where it cannot be set, that is no matter.
     let _ = file.set_modified(SystemTime::now());
-    Ok(page)
 }
 
 /// When a file was used last.

@@ -212,5 +212,5 @@ impl Opener for File {
 fn disk_cache(args: &ServingArgs) -> Option<DiskCacheOptions> {
     let folder = args.cache_dir.clone()?;
     let on_warning = OnWarning::new(|warning| eprintln!("warning: {warning}"));
-    Some(DiskCacheOptions { folder, max_bytes: args.cache_dir_size, on_warning })
+    Some(DiskCacheOptions { max_bytes: args.cache_dir_size, on_warning, ..DiskCacheOptions::new(folder) })
 }
