@@ -105,9 +105,9 @@ pub fn read<T: DeserializeOwned>(value: &Value) -> Result<T, ApiError> {
         let found = ["invalid type: ", "invalid value: ", "invalid length "]
             .iter()
             .find_map(|prefix| message.strip_prefix(prefix))
-            // serde_json does not say which number it was.
-            .map(|rest| match (rest.strip_prefix("number"), numbers::describe(value, error.path())) {
-                (Some(rest), Some(number)) => format!("found {number}{rest}"),
+            // serde_json does not always say which number it was, and sometimes of which type of Rust's.
+            .map(|rest| match (rest.split_once(", "), numbers::describe(value, error.path())) {
+                (Some((_, expected)), Some(number)) => format!("found {number}, {expected}"),
                 _ => format!("found {rest}"),
             });
         let out_of_range = || {
@@ -340,6 +340,12 @@ mod tests {
         );
         assert_eq!(wrong(json!({"inner": {"on": 1}})), "inner.on: found integer `1`, expected a boolean");
         assert!(wrong(json!({"top_k": 1.5})).starts_with("top_k: found floating point `1.5`"));
+        let long = "123456789012345678901234567890";
+        let long = serde_json::from_str(&format!(r#"{{"top_k": {long}, "inner": {long}}}"#)).unwrap();
+        assert_eq!(
+            wrong(long),
+            "top_k: found integer `123456789012345678901234567890`, expected a whole number from -2147483648 to 2147483647"
+        );
     }
 
     #[test]
