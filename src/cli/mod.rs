@@ -10,6 +10,7 @@ mod load;
 #[cfg(feature = "hub")]
 mod modelfile;
 mod npy;
+#[cfg(feature = "hub")]
 mod ollama_host;
 mod prompt_cache;
 #[cfg(feature = "hub")]

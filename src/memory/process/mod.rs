@@ -59,6 +59,7 @@ pub fn available_bytes() -> Option<usize> {
 }
 
 /// Gives memory that the allocator keeps for later back to the system, where it does not do so by itself.
+#[cfg(feature = "server")]
 pub(crate) fn give_back() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     // SAFETY: glibc's own lock guards its heap, and `malloc_trim` may be called at any time by any thread.
