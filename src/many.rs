@@ -126,8 +126,15 @@ pub fn generate_many(
     for (index, request) in requests.into_iter().enumerate() {
         let Request { prompt, options, constraint } = request;
         let sink = Collector { index, many: &many, is_over: false };
-        let request =
-            crate::scheduler::Request { prompt, options, constraint, cache_prompt: false, slot: None, sink };
+        let request = crate::scheduler::Request {
+            prompt,
+            options,
+            constraint,
+            cache_prompt: false,
+            prompt_log_probs: None,
+            slot: None,
+            sink,
+        };
         if let Err(refused) = core.submit(Work::Generate(Box::new(request))) {
             many.borrow_mut().report(index, refused.into());
         }
@@ -193,9 +200,10 @@ impl Listener for Collector<'_, '_, '_> {
         let many = &mut *self.many.borrow_mut();
         let event = match event {
             JobEvent::Generation(event) => event,
-            JobEvent::Started { .. } | JobEvent::Prompt(_) | JobEvent::Finished { .. } => {
-                return ControlFlow::Continue(());
-            }
+            JobEvent::Started { .. }
+            | JobEvent::Prompt(_)
+            | JobEvent::PromptToken { .. }
+            | JobEvent::Finished { .. } => return ControlFlow::Continue(()),
         };
         let outcome = &mut many.outcomes[self.index];
         match event {

@@ -227,6 +227,50 @@ fn every_step_has_the_next_token_of_every_text_whatever_is_read_beside_them() {
     assert_eq!(progress.last().unwrap().processed, 450);
 }
 
+/// They are as likely as a session of its own says, however the prompt is read, whatever is cached, and whoever else is served.
+#[test]
+fn the_tokens_of_a_prompt_are_scored_once_each() {
+    let engine = engine();
+    let prompt = Random(11).tokens(200);
+    let mut session = engine.session(&SessionOptions::default()).unwrap();
+    let mut want = Vec::new();
+    let score = &mut |i: usize, logits: &[f32]| {
+        let Some(&next) = prompt.get(i + 1) else { return };
+        let log_sum = logits.iter().map(|x| f64::from(*x).exp()).sum::<f64>().ln();
+        let likeliest = (0u32..).zip(logits).max_by(|a, b| a.1.total_cmp(b.1)).unwrap();
+        want.push((f64::from(logits[next as usize]) - log_sum, likeliest.0));
+    };
+    session.score(&prompt, score).unwrap();
+    let scored = |log: &Log| -> Vec<Told> {
+        log.events().into_iter().filter(|told| matches!(told, Told::PromptToken(..))).collect()
+    };
+    let mut scheduler = scheduler(&engine, 32, 4);
+    let mut first = None;
+    for round in 0..3 {
+        let others: Vec<Log> = (0..round)
+            .map(|i| {
+                let (job, log) = job(&[1, 400 + i], &greedy(40));
+                scheduler.submit(job).unwrap();
+                log
+            })
+            .collect();
+        let (mut job, log) = job(&prompt, &greedy(3));
+        job.prompt_log_probs = Some(2);
+        scheduler.submit(job).unwrap();
+        while scheduler.step() {}
+        assert!(others.iter().all(|log| log.n_tokens() == 40 && scored(log).is_empty()));
+        assert_eq!((log.n_tokens(), log.stats().n_cached), (3, 0));
+        let scores = scored(&log);
+        assert_eq!(scores.len(), prompt.len() - 1);
+        for (i, (told, (want, likeliest))) in scores.iter().zip(&want).enumerate() {
+            let Told::PromptToken(index, log_prob, top) = told else { unreachable!("no other is kept") };
+            assert_eq!((*index, top.len(), top[0].0), (i + 1, 2, *likeliest));
+            assert!((f64::from(f32::from_bits(*log_prob)) - want).abs() < 1e-4);
+        }
+        assert_eq!(*first.get_or_insert_with(|| scores.clone()), scores);
+    }
+}
+
 #[test]
 fn a_short_prompt_does_not_wait_for_a_long_one() {
     let engine = engine();

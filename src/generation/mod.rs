@@ -40,6 +40,7 @@ mod state;
 mod stop;
 mod text;
 
+pub(crate) use log_probs::{log_sum_exp, push_top};
 pub use options::GenerationOptions;
 pub use state::GenerationState;
 pub use stop::StopTexts;

@@ -410,7 +410,7 @@ impl<S: Listener> Core<S> {
                 Ok(None) => break Ok(()),
                 Ok(Some(row)) => match owners[row.span] {
                     Owner::Text(_) if plan.has_drafts => rows.extend_from_slice(row.values),
-                    Owner::Text(i) if texts[i].outcome.is_none() => texts[i].advance([row.values]),
+                    Owner::Text(i) if texts[i].outcome.is_none() => texts[i].take_row(row.index, row.values),
                     Owner::Text(_) => {}
                     Owner::Reading { embedding, reading } => {
                         embeddings[embedding].push(reading, row.index, row.values);

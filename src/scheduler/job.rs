@@ -37,6 +37,9 @@ pub struct Job {
     pub constraint: Option<Box<dyn Constraint>>,
     /// Take as much of the prompt as there is from the prefix cache, and keep the text there. The answer does not depend on it.
     pub cache_prompt: bool,
+    /// Tell the log-probability of every token of the prompt but the first ([`JobEvent::PromptToken`]), and so many of the likeliest tokens
+    /// in its place. All of the prompt is read then: nothing is taken from the prefix cache.
+    pub prompt_log_probs: Option<usize>,
     /// The slot to run in, or whichever is free. The answer does not depend on it.
     pub slot: Option<usize>,
     /// Is told what comes of it.
@@ -46,7 +49,15 @@ pub struct Job {
 impl Job {
     /// A job that uses the prefix cache and runs in any slot.
     pub fn new(prompt: Vec<u32>, options: GenerationOptions, sink: impl Sink + 'static) -> Job {
-        Job { prompt, options, constraint: None, cache_prompt: true, slot: None, sink: Box::new(sink) }
+        Job {
+            prompt,
+            options,
+            constraint: None,
+            cache_prompt: true,
+            prompt_log_probs: None,
+            slot: None,
+            sink: Box::new(sink),
+        }
     }
 
     /// [`Job::new`] with the tokens of a text: control tokens in it count as such, and BOS comes first where the vocabulary asks for it.
@@ -101,6 +112,15 @@ pub enum JobEvent<'a> {
     },
     /// A part of the prompt was read, or taken from the prefix cache.
     Prompt(PromptProgress),
+    /// How likely a token of the prompt was, where [`Job::prompt_log_probs`] asks for it. They come in order, each once.
+    PromptToken {
+        /// Its place in the prompt, from 1.
+        index: usize,
+        /// The natural logarithm of its probability after the tokens before it.
+        log_prob: f32,
+        /// The likeliest tokens in its place and their log-probabilities, the likeliest first.
+        top: &'a [(u32, f32)],
+    },
     /// A token was chosen, or the text is over: what was held back comes with [`Event::Finished`].
     Generation(Event<'a>),
     /// It is over.

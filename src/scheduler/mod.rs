@@ -53,6 +53,7 @@ mod listener;
 mod options;
 mod pace;
 mod prefixes;
+mod prompt_scores;
 pub(crate) mod refused;
 mod share;
 mod snapshot;
@@ -146,6 +147,7 @@ impl Scheduler {
 }
 
 fn work(job: Job) -> Work<Box<dyn Sink>> {
-    let Job { prompt, options, constraint, cache_prompt, slot, sink } = job;
-    Work::Generate(Box::new(Request { prompt, options, constraint, cache_prompt, slot, sink }))
+    let Job { prompt, options, constraint, cache_prompt, prompt_log_probs, slot, sink } = job;
+    let request = Request { prompt, options, constraint, cache_prompt, prompt_log_probs, slot, sink };
+    Work::Generate(Box::new(request))
 }

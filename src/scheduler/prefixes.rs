@@ -20,7 +20,7 @@ impl<S: Listener> Core<S> {
         let deadline = Instant::now() + READING;
         let max_pages = intake.limits().max_pages;
         let mut has_read = false;
-        for text in texts.iter_mut().filter(|text| text.n_kept.is_some() && !text.is_parked) {
+        for text in texts.iter_mut().filter(|text| text.takes_prefixes()) {
             // The last token is always read: the logits after it are wanted.
             let end = text.tokens.len() - usize::from(!text.is_primed);
             if text.restore.is_none() {

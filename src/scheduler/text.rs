@@ -8,6 +8,7 @@ use bise_models::{ForwardError, Output, PageRef};
 
 use super::job::{JobEvent, JobId, JobStats, PromptProgress};
 use super::listener::{Listener, guarded, tell_or_lose};
+use super::prompt_scores::PromptScores;
 use super::work::Request;
 use crate::generation::{Event, Finish, Generation};
 use crate::prefix::{PrefixCache, Restore};
@@ -50,6 +51,8 @@ pub(super) struct Text<S> {
     pub restore: Option<Restore>,
     /// Pages that the prefix cache has of it; `None` where it is not to have any.
     pub n_kept: Option<usize>,
+    /// How likely the tokens of the prompt are.
+    scores: Option<PromptScores>,
     /// The state of the prefix cache when it was last asked.
     pub seen: u64,
     /// How it ended.
@@ -66,7 +69,7 @@ impl<S: Listener> Text<S> {
         n_pages: usize,
         queue: Duration,
     ) -> Text<S> {
-        let Request { prompt: mut tokens, options, cache_prompt, sink, .. } = request;
+        let Request { prompt: mut tokens, options, cache_prompt, prompt_log_probs, sink, .. } = request;
         tokens.reserve(options.max_tokens.unwrap_or(4096).min(4096));
         let stats =
             JobStats { n_prompt: tokens.len(), queue, seed: generation.seed(), ..JobStats::default() };
@@ -87,6 +90,7 @@ impl<S: Listener> Text<S> {
             next: Next::Nothing,
             restore: None,
             n_kept: cache_prompt.then_some(0),
+            scores: prompt_log_probs.map(PromptScores::new),
             seen: 0,
             outcome: None,
         }
@@ -102,19 +106,28 @@ impl<S: Listener> Text<S> {
         !self.is_parked && self.restore.is_none() && self.outcome.is_none()
     }
 
+    /// Whether it may begin with what others have read.
+    pub fn takes_prefixes(&self) -> bool {
+        self.n_kept.is_some() && self.scores.is_none() && !self.is_parked
+    }
+
     pub fn is_decoding(&self) -> bool {
         self.is_primed && self.n_unread() == 0
     }
 
     /// What it has in a pass, given what was planned for it.
     pub fn feed(&mut self) -> Option<Feed<'_>> {
-        let Text { generation, tokens, sequence, is_primed, .. } = self;
+        let Text { generation, tokens, sequence, is_primed, scores, .. } = self;
         match self.next {
             Next::Nothing => None,
             Next::Prompt(n) => {
                 let at = sequence.position();
                 let is_last = at + n == tokens.len() && !*is_primed;
-                let output = if is_last { Output::Last } else { Output::None };
+                let output = match is_last {
+                    _ if scores.is_some() && !*is_primed => Output::All,
+                    true => Output::Last,
+                    false => Output::None,
+                };
                 Some(Feed { sequence, tokens: &tokens[at..at + n], output })
             }
             Next::Token { max_drafts } => {
@@ -157,6 +170,22 @@ impl<S: Listener> Text<S> {
         if let Next::Token { .. } = self.next {
             self.tokens.truncate(self.sequence.position());
         }
+    }
+
+    /// Takes the logits after the token of a pass with this index: those in a prompt say how likely the next one was.
+    pub fn take_row(&mut self, index: usize, logits: &[f32]) {
+        if let (Next::Prompt(n), Some(scores), false) = (self.next, &mut self.scores, self.is_primed) {
+            let next = self.sequence.position() - n + index + 1;
+            if let Some(&token) = self.tokens.get(next) {
+                if let Some(event) = scores.score(next, token, logits)
+                    && tell_or_lose(&mut self.sink, event).is_break()
+                {
+                    self.interrupt();
+                }
+                return;
+            }
+        }
+        self.advance([logits]);
     }
 
     /// Takes the logits after the tokens of a pass that are wanted: one row after a prompt, or one for each token fed.

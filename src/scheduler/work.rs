@@ -10,6 +10,7 @@ pub(crate) struct Request<S> {
     pub options: GenerationOptions,
     pub constraint: Option<Box<dyn Constraint>>,
     pub cache_prompt: bool,
+    pub prompt_log_probs: Option<usize>,
     pub slot: Option<usize>,
     pub sink: S,
 }

@@ -293,6 +293,22 @@ assert "".join(told.tokens) == plain.choices[0].text and len(told.token_logprobs
 assert told.text_offset == [sum(map(len, told.tokens[:i])) for i in range(12)]
 assert all(max(top.values()) == logprob <= 0 and len(top) == 2 for top, logprob in zip(told.top_logprobs, told.token_logprobs))
 
+# With echo the prompt's tokens have theirs, too; the first has none. What is read is as likely, to the bit, as when it was written.
+both = client.completions.create(**text, logprobs=2, echo=True).choices[0].logprobs
+n = len(both.tokens) - 12
+assert both.token_logprobs[0] is None and both.top_logprobs[0] is None and "".join(both.tokens[:n]) == text["prompt"]
+assert both.tokens[n:] == told.tokens and both.token_logprobs[n:] == told.token_logprobs
+assert both.text_offset == [sum(map(len, both.tokens[:i])) for i in range(n + 12)]
+ids = post("/tokenize", {"content": text["prompt"], "add_special": True})["tokens"] + [token["id"] for token in both.model_extra["content"][n - 1 :]]
+read = client.completions.create(**{**text, "prompt": ids, "max_tokens": 0}, logprobs=2, echo=True)
+assert read.choices[0].text == text["prompt"] + plain.choices[0].text and read.usage.completion_tokens == 0
+assert read.choices[0].logprobs == both and len(both.tokens) == read.usage.prompt_tokens == len(ids)
+chunks = [chunk.choices[0] for chunk in client.completions.create(**text, logprobs=2, echo=True, stream=True)]
+assert chunks[0].text == text["prompt"] and "".join(chunk.text for chunk in chunks) == text["prompt"] + plain.choices[0].text
+assert [x for chunk in chunks if chunk.logprobs for x in chunk.logprobs.token_logprobs] == both.token_logprobs
+alone = client.completions.create(**{**text, "prompt": [ids[0]], "max_tokens": 0}, logprobs=1, echo=True).choices[0].logprobs
+assert alone.token_logprobs == [None] and alone.top_logprobs == [None] and alone.text_offset == [0]
+
 # Responses.
 reply = client.responses.create(model=model, instructions="Be brief.", input=messages[1]["content"], temperature=0, max_output_tokens=24)
 assert reply.id.startswith("resp_") and reply.object == "response" and reply.status == "incomplete"

@@ -15,18 +15,22 @@ use bise::{Engine, EngineOptions, SessionOptions};
 pub enum Told {
     Started(usize),
     Prompt(PromptProgress),
+    PromptToken(usize, u32, Vec<(u32, u32)>),
     Token(u32, String, Option<u32>, Vec<(u32, u32)>),
     End(Finish, String),
     Finished(Result<Finish, String>, JobStats),
 }
 
 pub fn told(event: JobEvent<'_>) -> Told {
+    let bits = |top: &[(u32, f32)]| top.iter().map(|(id, log_prob)| (*id, log_prob.to_bits())).collect();
     match event {
         JobEvent::Started { slot } => Told::Started(slot),
         JobEvent::Prompt(progress) => Told::Prompt(progress),
+        JobEvent::PromptToken { index, log_prob, top } => {
+            Told::PromptToken(index, log_prob.to_bits(), bits(top))
+        }
         JobEvent::Generation(Event::Token { token, text, log_prob, top }) => {
-            let top = top.iter().map(|(id, log_prob)| (*id, log_prob.to_bits())).collect();
-            Told::Token(token, text.to_owned(), log_prob.map(f32::to_bits), top)
+            Told::Token(token, text.to_owned(), log_prob.map(f32::to_bits), bits(top))
         }
         JobEvent::Generation(Event::Finished { finish, text }) => Told::End(finish.clone(), text.to_owned()),
         JobEvent::Finished { result, stats } => {

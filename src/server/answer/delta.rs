@@ -18,6 +18,9 @@ pub enum Delta {
     },
     /// A part of the prompt was read. The first one comes before anything is.
     Progress(Progress),
+    /// The tokens of the prompt and their log-probabilities, where they were asked for, before anything of the answer. The first has nothing
+    /// before it, and no probability of its own.
+    Prompt(Vec<TokenLogProb>),
     /// Text of the answer.
     Content {
         /// The text; empty where tokens have none to show yet and log-probabilities or tokens are told.

@@ -131,13 +131,17 @@ fn submit(
         },
         constraint,
         cache_prompt: options.cache_prompt,
+        prompt_log_probs: options.prompt_log_probs,
         slot: options.slot,
         sink: Box::new(sink),
         prompt: prompt.clone(),
     };
     app.metrics.request();
     let ticket = model.worker.submit(job)?;
+    let tokenizer = model.engine.tokenizer();
+    let strips_space = tokenizer.strips_space();
     Ok(Answer {
+        prompt_log_probs: options.prompt_log_probs.map(|_| Vec::new()),
         prompt: prompt.into(),
         max_tokens,
         room,
@@ -147,7 +151,7 @@ fn submit(
         first_token: None,
         last_token: None,
         wants_log_probs: options.log_probs.is_some(),
-        strips_space: parser.is_some() && model.engine.tokenizer().strips_space(),
+        strips_space: parser.is_some() && strips_space,
         parser,
         parsed: Vec::new(),
         has_cut_call: false,
@@ -174,6 +178,8 @@ pub struct Answer {
     first_token: Option<Instant>,
     last_token: Option<Instant>,
     wants_log_probs: bool,
+    /// The tokens of the prompt so far, where they are asked for and not given out.
+    prompt_log_probs: Option<Vec<TokenLogProb>>,
     /// The next token begins the answer, and the space that the vocabulary puts there is none of its text.
     strips_space: bool,
     parser: Option<ReplyParser>,
@@ -246,22 +252,31 @@ impl Answer {
                 }
                 self.ready.push_back(Delta::Progress(progress));
             }
-            Told::Token(token) => self.take_token(token),
-            Told::Ended { text, is_cut } => match &mut self.parser {
-                Some(parser) => {
-                    parser.push_text(&text, &mut self.parsed);
-                    if is_cut {
-                        self.has_cut_call = parser.cut(&mut self.parsed);
-                    } else {
-                        parser.finish(&mut self.parsed);
+            Told::PromptToken { log_prob, top } => self.take_prompt_token(log_prob, top),
+            Told::Token(token) => {
+                self.give_prompt();
+                self.take_token(token);
+            }
+            Told::Ended { text, is_cut } => {
+                self.give_prompt();
+                match &mut self.parser {
+                    Some(parser) => {
+                        parser.push_text(&text, &mut self.parsed);
+                        if is_cut {
+                            self.has_cut_call = parser.cut(&mut self.parsed);
+                        } else {
+                            parser.finish(&mut self.parsed);
+                        }
+                        self.give_parsed(Vec::new(), Vec::new());
                     }
-                    self.give_parsed(Vec::new(), Vec::new());
+                    None if text.is_empty() => {}
+                    None => self.ready.push_back(Delta::Content {
+                        text,
+                        tokens: Vec::new(),
+                        log_probs: Vec::new(),
+                    }),
                 }
-                None if text.is_empty() => {}
-                None => {
-                    self.ready.push_back(Delta::Content { text, tokens: Vec::new(), log_probs: Vec::new() })
-                }
-            },
+            }
             Told::Finished { result, stats } => {
                 let delta = match result {
                     Err(error) => Delta::Failed(error),
@@ -303,12 +318,54 @@ impl Answer {
         }
     }
 
-    fn log_prob(&mut self, token: u32, log_prob: f32, top: Vec<(u32, f32)>) -> TokenLogProb {
+    /// The next token of the prompt.
+    fn take_prompt_token(&mut self, log_prob: f32, top: Vec<(u32, f32)>) {
+        let Some(mut tokens) = self.prompt_log_probs.take() else { return };
+        if tokens.is_empty() {
+            tokens.push(self.prompt_token(0, 0.0, Vec::new()));
+        }
+        tokens.push(self.prompt_token(tokens.len(), log_prob, top));
+        self.prompt_log_probs = Some(tokens);
+    }
+
+    /// Gives out the tokens of the prompt, once it was read.
+    fn give_prompt(&mut self) {
+        if let Some(mut tokens) = self.prompt_log_probs.take() {
+            if tokens.is_empty() {
+                tokens.push(self.prompt_token(0, 0.0, Vec::new()));
+            }
+            self.ready.push_back(Delta::Prompt(tokens));
+        }
+    }
+
+    /// A token of the prompt as it stands in its text, which leaves out control tokens.
+    fn prompt_token(&self, index: usize, log_prob: f32, top: Vec<(u32, f32)>) -> TokenLogProb {
         let tokenizer = self.model.engine.tokenizer();
-        let strips = std::mem::take(&mut self.strips_space);
+        let begins_text = self.prompt[..index].iter().all(|token| tokenizer.is_control(*token));
+        let token = self.prompt[index];
+        let mut told = self.token_log_prob(token, log_prob, top, begins_text && tokenizer.strips_space());
+        if tokenizer.is_control(token) {
+            told.bytes.clear();
+        }
+        told
+    }
+
+    fn log_prob(&mut self, token: u32, log_prob: f32, top: Vec<(u32, f32)>) -> TokenLogProb {
+        let strips_space = std::mem::take(&mut self.strips_space);
+        self.token_log_prob(token, log_prob, top, strips_space)
+    }
+
+    fn token_log_prob(
+        &self,
+        token: u32,
+        log_prob: f32,
+        top: Vec<(u32, f32)>,
+        strips_space: bool,
+    ) -> TokenLogProb {
+        let tokenizer = self.model.engine.tokenizer();
         let bytes = |token: u32| {
             let piece = tokenizer.piece(token);
-            if strips { piece.strip_prefix(b" ").unwrap_or(piece).to_vec() } else { piece.to_vec() }
+            if strips_space { piece.strip_prefix(b" ").unwrap_or(piece).to_vec() } else { piece.to_vec() }
         };
         let one = |id: u32, log_prob: f32| TokenLogProb { id, bytes: bytes(id), log_prob, top: Vec::new() };
         TokenLogProb {

@@ -68,6 +68,7 @@ impl RequestOptions {
             stop: fields.stop.unwrap_or_default().0,
             max_tokens: max_tokens.and_then(|limit| limit.0),
             log_probs,
+            prompt_log_probs: None,
             format: format(fields.response_format, fields.json_schema, fields.grammar)?,
             cache_prompt: fields.cache_prompt.unwrap_or(app.options.cache_prompt),
             slot,

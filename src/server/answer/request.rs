@@ -15,6 +15,8 @@ pub struct RequestOptions {
     pub max_tokens: Option<usize>,
     /// Log-probabilities of the tokens.
     pub log_probs: Option<LogProbs>,
+    /// Log-probabilities of the prompt's tokens, with so many of the likeliest in the place of each.
+    pub prompt_log_probs: Option<usize>,
     /// What the answer has to follow.
     pub format: Option<Format>,
     /// Whether what was read of the prompt before is used again, and this one kept.

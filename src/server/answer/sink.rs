@@ -21,6 +21,8 @@ pub enum Told {
     Started { slot: usize },
     /// A part of the prompt was read.
     Progress(Progress),
+    /// How likely a token of the prompt was; all but the first are told.
+    PromptToken { log_prob: f32, top: Vec<(u32, f32)> },
     /// A token was chosen.
     Token(Token),
     /// The text is over; `text` had been held back. It was cut unless the model, or what it had to follow, has ended it.
@@ -74,6 +76,7 @@ impl Sink for ChannelSink {
                 Told::Started { slot }
             }
             JobEvent::Prompt(progress) => Told::Progress(progress.into()),
+            JobEvent::PromptToken { log_prob, top, .. } => Told::PromptToken { log_prob, top: top.to_vec() },
             JobEvent::Generation(Event::Token { token, text, log_prob, top }) => {
                 let at = self.observe_token();
                 Told::Token(Token { token, text: text.to_owned(), log_prob, top: top.to_vec(), at })

@@ -15,6 +15,8 @@ pub struct Whole {
     pub tokens: Vec<u32>,
     /// Their log-probabilities, where they were asked for.
     pub log_probs: Vec<TokenLogProb>,
+    /// Those of the prompt's tokens; see [`Delta::Prompt`].
+    pub prompt_log_probs: Vec<TokenLogProb>,
     /// The slot it ran in.
     pub slot: usize,
     /// Why it ended.
@@ -50,6 +52,7 @@ impl Answer {
             tool_calls: Vec::new(),
             tokens: Vec::new(),
             log_probs: Vec::new(),
+            prompt_log_probs: Vec::new(),
             slot: 0,
             reason: FinishReason::Stop,
             usage: Usage::default(),
@@ -60,6 +63,7 @@ impl Answer {
             match delta {
                 Delta::Started { slot } => whole.slot = slot,
                 Delta::Progress(_) => {}
+                Delta::Prompt(tokens) => whole.prompt_log_probs = tokens,
                 Delta::Content { text, tokens, log_probs } => {
                     whole.content += &text;
                     whole.tokens.extend(tokens);

@@ -33,7 +33,7 @@ impl Events {
     pub(super) fn push(&mut self, delta: Delta, usage: Usage) -> Vec<Value> {
         let mut events = Vec::new();
         match delta {
-            Delta::Started { .. } => {}
+            Delta::Started { .. } | Delta::Prompt(_) => {}
             // The first one says how much of the prompt was found in the cache.
             Delta::Progress(_) => self.begin(usage, &mut events),
             Delta::Content { text, .. } => {
@@ -329,6 +329,7 @@ mod tests {
             tool_calls,
             tokens: Vec::new(),
             log_probs: Vec::new(),
+            prompt_log_probs: Vec::new(),
             slot: 0,
             reason: FinishReason::ToolCalls,
             usage: USAGE,

@@ -80,6 +80,7 @@ pub(super) fn conversation(app: &App, entry: &Entry, common: &Common) -> Result<
             stop: options.stop,
             max_tokens: options.max_tokens,
             log_probs: common.log_probs()?,
+            prompt_log_probs: None,
             format: common.format()?,
             cache_prompt: app.options.cache_prompt,
             slot: None,

@@ -50,7 +50,7 @@ impl Lines {
     pub(super) fn push(&mut self, delta: Delta) -> Vec<Value> {
         let mut lines = Vec::new();
         match delta {
-            Delta::Started { .. } | Delta::Progress(_) => {}
+            Delta::Started { .. } | Delta::Progress(_) | Delta::Prompt(_) => {}
             Delta::Content { text, tokens, log_probs } => {
                 lines.extend(self.ended_call());
                 if let Some(context) = &mut self.context {

@@ -260,7 +260,7 @@ fn events(
                 data(&Value::Object(chunk))
             };
             match delta {
-                Delta::Started { .. } => {}
+                Delta::Started { .. } | Delta::Prompt(_) => {}
                 Delta::Progress(progress) if stream.returns_progress() => {
                     let mut chunk = head.chunk(index, json!({}), None);
                     chunk.insert("prompt_progress".to_owned(), progress.to_json());

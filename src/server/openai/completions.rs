@@ -60,6 +60,9 @@ pub async fn complete(State(app): State<Arc<App>>, body: Body) -> Result<Respons
             "none: the model has no tokens to fill in the middle with (Codestral and models like it do)";
         return Err(ApiError::field("suffix", "a text", expected));
     }
+    let echoes = fields.echo == Some(true);
+    // What is repeated is as likely as it is.
+    options.prompt_log_probs = options.log_probs.filter(|_| echoes).map(|log_probs| log_probs.n_top);
     let prompts = prompts(fields.prompt.as_ref(), fields.suffix)?;
     let n = fields.n.map_or(1, |n| n.0) as usize;
     if n == 0 || n.saturating_mul(prompts.len()) > MAX_ANSWERS {
@@ -84,9 +87,9 @@ pub async fn complete(State(app): State<Arc<App>>, body: Body) -> Result<Respons
             answers.push(answer::text(&app, &model, TextRequest { prompt: prompt.clone(), options }).await?);
         }
     }
-    let echoes = match fields.echo {
-        Some(true) => answers.iter().map(|answer| model.text(&answer.prompt)).collect(),
-        _ => vec![String::new(); answers.len()],
+    let echoes = match echoes {
+        true => answers.iter().map(|answer| model.text(&answer.prompt)).collect(),
+        false => vec![String::new(); answers.len()],
     };
     match stream.is_stream() {
         true => Ok(sse(&app, events(answers, echoes, head, stream))),
@@ -159,7 +162,11 @@ async fn whole(
     let wholes = futures_util::future::try_join_all(answers.iter_mut().map(Answer::whole)).await?;
     let choices = wholes.iter().zip(&echoes).enumerate().map(|(index, (whole, echo))| {
         let log_probs = match head.log_probs {
-            true => log_probs::lists(&whole.log_probs, echo.chars().count()),
+            true if !whole.prompt_log_probs.is_empty() => {
+                let tokens = [&whole.prompt_log_probs[..], &whole.log_probs].concat();
+                log_probs::lists(&tokens, 0, true)
+            }
+            true => log_probs::lists(&whole.log_probs, echo.chars().count(), false),
             false => Value::Null,
         };
         Head::choice(index, &format!("{echo}{}", whole.content), log_probs, Some(&whole.reason))
@@ -183,7 +190,8 @@ fn events(
     async_stream::stream! {
         let n = answers.len();
         let mut offsets: Vec<usize> = echoes.iter().map(|echo| echo.chars().count()).collect();
-        for (index, echo) in echoes.iter().enumerate().filter(|(_, echo)| !echo.is_empty()) {
+        // With log-probabilities it comes once the prompt was read.
+        for (index, echo) in echoes.iter().enumerate().filter(|(_, echo)| !echo.is_empty() && !head.log_probs) {
             yield data(&Value::Object(head.object(json!([Head::choice(index, echo, Value::Null, None)]))));
         }
         let mut usages = vec![Usage::default(); n];
@@ -203,9 +211,13 @@ fn events(
                     chunk.insert("prompt_progress".to_owned(), progress.to_json());
                     yield timed(chunk);
                 }
+                Delta::Prompt(tokens) => {
+                    let lists = log_probs::lists(&tokens, 0, true);
+                    yield timed(head.object(json!([Head::choice(index, &echoes[index], lists, None)])));
+                }
                 Delta::Content { text, log_probs, .. } if !text.is_empty() || !log_probs.is_empty() => {
                     let lists = match head.log_probs {
-                        true => log_probs::lists(&log_probs, offsets[index]),
+                        true => log_probs::lists(&log_probs, offsets[index], false),
                         false => Value::Null,
                     };
                     offsets[index] += text.chars().count();

@@ -52,23 +52,27 @@ pub fn after_sampling(log_probs: &[TokenLogProb]) -> Value {
     tokens.collect()
 }
 
-/// As `/v1/completions` has them: lists side by side. `content` is there too, as with llama-server.
-pub fn lists(log_probs: &[TokenLogProb], mut offset: usize) -> Value {
+/// As `/v1/completions` has them: lists side by side. `content` is there too, as with llama-server. Where they begin with a prompt, nothing is
+/// known of the first token.
+pub fn lists(log_probs: &[TokenLogProb], mut offset: usize, begins_prompt: bool) -> Value {
     let text = |log_prob: &TokenLogProb| String::from_utf8_lossy(&log_prob.bytes).into_owned();
     let mut offsets = Vec::new();
     for log_prob in log_probs {
         offsets.push(offset);
         offset += text(log_prob).chars().count();
     }
-    let top = log_probs.iter().map(|log_prob| {
+    let n_unknown = usize::from(begins_prompt).min(log_probs.len());
+    let known = &log_probs[n_unknown..];
+    let unknown = || std::iter::repeat_n(Value::Null, n_unknown);
+    let top = known.iter().map(|log_prob| {
         let top = log_prob.top.iter().map(|top| (text(top), Value::from(finite(top.log_prob))));
         Value::Object(top.collect())
     });
     json!({
         "tokens": log_probs.iter().map(text).collect::<Vec<_>>(),
-        "token_logprobs": log_probs.iter().map(|log_prob| finite(log_prob.log_prob)).collect::<Vec<_>>(),
-        "top_logprobs": top.collect::<Vec<_>>(),
+        "token_logprobs": unknown().chain(known.iter().map(|log_prob| finite(log_prob.log_prob).into())).collect::<Vec<Value>>(),
+        "top_logprobs": unknown().chain(top).collect::<Vec<_>>(),
         "text_offset": offsets,
-        "content": content(log_probs),
+        "content": content(known),
     })
 }

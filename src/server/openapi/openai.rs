@@ -100,8 +100,8 @@ pub fn schemas() -> Vec<(&'static str, Value)> {
         &["tokens", "token_logprobs", "top_logprobs", "text_offset"],
         fields([
             ("tokens", list(text())),
-            ("token_logprobs", list(number())),
-            ("top_logprobs", list(json!({"type": "object", "additionalProperties": number()}))),
+            ("token_logprobs", list(or_null(number()))),
+            ("top_logprobs", list(or_null(json!({"type": "object", "additionalProperties": number()})))),
             ("text_offset", list(count())),
             ("content", list(reference("LogProb"))),
         ]),

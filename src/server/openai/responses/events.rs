@@ -92,7 +92,7 @@ impl Events {
     pub(super) fn push(&mut self, delta: Delta) -> Vec<Value> {
         let mut events = Vec::new();
         match delta {
-            Delta::Started { .. } | Delta::Progress(_) => {}
+            Delta::Started { .. } | Delta::Progress(_) | Delta::Prompt(_) => {}
             Delta::Content { text, log_probs, .. } => self.push_text(&text, &log_probs, &mut events),
             Delta::Reasoning(text) => self.push_reasoning(&text, &mut events),
             Delta::ToolCall { id, name, .. } => {
