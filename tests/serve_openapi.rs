@@ -67,6 +67,12 @@ impl Document {
     }
 }
 
+/// A path with something in place of its parts.
+fn concrete(path: &str) -> String {
+    let digest = format!("sha256:{}", "0".repeat(64));
+    path.replace("{name}", "x").replace("{id}", "0").replace("{digest}", &digest)
+}
+
 /// A request for each path, and the status of its response.
 fn requests() -> Vec<(&'static str, Value, u16)> {
     let talk = json!([{"role": "user", "content": "Hi"}]);
@@ -168,6 +174,11 @@ fn requests() -> Vec<(&'static str, Value, u16)> {
         ("/api/show", json!({"model": "bise-tiny"}), 200),
         ("/api/show", json!({"name": "bise-tiny", "verbose": true}), 200),
         ("/props", json!({}), 501),
+        ("/api/pull", json!({"model": "bise-tiny"}), 501),
+        ("/api/create", json!({"model": "mine", "from": "bise-tiny"}), 501),
+        ("/api/copy", json!({"source": "bise-tiny", "destination": "mine"}), 501),
+        ("/api/push", json!({"model": "bise-tiny"}), 501),
+        ("/api/blobs/{digest}", json!({}), 501),
         ("/models/load", json!({"model": "bise-tiny"}), 501),
         ("/models/unload", json!({"model": "bise-tiny"}), 501),
         ("/slots/{id}", json!({}), 501),
@@ -185,7 +196,7 @@ fn responses_are_as_described() {
     let document = Document::of(&server);
     let mut tried = BTreeSet::new();
     for (path, body, status) in requests() {
-        let response = server.post(&path.replace("{id}", "0"), &body);
+        let response = server.post(&concrete(path), &body);
         assert_eq!(response.status, status, "{path} {body}: {}", response.body);
         document.assert_describes(path, "post", &response);
         tried.insert(("post", path));
@@ -225,7 +236,7 @@ fn other_methods_than_those_described_are_not_allowed() {
     let server = Server::greedy(&[]);
     let document = Document::of(&server);
     for (path, operations) in document.paths() {
-        let concrete = path.replace("{name}", "x").replace("{id}", "0");
+        let concrete = concrete(path);
         let mut described: BTreeSet<String> =
             operations.as_object().unwrap().keys().map(|m| m.to_uppercase()).collect();
         if described.contains("GET") {
@@ -249,7 +260,7 @@ fn keys_are_asked_for_where_the_description_says_so() {
     let document = Document::of(&server);
     for (path, operations) in document.paths() {
         for (method, operation) in operations.as_object().unwrap() {
-            let concrete = path.replace("{name}", "x").replace("{id}", "0");
+            let concrete = concrete(path);
             let response =
                 server.send(&method.to_uppercase(), &concrete, &[("content-type", "application/json")], "{}");
             let wants_key = operation.get("security").is_some();

@@ -1,6 +1,7 @@
 """The page as `bise serve` has it, with the built-in model."""
 
 import os
+import pathlib
 import socket
 import subprocess
 import time
@@ -28,6 +29,42 @@ def url():
     yield url
     server.terminate()
     server.wait(5)
+
+
+@pytest.fixture(scope="module")
+def router(tmp_path_factory):
+    """A server of several models, of which none is loaded."""
+    home = tmp_path_factory.mktemp("home")
+    models = home / "models"
+    models.mkdir()
+    tiny = pathlib.Path(__file__).parents[2] / "models/tiny/bise-tiny.Q4_K_M.gguf"
+    (models / "first.gguf").write_bytes(tiny.read_bytes())
+    (models / "second.gguf").write_bytes(tiny.read_bytes())
+    (models / "torn.gguf").write_bytes(tiny.read_bytes()[:10_000])
+    command = [os.environ["BISE"], "serve", "--models-dir", str(models), "--port", "0", "-c", "1024"]
+    server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "HOME": str(home), "HF_HOME": str(home)})
+    line = next(line for line in server.stderr if line.startswith("listening on "))
+    yield line.removeprefix("listening on ").strip() + "/"
+    server.terminate()
+    server.communicate(timeout=5)
+
+
+def test_the_picker_tells_which_models_are_loaded(context, router):
+    page = context.new_page()
+    page.goto(router)
+    picker = page.locator("#model")
+    expect(picker.locator("option")).to_have_text(["first (unloaded)", "second (unloaded)", "torn (unloaded)", "builtin (unloaded)"])
+    picker.select_option("second")
+    page.get_by_label("Message", exact=True).fill("Hello")
+    page.keyboard.press("Enter")
+    expect(picker.locator("option").nth(1)).to_have_text("second", timeout=60_000)
+    expect(page.get_by_role("button", name="Send", exact=True)).to_be_visible(timeout=60_000)
+    expect(page.locator("#context")).to_contain_text("of 1024 tokens")
+    picker.select_option("torn")
+    page.get_by_label("Message", exact=True).fill("Hello")
+    page.keyboard.press("Enter")
+    expect(page.locator("article.assistant").last).to_contain_text("cannot be opened")
+    expect(picker.locator("option").nth(2)).to_have_text("torn (failed)")
 
 
 def get(url, **headers):

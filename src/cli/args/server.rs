@@ -192,7 +192,7 @@ pub struct RouterArgs {
     pub models_wait: u32,
 
     /// Unload a model after so long without requests: seconds, or 5m, 1h30m; -1: never. A request may say otherwise
-    #[arg(long, value_name = "TIME", default_value = "5m", allow_negative_numbers = true, value_parser = keep_alive, env = "OLLAMA_KEEP_ALIVE")]
+    #[arg(long, value_name = "TIME", default_value = "5m", allow_hyphen_values = true, value_parser = keep_alive, env = "OLLAMA_KEEP_ALIVE")]
     pub keep_alive: KeepAlive,
 }
 

@@ -18,6 +18,7 @@ use super::url;
 use lock::Lock;
 use part::Part;
 
+pub use disk::free_bytes;
 pub use part::beside;
 
 /// How often a download begins anew because the file changed under it.

@@ -2,5 +2,6 @@
 
 pub mod manifest;
 pub mod name;
+mod receive;
 pub mod registry;
 pub mod store;

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use tokio::sync::{Mutex as AsyncMutex, Notify};
 
-pub use catalog::{Catalog, Offer, OptionsOf, Preset};
+pub use catalog::{Catalog, Offer, OptionsOf, Preset, references};
 pub use entry::{Entry, Status};
 pub use events::Events;
 pub use facts::Facts;
@@ -36,6 +36,8 @@ pub struct Models {
     entries: RwLock<Vec<Arc<Entry>>>,
     /// Those that lists no longer have, and that are still in memory.
     retired: Mutex<Vec<Arc<Entry>>>,
+    /// Held while it is looked which models there are.
+    refreshing: Mutex<()>,
     /// `None` where there is one model.
     router: Option<RouterOptions>,
     /// Bytes that all models and the program may take.
@@ -71,6 +73,7 @@ impl Models {
         let models = Models {
             entries: RwLock::new(entries),
             retired: Mutex::default(),
+            refreshing: Mutex::default(),
             max_bytes: max_bytes.map(|limit| limit.bytes()).transpose()?,
             base_bytes: room::program_bytes(),
             sleeps: router.is_none() || sleep_idle.is_some(),
@@ -116,9 +119,10 @@ impl Models {
     /// Reads folders: not for a thread of the runtime.
     pub fn refresh(&self) {
         let Some(router) = &self.router else { return };
+        // One at a time; others read the entries meanwhile.
+        let _alone = self.refreshing.lock().unwrap_or_else(PoisonError::into_inner);
         let offers = router.catalog.list();
-        let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
-        let mut before = std::mem::take(&mut *entries);
+        let (mut before, mut entries) = (self.entries(), Vec::new());
         let n_before = before.len();
         for offer in offers {
             let known =
@@ -129,16 +133,17 @@ impl Models {
             }
         }
         // What has no name in lists stays as long as it is there: it was found by another name.
+        let is_there = |offer: &Offer| {
+            let found = router.catalog.find(&offer.name).ok().flatten();
+            found.is_some_and(|found| found.is_same(offer))
+        };
         let (stay, go): (Vec<_>, Vec<_>) = before.into_iter().partition(|entry| {
-            let named = entries.iter().any(|listed| listed.is_called(entry.options().name()));
-            !named
-                && entry.offer().is_some_and(|offer| {
-                    router.catalog.find(&offer.name).ok().flatten().is_some_and(|found| found.is_same(offer))
-                })
+            let named = entries.iter().any(|listed: &Arc<Entry>| listed.is_called(entry.options().name()));
+            !named && entry.offer().is_some_and(is_there)
         });
-        let has_changed = entries.len() != n_before || !go.is_empty();
         entries.extend(stay);
-        drop(entries);
+        let has_changed = entries.len() != n_before || !go.is_empty();
+        *self.entries.write().unwrap_or_else(PoisonError::into_inner) = entries;
         if has_changed {
             self.events.reloaded();
         }
@@ -211,6 +216,7 @@ impl Models {
             .find(name)
             .map_err(|error| ApiError::internal(format!("model '{name}': {error}")))?;
         let Some(offer) = found else { return Ok(None) };
+        let _alone = self.refreshing.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(entry) = known(&offer.name) {
             return Ok(Some(entry));
         }

@@ -5,6 +5,7 @@ mod embed;
 mod generate;
 mod keep_alive;
 mod lines;
+mod manage;
 mod messages;
 mod models;
 mod options;
@@ -27,7 +28,7 @@ pub fn parse_keep_alive(text: &str) -> Result<Option<std::time::Duration>, Strin
     keep_alive::KeepAlive::parse(text).map(Into::into)
 }
 
-/// The endpoints, but for those that change what is on the disk.
+/// The endpoints.
 pub(super) fn routes() -> Router<Arc<App>> {
     Router::new()
         .route("/api/version", get(models::version))
@@ -38,4 +39,5 @@ pub(super) fn routes() -> Router<Arc<App>> {
         .route("/api/generate", post(generate::generate))
         .route("/api/embed", post(embed::embed))
         .route("/api/embeddings", post(embed::embeddings))
+        .merge(manage::routes())
 }

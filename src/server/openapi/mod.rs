@@ -7,6 +7,7 @@
 mod anthropic;
 mod common;
 mod llama;
+mod manage;
 mod ollama;
 mod openai;
 mod operation;
@@ -50,6 +51,7 @@ fn document(prefix: &str, has_keys: bool) -> Value {
         responses::schemas,
         llama::schemas,
         ollama::schemas,
+        manage::schemas,
         anthropic::schemas,
     ];
     let schemas: Map<String, Value> =
@@ -81,6 +83,7 @@ fn operations() -> Vec<Operation> {
         responses::operations,
         anthropic::operations,
         ollama::operations,
+        manage::operations,
         llama::operations,
         llama::root,
     ];

@@ -78,6 +78,21 @@ impl Operation {
         self
     }
 
+    /// A body of bytes.
+    #[must_use]
+    pub fn takes_bytes(mut self) -> Operation {
+        self.object["requestBody"] =
+            json!({"required": true, "content": {"application/octet-stream": {"schema": {}}}});
+        self
+    }
+
+    /// A response without a body.
+    #[must_use]
+    pub fn answers_nothing(mut self, status: StatusCode) -> Operation {
+        self.object["responses"][status.as_str()] = json!({"description": "Done."});
+        self
+    }
+
     /// The body of a response with status 200.
     #[must_use]
     pub fn answers(self, schema: Value) -> Operation {

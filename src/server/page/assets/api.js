@@ -40,7 +40,7 @@ function messageOf(text) {
 /** The models that can be asked: `{ id, status }`, where `status` is `loaded` if the server does not say. */
 export async function models() {
   const { data } = await (await ask('v1/models')).json();
-  return data.map(({ id, status }) => ({ id, status: status?.value ?? 'loaded' }));
+  return data.map(({ id, status }) => ({ id, status: status?.failed ? 'failed' : (status?.value ?? 'loaded') }));
 }
 
 /** Facts about a loaded model: `n_ctx` of a conversation, and whether it can answer yet. */

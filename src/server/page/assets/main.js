@@ -162,6 +162,9 @@ async function answer() {
       save(asked);
     }
   };
+  // The picker tells that the model is loaded for this.
+  const loads = models.find(({ id }) => id === model)?.status !== 'loaded';
+  if (loads) setTimeout(() => wakeModels(), 200);
   try {
     const request = { messages, ...sampling, ...(model && { model }) };
     await api.chat(request, { signal: running.controller.signal, on });
@@ -176,6 +179,7 @@ async function answer() {
   node.growing = false;
   const { deleted } = running;
   running = null;
+  if (loads) wakeModels();
   showProgress(null);
   asked.updated = Date.now();
   if (!deleted) await save(asked);
@@ -264,9 +268,9 @@ async function watchModels() {
       models = await api.models();
       showModels();
       if (await api.isReady()) {
-        byId('model-status').textContent = '';
         const chosen = models.find(({ id }) => id === byId('model').value);
-        nCtx = chosen?.status === 'loaded' ? (await api.props(models.length > 1 ? chosen.id : null)).nCtx : null;
+        byId('model-status').textContent = chosen?.status === 'loading' ? 'Loading…' : '';
+        nCtx = chosen?.status === 'loaded' ? (await api.props(chosen.id)).nCtx : null;
       } else {
         byId('model-status').textContent = 'Loading…';
         wait = 500;
