@@ -9,13 +9,13 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use super::args::log::LogArgs;
 use super::args::{ChatArgs, GenerateArgs, environment, help, words};
-#[cfg(feature = "quantize")]
-use super::commands::quantize;
 #[cfg(feature = "server")]
 use super::commands::serve;
 use super::commands::{bench, embedding, inspect, logits, perplexity, tokenize};
 #[cfg(feature = "hub")]
 use super::commands::{cp, create, list, ps, pull, rm, run, show, stop};
+#[cfg(feature = "quantize")]
+use super::commands::{imatrix, quantize};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -100,6 +100,16 @@ Examples:
 
 Types: F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q2_K, Q2_K_S, Q3_K_S, Q3_K_M, Q3_K_L, Q4_K_S, Q4_K_M, Q5_K_S, Q5_K_M, Q6_K, \
 IQ4_NL, IQ4_XS and COPY, or their numbers as in llama-quantize; Q3_K, Q4_K and Q5_K are short for the _M ones.";
+
+#[cfg(feature = "quantize")]
+const IMATRIX_EXAMPLES: &str = "\
+Examples:
+  bise imatrix -m mistral-f16.gguf -f calibration.txt -o mistral.imatrix.gguf
+      for bise quantize --imatrix, and for llama-quantize
+  bise imatrix -m mistral-f16.gguf -f calibration.txt -o all.gguf --in-file part.gguf --from-chunk 40
+      go on where part.gguf ended after 40 chunks
+  bise imatrix --in-file one.gguf --in-file two.dat -o both.gguf
+      add up two of them";
 
 const LOGITS_EXAMPLES: &str = "\
 Examples:
@@ -256,6 +266,10 @@ pub enum Command {
     #[cfg(feature = "quantize")]
     #[command(after_help = QUANTIZE_EXAMPLES)]
     Quantize(Box<quantize::QuantizeArgs>),
+    /// Learn from a text which weights matter, for quantizing
+    #[cfg(feature = "quantize")]
+    #[command(after_help = IMATRIX_EXAMPLES)]
+    Imatrix(Box<imatrix::ImatrixArgs>),
     /// Write the logits of every token to a .npy file
     #[command(after_help = LOGITS_EXAMPLES)]
     Logits(Box<logits::LogitsArgs>),
@@ -310,6 +324,8 @@ impl Cli {
             Some(Command::Perplexity(args)) => args.log,
             #[cfg(feature = "quantize")]
             Some(Command::Quantize(args)) => args.log,
+            #[cfg(feature = "quantize")]
+            Some(Command::Imatrix(args)) => args.log,
             Some(Command::Logits(args)) => args.log,
             Some(Command::Embedding(args)) => args.log,
             #[cfg(feature = "server")]

@@ -13,6 +13,7 @@ mod npy;
 #[cfg(feature = "hub")]
 mod ollama_host;
 mod prompt_cache;
+mod score;
 #[cfg(feature = "hub")]
 mod server;
 mod source;
@@ -31,13 +32,13 @@ use anyhow::{Context, Result};
 use args::log::LogArgs;
 use bise::description as describe;
 use command_line::{Cli, Command, CommandLine};
-#[cfg(feature = "quantize")]
-use commands::quantize;
 #[cfg(feature = "server")]
 use commands::serve;
 use commands::{bench, chat, completions, embedding, generate, inspect, logits, man, perplexity, tokenize};
 #[cfg(feature = "hub")]
 use commands::{cp, create, list, ps, pull, rm, run, show, stop};
+#[cfg(feature = "quantize")]
+use commands::{imatrix, quantize};
 use term::{console, signals, stdout};
 use usage::WrongUsage;
 
@@ -103,6 +104,8 @@ fn execute(cli: Cli, typed: &[String]) -> Result<ExitCode> {
         Some(Command::Perplexity(args)) => perplexity::run(*args),
         #[cfg(feature = "quantize")]
         Some(Command::Quantize(args)) => quantize::run(*args),
+        #[cfg(feature = "quantize")]
+        Some(Command::Imatrix(args)) => imatrix::run(*args),
         Some(Command::Logits(args)) => logits::run(*args),
         Some(Command::Embedding(args)) => embedding::run(*args),
         #[cfg(feature = "server")]

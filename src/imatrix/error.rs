@@ -1,7 +1,7 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bise_models::gguf::{GgufError, WriteError};
-use bise_models::printable::Printable;
+use bise_models::printable::{Printable, printable};
 
 /// Why an importance matrix cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +28,16 @@ pub enum ImatrixError {
         /// What went wrong.
         error: WriteError,
     },
+    /// Sums of another model.
+    #[error("tensor '{tensor}': found {found}, expected {expected}")]
+    Mismatch {
+        /// The tensor.
+        tensor: String,
+        /// What was found.
+        found: String,
+        /// What was expected.
+        expected: String,
+    },
     /// What is in it makes no sense.
     #[error("{}: {what}: found {found}, expected {expected}", Printable(path.display()))]
     Content {
@@ -40,4 +50,15 @@ pub enum ImatrixError {
         /// What was expected.
         expected: String,
     },
+}
+
+/// An error about `what`, a part of the file at `path`.
+pub(super) fn content(
+    path: &Path,
+    what: &str,
+    found: impl Into<String>,
+    expected: impl Into<String>,
+) -> ImatrixError {
+    let (what, found, expected) = (printable(what.as_bytes()), found.into(), expected.into());
+    ImatrixError::Content { path: path.to_owned(), what, found, expected }
 }

@@ -1,9 +1,38 @@
 //! The older format, `.dat`: names, numbers of calls and sums, one after the other.
 
+use std::io::Write;
 use std::path::Path;
 
-use super::read::content;
+use bise_models::atomic_file::AtomicFile;
+
+use super::error::content;
 use super::{Entry, Imatrix, ImatrixError};
+
+/// Writes such a file: for each matrix its mean squares, times the number of chunks.
+pub(super) fn write(imatrix: &Imatrix, path: &Path) -> Result<(), ImatrixError> {
+    let mut out = Vec::new();
+    let number = |out: &mut Vec<u8>, n: u64| out.extend(i32::try_from(n).unwrap_or(i32::MAX).to_le_bytes());
+    number(&mut out, imatrix.entries.len() as u64);
+    for (name, entry) in &imatrix.entries {
+        number(&mut out, name.len() as u64);
+        out.extend(name.as_bytes());
+        let most = entry.counts.iter().copied().max().unwrap_or(0);
+        let n_calls = most.div_ceil(u64::from(imatrix.chunk_len.max(1)));
+        number(&mut out, n_calls);
+        number(&mut out, entry.sum_squares.len() as u64);
+        for mean in entry.mean_squares() {
+            out.extend((mean * n_calls as f32).to_le_bytes());
+        }
+    }
+    number(&mut out, u64::from(imatrix.n_chunks));
+    let dataset = imatrix.datasets.last().map_or("", String::as_str);
+    number(&mut out, dataset.len() as u64);
+    out.extend(dataset.as_bytes());
+    let failed = |error| ImatrixError::Io { path: path.to_owned(), action: "write it", error };
+    let mut file = AtomicFile::create(path).map_err(failed)?;
+    file.write_all(&out).map_err(failed)?;
+    file.commit().map_err(failed)
+}
 
 /// The longest name of a tensor.
 const MAX_NAME: usize = 4096;

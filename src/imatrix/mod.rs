@@ -1,7 +1,9 @@
 //! Importance matrices: how large the inputs of each weight matrix are, column by column, over a text.
 //!
-//! Files are those of llama.cpp's `llama-imatrix`: GGUF with `NAME.in_sum2` and `NAME.counts`, and the older `.dat`.
+//! A [`Collector`] sums them while a model reads; [`Imatrix`] is what it found, and what files hold. Files are those of llama.cpp's `llama-imatrix`: GGUF with `NAME.in_sum2` and `NAME.counts`, and the older `.dat`.
 
+mod add;
+mod collect;
 mod error;
 mod legacy;
 mod read;
@@ -9,6 +11,7 @@ mod write;
 
 use std::collections::BTreeMap;
 
+pub use collect::Collector;
 pub use error::ImatrixError;
 
 /// Sums over the inputs of one matrix, or of the experts' matrices of one layer.

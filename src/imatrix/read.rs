@@ -5,8 +5,8 @@ use std::io::Read;
 use std::path::Path;
 
 use bise_models::gguf::{GgufFile, OpenOptions, TensorInfo, TensorType};
-use bise_models::printable::printable;
 
+use super::error::content;
 use super::{Entry, Imatrix, ImatrixError, legacy};
 
 /// The largest number of rows that a sum is over.
@@ -36,16 +36,6 @@ impl Imatrix {
         }
         Ok(imatrix)
     }
-}
-
-pub(super) fn content(
-    path: &Path,
-    what: &str,
-    found: impl Into<String>,
-    expected: impl Into<String>,
-) -> ImatrixError {
-    let (what, found, expected) = (printable(what.as_bytes()), found.into(), expected.into());
-    ImatrixError::Content { path: path.to_owned(), what, found, expected }
 }
 
 fn check(path: &Path, name: &str, entry: &Entry) -> Result<(), ImatrixError> {

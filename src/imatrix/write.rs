@@ -4,7 +4,7 @@ use std::path::Path;
 
 use bise_models::gguf::{Array, GgufWriter, StrArray, TensorType, WriteError};
 
-use super::{Imatrix, ImatrixError};
+use super::{Imatrix, ImatrixError, legacy};
 
 impl Imatrix {
     /// Writes the file at `path`, aside and then renamed. Entries come in the order of their names.
@@ -16,6 +16,14 @@ impl Imatrix {
             WriteError::File { path, action, error } => ImatrixError::Io { path, action, error },
             error => ImatrixError::Write { path: path.to_owned(), error },
         })
+    }
+
+    /// Writes the older format, `.dat`, which has mean squares alone, and one text.
+    ///
+    /// # Errors
+    /// Where the file cannot be written.
+    pub fn save_dat(&self, path: &Path) -> Result<(), ImatrixError> {
+        legacy::write(self, path)
     }
 
     fn write(&self, path: &Path) -> Result<(), WriteError> {

@@ -85,7 +85,10 @@ const CONTROL_VECTOR: Fate = Refused("control vectors are not supported");
 const EMBEDDING: Fate = Refused("it belongs to `bise embedding`");
 const RERANKING: Fate = Refused("rerankers are not supported");
 const TASK: Fate = Refused("bise perplexity scores a text and nothing else");
-const IMATRIX: Fate = Refused("importance matrices are planned but not there yet");
+#[cfg(feature = "quantize")]
+const IMATRIX: Fate = Refused("it belongs to `bise imatrix`");
+#[cfg(not(feature = "quantize"))]
+const IMATRIX: Fate = Refused("this program was built without the feature \"quantize\"");
 const TRAINING: Fate = Refused("training is planned but not there yet");
 const OTHER_PROGRAM: Fate = Refused("it belongs to another program of llama.cpp");
 const BATCHED_BENCH: Fate = Refused("bise bench has -p, -n and --parallel instead");
@@ -361,9 +364,11 @@ const ALL: &[Group] = &[
     (BATCHED_BENCH, &[("-pps", ""), ("-tgs", ""), ("-npp N", ""), ("-ntg N", ""), ("-npl N", "")]),
     (IMATRIX, &[
         ("--in-file N", ""), ("-ofreq --output-frequency N", ""), ("--output-format N", ""),
-        ("--save-frequency N", ""), ("--process-output", ""), ("--nextn", ""), ("--ppl", ""), ("--no-ppl", ""),
-        ("--from-chunk N", ""), ("--show-statistics", ""),
+        ("--save-frequency N", ""), ("--process-output", ""), ("--ppl", ""), ("--no-ppl", ""),
+        ("--from-chunk N", ""),
     ]),
+    (Refused("importance matrices are written without statistics of their sums"), &[("--show-statistics", "")]),
+    (Refused("there are no layers that foretell several tokens"), &[("--nextn", "")]),
     (TRAINING, &[
         ("-lr --learning-rate N", ""), ("-lr-min --learning-rate-min N", ""),
         ("-decay-epochs --learning-rate-decay-epochs N", ""), ("-wd --weight-decay N", ""),

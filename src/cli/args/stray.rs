@@ -67,8 +67,8 @@ fn other_programs_command(word: &str) -> Option<String> {
         "push" => "models are published by other programs (hf upload, ollama push)",
         "show" | "info" => "`bise inspect FILE.gguf` shows what is in a model",
         "version" => "type `bise --version`",
-        "quantize" => "this program was built without the feature `quantize`",
-        "convert" | "embed" | "embedding" | "imatrix" | "train" | "finetune" | "export-lora" => {
+        "quantize" | "imatrix" => "this program was built without the feature `quantize`",
+        "convert" | "embed" | "embedding" | "train" | "finetune" | "export-lora" => {
             "it is planned but not there yet"
         }
         _ => return None,

@@ -12,9 +12,10 @@ use super::llama_cpp::{self, Fate};
 use super::stray;
 
 /// The long flags that llama.cpp writes with one dash. In the definitions they are long flags or aliases of one.
-const SINGLE_DASH: [&str; 31] = [
+const SINGLE_DASH: [&str; 32] = [
     "Cr", "bf", "cnv", "co", "ctk", "ctv", "hf", "hff", "hfr", "hft", "if", "jf", "kvu", "lm", "lv", "mli",
-    "mmp", "mu", "no-cnv", "no-kvu", "np", "oe", "pg", "rea", "sp", "st", "sys", "sysf", "tb", "to", "ub",
+    "mmp", "mu", "no-cnv", "no-kvu", "np", "oe", "ofreq", "pg", "rea", "sp", "st", "sys", "sysf", "tb", "to",
+    "ub",
 ];
 
 /// A command line as clap wants it: long flags, each with its value in the same word.

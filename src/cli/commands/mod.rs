@@ -10,6 +10,8 @@ pub mod cp;
 pub mod create;
 pub mod embedding;
 pub mod generate;
+#[cfg(feature = "quantize")]
+pub mod imatrix;
 pub mod inspect;
 #[cfg(feature = "hub")]
 pub mod list;
