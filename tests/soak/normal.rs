@@ -38,6 +38,8 @@ pub fn normal(response: &Response) -> (u16, Value) {
         Some("application/x-ndjson") => response.body.lines().map(parse).collect(),
         _ => vec![parse(&response.body)],
     };
+    // Anthropic's signs of life come where nothing else does for a while.
+    values.retain(|value| value["type"] != "ping");
     values.iter_mut().for_each(strip);
     // It stands with the answer that is over last.
     let chunks = values.iter_mut().filter(|value| value["object"] == "text_completion");
