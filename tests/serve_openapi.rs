@@ -121,7 +121,7 @@ fn requests() -> Vec<(&'static str, Value, u16)> {
         ("/v1/completions", with(text.clone(), json!({"logprobs": 2, "n": 2, "echo": true})), 200),
         ("/v1/completions", with(text.clone(), json!({"stream": true, "logprobs": 2})), 200),
         ("/v1/completions", json!({"prompt": "x", "n": 0}), 400),
-        ("/v1/completions", json!({"prompt": "x", "suffix": "y"}), 501),
+        ("/v1/completions", json!({"prompt": "x", "suffix": "y"}), 400),
         ("/completion", text.clone(), 200),
         (
             "/completion",
@@ -265,7 +265,8 @@ fn keys_are_asked_for_where_the_description_says_so() {
                 server.send(&method.to_uppercase(), &concrete, &[("content-type", "application/json")], "{}");
             let wants_key = operation.get("security").is_some();
             assert_eq!(response.status == 401, wants_key, "{method} {path}: {}", response.body);
-            if wants_key {
+            // What answers HEAD has no body.
+            if wants_key && method != "head" {
                 document.assert_describes(path, method, &response);
             }
         }
