@@ -100,40 +100,57 @@ impl From<Map<String, Value>> for Body {
 /// A part of another type than expected; the message has its path.
 pub fn read<T: DeserializeOwned>(value: &Value) -> Result<T, ApiError> {
     serde_path_to_error::deserialize(value).map_err(|error| {
-        let path = error.path().to_string();
-        let message = error.inner().to_string();
-        let found = ["invalid type: ", "invalid value: ", "invalid length "]
-            .iter()
-            .find_map(|prefix| message.strip_prefix(prefix))
-            // serde_json does not always say which number it was, and sometimes of which type of Rust's.
-            .map(|rest| match (rest.split_once(", "), numbers::describe(value, error.path())) {
-                (Some((_, expected)), Some(number)) => format!("found {number}, {expected}"),
-                _ => format!("found {rest}"),
-            });
-        let out_of_range = || {
-            let number = numbers::describe(value, error.path()).filter(|_| message == "invalid number")?;
-            Some(format!("found {number}, expected a whole number in the field's range"))
+        let (mut path, message) = (error.path().to_string(), error.inner().to_string());
+        let missing = message.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`'));
+        if let Some(field) = missing {
+            path = if path == "." { field.to_owned() } else { format!("{path}.{field}") };
+        }
+        let number = || numbers::describe(value, error.path());
+        let message = match number().filter(|_| message == "invalid number") {
+            Some(number) => format!("found {number}, expected a whole number in the field's range"),
+            None if missing.is_some() => "found nothing, expected a value".to_owned(),
+            None => plain(message, number),
         };
-        let message = found.or_else(out_of_range).unwrap_or(message);
         let error = if path == "." { message } else { format!("{path}: {message}") };
         ApiError::invalid(error).with("param", path)
     })
+}
+
+/// What serde says, without the names of Rust's types.
+fn plain(message: String, number: impl FnOnce() -> Option<String>) -> String {
+    let prefixes = ["invalid type: ", "invalid value: ", "invalid length ", "unknown variant "];
+    let Some(rest) = prefixes.iter().find_map(|prefix| message.strip_prefix(prefix)) else { return message };
+    let Some((found, expected)) = rest.split_once(", expected ") else { return format!("found {rest}") };
+    let number = number();
+    let found = match found {
+        // serde_json does not always say which number it was, and sometimes of which type of Rust's.
+        _ if number.is_some() => number.as_deref().unwrap_or_default(),
+        "sequence" => "a list",
+        "map" => "an object",
+        "null" | "unit value" => "nothing",
+        other => other,
+    };
+    let expected = match expected {
+        "a sequence" => "a list",
+        "f32" | "f64" => "a number",
+        "u8" => u8::EXPECTED,
+        "u32" => u32::EXPECTED,
+        "i32" => i32::EXPECTED,
+        "i64" | "u64" | "usize" => i64::EXPECTED,
+        "a map" => "an object",
+        kind if kind.starts_with("struct ") || kind.starts_with("internally tagged enum ") => "an object",
+        other => other,
+    };
+    format!("found {found}, expected {expected}")
 }
 
 impl<S: Send + Sync> FromRequest<S> for Body {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _state: &S) -> Result<Body, ApiError> {
-        check_type(request.headers())?;
         let autoload = autoload(request.uri().query())?;
-        let bytes = bytes(request).await?;
-        let value = if bytes.len() < 1 << 16 {
-            parse(&bytes)
-        } else {
-            super::answer::blocking(move || parse(&bytes)).await
-        }?;
-        match value {
-            Value::Object(_) => Ok(Body { value, autoload }),
+        match json(request).await? {
+            value @ Value::Object(_) => Ok(Body { value, autoload }),
             other => {
                 Err(ApiError::invalid(format!("the body: found {}, expected a JSON object", kind(&other))))
             }
@@ -153,6 +170,16 @@ pub fn autoload(query: Option<&str>) -> Result<Option<bool>, ApiError> {
         Some("false" | "0") => Ok(Some(false)),
         Some(other) => Err(ApiError::field("autoload", format_args!("{other:?}"), "true or false")),
     }
+}
+
+/// The body as JSON.
+///
+/// # Errors
+/// It is said to be something else, or is none; as [`bytes`].
+pub async fn json(request: Request) -> Result<Value, ApiError> {
+    check_type(request.headers())?;
+    let bytes = bytes(request).await?;
+    if bytes.len() < 1 << 16 { parse(&bytes) } else { super::answer::blocking(move || parse(&bytes)).await }
 }
 
 /// The whole body.
@@ -280,6 +307,25 @@ impl<'de, T: WholeNumber> Deserialize<'de> for Whole<T> {
     }
 }
 
+/// A number that 32 bits can hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Real(pub f32);
+
+impl Real {
+    /// The number, unless it is too large.
+    pub fn of(x: f64) -> Option<Real> {
+        (x.abs() <= f32::MAX.into()).then_some(Real(x as f32))
+    }
+}
+
+impl<'de> Deserialize<'de> for Real {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Real, D::Error> {
+        let x = f64::deserialize(deserializer)?;
+        let expected = "a number from -3.4e38 to 3.4e38";
+        Real::of(x).ok_or_else(|| D::Error::invalid_value(Unexpected::Float(x), &expected))
+    }
+}
+
 /// A number of tokens of which −1 is no limit, as in `n_predict` and `max_tokens`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limit(pub Option<usize>);
@@ -346,6 +392,19 @@ mod tests {
             wrong(long),
             "top_k: found integer `123456789012345678901234567890`, expected a whole number from -2147483648 to 2147483647"
         );
+    }
+
+    #[test]
+    fn names_of_rust_are_not_told() {
+        assert_eq!(wrong(json!({"inner": 7})), "inner: found integer `7`, expected an object");
+        assert_eq!(wrong(json!({"inner": {}})), "inner.on: found nothing, expected a value");
+        assert_eq!(wrong(json!({"inner": {"on": []}})), "inner.on: found a list, expected a boolean");
+        let list = read::<Vec<u32>>(&json!({})).unwrap_err().message;
+        assert_eq!(list, "found an object, expected a list");
+        let number = read::<Vec<u32>>(&json!([1, -1])).unwrap_err().message;
+        assert_eq!(number, "[1]: found integer `-1`, expected a whole number from 0 to 4294967295");
+        let real = read::<Vec<Real>>(&json!([1e39])).unwrap_err().message;
+        assert_eq!(real, "[0]: found floating point `1e+39`, expected a number from -3.4e38 to 3.4e38");
     }
 
     #[test]

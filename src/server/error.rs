@@ -136,6 +136,9 @@ impl From<Refused> for ApiError {
             },
             Refused::ShuttingDown => ApiError::unavailable("the server is shutting down"),
             Refused::Sampling(error) => error.into(),
+            Refused::NoSuchSlot { slot, n_slots } => {
+                ApiError::field("id_slot", slot, &format!("a slot below {n_slots}, or -1 for any"))
+            }
             other => ApiError::invalid(other.to_string()),
         }
     }
@@ -143,7 +146,30 @@ impl From<Refused> for ApiError {
 
 impl From<SamplingError> for ApiError {
     fn from(error: SamplingError) -> ApiError {
-        ApiError::invalid(error.to_string())
+        match error {
+            SamplingError::BadParameter { name, value, expected } => {
+                ApiError::field(request_name(name), value, expected)
+            }
+            SamplingError::NoSuchToken { token, n_vocab } => ApiError::field(
+                "logit_bias",
+                format_args!("the token {token}"),
+                &format!("tokens below {n_vocab}"),
+            ),
+            other => ApiError::invalid(other.to_string()),
+        }
+    }
+}
+
+/// What a parameter of the sampler is called in requests.
+fn request_name(name: &'static str) -> &'static str {
+    match name {
+        "temp" => "temperature",
+        "typ_p" => "typical_p",
+        "penalty_last_n" => "repeat_last_n",
+        "penalty_repeat" => "repeat_penalty",
+        "penalty_freq" => "frequency_penalty",
+        "penalty_present" => "presence_penalty",
+        other => other,
     }
 }
 

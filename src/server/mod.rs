@@ -24,6 +24,7 @@ mod openapi;
 mod options;
 mod page;
 mod signals;
+mod unread;
 
 use std::io;
 use std::sync::Arc;
@@ -202,10 +203,10 @@ async fn open_first(models: &Arc<Models>) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// Every route; `openapi` describes them all.
-fn routes() -> Router<Arc<App>> {
+/// Every route; `openapi` describes them all. `POST /props` is one where `changes_props`.
+fn routes(changes_props: bool) -> Router<Arc<App>> {
     Router::new()
-        .merge(llama::routes())
+        .merge(llama::routes(changes_props))
         .merge(openai::routes())
         .merge(page::routes())
         .merge(ollama::routes())
@@ -214,7 +215,8 @@ fn routes() -> Router<Arc<App>> {
 }
 
 fn router(app: &Arc<App>) -> Router {
-    let routes = routes().fallback(not_found).method_not_allowed_fallback(method_not_allowed);
+    let routes =
+        routes(app.options.props).fallback(not_found).method_not_allowed_fallback(method_not_allowed);
     let routes = match app.options.prefix.trim_end_matches('/') {
         "" => routes,
         prefix => Router::new().nest(prefix, routes).fallback(not_found),
@@ -228,6 +230,7 @@ fn router(app: &Arc<App>) -> Router {
         .layer(middleware::from_fn_with_state(Arc::clone(app), envelope::write_errors))
         .layer(middleware::from_fn(log::requests))
         .layer(RequestBodyTimeoutLayer::new(app.options.timeout))
+        .layer(middleware::from_fn(unread::drain))
 }
 
 /// Takes no requests once the server was told to end. What watches it may go on until then.
@@ -242,11 +245,13 @@ async fn refuse_at_the_end(State(app): State<Arc<App>>, request: Request, next: 
 }
 
 async fn not_found(uri: Uri) -> ApiError {
-    ApiError::not_found(format!("there is nothing at {}", uri.path()))
+    let nothing = || ApiError::not_found(format!("there is nothing at {}", uri.path()));
+    llama::unsupported(uri.path()).unwrap_or_else(nothing)
 }
 
 async fn method_not_allowed(method: Method, uri: Uri) -> ApiError {
-    let message = format!("{} does not take {method}", uri.path());
+    let hint = if uri.path() == "/props" { " without --props" } else { "" };
+    let message = format!("{} does not take {method}{hint}", uri.path());
     ApiError::refused(StatusCode::METHOD_NOT_ALLOWED, message)
 }
 

@@ -30,10 +30,10 @@ pub async fn embed(
     field: &str,
 ) -> Result<Embedded, ApiError> {
     let Prompts { prompts, .. } = Prompts::read(input, field)?;
-    embed_prompts(app, model, prompts, model.pooling.is_some()).await
+    embed_prompts(app, model, prompts, field, model.pooling.is_some()).await
 }
 
-/// Embeds texts, and divides their vectors by their lengths if `normalize`.
+/// Embeds texts, which stand in this field of the request, and divides their vectors by their lengths if `normalize`.
 ///
 /// # Errors
 /// As [`embed`].
@@ -41,17 +41,24 @@ pub async fn embed_prompts(
     app: &App,
     model: &Arc<Model>,
     prompts: Vec<Prompt>,
+    field: &str,
     normalize: bool,
 ) -> Result<Embedded, ApiError> {
-    let tokenizing = Arc::clone(model);
+    let (tokenizing, at) = (Arc::clone(model), field.to_owned());
     let tokenize = move || {
         let tokens = prompts.iter().map(|prompt| match prompt {
             Prompt::Text(text) => Ok(tokenizing.engine.embedding_tokens(text)),
-            other => text_tokens(&tokenizing, other),
+            other => text_tokens(&tokenizing, other, &at),
         });
         tokens.collect::<Result<Vec<Vec<u32>>, ApiError>>()
     };
     let texts = blocking(tokenize).await?;
+    // A sliding window would let a text go on past the context.
+    if let Some((index, text)) = texts.iter().enumerate().find(|(_, text)| text.len() > model.n_ctx) {
+        let error = ApiError::context_exceeded(text.len(), model.n_ctx);
+        let message = format!("input {index}: {}", error.message);
+        return Err(if texts.len() == 1 { error } else { ApiError { message: message.into(), ..error } });
+    }
     let n_tokens = texts.iter().map(Vec::len).sum();
     let (sender, receiver) = oneshot::channel();
     let done = move |vectors| {

@@ -164,6 +164,19 @@ pub fn tools(request: &ChatRequest) -> Result<&[Value], ApiError> {
             ));
         }
     }
+    for (i, tool) in request.tools.iter().enumerate() {
+        let function = &tool["function"];
+        for (name, is_right, expected) in [
+            ("description", function["description"].is_string(), "a text"),
+            ("parameters", function["parameters"].is_object(), "a JSON schema: an object"),
+            ("strict", function["strict"].is_boolean(), "a truth value"),
+        ] {
+            if !is_right && !function[name].is_null() {
+                let at = format!("tools[{i}].function.{name}");
+                return Err(ApiError::field(&at, kind(&function[name]), expected));
+            }
+        }
+    }
     match &request.tool_choice {
         ToolChoice::None => return Ok(&[]),
         ToolChoice::Auto => {}

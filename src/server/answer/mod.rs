@@ -87,7 +87,7 @@ pub async fn chat(app: &App, model: &Arc<Model>, request: ChatRequest) -> Result
 pub async fn text(app: &App, model: &Arc<Model>, request: TextRequest) -> Result<Answer, ApiError> {
     let worker = Arc::clone(model);
     let prepared = blocking(move || {
-        let tokens = text_tokens(&worker, &request.prompt)?;
+        let tokens = text_tokens(&worker, &request.prompt, "prompt")?;
         let constraint = constraint::for_text(&worker, request.options.format.as_ref())?;
         Ok((request, tokens, constraint))
     });

@@ -108,11 +108,11 @@ pub fn tokenize(model: &Model, prompt: &RenderedPrompt) -> Vec<u32> {
     model.engine.tokenizer().encode_segments(&prompt.segments(), true)
 }
 
-/// The tokens of a prompt without a template.
+/// The tokens of a prompt without a template, which stands in this field of the request.
 ///
 /// # Errors
 /// A token outside the vocabulary, and a gap in a vocabulary without the tokens for it.
-pub fn text_tokens(model: &Model, prompt: &Prompt) -> Result<Vec<u32>, ApiError> {
+pub fn text_tokens(model: &Model, prompt: &Prompt, field: &str) -> Result<Vec<u32>, ApiError> {
     let tokenizer = model.engine.tokenizer();
     let encode =
         |text: &str, add_special| tokenizer.encode(text, EncodeOptions { add_special, parse_special: true });
@@ -136,7 +136,7 @@ pub fn text_tokens(model: &Model, prompt: &Prompt) -> Result<Vec<u32>, ApiError>
     let n_vocab = tokenizer.n_vocab();
     if let Some(token) = tokens.iter().find(|token| **token as usize >= n_vocab) {
         return Err(ApiError::field(
-            "prompt",
+            field,
             format_args!("token {token}"),
             &format!("tokens below {n_vocab}"),
         ));

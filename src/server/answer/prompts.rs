@@ -39,6 +39,7 @@ impl Prompts {
 fn prompt(value: &Value, field: &str) -> Result<Prompt, ApiError> {
     match value {
         Value::String(text) => Ok(Prompt::Text(text.clone())),
+        Value::Array(parts) if parts.is_empty() => Err(ApiError::field(field, "an empty list", EXPECTED)),
         Value::Array(parts) if parts.iter().all(Value::is_number) => {
             parts.iter().map(|token| self::token(token, field)).collect::<Result<_, _>>().map(Prompt::Tokens)
         }

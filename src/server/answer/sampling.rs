@@ -4,37 +4,37 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{ApiError, kind};
-use crate::sampling::{RANDOM_SEED, SamplerKind, SamplingParams};
-use crate::server::body::Whole;
+use crate::sampling::{RANDOM_SEED, Sampler, SamplerKind, SamplingParams};
+use crate::server::body::{Real, Whole};
 use crate::tokenizer::{EncodeOptions, Tokenizer};
 
 /// The parameters, by llama-server's names, of which OpenAI's are some. What is left out is as the server was started.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct SamplingFields {
-    temperature: Option<f32>,
-    dynatemp_range: Option<f32>,
-    dynatemp_exponent: Option<f32>,
+    temperature: Option<Real>,
+    dynatemp_range: Option<Real>,
+    dynatemp_exponent: Option<Real>,
     top_k: Option<Whole<i32>>,
-    top_p: Option<f32>,
-    min_p: Option<f32>,
-    top_n_sigma: Option<f32>,
-    xtc_probability: Option<f32>,
-    xtc_threshold: Option<f32>,
+    top_p: Option<Real>,
+    min_p: Option<Real>,
+    top_n_sigma: Option<Real>,
+    xtc_probability: Option<Real>,
+    xtc_threshold: Option<Real>,
     #[serde(alias = "typ_p")]
-    typical_p: Option<f32>,
+    typical_p: Option<Real>,
     repeat_last_n: Option<Whole<i32>>,
-    repeat_penalty: Option<f32>,
-    presence_penalty: Option<f32>,
-    frequency_penalty: Option<f32>,
-    dry_multiplier: Option<f32>,
-    dry_base: Option<f32>,
+    repeat_penalty: Option<Real>,
+    presence_penalty: Option<Real>,
+    frequency_penalty: Option<Real>,
+    dry_multiplier: Option<Real>,
+    dry_base: Option<Real>,
     dry_allowed_length: Option<Whole<i32>>,
     dry_penalty_last_n: Option<Whole<i32>>,
     dry_sequence_breakers: Option<Vec<String>>,
     mirostat: Option<Whole<u8>>,
-    mirostat_tau: Option<f32>,
-    mirostat_eta: Option<f32>,
+    mirostat_tau: Option<Real>,
+    mirostat_eta: Option<Real>,
     min_keep: Option<Whole<u32>>,
     seed: Option<Whole<i64>>,
     ignore_eos: Option<bool>,
@@ -46,7 +46,7 @@ impl SamplingFields {
     /// The parameters, on top of `defaults`.
     ///
     /// # Errors
-    /// A sampler or a bias that makes no sense. (Ranges are checked where the sampler is made.)
+    /// A sampler or a bias that makes no sense, and what lies outside its range.
     pub fn params(
         self,
         tokenizer: &Tokenizer,
@@ -55,7 +55,7 @@ impl SamplingFields {
         let mut params = defaults.clone();
         macro_rules! take {
             ($($field:ident => $param:ident),* $(,)?) => {
-                $(if let Some(value) = self.$field { params.$param = value.into(); })*
+                $(if let Some(value) = self.$field { params.$param = value; })*
             };
         }
         macro_rules! take_whole {
@@ -63,7 +63,12 @@ impl SamplingFields {
                 $(if let Some(Whole(value)) = self.$field { params.$param = value; })*
             };
         }
-        take! {
+        macro_rules! take_real {
+            ($($field:ident => $param:ident),* $(,)?) => {
+                $(if let Some(Real(value)) = self.$field { params.$param = value; })*
+            };
+        }
+        take_real! {
             temperature => temp,
             dynatemp_range => dynatemp_range,
             dynatemp_exponent => dynatemp_exponent,
@@ -78,9 +83,11 @@ impl SamplingFields {
             frequency_penalty => penalty_freq,
             dry_multiplier => dry_multiplier,
             dry_base => dry_base,
-            dry_sequence_breakers => dry_sequence_breakers,
             mirostat_tau => mirostat_tau,
             mirostat_eta => mirostat_eta,
+        }
+        take! {
+            dry_sequence_breakers => dry_sequence_breakers,
             ignore_eos => ignore_eos,
         }
         take_whole! {
@@ -104,6 +111,7 @@ impl SamplingFields {
             None | Some(Value::Null) => {}
             Some(samplers) => params.samplers = samplers_of(samplers)?,
         }
+        Sampler::check(&params, tokenizer.n_vocab())?;
         Ok(params)
     }
 }
@@ -167,8 +175,11 @@ fn logit_bias(biases: &Value, tokenizer: &Tokenizer) -> Result<Vec<(u32, f32)>, 
     for (token, bias) in pairs {
         let bias = match bias {
             Value::Bool(false) => f32::NEG_INFINITY,
-            bias => match bias.as_f64() {
-                Some(bias) => bias as f32,
+            bias => match bias.as_f64().map(Real::of) {
+                Some(Some(Real(bias))) => bias,
+                Some(None) => {
+                    return Err(ApiError::field("logit_bias", bias, "biases from -3.4e38 to 3.4e38"));
+                }
                 None => {
                     return Err(ApiError::field("logit_bias", kind(bias), "a number, or false for never"));
                 }

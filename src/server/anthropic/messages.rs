@@ -21,7 +21,7 @@ pub(super) struct Message {
 
 /// A text, or blocks.
 #[derive(Debug, Clone, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected a text or a list of blocks")]
 pub(super) enum Content {
     Text(String),
     Blocks(Vec<Value>),

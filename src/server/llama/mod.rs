@@ -1,5 +1,6 @@
 //! llama-server's own interface.
 
+mod adapters;
 mod completion;
 mod embedding;
 mod health;
@@ -17,10 +18,14 @@ use std::sync::Arc;
 use axum::Router;
 use axum::routing::{get, post};
 
+pub use unsupported::unsupported;
+
 use super::App;
 
-/// The endpoints.
-pub fn routes() -> Router<Arc<App>> {
+/// The endpoints; `POST /props` where `changes_props`.
+pub fn routes(changes_props: bool) -> Router<Arc<App>> {
+    let props = get(props::show);
+
     Router::new()
         .route("/health", get(health::health))
         .route("/v1/health", get(health::health))
@@ -32,16 +37,11 @@ pub fn routes() -> Router<Arc<App>> {
         .route("/apply-template", post(tokens::apply_template))
         .route("/embedding", post(embedding::embed_texts))
         .route("/embeddings", post(embedding::embed_texts))
-        .route("/props", get(props::show).post(props::change))
+        .route("/props", if changes_props { props.post(props::change) } else { props })
         .route("/slots", get(slots::list))
-        .route("/slots/{id}", post(unsupported::slot_files))
         .route("/models/load", post(router::load))
         .route("/models/unload", post(router::unload))
         .route("/models/sse", get(router::events))
         .route("/metrics", get(metrics::metrics))
-        .route("/lora-adapters", get(unsupported::no_adapters).post(unsupported::adapters))
-        .route("/rerank", post(unsupported::rerank))
-        .route("/reranking", post(unsupported::rerank))
-        .route("/v1/rerank", post(unsupported::rerank))
-        .route("/v1/reranking", post(unsupported::rerank))
+        .route("/lora-adapters", get(adapters::list).post(adapters::scale))
 }

@@ -1,30 +1,17 @@
-//! Endpoints of llama-server for what this server does not do: each says so.
+//! Endpoints of llama-server for what this server does not do: each says so. They are no routes, as there is nothing behind them.
 
-use axum::Json;
-use serde_json::{Value, json};
+use super::super::error::ApiError;
 
-use crate::server::answer::ApiError;
-
-/// `GET /lora-adapters`: none.
-pub async fn no_adapters() -> Json<Value> {
-    Json(json!([]))
-}
-
-/// `POST /lora-adapters`.
-pub async fn adapters() -> ApiError {
-    ApiError::not_supported("adapters (LoRA) are not supported: none is loaded, and none can be")
-}
-
-/// `/rerank`.
-pub async fn rerank() -> ApiError {
-    ApiError::not_supported(
-        "rerankers are not supported: a causal model ranks by the similarity of embeddings (/v1/embeddings)",
-    )
-}
-
-/// `POST /slots/{id}?action=…`.
-pub async fn slot_files() -> ApiError {
-    ApiError::not_supported(
-        "slots are not saved to files or restored from them: prompts are cached across requests by themselves",
-    )
+/// What is said to a request for such an endpoint; `None` for any other path.
+pub fn unsupported(path: &str) -> Option<ApiError> {
+    let message = match path {
+        "/rerank" | "/reranking" | "/v1/rerank" | "/v1/reranking" => {
+            "rerankers are not supported: a causal model ranks by the similarity of embeddings (/v1/embeddings)"
+        }
+        slot if slot.starts_with("/slots/") => {
+            "slots are not saved to files or restored from them: prompts are cached across requests by themselves"
+        }
+        _ => return None,
+    };
+    Some(ApiError::not_supported(message))
 }

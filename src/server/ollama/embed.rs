@@ -53,7 +53,7 @@ pub(super) async fn embed(State(app): State<Arc<App>>, body: Body) -> Result<Jso
         return Ok(Json(json!({"model": name, "embeddings": []})));
     }
     let prompts = prompts(&model, texts, request.truncate == Some(true)).await?;
-    let mut embedded = answer::embed_prompts(&app, &model, prompts, true).await?;
+    let mut embedded = answer::embed_prompts(&app, &model, prompts, "input", true).await?;
     if let Some(Whole(n)) = request.dimensions.filter(|n| n.0 > 0) {
         for vector in &mut embedded.vectors {
             if vector.len() > n as usize {
@@ -83,7 +83,7 @@ pub(super) async fn embeddings(State(app): State<Arc<App>>, body: Body) -> Resul
         return Ok(Json(json!({"embedding": []})));
     };
     let prompts = prompts(&model, vec![text], request.truncate == Some(true)).await?;
-    let mut embedded = answer::embed_prompts(&app, &model, prompts, true).await?;
+    let mut embedded = answer::embed_prompts(&app, &model, prompts, "prompt", true).await?;
     Ok(Json(json!({"embedding": embedded.vectors.pop()})))
 }
 

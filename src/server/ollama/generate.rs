@@ -41,6 +41,14 @@ pub(super) async fn generate(State(app): State<Arc<App>>, body: Body) -> Result<
     };
     let mut chat = conversation(&app, entry, &common)?;
     let model = app.models.open(entry, None).await?;
+    let n_vocab = model.engine.tokenizer().n_vocab();
+    if let Some(token) = context.iter().find(|token| **token as usize >= n_vocab) {
+        return Err(ApiError::field(
+            "context",
+            format_args!("token {token}"),
+            &format!("tokens below {n_vocab}"),
+        ));
+    }
     let load = started.elapsed();
     let mut lines = Lines::new(Kind::Generate, name, started, load);
     let text = match given(&request.suffix) {

@@ -29,7 +29,7 @@ impl KeepAlive {
         match text.parse::<f64>() {
             Ok(seconds) if seconds.is_finite() => Ok(KeepAlive::seconds(seconds)),
             _ => parse_go_duration(text)
-                .ok_or_else(|| format!("keep_alive {text:?}: expected seconds or a duration such as \"5m\"")),
+                .ok_or_else(|| format!("found {text:?}, expected seconds or a duration such as \"5m\"")),
         }
     }
 
@@ -158,9 +158,6 @@ mod tests {
             assert!(serde_json::from_str::<KeepAlive>(json).is_err(), "{json}");
         }
         let error = serde_json::from_str::<KeepAlive>(r#""soon""#).unwrap_err().to_string();
-        assert!(
-            error.starts_with(r#"keep_alive "soon": expected seconds or a duration such as "5m""#),
-            "{error}"
-        );
+        assert!(error.starts_with(r#"found "soon", expected seconds or a duration such as "5m""#), "{error}");
     }
 }

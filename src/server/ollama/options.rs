@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 
 use crate::sampling::{RANDOM_SEED, SamplingParams};
+use crate::server::body::Real;
 
 /// What `options` asks for.
 #[derive(Debug, Clone, PartialEq)]
@@ -143,7 +144,7 @@ fn integer(name: &str, value: &Value) -> Result<i32, String> {
 }
 
 fn float(name: &str, value: &Value) -> Result<f32, String> {
-    let number = value.as_f64().map(|number| number as f32).filter(|number| number.is_finite());
+    let number = value.as_f64().and_then(Real::of).map(|Real(number)| number);
     number.ok_or_else(|| format!("option {name:?} is {}: expected a number", shown(value)))
 }
 

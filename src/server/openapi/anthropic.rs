@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::common::{model, sampling};
-use super::operation::{EVENTS, Operation};
+use super::operation::Operation;
 use super::schema::{
     about, any_object, any_of, boolean, count, default, fields, list, object, one_of, or_null, reference,
     request, text, together, whole, whole_object,
@@ -17,7 +17,7 @@ pub fn operations() -> Vec<Operation> {
         Operation::post(&["/v1/messages"], TAG, "Answers a conversation as a message.")
             .takes("MessageRequest")
             .answers(reference("Message"))
-            .streams(EVENTS, "MessageEvent", "With `stream`: events by the names of their types."),
+            .streams_events("MessageEvent", "With `stream`: events by the names of their types."),
         Operation::post(&["/v1/messages/count_tokens"], TAG, "Counts the tokens of a conversation.")
             .takes("MessageCountRequest")
             .answers(whole_object([("input_tokens", count())])),
@@ -80,6 +80,26 @@ pub fn schemas() -> Vec<(&'static str, Value)> {
                 ("stop_reason", one_of(&reasons)),
                 ("stop_sequence", or_null(text())),
                 ("usage", usage),
+            ]),
+        ),
+        ("AnthropicModel", {
+            let number = || or_null(count());
+            whole_object([
+                ("type", one_of(&["model"])),
+                ("id", text()),
+                ("display_name", text()),
+                ("created_at", text()),
+                ("max_input_tokens", number()),
+                ("max_tokens", number()),
+            ])
+        }),
+        (
+            "AnthropicModelList",
+            whole_object([
+                ("data", list(reference("AnthropicModel"))),
+                ("has_more", boolean()),
+                ("first_id", or_null(text())),
+                ("last_id", or_null(text())),
             ]),
         ),
         ("MessageEvent", object(&["type"], fields([("type", one_of(&events))]))),

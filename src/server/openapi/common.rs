@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::schema::{
     Fields, about, any_object, any_of, boolean, count, default, fields, list, number, object, one_of,
-    reference, request, text, whole, whole_object,
+    positive, reference, request, text, whole, whole_object,
 };
 
 /// Parameters of the sampler, by llama-server's names.
@@ -22,7 +22,7 @@ pub fn sampling() -> Fields {
         ("xtc_threshold", number()),
         ("typical_p", number()),
         ("repeat_last_n", about(last_n(), "Tokens that penalties look back on; -1 is the whole context.")),
-        ("repeat_penalty", json!({"type": "number", "minimum": 1e-37, "maximum": 3.4e38})),
+        ("repeat_penalty", positive()),
         ("presence_penalty", number()),
         ("frequency_penalty", number()),
         ("dry_multiplier", number()),

@@ -4,7 +4,7 @@ use axum::http::StatusCode;
 use serde_json::{Value, json};
 
 use super::common::{model, options, prompt, sampling};
-use super::operation::{EVENTS, Operation, TEXT};
+use super::operation::{Operation, TEXT};
 use super::schema::{
     about, any_object, any_of, boolean, count, default, fields, list, number, object, one_of, or_null,
     reference, request, text, together, whole, whole_object,
@@ -24,13 +24,13 @@ pub fn operations() -> Vec<Operation> {
         Operation::post(&["/completion", "/completions"], TAG, "Continues texts.")
             .takes("NativeCompletionRequest")
             .answers(continued())
-            .streams(EVENTS, "CompletionPart", parts),
+            .streams_events("CompletionPart", parts),
         Operation::post(&["/infill"], TAG, "Fills the gap between two texts.")
             .about("For models with tokens for it, such as Codestral.")
+            .only(|offered| offered.infill)
             .takes("InfillRequest")
             .answers(continued())
-            .streams(EVENTS, "CompletionPart", parts)
-            .fails(StatusCode::NOT_IMPLEMENTED),
+            .streams_events("CompletionPart", parts),
         Operation::post(&["/tokenize"], TAG, "Turns a text into tokens.").takes("TokenizeRequest").answers(
             whole_object([(
                 "tokens",
@@ -61,14 +61,14 @@ pub fn operations() -> Vec<Operation> {
             .fails(StatusCode::SERVICE_UNAVAILABLE),
         Operation::get(&["/props"], TAG, "Changes nothing yet; with `--props`.")
             .method("post")
+            .only(|offered| offered.props)
             .takes_anything()
-            .answers(whole_object([("success", boolean())]))
-            .fails(StatusCode::NOT_IMPLEMENTED),
+            .answers(whole_object([("success", boolean())])),
         Operation::post(&["/models/load"], TAG, "Has a model loaded, and does not wait for that.")
             .about("For a server without `--model`, as are the next two.")
             .takes("NamedModel")
             .answers(whole_object([("success", boolean())]))
-            .fails(StatusCode::NOT_IMPLEMENTED),
+            .only(|offered| offered.router),
         Operation::post(
             &["/models/unload"],
             TAG,
@@ -76,10 +76,10 @@ pub fn operations() -> Vec<Operation> {
         )
         .takes("NamedModel")
         .answers(whole_object([("success", boolean())]))
-        .fails(StatusCode::NOT_IMPLEMENTED),
+        .only(|offered| offered.router),
         Operation::get(&["/models/sse"], TAG, "Tells what becomes of models from now on.")
-            .streams(EVENTS, "ModelEvent", "The data of each event is a `ModelEvent`.")
-            .fails(StatusCode::NOT_IMPLEMENTED),
+            .streams_events("ModelEvent", "The data of each event is a `ModelEvent`.")
+            .only(|offered| offered.router),
         Operation::get(&["/slots"], TAG, "Tells what each slot is doing.")
             .query(
                 "model",
@@ -87,32 +87,18 @@ pub fn operations() -> Vec<Operation> {
                 "Of a server without `--model`: the model; without one, all that are loaded.",
             )
             .fails(StatusCode::NOT_FOUND)
+            .only(|offered| offered.slots)
             .query("fail_on_no_slot", text(), "Anything but `0`: 503 if no slot is free.")
             .answers(list(reference("Slot")))
-            .fails(StatusCode::NOT_IMPLEMENTED)
             .fails(StatusCode::SERVICE_UNAVAILABLE),
-        Operation::get(&["/slots/{id}"], TAG, "Saves and restores slots: not supported.")
-            .method("post")
-            .part("id", text(), "The number of a slot.")
-            .takes_anything()
-            .fails(StatusCode::NOT_IMPLEMENTED),
         Operation::get(&["/metrics"], TAG, "Counts and times in Prometheus' text format.")
-            .answers_as(prometheus_client::encoding::prometheus_text::CONTENT_TYPE, text())
-            .fails(StatusCode::NOT_IMPLEMENTED),
+            .only(|offered| offered.metrics)
+            .answers_as(prometheus_client::encoding::prometheus_text::CONTENT_TYPE, text()),
         Operation::get(&["/lora-adapters"], TAG, "Lists adapters: there are none.")
             .answers(list(any_object())),
-        Operation::get(&["/lora-adapters"], TAG, "Scales adapters: not supported.")
-            .method("post")
-            .takes_anything()
-            .fails(StatusCode::NOT_IMPLEMENTED),
-        Operation::get(
-            &["/rerank", "/reranking", "/v1/rerank", "/v1/reranking"],
-            TAG,
-            "Ranks documents: not supported.",
-        )
-        .method("post")
-        .takes_anything()
-        .fails(StatusCode::NOT_IMPLEMENTED),
+        Operation::post(&["/lora-adapters"], TAG, "Scales adapters, of which there are none.")
+            .takes("AdapterScales")
+            .answers(whole_object([("success", boolean())])),
     ]
 }
 
@@ -186,6 +172,7 @@ pub fn schemas() -> Vec<(&'static str, Value)> {
                 together([model(), own, streaming(), options(), sampling()]),
             )
         }),
+        ("AdapterScales", json!({"type": "array", "maxItems": 0})),
         ("CompletionPart", any_of([part, reference("CompletionResult")])),
         ("CompletionResult", result),
         (
@@ -293,6 +280,7 @@ pub fn root() -> Vec<Operation> {
         .answers_as("text/html; charset=utf-8", text())
         .answers_as(TEXT, text()),
         Operation::get(&["/ui/{name}"], tag, "Files of the chat page.")
+            .only(|offered| offered.page)
             .part("name", json!({"type": "string", "minLength": 1}), "The path of a file.")
             .answers_as("*/*", text())
             .fails(StatusCode::BAD_REQUEST)

@@ -3,7 +3,7 @@
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 
-use super::operation::{LINES, Operation};
+use super::operation::Operation;
 use super::schema::{
     about, any_of, boolean, count, fields, list, object, reference, request, text, whole_object,
 };
@@ -14,11 +14,11 @@ const TAG: &str = "Ollama";
 pub fn operations() -> Vec<Operation> {
     let lines = "Unless `stream` is false: a JSON object a line, the last with the status `success`. An error is a line with `error`.";
     let only = "For a server without `--model`.";
-    let changes = |operation: Operation| operation.about(only).fails(StatusCode::NOT_IMPLEMENTED);
+    let changes = |operation: Operation| operation.about(only).only(|offered| offered.router);
     let tells = |operation: Operation| {
         changes(operation)
             .answers(reference("OllamaProgress"))
-            .streams(LINES, "OllamaProgress", lines)
+            .streams_lines("OllamaProgress", lines)
             .fails(StatusCode::BAD_GATEWAY)
             .fails(StatusCode::INSUFFICIENT_STORAGE)
     };
@@ -51,6 +51,7 @@ pub fn operations() -> Vec<Operation> {
         )
         .answers_nothing(StatusCode::OK),
         Operation::post(&["/api/push"], TAG, "Sends a model to a registry: not supported.")
+            .only(|offered| offered.router)
             .takes("OllamaNamed")
             .fails(StatusCode::NOT_IMPLEMENTED),
         digest(changes(

@@ -22,7 +22,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::{Map, Value, json};
 
-use self::operation::Operation;
+use self::operation::{Offered, Operation};
 use super::App;
 use super::access::is_public;
 
@@ -32,15 +32,29 @@ pub fn routes() -> Router<Arc<App>> {
 }
 
 async fn show(State(app): State<Arc<App>>) -> Json<Value> {
-    Json(document(&app.options.prefix, !app.options.api_keys.is_empty()))
+    let options = &app.options;
+    // What is not known yet may be there.
+    let infill = app.models.entries().iter().any(|entry| entry.facts().is_none_or(|facts| facts.infills));
+    Json(document(&Offered {
+        prefix: &options.prefix,
+        keys: !options.api_keys.is_empty(),
+        slots: options.slots,
+        metrics: options.metrics,
+        props: options.props,
+        page: options.page,
+        router: app.models.router().is_some(),
+        infill,
+    }))
 }
 
-/// The description of a server whose paths begin with `prefix`, and which wants a key where `has_keys`.
-fn document(prefix: &str, has_keys: bool) -> Value {
+/// The description of a server.
+fn document(offered: &Offered) -> Value {
     let mut paths: Map<String, Value> = Map::new();
-    for operation in operations() {
+    for operation in
+        operations().iter().filter(|operation| operation.wanted.is_none_or(|wanted| wanted(offered)))
+    {
         for path in operation.paths {
-            let object = described(&operation, path, has_keys);
+            let object = described(operation, path, offered.keys);
             let at = paths.entry(*path).or_insert_with(|| json!({}));
             at[operation.method] = object;
         }
@@ -54,8 +68,14 @@ fn document(prefix: &str, has_keys: bool) -> Value {
         manage::schemas,
         anthropic::schemas,
     ];
-    let schemas: Map<String, Value> =
+    let mut schemas: Map<String, Value> =
         schemas.into_iter().flat_map(|of| of()).map(|(name, schema)| (name.to_owned(), schema)).collect();
+    if !offered.infill {
+        for name in ["CompletionRequest", "OllamaGenerateRequest"] {
+            schemas[name]["properties"].as_object_mut().expect("an object").remove("suffix");
+        }
+    }
+    let prefix = offered.prefix;
     let server = if prefix.is_empty() { "/" } else { prefix };
     json!({
         "openapi": "3.1.0",
@@ -114,6 +134,17 @@ mod tests {
 
     use super::*;
 
+    const EVERYTHING: Offered = Offered {
+        prefix: "",
+        keys: false,
+        slots: true,
+        metrics: true,
+        props: true,
+        page: true,
+        router: true,
+        infill: true,
+    };
+
     /// What axum writes of a router has its paths: `RouteId(3): "/health"`.
     fn paths_of(router: &Router<Arc<App>>) -> BTreeSet<String> {
         let written = format!("{router:?}");
@@ -127,11 +158,37 @@ mod tests {
 
     #[test]
     fn every_route_is_described_and_every_description_has_a_route() {
-        let routes = paths_of(&crate::server::routes());
+        let routes = paths_of(&crate::server::routes(true));
         assert!(routes.contains("/v1/chat/completions") && routes.contains("/ui/{name}"), "{routes:?}");
-        let document = document("", false);
+        let document = document(&EVERYTHING);
         let described: BTreeSet<String> = document["paths"].as_object().unwrap().keys().cloned().collect();
         assert_eq!(described, routes);
+    }
+
+    #[test]
+    fn what_a_server_has_not_is_not_described() {
+        let nothing = Offered {
+            slots: false,
+            metrics: false,
+            props: false,
+            page: false,
+            router: false,
+            infill: false,
+            ..EVERYTHING
+        };
+        let document = document(&nothing);
+        for path in ["/slots", "/metrics", "/infill", "/models/load", "/ui/{name}"] {
+            assert!(document["paths"].get(path).is_none(), "{path}");
+        }
+        assert!(
+            document["paths"]["/props"].get("post").is_none()
+                && document["paths"]["/props"]["get"].is_object()
+        );
+        let fields = |name: &str| document["components"]["schemas"][name]["properties"].clone();
+        assert!(
+            fields("CompletionRequest").get("suffix").is_none()
+                && fields("CompletionRequest")["prompt"].is_object()
+        );
     }
 
     #[test]
@@ -148,7 +205,7 @@ mod tests {
                 _ => {}
             }
         }
-        let document = document("", true);
+        let document = document(&EVERYTHING);
         let mut found = BTreeSet::new();
         references(&document, &mut found);
         let schemas = document["components"]["schemas"].as_object().unwrap();
@@ -157,9 +214,9 @@ mod tests {
 
     #[test]
     fn keys_are_asked_for_where_they_are_needed() {
-        let open = document("", false);
+        let open = document(&EVERYTHING);
         assert!(open["paths"]["/completion"]["post"].get("security").is_none());
-        let locked = document("/api", true);
+        let locked = document(&Offered { prefix: "/api", keys: true, ..EVERYTHING });
         assert_eq!(locked["servers"][0]["url"], "/api");
         let (health, completion) =
             (&locked["paths"]["/health"]["get"], &locked["paths"]["/completion"]["post"]);

@@ -3,10 +3,10 @@
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 
-use super::operation::{LINES, Operation};
+use super::operation::Operation;
 use super::schema::{
     Fields, about, any_object, any_of, boolean, count, default, fields, list, number, object, one_of,
-    reference, request, text, together, whole, whole_object,
+    positive, reference, request, text, together, whole, whole_object,
 };
 
 const TAG: &str = "Ollama";
@@ -28,14 +28,13 @@ pub fn operations() -> Vec<Operation> {
         Operation::post(&["/api/chat"], TAG, "Answers a conversation; without messages, loads the model.")
             .takes("OllamaChatRequest")
             .answers(reference("OllamaChatLine"))
-            .streams(LINES, "OllamaChatLine", lines)
+            .streams_lines("OllamaChatLine", lines)
             .fails(unknown),
         Operation::post(&["/api/generate"], TAG, "Answers a prompt; without one, loads the model.")
             .takes("OllamaGenerateRequest")
             .answers(reference("OllamaGenerateLine"))
-            .streams(LINES, "OllamaGenerateLine", lines)
-            .fails(unknown)
-            .fails(StatusCode::NOT_IMPLEMENTED),
+            .streams_lines("OllamaGenerateLine", lines)
+            .fails(unknown),
         Operation::post(&["/api/embed"], TAG, "Turns texts into vectors.")
             .takes("OllamaEmbedRequest")
             .answers(object(
@@ -253,7 +252,7 @@ fn ollama_options() -> Fields {
         ("min_p", default(number(), 0.0)),
         ("typical_p", number()),
         ("repeat_last_n", default(last_n(), 64)),
-        ("repeat_penalty", json!({"type": "number", "minimum": 1e-37, "maximum": 3.4e38, "default": 1.0})),
+        ("repeat_penalty", default(positive(), 1.0)),
         ("presence_penalty", number()),
         ("frequency_penalty", number()),
         ("mirostat", whole(0, 2)),

@@ -4,7 +4,7 @@ use axum::http::StatusCode;
 use serde_json::{Value, json};
 
 use super::common::{model, options, prompt, sampling, streaming};
-use super::operation::{EVENTS, Operation};
+use super::operation::Operation;
 use super::schema::{
     Fields, about, any_object, any_of, boolean, count, default, fields, list, number, object, one_of,
     or_null, reference, request, text, together, whole, whole_object,
@@ -19,9 +19,7 @@ pub fn operations() -> Vec<Operation> {
         Operation::post(&["/v1/chat/completions", "/chat/completions"], TAG, "Answers a conversation.")
             .takes("ChatCompletionRequest")
             .answers(reference("ChatCompletion"))
-            .streams(
-                EVENTS,
-                "ChatCompletionChunk",
+            .streams_events_until_done("ChatCompletionChunk",
                 "With `stream`: the data of each event is a chunk, the last one `[DONE]`. An error in a stream is an event whose data is \
                  an `Error`.",
             ),
@@ -35,20 +33,23 @@ pub fn operations() -> Vec<Operation> {
         Operation::post(&["/v1/completions"], TAG, "Continues texts.")
             .takes("CompletionRequest")
             .answers(reference("Completion"))
-            .streams(
-                EVENTS,
-                "CompletionChunk",
+            .streams_events_until_done("CompletionChunk",
                 "With `stream`: the data of each event is a chunk, the last one `[DONE]`. An error in a stream is an event whose data is \
                  an `Error`.",
-            )
-            .fails(StatusCode::NOT_IMPLEMENTED),
+            ),
         Operation::post(&["/v1/embeddings"], TAG, "Turns texts into vectors.")
             .takes("EmbeddingRequest")
             .answers(reference("EmbeddingList")),
-        Operation::get(&["/v1/models", "/models"], TAG, "Lists the models.").answers(reference("ModelList")),
+        Operation::get(&["/v1/models", "/models"], TAG, "Lists the models.")
+            .about("With the header `anthropic-version`, in Anthropic's form, a page of `limit` at a time.")
+            .query("limit", json!({}), "Models of a page.")
+            .query("after_id", text(), "The page begins behind this model.")
+            .query("before_id", text(), "The page ends before this model.")
+            .answers(any_of([reference("ModelList"), reference("AnthropicModelList")]))
+            .fails(StatusCode::BAD_REQUEST),
         Operation::get(&["/v1/models/{name}"], TAG, "Tells about a model.")
             .part("name", json!({"type": "string", "minLength": 1}), "A name of it, which may have slashes.")
-            .answers(reference("Model"))
+            .answers(any_of([reference("Model"), reference("AnthropicModel")]))
             .fails(StatusCode::BAD_REQUEST)
             .fails(StatusCode::NOT_FOUND),
     ]
@@ -261,27 +262,26 @@ fn conversation() -> Fields {
 }
 
 fn chat_message() -> Value {
-    let part = request(
-        &["text"],
-        fields([("type", one_of(&["text", "input_text", "output_text"])), ("text", text())]),
-    );
-    request(
-        &["role"],
-        fields([
-            ("role", one_of(&["system", "developer", "user", "assistant", "tool"])),
-            (
-                "content",
-                about(
-                    any_of([text(), list(part)]),
-                    "May be null beside `tool_calls` or `reasoning_content` alone.",
-                ),
-            ),
-            ("reasoning_content", text()),
-            ("tool_calls", list(reference("ToolCall"))),
-            ("tool_call_id", text()),
-            ("name", text()),
-        ]),
-    )
+    let part = || {
+        let kinds = one_of(&["text", "input_text", "output_text"]);
+        request(&["text"], fields([("type", kinds), ("text", text())]))
+    };
+    let content = || any_of([text(), list(part())]);
+    let said = |roles: &[&str]| {
+        let more = fields([("name", text()), ("tool_call_id", text())]);
+        request(
+            &["role", "content"],
+            together([fields([("role", one_of(roles)), ("content", content())]), more]),
+        )
+    };
+    let calls = json!({"type": "array", "items": reference("ToolCall"), "minItems": 1});
+    let role = || ("role", one_of(&["assistant"]));
+    json!({"anyOf": [
+        said(&["system", "developer", "user", "tool"]),
+        request(&["role", "content"], fields([role(), ("content", content()), ("reasoning_content", text())])),
+        request(&["role", "tool_calls"], fields([role(), ("content", content()), ("tool_calls", calls)])),
+        request(&["role", "reasoning_content"], fields([role(), ("reasoning_content", text())])),
+    ]})
 }
 
 fn completion_request() -> Value {

@@ -7,12 +7,29 @@ use super::schema::reference;
 use crate::server::body::MAX_BODY_BYTES;
 use crate::server::envelope::Dialect;
 
-/// Events, as browsers read them.
-pub const EVENTS: &str = "text/event-stream";
-/// A line of JSON for each part.
-pub const LINES: &str = "application/x-ndjson";
 /// Readable by people.
 pub const TEXT: &str = "text/plain; charset=utf-8";
+
+/// What servers do not have in common.
+#[derive(Clone, Copy, Debug)]
+pub struct Offered<'a> {
+    /// What stands before all paths.
+    pub prefix: &'a str,
+    /// Whether clients need a key.
+    pub keys: bool,
+    /// Whether `/slots` is there.
+    pub slots: bool,
+    /// Whether `/metrics` is there.
+    pub metrics: bool,
+    /// Whether `POST /props` is there.
+    pub props: bool,
+    /// Whether the page is there.
+    pub page: bool,
+    /// Whether models are loaded and unloaded by name.
+    pub router: bool,
+    /// Whether a model fills gaps.
+    pub infill: bool,
+}
 
 /// An operation on one or several paths.
 #[derive(Clone)]
@@ -20,6 +37,8 @@ pub struct Operation {
     pub(super) method: &'static str,
     pub(super) paths: &'static [&'static str],
     pub(super) object: Value,
+    /// Whether a server has it; all do, where `None`.
+    pub(super) wanted: Option<fn(&Offered) -> bool>,
     dialect: Dialect,
 }
 
@@ -46,13 +65,20 @@ impl Operation {
 
     fn new(method: &'static str, paths: &'static [&'static str], tag: &str, summary: &str) -> Operation {
         let object = json!({"tags": [tag], "summary": summary, "responses": {}});
-        Operation { method, paths, object, dialect: Dialect::of(paths[0]) }
+        Operation { method, paths, object, wanted: None, dialect: Dialect::of(paths[0]) }
     }
 
     /// With another method than it was made for.
     #[must_use]
     pub fn method(mut self, method: &'static str) -> Operation {
         self.method = method;
+        self
+    }
+
+    /// Only in servers that have it.
+    #[must_use]
+    pub fn only(mut self, wanted: fn(&Offered) -> bool) -> Operation {
+        self.wanted = Some(wanted);
         self
     }
 
@@ -110,11 +136,33 @@ impl Operation {
         self
     }
 
-    /// A stream of parts, where the request asks for one (`x-part` is the schema of a part).
+    /// A stream of events, where the request asks for one. The schema is that of an event, whose data is a part in JSON.
     #[must_use]
-    pub fn streams(self, kind: &str, part: &str, how: &str) -> Operation {
-        let schema = json!({"type": "string", "description": how, "x-part": reference(part)});
-        self.answers_as(kind, schema)
+    pub fn streams_events(self, part: &str, how: &str) -> Operation {
+        self.events(json_text(part), how)
+    }
+
+    /// The same with an event behind the last part whose data is `[DONE]`.
+    #[must_use]
+    pub fn streams_events_until_done(self, part: &str, how: &str) -> Operation {
+        self.events(json!({"type": "string", "if": {"const": "[DONE]"}, "else": json_text(part)}), how)
+    }
+
+    fn events(self, data: Value, how: &str) -> Operation {
+        let event = json!({
+            "type": "object", "description": how, "required": ["data"],
+            "properties": {"event": {"type": "string"}, "data": data},
+        });
+        self.answers_as("text/event-stream", event)
+    }
+
+    /// A stream of lines, where the request asks for one. Each is a part in JSON.
+    #[must_use]
+    pub fn streams_lines(self, part: &str, how: &str) -> Operation {
+        let lines = json!({
+            "type": "string", "description": how, "contentMediaType": "application/x-ndjson", "contentSchema": reference(part),
+        });
+        self.answers_as("application/x-ndjson", lines)
     }
 
     /// A parameter in the query.
@@ -174,4 +222,9 @@ impl Operation {
         self.object["responses"][status.as_str()] = json!({"description": description, "content": {"application/json": {"schema": reference(envelope)}}});
         self
     }
+}
+
+/// A text that is JSON of some schema.
+fn json_text(schema: &str) -> Value {
+    json!({"type": "string", "contentMediaType": "application/json", "contentSchema": reference(schema)})
 }

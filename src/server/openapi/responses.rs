@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::common::{model, sampling};
-use super::operation::{EVENTS, Operation};
+use super::operation::Operation;
 use super::schema::{
     Fields, about, any_object, any_of, boolean, count, default, fields, list, object, one_of, or_null,
     reference, request, text, together, whole, whole_object,
@@ -18,7 +18,7 @@ pub fn operations() -> Vec<Operation> {
             .about("Nothing is stored: every request brings its whole conversation.")
             .takes("ResponseRequest")
             .answers(reference("Response"))
-            .streams(EVENTS, "ResponseEvent", "With `stream`: events by the names of their types."),
+            .streams_events("ResponseEvent", "With `stream`: events by the names of their types."),
         Operation::post(
             &["/v1/responses/input_tokens", "/responses/input_tokens"],
             TAG,

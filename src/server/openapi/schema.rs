@@ -27,7 +27,12 @@ pub fn boolean() -> Value {
 
 /// A number that a 32-bit float can hold.
 pub fn number() -> Value {
-    json!({"type": "number", "minimum": -3.4e38, "maximum": 3.4e38})
+    json!({"type": "number", "format": "float"})
+}
+
+/// A number above 0 that a 32-bit float can hold.
+pub fn positive() -> Value {
+    json!({"type": "number", "format": "float", "exclusiveMinimum": 0})
 }
 
 /// A whole number within bounds.

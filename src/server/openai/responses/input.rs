@@ -11,6 +11,9 @@ use crate::server::answer::{ApiError, kind, part_text, tool_call_id};
 pub(super) fn to_messages(input: &Value) -> Result<Vec<Value>, ApiError> {
     let items = match input {
         Value::String(text) => return Ok(vec![json!({"role": "user", "content": text})]),
+        Value::Array(items) if items.is_empty() => {
+            return Err(ApiError::field("input", "an empty list", "a text or at least one item"));
+        }
         Value::Array(items) => items,
         other => return Err(ApiError::field("input", kind(other), "a text or a list of items")),
     };
