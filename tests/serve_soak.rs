@@ -78,7 +78,8 @@ fn soak(load: &Load) {
     } else {
         usize::MAX
     };
-    // As much as is measured, so that caches, buffers and the memory of threads are as large as they get.
+    // Twice as much as is measured: by then caches, buffers and the memory of threads are as large as they get.
+    burst(&server, load, &cases, &expected, 3);
     burst(&server, load, &cases, &expected, 1);
     let before = settled(&server, n_sockets, n_threads);
     burst(&server, load, &cases, &expected, 2);
