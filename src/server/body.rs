@@ -402,6 +402,8 @@ mod tests {
         let list = read::<Vec<u32>>(&json!({})).unwrap_err().message;
         assert_eq!(list, "found an object, expected a list");
         let number = read::<Vec<u32>>(&json!([1, -1])).unwrap_err().message;
+        assert_eq!(number, "[1]: found integer `-1`, expected a whole number in the field's range");
+        let number = read::<Vec<Whole<u32>>>(&json!([1, -1])).unwrap_err().message;
         assert_eq!(number, "[1]: found integer `-1`, expected a whole number from 0 to 4294967295");
         let real = read::<Vec<Real>>(&json!([1e39])).unwrap_err().message;
         assert_eq!(real, "[0]: found floating point `1e+39`, expected a number from -3.4e38 to 3.4e38");
