@@ -399,7 +399,7 @@ fn what_is_wrong_is_said_in_ollamas_form() {
             "/api/generate",
             json!({"model": MODEL, "prompt": "x", "options": {"repeat_penalty": -1}}),
             400,
-            "penalty_repeat",
+            "repeat_penalty",
         ),
         ("/api/generate", json!({"model": MODEL, "prompt": "cat ".repeat(4000), "raw": true}), 400, "tokens"),
         (
@@ -485,7 +485,7 @@ fn ollama_host_says_where_to_listen_and_where_to_ask() {
         command
     };
     let mut serve = program();
-    serve.arg("serve").args(["--alias", MODEL]).env("OLLAMA_HOST", "http://127.0.0.1:0");
+    serve.args(["serve", "--model", "builtin", "--alias", MODEL]).env("OLLAMA_HOST", "http://127.0.0.1:0");
     let server = Server::spawn(serve);
     let ps = program().arg("ps").env("OLLAMA_HOST", &server.address).output().unwrap();
     let text = String::from_utf8(ps.stdout).unwrap();
