@@ -20,6 +20,7 @@ pub const FLAGS: &[(&str, &str)] = &[
     ("num_keep", "keep"),
     ("num_batch", "batch-size"),
     ("num_thread", "threads"),
+    ("stop", "reverse-prompt"),
 ];
 
 /// Whether a flag that was given says otherwise. `typed` has the long names of those.

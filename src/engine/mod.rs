@@ -244,6 +244,11 @@ impl Engine {
         self.0.model.kernels().isa()
     }
 
+    /// The threads of its passes.
+    pub(crate) fn threads(&self) -> &Threads {
+        &self.0.threads
+    }
+
     /// Threads.
     pub fn n_threads(&self) -> usize {
         self.0.threads.n()

@@ -1,7 +1,7 @@
 //! A thread that owns a scheduler.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use super::intake::Intake;
@@ -17,16 +17,27 @@ pub struct Worker;
 
 impl Worker {
     /// Starts the thread. It ends when the last handle is gone, or after [`WorkerHandle::drain`] or [`WorkerHandle::stop`] when nothing is
-    /// left to do.
+    /// left to do. It leads the passes of the engine's threads, and has their CPUs and their priority.
     ///
     /// # Errors
-    /// Where no thread can be started.
+    /// Where no thread can be started, or it may not have that place.
     pub fn start(scheduler: Scheduler) -> io::Result<WorkerHandle> {
         let mut core = scheduler.core;
         let (intake, engine) = (Arc::clone(core.intake()), core.engine().clone());
-        intake.set_thread(true);
+        let threads = engine.threads().clone();
+        let (sender, placed) = mpsc::channel();
         let run = move || {
             let intake = Arc::clone(core.intake());
+            let _place = match threads.bind_current_thread() {
+                Ok(place) => place,
+                Err(error) => {
+                    // The caller waits for it.
+                    _ = sender.send(Err(error));
+                    return;
+                }
+            };
+            intake.set_thread(true);
+            _ = sender.send(Ok(()));
             loop {
                 // Sinks, constraints and passes are guarded one by one; this is for what nobody has thought of.
                 let goes_on = guarded(|| core.step()).unwrap_or_else(|panic| {
@@ -42,6 +53,7 @@ impl Worker {
             intake.set_thread(false);
         };
         std::thread::Builder::new().name("bise-scheduler".to_owned()).spawn(run)?;
+        placed.recv().map_err(io::Error::other)?.map_err(io::Error::other)?;
         Ok(WorkerHandle(Arc::new(Handle { intake, engine })))
     }
 }

@@ -34,6 +34,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use axum::routing::get;
 use axum::{Router, middleware};
 use tokio::sync::watch;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -219,7 +220,10 @@ fn router(app: &Arc<App>) -> Router {
         routes(app.options.props).fallback(not_found).method_not_allowed_fallback(method_not_allowed);
     let routes = match app.options.prefix.trim_end_matches('/') {
         "" => routes,
-        prefix => Router::new().nest(prefix, routes).fallback(not_found),
+        prefix => Router::new()
+            .nest(prefix, routes)
+            .route(&format!("{prefix}/"), get(page::root_of_prefix))
+            .fallback(not_found),
     };
     routes
         .with_state(Arc::clone(app))

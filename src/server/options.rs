@@ -136,6 +136,10 @@ pub struct ModelOptions {
     pub template_args: Map<String, Value>,
     /// Whether to think, where a request says nothing.
     pub thinking: Option<bool>,
+    /// Whether thoughts stay in the answer as they are written, where a request says nothing.
+    pub raw_reasoning: bool,
+    /// Whether calls of tools are looked for in answers; they stay in the text otherwise.
+    pub finds_calls: bool,
     /// Whether an answer at the end of a conversation is continued, where a request says nothing.
     pub continues_answers: bool,
     /// How requests share the context of [`SchedulerOptions::session`].

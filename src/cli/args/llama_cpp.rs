@@ -74,7 +74,9 @@ const DEVICE: Fate = NoEffect("bise computes on the CPU alone");
 const LAYOUT: Fate = NoEffect("weights are used as they lie in the file");
 const OWN: Fate = NoEffect("bise decides that itself");
 const SAME_THREADS: Fate = NoEffect("the threads of --cpu-mask and --cpu-range read the prompt as well");
-const DRAFT_MODEL: Fate = NoEffect("there is no draft model (--spec-type ngram drafts from the text)");
+const DRAFT_MODEL: Fate =
+    NoEffect("there is no draft model (`bise -p` drafts from the text with --spec-type ngram)");
+const NO_DRAFTS: Fate = NoEffect("the server drafts no tokens: requests share its passes instead");
 const NO_CHECKPOINTS: Fate = NoEffect("bise holds one conversation at a time and keeps no checkpoints of it");
 const SERVER: Fate = Refused("it belongs to `bise serve`");
 const IMAGES: Fate = Refused("images, sound and video are not supported");
@@ -92,6 +94,11 @@ const IMATRIX: Fate = Refused("this program was built without the feature \"quan
 const TRAINING: Fate = Refused("training is planned but not there yet");
 const OTHER_PROGRAM: Fate = Refused("it belongs to another program of llama.cpp");
 const BATCHED_BENCH: Fate = Refused("bise bench has -p, -n and --parallel instead");
+#[rustfmt::skip]
+const DRAFTERS: &[&str] = &[
+    "ngram", "ngram-simple", "ngram-map-k", "ngram-map-k4v", "ngram-mod", "ngram-cache",
+    "draft-simple", "draft-eagle3", "draft-mtp", "draft-dflash", "draft-dspark",
+];
 const ON: &[&str] = &["on", "auto", "enabled", "true", "1", "-1"];
 const OFF: &[&str] = &["off", "disabled", "false", "0"];
 
@@ -184,7 +191,7 @@ const ALL: &[Group] = &[
         ("--no-spec-draft-backend-sampling", "LLAMA_ARG_NO_SPEC_DRAFT_BACKEND_SAMPLING"),
         ("--spec-draft-sampling N", "LLAMA_ARG_SPEC_DRAFT_SAMPLING"),
     ]),
-    (Refused("draft models are not supported; --spec-type ngram drafts from the text itself"), &[
+    (Refused("draft models are not supported; `bise -p` drafts from the text itself with --spec-type ngram"), &[
         ("--spec-draft-model -md --model-draft N", "LLAMA_ARG_SPEC_DRAFT_MODEL"),
         ("--spec-draft-hf -hfd -hfrd --hf-repo-draft N", "LLAMA_ARG_SPEC_DRAFT_HF_REPO"),
         ("-lcs --lookup-cache-static N", ""),
@@ -409,8 +416,28 @@ const SERVE: &[Group] = &[
         ("-embd --embedding --embeddings", "LLAMA_ARG_EMBEDDINGS"),
         ("-no-ag --no-agent", "LLAMA_ARG_NO_AGENT"),
         ("--no-context-shift", ""),
+        ("--perf", "LLAMA_ARG_PERF"),
         ("--no-ui-mcp-proxy --no-webui-mcp-proxy", "LLAMA_ARG_NO_UI_MCP_PROXY"),
     ]),
+    (NoEffect("answers come with their timings"), &[("--no-perf", "LLAMA_ARG_NO_PERF")]),
+    (NoEffect("a context that is full ends the answer"), &[("--keep N", "")]),
+    (NO_DRAFTS, &[
+        ("--spec-default", ""),
+        ("--spec-draft-n-max N", "LLAMA_ARG_SPEC_DRAFT_N_MAX"),
+        ("--draft --draft-n --draft-max N", "LLAMA_ARG_DRAFT_MAX"),
+        ("--spec-ngram-mod-n-max N", ""),
+        ("--spec-ngram-simple-size-m N", ""),
+    ]),
+    (Values { so: &["none"], not_so: DRAFTERS, why: "the server drafts no tokens: requests share its passes instead" }, &[
+        ("--spec-type N", "LLAMA_ARG_SPEC_TYPE"),
+    ]),
+    (Refused("a request brings its own: \"grammar\", \"json_schema\" or \"response_format\""), &[
+        ("--grammar N", ""), ("--grammar-file N", ""),
+        ("-j --json-schema N", ""), ("-jf --json-schema-file N", ""),
+    ]),
+    (Refused("control tokens are no part of an answer"), &[("-sp --special", "")]),
+    (Values { so: &["2"], not_so: &[], why: "vectors of texts have the length 1" }, &[("--embd-normalize N", "")]),
+    (Refused("type `bise --version`"), &[("--version", "")]),
     (NoEffect("requests always share passes"), &[("-nocb --no-cont-batching", "LLAMA_ARG_NO_CONT_BATCHING")]),
     (NoEffect("keys and values of prompts are kept in pages that all slots share, as long as there is room"), &[
         ("--cache-idle-slots", "LLAMA_ARG_CACHE_IDLE_SLOTS"),

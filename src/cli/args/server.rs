@@ -151,6 +151,22 @@ pub struct ServingArgs {
     #[arg(long, overrides_with = "prefill_assistant")]
     pub no_prefill_assistant: bool,
 
+    /// End answers where this text is generated, unless a request names such texts
+    #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub reverse_prompt: Vec<String>,
+
+    /// What becomes of a model's thoughts, unless a request says otherwise: auto and deepseek send them apart from the answer (as reasoning_content), none leaves them in it
+    #[arg(long, value_name = "FORMAT", default_value = "auto", env = "LLAMA_ARG_THINK")]
+    pub reasoning_format: ReasoningFormat,
+
+    /// Leave thoughts and calls of tools in the text of the answer, as the model wrote them
+    #[arg(long, overrides_with = "no_skip_chat_parsing", env = "LLAMA_ARG_SKIP_CHAT_PARSING")]
+    pub skip_chat_parsing: bool,
+
+    /// Send thoughts and calls of tools apart from the text (the default)
+    #[arg(long, hide = true, overrides_with = "skip_chat_parsing")]
+    pub no_skip_chat_parsing: bool,
+
     /// Take the model out of memory after so many seconds without requests, until the next one; -1: never
     #[arg(long, value_name = "N", default_value_t = -1, allow_negative_numbers = true, value_parser = clap::value_parser!(i64).range(-1..))]
     pub sleep_idle_seconds: i64,
@@ -265,6 +281,17 @@ pub enum PoolingArg {
     Cls,
     /// The last token's
     Last,
+}
+
+/// `--reasoning-format`.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReasoningFormat {
+    /// Apart from the answer
+    Auto,
+    /// Apart from the answer
+    Deepseek,
+    /// In the answer
+    None,
 }
 
 /// A size, written as for `--max-memory`.

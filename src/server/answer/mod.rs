@@ -35,7 +35,7 @@ pub use prompts::Prompts;
 pub use request::{
     ChatRequest, Format, LogProbs, Prompt, PromptPart, RequestOptions, TextRequest, ToolChoice,
 };
-pub use sampling::{SamplingFields, Stops, for_choice};
+pub use sampling::{SamplingFields, Stops, for_choice, seed_of};
 pub use whole::{Whole, WholeToolCall};
 
 use self::sink::{Token, Told};
@@ -70,9 +70,10 @@ pub async fn chat(app: &App, model: &Arc<Model>, request: ChatRequest) -> Result
     let parser = ReplyParser::new(
         model.engine.tokenizer(),
         ReplyOptions {
-            tools: !request.tools.is_empty() && request.tool_choice != ToolChoice::None,
-            reasoning: !request.raw_reasoning,
-            only_calls: matches!(request.tool_choice, ToolChoice::Required | ToolChoice::Function(_)),
+            tools: model.finds_calls && !request.tools.is_empty() && request.tool_choice != ToolChoice::None,
+            reasoning: !request.raw_reasoning.unwrap_or(model.raw_reasoning),
+            only_calls: model.finds_calls
+                && matches!(request.tool_choice, ToolChoice::Required | ToolChoice::Function(_)),
             starts_text: true,
             ..ReplyOptions::after(&text, seed)
         },

@@ -76,8 +76,9 @@ pub struct ChatRequest {
     pub template_args: Map<String, Value>,
     /// Whether to think first; `None` is as the server was started.
     pub thinking: Option<bool>,
-    /// Whether thoughts stay in the answer as they are written, rather than come as [`super::Delta::Reasoning`].
-    pub raw_reasoning: bool,
+    /// Whether thoughts stay in the answer as they are written, rather than come as [`super::Delta::Reasoning`]; `None` is as the server
+    /// was started.
+    pub raw_reasoning: Option<bool>,
     /// Whether the prompt ends with what comes before an answer; `None` is that it does, unless the last message is one of the
     /// assistant's, which is then continued.
     pub add_generation_prompt: Option<bool>,

@@ -126,7 +126,7 @@ pub fn for_choice(params: SamplingParams, index: u32) -> SamplingParams {
 }
 
 /// A seed of any size; −1 asks for a random one. As in llama-server, the lower 32 bits count.
-fn seed_of(seed: i64) -> u32 {
+pub fn seed_of(seed: i64) -> u32 {
     if seed == -1 { RANDOM_SEED } else { seed as u32 }
 }
 

@@ -35,6 +35,10 @@ pub struct Model {
     pub template_args: Map<String, Value>,
     /// Whether to think, where a request says nothing.
     pub thinking: Option<bool>,
+    /// Whether thoughts stay in the answer as they are written, where a request says nothing.
+    pub raw_reasoning: bool,
+    /// Whether calls of tools are looked for in answers; they stay in the text otherwise.
+    pub finds_calls: bool,
     /// Whether an answer at the end of a conversation is continued, where a request says nothing.
     pub continues_answers: bool,
     session: SessionOptions,
@@ -85,6 +89,8 @@ impl Model {
             pooling: if options.embeds_tokens { None } else { Some(pooling) },
             template_args: options.template_args.clone(),
             thinking: options.thinking,
+            raw_reasoning: options.raw_reasoning,
+            finds_calls: options.finds_calls,
             continues_answers: options.continues_answers,
             sampling: options.sampling.clone(),
             max_tokens: options.max_tokens,

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 
 use crate::sampling::{RANDOM_SEED, SamplingParams};
+use crate::server::answer::seed_of;
 use crate::server::body::Real;
 
 /// What `options` asks for.
@@ -88,18 +89,8 @@ impl Options {
             }
             "mirostat_tau" => sampling.mirostat_tau = float(name, value)?,
             "mirostat_eta" => sampling.mirostat_eta = float(name, value)?,
-            // −1 asks for a random seed, and so does any other negative number.
-            "seed" => {
-                sampling.seed = match whole(name, value)? {
-                    ..0 => RANDOM_SEED,
-                    seed => u32::try_from(seed).map_err(|_| {
-                        format!(
-                            "option \"seed\" is {value}: expected -1 for a random one, or 0 to {}",
-                            u32::MAX
-                        )
-                    })?,
-                };
-            }
+            // As everywhere: −1 asks for a random seed, and of others the lower 32 bits count.
+            "seed" => sampling.seed = seed_of(whole(name, value)?),
             "num_predict" => {
                 self.max_tokens = match whole(name, value)? {
                     -1 | -2 => None,
@@ -238,9 +229,11 @@ mod tests {
         assert_eq!([-1, -2, 0, 5].map(|n| max_tokens(n).unwrap()), [None, None, Some(0), Some(5)]);
         assert!(max_tokens(-3).unwrap_err().contains("\"num_predict\" is -3"));
         let seed = |n: i64| parse(json!({ "seed": n })).map(|options| options.sampling.seed);
-        assert_eq!(seed(-7), Ok(RANDOM_SEED));
+        assert_eq!(seed(-1), Ok(RANDOM_SEED));
+        assert_eq!(seed(-7), Ok(u32::MAX - 6));
         assert_eq!(seed(0), Ok(0));
-        assert!(seed(1 << 40).unwrap_err().contains("\"seed\" is 1099511627776"));
+        assert_eq!(seed((1 << 40) + 5), Ok(5));
+        assert_eq!(seed(i64::MIN), Ok(0));
         assert_eq!(parse(json!({ "stop": "x" })).unwrap().stop, ["x"]);
         assert_eq!(parse(json!({ "num_ctx": 0 })).unwrap().num_ctx, None);
     }

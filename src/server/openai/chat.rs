@@ -92,7 +92,7 @@ pub fn request(app: &App, model: &Model, body: &Body) -> Result<ChatRequest, Api
         parallel_tool_calls: fields.parallel_tool_calls.unwrap_or(true),
         template_args,
         thinking: fields.enable_thinking.or(effort_thinks),
-        raw_reasoning: fields.reasoning_format.as_deref() == Some("none"),
+        raw_reasoning: fields.reasoning_format.map(|format| format == "none"),
         add_generation_prompt: fields.add_generation_prompt,
         continue_final_message: fields.continue_final_message,
         options,

@@ -258,7 +258,7 @@ fn ollama_options() -> Fields {
         ("mirostat", whole(0, 2)),
         ("mirostat_tau", number()),
         ("mirostat_eta", number()),
-        ("seed", about(whole(i64::MIN, u32::MAX.into()), "Negative is a random one.")),
+        ("seed", about(whole(i64::MIN, i64::MAX), "-1 is a random one. The lower 32 bits of others count.")),
         ("num_predict", about(whole(-2, i64::MAX), "Tokens of the answer at most; -1 is no limit.")),
         ("num_ctx", about(whole(-1, i64::MAX), "Beyond the server's own context it changes nothing.")),
         ("stop", any_of([text(), list(text())])),

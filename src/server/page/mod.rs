@@ -8,7 +8,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
 use twox_hash::XxHash3_64;
 
@@ -23,6 +23,9 @@ const HTML: &str = "text/html; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 const STYLE: &str = "text/css; charset=utf-8";
 const TEXT: &str = "text/plain; charset=utf-8";
+
+/// What clients of Ollama look for.
+const RUNNING: &str = "Ollama is running";
 
 struct Asset {
     name: &'static str,
@@ -66,11 +69,23 @@ pub fn routes() -> Router<Arc<App>> {
 }
 
 async fn root(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
-    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    if app.options.page && accept.contains("text/html") {
-        return send(&INDEX, &headers);
+    let prefix = app.options.prefix.trim_end_matches('/');
+    match wants_page(&app, &headers) {
+        // The page names its files relative to where it lies.
+        true if !prefix.is_empty() => Redirect::permanent(&format!("{prefix}/")).into_response(),
+        true => send(&INDEX, &headers),
+        false => RUNNING.into_response(),
     }
-    "Ollama is running".into_response()
+}
+
+/// `/` behind the server's prefix.
+pub async fn root_of_prefix(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
+    if wants_page(&app, &headers) { send(&INDEX, &headers) } else { RUNNING.into_response() }
+}
+
+fn wants_page(app: &App, headers: &HeaderMap) -> bool {
+    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    app.options.page && accept.contains("text/html")
 }
 
 async fn file(State(app): State<Arc<App>>, Path(name): Path<String>, headers: HeaderMap) -> Response {

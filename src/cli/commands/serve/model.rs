@@ -17,7 +17,7 @@ use bise::{Engine, SessionOptions, Threads};
 use super::ServeArgs;
 use crate::cli::args::model::ModelArgs;
 use crate::cli::args::prompt::Reasoning;
-use crate::cli::args::server::{PoolingArg, ServingArgs};
+use crate::cli::args::server::{PoolingArg, ReasoningFormat, ServingArgs};
 use crate::cli::args::source::SourceArgs;
 use crate::cli::commands::chat::given_template;
 use crate::cli::term::console::Log;
@@ -72,7 +72,9 @@ pub fn options(
 ) -> Result<ModelOptions> {
     let mut args = args.clone();
     let mut sampling = args.sampling.params(usize::MAX, args.escapes)?;
-    let mut stop = Vec::new();
+    let meant = |text: &String| args.escapes.meant("--reverse-prompt", text.clone());
+    let mut stop = args.serving.reverse_prompt.iter().map(meant).collect::<Result<Vec<_>>>()?;
+    stop.retain(|text| !text.is_empty());
     for (name, value) in extras.params.iter().filter(|(name, _)| !modelfile::is_overridden(name, typed)) {
         let number = value.as_i64();
         match (name.as_str(), number) {
@@ -143,6 +145,8 @@ pub fn options(
             Reasoning::Off => Some(false),
             Reasoning::Auto => None,
         },
+        raw_reasoning: serving.skip_chat_parsing || serving.reasoning_format == ReasoningFormat::None,
+        finds_calls: !serving.skip_chat_parsing,
         continues_answers: !serving.no_prefill_assistant,
         context,
         scheduler: SchedulerOptions {
