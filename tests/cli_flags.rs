@@ -90,18 +90,80 @@ const SILENT_SERVE: &[&str] = &[
     "-no-kvu",
 ];
 
+/// Variables for what is so anyway, and for flags whose other form is in the help.
+const SILENT_VARIABLES: &[&str] = &[
+    "LLAMA_ARG_DRAFT_MAX",
+    "LLAMA_ARG_FLASH_ATTN",
+    "LLAMA_ARG_JINJA",
+    "LLAMA_ARG_LOG_COLORS",
+    "LLAMA_ARG_NO_CONTEXT_SHIFT",
+    "LLAMA_ARG_NO_LOG_JSONL",
+    "LLAMA_ARG_NO_LOG_PREFIX",
+    "LLAMA_ARG_NO_LOG_TIMESTAMPS",
+    "LLAMA_ARG_NO_MMPROJ_AUTO",
+    "LLAMA_ARG_NO_PERF",
+    "LLAMA_ARG_NO_SHOW_TIMINGS",
+    "LLAMA_ARG_NO_WARMUP",
+    "LLAMA_ARG_OFFLINE",
+    "LLAMA_ARG_PERF",
+    "LLAMA_ARG_SHOW_TIMINGS",
+    "LLAMA_ARG_SKIP_CHAT_PARSING",
+];
+
+/// [`SILENT_VARIABLES`], of `bise serve`.
+#[cfg(feature = "server")]
+const SILENT_VARIABLES_SERVE: &[&str] = &[
+    "LLAMA_ARG_CACHE_PROMPT",
+    "LLAMA_ARG_CONT_BATCHING",
+    "LLAMA_ARG_CORS_CREDENTIALS",
+    "LLAMA_ARG_EMBEDDINGS",
+    "LLAMA_ARG_ENDPOINT_METRICS",
+    "LLAMA_ARG_ENDPOINT_SLOTS",
+    "LLAMA_ARG_FLASH_ATTN",
+    "LLAMA_ARG_JINJA",
+    "LLAMA_ARG_LOG_COLORS",
+    "LLAMA_ARG_MODELS_AUTOLOAD",
+    "LLAMA_ARG_NO_AGENT",
+    "LLAMA_ARG_NO_CACHE_PROMPT",
+    "LLAMA_ARG_NO_CORS_CREDENTIALS",
+    "LLAMA_ARG_NO_ENDPOINT_SLOTS",
+    "LLAMA_ARG_NO_KV_UNIFIED",
+    "LLAMA_ARG_NO_LOG_JSONL",
+    "LLAMA_ARG_NO_LOG_PREFIX",
+    "LLAMA_ARG_NO_LOG_TIMESTAMPS",
+    "LLAMA_ARG_NO_MMPROJ_AUTO",
+    "LLAMA_ARG_NO_MODELS_AUTOLOAD",
+    "LLAMA_ARG_NO_PREFILL_ASSISTANT",
+    "LLAMA_ARG_NO_SKIP_CHAT_PARSING",
+    "LLAMA_ARG_NO_UI",
+    "LLAMA_ARG_NO_UI_MCP_PROXY",
+    "LLAMA_ARG_PERF",
+    "LLAMA_ARG_PREFILL_ASSISTANT",
+    "LLAMA_ARG_SHOW_TIMINGS",
+    "LLAMA_ARG_SPEC_TYPE",
+    "LLAMA_ARG_UI",
+];
+
 /// A command that ends with exit code 1 where its flags are understood, and what it accepts without a word.
 struct Program {
     line: &'static [&'static str],
     silent: &'static [&'static str],
+    silent_variables: &'static [&'static str],
 }
 
-const GENERATE: Program = Program { line: &["-m", "none.gguf", "-p", "Once", "-n", "1"], silent: SILENT };
+const GENERATE: Program = Program {
+    line: &["-m", "none.gguf", "-p", "Once", "-n", "1"],
+    silent: SILENT,
+    silent_variables: SILENT_VARIABLES,
+};
 
 /// No socket can be made in a folder that is not there.
 #[cfg(feature = "server")]
-const SERVE: Program =
-    Program { line: &["serve", "--host", "gone/bise.sock", "-m", "none.gguf"], silent: SILENT_SERVE };
+const SERVE: Program = Program {
+    line: &["serve", "--host", "gone/bise.sock", "-m", "none.gguf"],
+    silent: SILENT_SERVE,
+    silent_variables: SILENT_VARIABLES_SERVE,
+};
 
 impl Program {
     fn help(&self, folder: &Folder) -> String {
@@ -119,10 +181,7 @@ impl Program {
             "-hf" | "-hfr" | "--hf-repo" | "-mu" | "--model-url" => &["--offline"],
             _ => &[],
         };
-        // Flags about many models stand without one.
-        let of_many = ["--models-", "--no-models-"].iter().any(|start| spelling.starts_with(start));
-        let n = if of_many { self.line.len() - 2 } else { self.line.len() };
-        folder.bise(self.line[..n].iter().chain(beside).chain(&[spelling]).chain(values))
+        folder.bise(self.line_without(spelling).iter().chain(beside).chain(&[spelling]).chain(values))
     }
 
     /// Fails the test unless every flag is obeyed, named in a warning, or refused.
@@ -159,6 +218,33 @@ impl Program {
             }
         }
         assert_eq!(n, 549);
+    }
+
+    /// Fails the test unless every variable is obeyed or named in a warning.
+    fn check_variables(&self) {
+        let folder = Folder::new();
+        let help = self.help(&folder).split_whitespace().collect::<Vec<_>>().join(" ");
+        let mut n = 0;
+        for flag in flags("all programs but llama-bench") {
+            let Some(name) = flag.variable.filter(|name| name.starts_with("LLAMA_ARG_")) else { continue };
+            n += 1;
+            let spelling = flag.spellings[flag.spellings.len() - 1];
+            let mut command = folder.command(self.line_without(spelling));
+            let ran = folder.finish(command.env(name, value(spelling)), b"");
+            let documented = help.contains(&format!("[env: {name}]"));
+            let refused = ran.code == 2 && documented && ran.stderr.contains(&format!("error: {spelling}"));
+            assert!(ran.code == 1 || refused, "{name}: {}", ran.stderr);
+            let named = ran.stderr.contains(&format!("bise: warning: {name}="));
+            let quiet = self.silent_variables.contains(&name) || documented;
+            assert!(named != quiet, "{name}: {}", ran.stderr);
+        }
+        assert!(n > 100, "{n}");
+    }
+
+    /// The line that a flag is added to: flags about many models stand without one.
+    fn line_without(&self, spelling: &str) -> &[&str] {
+        let of_many = ["--models-", "--no-models-"].iter().any(|start| spelling.starts_with(start));
+        if of_many { &self.line[..self.line.len() - 2] } else { self.line }
     }
 }
 
@@ -398,44 +484,13 @@ fn verbosity_is_obeyed() {
 
 #[test]
 fn every_variable_is_obeyed_or_named() {
-    let folder = Folder::new();
-    let help = folder.bise(["--help"]).ok();
-    let help = help.text().split_whitespace().collect::<Vec<_>>().join(" ");
-    // What bise does anyway.
-    let silent = [
-        "LLAMA_ARG_FLASH_ATTN",
-        "LLAMA_ARG_JINJA",
-        "LLAMA_ARG_OFFLINE",
-        "LLAMA_ARG_SKIP_CHAT_PARSING",
-        "LLAMA_ARG_LOG_COLORS",
-        "LLAMA_ARG_NO_WARMUP",
-        "LLAMA_ARG_NO_LOG_JSONL",
-        "LLAMA_ARG_NO_LOG_PREFIX",
-        "LLAMA_ARG_NO_LOG_TIMESTAMPS",
-        "LLAMA_ARG_NO_MMPROJ_AUTO",
-    ];
-    // The positive form is in the help, or it is a second name.
-    let obeyed = [
-        "LLAMA_ARG_NO_CONTEXT_SHIFT",
-        "LLAMA_ARG_NO_PERF",
-        "LLAMA_ARG_PERF",
-        "LLAMA_ARG_SHOW_TIMINGS",
-        "LLAMA_ARG_NO_SHOW_TIMINGS",
-        "LLAMA_ARG_DRAFT_MAX",
-    ];
-    let mut n = 0;
-    for flag in flags("all programs but llama-bench") {
-        let Some(name) = flag.variable.filter(|name| name.starts_with("LLAMA_ARG_")) else { continue };
-        n += 1;
-        let mut command = folder.command(["-p", "Once", "-n", "1", "-m", "none.gguf"]);
-        let ran = folder.finish(command.env(name, value(flag.spellings[flag.spellings.len() - 1])), b"");
-        assert_eq!(ran.code, 1, "{name}: {}", ran.stderr);
-        let named = ran.stderr.contains(&format!("bise: warning: {name}="));
-        let documented = help.contains(&format!("[env: {name}]"));
-        let quiet = silent.contains(&name) || obeyed.contains(&name) || documented;
-        assert!(named != quiet, "{name}: {}", ran.stderr);
-    }
-    assert!(n > 100, "{n}");
+    GENERATE.check_variables();
+}
+
+#[cfg(feature = "server")]
+#[test]
+fn every_variable_is_obeyed_or_named_by_the_server() {
+    SERVE.check_variables();
 }
 
 #[test]

@@ -252,6 +252,50 @@ fn answers_are_left_as_they_are_where_that_is_asked_for() {
 }
 
 #[test]
+fn variables_act_as_their_flags_do() {
+    let mut command = serve_support::command(&["--temp", "0", "-n", "4"]);
+    for (name, value) in [
+        ("LLAMA_ARG_NO_ENDPOINT_SLOTS", "1"),
+        ("LLAMA_ARG_ENDPOINT_METRICS", "0"),
+        ("LLAMA_ARG_ENDPOINT_PROPS", "1"),
+        ("LLAMA_ARG_UI", "off"),
+        ("LLAMA_ARG_ALIAS", "mine"),
+        ("LLAMA_API_KEY", "key"),
+        ("LLAMA_ARG_CTX_SIZE", "256"),
+        ("LLAMA_ARG_N_PARALLEL", "2"),
+        ("LLAMA_ARG_THINK", "none"),
+        ("LLAMA_ARG_CACHE_PROMPT", "0"),
+        // What is typed has the last word.
+        ("LLAMA_ARG_N_PREDICT", "9"),
+    ] {
+        command.env(name, value);
+    }
+    let server = Server::spawn(command);
+    let headers = [("authorization", "Bearer key"), ("accept", "text/html")];
+    let get = |path: &str| server.send("GET", path, &headers, "");
+    assert_eq!(["/slots", "/metrics", "/v1/models"].map(|path| get(path).status), [501, 501, 200]);
+    assert_eq!(get("/").header("content-type"), Some("text/plain"));
+    let post = |path: &str, body: &Value| server.send("POST", path, &headers, &body.to_string());
+    assert_eq!(server.post("/props", &json!({})).status, 401);
+    assert_eq!(post("/props", &json!({})).status, 200);
+    let props = get("/props").json();
+    assert_eq!(
+        (&props["total_slots"], &props["default_generation_settings"]["n_ctx"]),
+        (&json!(2), &json!(128))
+    );
+    for _ in 0..2 {
+        let answer = post("/completion", &json!({"prompt": "Once upon a time"})).json();
+        let found = (&answer["model"], &answer["tokens_predicted"], &answer["timings"]["cache_n"]);
+        assert_eq!(found, (&json!("mine"), &json!(4), &json!(0)));
+    }
+    let thought = json!({
+        "messages": [{"role": "user", "content": "Hi"}], "grammar": "root ::= \"<think>a</think>b\"", "max_tokens": 50
+    });
+    let message = post("/v1/chat/completions", &thought).json()["choices"][0]["message"].clone();
+    assert_eq!(message["content"], "<think>a</think>b");
+}
+
+#[test]
 fn paths_begin_with_the_prefix() {
     let mut command = serve_support::command(&["--api-prefix", "/v/", "--temp", "0"]);
     command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::piped());

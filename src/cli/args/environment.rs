@@ -31,8 +31,8 @@ pub fn read(
     variables.retain(|(_, value)| !value.is_empty());
     variables.sort();
     let (mut args, mut typed, mut warnings) = (Vec::new(), Vec::new(), Vec::new());
-    for (name, value) in variables {
-        let name = SAME.iter().fold(name, |name, (from, to)| name.replace(from, to));
+    for (given, value) in variables {
+        let name = SAME.iter().fold(given.clone(), |name, (from, to)| name.replace(from, to));
         match find(&name, command) {
             Some(arg) => {
                 let long = arg.get_long().unwrap_or_default();
@@ -59,14 +59,18 @@ pub fn read(
                     }
                 };
                 if let Some((long, flag)) = flag {
-                    typed.push((long, name));
+                    typed.push((long, given));
                     args.push(flag);
                 }
             }
             None => match negated(&name, command) {
                 // As in llama.cpp, whatever its value.
                 Some(long) => args.push(format!("--{long}").into()),
-                None if name.starts_with(PREFIX) => warnings.extend(warning(&name, &value, command, root)),
+                None if name.starts_with(PREFIX) => {
+                    // By the name that was given.
+                    let warning = warning(&name, &value, command, root);
+                    warnings.extend(warning.map(|warning| warning.replacen(&name, &given, 1)));
+                }
                 None => {}
             },
         }
