@@ -1,12 +1,13 @@
-/* Forgets to free a session: leak checkers have to say so. */
+/* Forgets to free sessions: leak checkers have to say so. */
 #include "expect.h"
 
-/* Forgotten in a frame of its own, so that no register or stack slot holds on to anything. */
+/* Forgotten in a frame of its own, so that no register or stack slot holds on to anything; and several, in case that one does. */
 static void forget(void) {
     bise_model *model = NULL;
     bise_session *session = NULL;
     OK(bise_model_open_builtin(NULL, &model, &error));
-    OK(bise_session_new(model, NULL, &session, &error));
+    for (int i = 0; i < 8; i++)
+        OK(bise_session_new(model, NULL, &session, &error));
     OK(bise_session_feed(session, "Once upon a time", BISE_NUL_TERMINATED, BISE_ADD_SPECIAL, &error));
     bise_model_free(model);
 }
