@@ -185,6 +185,7 @@ fn switches_of_the_server_act() {
     let hot = json!({"prompt": "Once upon a time", "n_predict": 24, "stop": ["@@"], "seed": 3});
     let text = text_of(&server, &greedy);
     assert_eq!(text_of(&server, &hot), text);
+    assert_eq!(server.get("/props").json()["default_generation_settings"]["params"]["stop"], json!([" "]));
     // Where a request names no text that ends it, the server's does.
     let cut = text_of(&server, &json!({"prompt": "Once upon a time", "n_predict": 24}));
     assert!(text.contains(' '), "{text}");

@@ -65,7 +65,10 @@ impl RequestOptions {
         let max_tokens = fields.max_completion_tokens.or(fields.max_tokens).or(fields.n_predict);
         Ok(RequestOptions {
             sampling,
-            stop: fields.stop.unwrap_or_default().0,
+            stop: match fields.stop.unwrap_or_default().0 {
+                none if none.is_empty() => model.stop.clone(),
+                given => given,
+            },
             max_tokens: max_tokens.and_then(|limit| limit.0),
             log_probs,
             prompt_log_probs: None,

@@ -31,6 +31,7 @@ pub async fn show(State(app): State<Arc<App>>, Query(about): Query<About>) -> Re
     let facts = entry.facts().ok_or_else(|| ApiError::unavailable("Loading model"))?;
     let options = RequestOptions {
         sampling: entry.options().sampling.clone(),
+        stop: entry.options().stop.clone(),
         cache_prompt: app.options.cache_prompt,
         ..RequestOptions::default()
     };

@@ -125,7 +125,10 @@ fn whole(name: &str, value: &Value) -> Result<i64, String> {
         // The range that a float holds exactly.
         (float.abs() < 9e15).then_some(float as i64)
     });
-    number.ok_or_else(|| format!("option {name:?} is {}: expected an integer", shown(value)))
+    number.ok_or_else(|| match value.is_u64() {
+        true => format!("option {name:?} is {value}: expected {} to {}", i64::MIN, i64::MAX),
+        false => format!("option {name:?} is {}: expected an integer", shown(value)),
+    })
 }
 
 fn integer(name: &str, value: &Value) -> Result<i32, String> {
