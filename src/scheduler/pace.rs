@@ -6,9 +6,9 @@ use std::time::Duration;
 const LEAST: usize = 8;
 /// Fewer tokens tell nothing about what one costs.
 const TELLING: usize = 8;
-/// Prompts get four fifths of the time, where gaps stay below this or [`Pace::max_gap`].
+/// Prompts get three quarters of the time, where gaps stay below this or [`Pace::max_gap`].
 const SHORT_GAP: f64 = 0.1;
-const SHARE: f64 = 5.0;
+const SHARE: f64 = 4.0;
 /// The part of [`Pace::max_gap`] that is used while no pass without prompts was seen: requests that come together leave none for long.
 const UNKNOWN: f64 = 0.75;
 /// How much longer a pass may be that nobody waits for yet, and its tokens as long as nothing is known.
