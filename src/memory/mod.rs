@@ -15,4 +15,4 @@ pub(crate) use process::mapped_bytes;
 pub use process::{anonymous_bytes, available_bytes, peak_bytes, resident_bytes};
 
 /// Parts of the program that are read only when a model runs.
-pub(crate) const PROGRAM_GROWTH_BYTES: usize = 2 << 20;
+pub(crate) const PROGRAM_GROWTH_BYTES: usize = 11 << 18;
