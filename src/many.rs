@@ -75,8 +75,9 @@ pub type OnEvent<'a> = dyn FnMut(usize, Result<Event<'_>, &Error>) -> ControlFlo
 /// Each text is the one that [`Session::generate_with`](crate::Session::generate_with) gives it alone, bit for bit, whatever the others
 /// are and whenever they end. Prompts are read in parts, beside the next tokens of the texts under way, which go on meanwhile.
 ///
-/// `on_event(i, event)` is told what comes of request `i`: tokens and the end as [`Generation::events`](super::Generation::events) has them, or the error that ended
-/// it. [`ControlFlow::Break`] interrupts that text. A text whose context is full is interrupted, too.
+/// `on_event(i, event)` is told what comes of request `i`: tokens and the end as
+/// [`Generation::events`](crate::generation::Generation::events) has them, or the error that ended it. [`ControlFlow::Break`] interrupts
+/// that text. A text whose context is full is interrupted, too.
 ///
 /// # Errors
 /// What concerns one request (a prompt that is empty or too long, sampling parameters out of range, activations that are not finite) ends
