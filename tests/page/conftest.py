@@ -40,4 +40,6 @@ def context(browser):
 def page(context, fake):
     page = context.new_page()
     page.goto(fake[1])
-    return page
+    yield page
+    # It asks for the models from time to time: not of a server that is gone.
+    page.close()
