@@ -3,25 +3,7 @@
 mod serve_support;
 
 use serde_json::{Value, json};
-use serve_support::{MODEL_FILE, Server};
-
-fn server(more: &[&str]) -> Server {
-    // Without the window, which lets a text go on for ever, the context has an end.
-    let args = [
-        "--model",
-        MODEL_FILE,
-        "--alias",
-        "mistral",
-        "-c",
-        "2048",
-        "--parallel",
-        "2",
-        "--kv-unified",
-        "--sliding-window",
-        "0",
-    ];
-    Server::start(&[&args[..], more].concat())
-}
+use serve_support::Server;
 
 fn request(more: Value) -> Value {
     let mut request = json!({
@@ -51,7 +33,7 @@ fn events(server: &Server, mut request: Value) -> Vec<Value> {
 
 #[test]
 fn a_message_as_a_whole_and_as_it_comes() {
-    let server = server(&[]);
+    let server = Server::mistral(&[]);
     let (status, whole) = server.post_json("/v1/messages", &request(json!({})));
     assert_eq!(status, 200, "{whole}");
     assert!(whole["id"].as_str().unwrap().starts_with("msg_"));
@@ -86,7 +68,7 @@ fn a_message_as_a_whole_and_as_it_comes() {
 
 #[test]
 fn tokens_are_counted_and_found_in_the_cache() {
-    let server = server(&[]);
+    let server = Server::mistral(&[]);
     let long = json!([{"role": "user", "content": "The cat sat by the fire. ".repeat(30)}]);
     let (status, counted) =
         server.post_json("/v1/messages/count_tokens", &json!({"model": "mistral", "messages": long}));
@@ -119,7 +101,7 @@ fn tokens_are_counted_and_found_in_the_cache() {
 
 #[test]
 fn reasons_to_stop_are_told() {
-    let server = server(&[]);
+    let server = Server::mistral(&[]);
     let (_, whole) = server.post_json("/v1/messages", &request(json!({})));
     let text = whole["content"][0]["text"].as_str().unwrap();
     let word = text.split_whitespace().nth(3).unwrap();
@@ -138,7 +120,7 @@ fn reasons_to_stop_are_told() {
 
 #[test]
 fn a_format_is_kept() {
-    let server = server(&[]);
+    let server = Server::mistral(&[]);
     let schema = json!({"type": "object", "properties": {"legs": {"enum": [2, 4]}}, "required": ["legs"], "additionalProperties": false});
     let format = json!({"output_config": {"format": {"type": "json_schema", "schema": schema}}, "max_tokens": 100, "temperature": 1.5});
     let (status, message) = server.post_json("/v1/messages", &request(format));
@@ -150,7 +132,7 @@ fn a_format_is_kept() {
 
 #[test]
 fn tools_are_called_where_that_is_asked_for() {
-    let server = server(&["--chat-template", "mistral-v3"]);
+    let server = Server::mistral(&["--chat-template", "mistral-v3"]);
     let tools = json!([{"name": "add", "description": "Adds.", "input_schema": {
         "type": "object", "properties": {"a": {"enum": [1, 2]}}, "required": ["a"], "additionalProperties": false}}]);
     let asked = request(
@@ -188,7 +170,7 @@ fn tools_are_called_where_that_is_asked_for() {
 
 #[test]
 fn what_is_wrong_is_said_in_anthropics_form() {
-    let server = server(&["--api-key", "secret"]);
+    let server = Server::mistral(&["--api-key", "secret"]);
     let key = [("x-api-key", "secret"), ("anthropic-version", "2023-06-01")];
     let image = json!([{"role": "user", "content": [{"type": "image", "source": {"type": "base64", "data": "aGk="}}]}]);
     for (more, status, kind, words) in [

@@ -2,46 +2,22 @@
 
 #![cfg(all(unix, feature = "server", feature = "cli", feature = "builtin-model"))]
 
+mod infinite_embedding;
 mod serve_support;
 
 use std::io::{BufReader, Read, Write};
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-use bise::gguf::{GgufDataWriter, GgufFile, GgufWriter, WriteError};
+use infinite_embedding::with_infinite_embedding;
 use serde_json::{Value, json};
-use serve_support::{MODEL_FILE, Server, eventually, read, request};
-
-/// The small model, but with an embedding of token 300 that is no number.
-fn with_infinite_embedding(path: &Path) {
-    let file = GgufFile::open(MODEL_FILE).unwrap();
-    let mut writer = GgufWriter::new();
-    for (key, value) in file.metadata().iter() {
-        writer.metadata_mut().set(key, value.clone());
-    }
-    for info in file.tensors() {
-        writer.add_tensor(&info.name, &info.shape, info.tensor_type).unwrap();
-    }
-    let fill = |out: &mut GgufDataWriter<_>| {
-        file.tensors().try_for_each(|info| {
-            let mut bytes = file.bytes(info).to_vec();
-            if info.name == "token_embd.weight" {
-                // All scales become NaN.
-                let n = bytes.len() / 4096;
-                bytes[300 * n..][..n].fill(0xff);
-            }
-            out.write(&bytes)
-        })
-    };
-    writer.save::<WriteError>(path, fill).unwrap();
-}
+use serve_support::{Server, eventually, read, request};
 
 #[test]
 fn a_request_that_meets_bad_numbers_fails_alone() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.gguf");
-    with_infinite_embedding(&path);
+    with_infinite_embedding(300, &path);
     let server =
         Server::greedy(&["-m", path.to_str().unwrap(), "-np", "4", "-c", "4096", "--pooling", "mean"]);
     let good = json!({"prompt": "Once upon a time", "n_predict": 60, "ignore_eos": true});

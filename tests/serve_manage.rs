@@ -250,10 +250,15 @@ fn a_model_is_made_from_a_blob_copied_and_removed() {
         |body: Value| host.post("/apply-template", body).json()["prompt"].as_str().unwrap().to_owned();
     let said = prompt(json!({"model": "tiny", "messages": [{"role": "user", "content": "Who?"}]}));
     assert!(said.contains("You are a cat.") && said.contains("Meow") && said.contains("Who?"), "{said}");
-    let own = prompt(
-        json!({"model": "tiny", "messages": [{"role": "system", "content": "You are a dog."}, {"role": "user", "content": "Who?"}]}),
-    );
-    assert!(own.contains("You are a dog.") && !own.contains("cat") && own.contains("Meow"), "{own}");
+    for role in ["system", "developer"] {
+        let own = prompt(
+            json!({"model": "tiny", "messages": [{"role": role, "content": "You are a dog."}, {"role": "user", "content": "Who?"}]}),
+        );
+        assert!(
+            own.contains("You are a dog.") && !own.contains("cat") && own.contains("Meow"),
+            "{role}: {own}"
+        );
+    }
     assert_eq!(host.server.get("/props?model=tiny").json()["default_generation_settings"]["n_ctx"], 1024);
     let answer = host
         .post(
@@ -272,6 +277,16 @@ fn a_model_is_made_from_a_blob_copied_and_removed() {
     let shown = host.post("/api/show", json!({"model": "kitten"})).json();
     assert_eq!(shown["system"], "You are a cat.");
     assert!(shown["parameters"].as_str().unwrap().contains("num_predict                    2"), "{shown}");
+    // A template that makes no sense makes no model.
+    let (status, message) = host.error(
+        "/api/create",
+        json!({"model": "kitten", "from": "tiny", "template": "{% if messages %}{{ x ", "stream": false}),
+    );
+    assert!(
+        status == 400 && message.starts_with("template: the chat template is not valid Jinja: line 1"),
+        "{status} {message}"
+    );
+    assert_eq!(host.post("/api/show", json!({"model": "kitten"})).json()["system"], "You are a cat.");
     let old = host.post(
         "/api/create",
         json!({"name": "old", "modelfile": "FROM tiny\nSYSTEM You are old.\n", "stream": false}),

@@ -3,28 +3,10 @@
 mod serve_support;
 
 use serde_json::{Value, json};
-use serve_support::{MODEL_FILE, Server};
+use serve_support::Server;
 
 /// Names the model as Ollama's clients do.
 const MODEL: &str = "mistral";
-
-fn server(more: &[&str]) -> Server {
-    // Without the window, which lets a text go on for ever, the context has an end.
-    let args = [
-        "--model",
-        MODEL_FILE,
-        "--alias",
-        MODEL,
-        "-c",
-        "2048",
-        "--parallel",
-        "2",
-        "--kv-unified",
-        "--sliding-window",
-        "0",
-    ];
-    Server::start(&[&args[..], more].concat())
-}
 
 fn greedy(n: usize) -> Value {
     json!({"temperature": 0, "num_predict": n})
@@ -47,7 +29,7 @@ fn error(server: &Server, path: &str, request: &Value) -> (u16, String) {
 
 #[test]
 fn the_root_and_the_version() {
-    let server = server(&[]);
+    let server = Server::mistral(&[]);
     let root = server.send("GET", "/", &[], "");
     assert_eq!((root.status, root.body.as_str()), (200, "Ollama is running"));
     let head = server.send("HEAD", "/", &[], "");
@@ -63,7 +45,7 @@ fn the_root_and_the_version() {
 
 #[test]
 fn models_are_listed_and_described() {
-    let server = server(&["--ollama-version", "9.9.9"]);
+    let server = Server::mistral(&["--ollama-version", "9.9.9"]);
     assert_eq!(server.get_json("/api/version").1, json!({"version": "9.9.9"}));
     let (_, tags) = server.get_json("/api/tags");
     let model = &tags["models"][0];
@@ -105,7 +87,7 @@ fn models_are_listed_and_described() {
 
 #[test]
 fn a_chat_as_it_comes_and_as_a_whole() {
-    let server = server(&[]);
+    let server = Server::mistral(&[]);
     let mut request = json!({
         "model": MODEL, "messages": [{"role": "user", "content": "Tell me a story about a cat."}], "options": greedy(20),
         "tools": [],
@@ -150,7 +132,7 @@ fn a_chat_as_it_comes_and_as_a_whole() {
 
 #[test]
 fn a_text_raw_or_with_the_template_and_its_conversation() {
-    let server = server(&[]);
+    let server = Server::mistral(&[]);
     let raw = json!({"model": MODEL, "prompt": "Once upon a time", "raw": true, "options": greedy(12), "stream": false});
     let (_, answer) = server.post_json("/api/generate", &raw);
     let (_, completion) = server
@@ -190,7 +172,7 @@ fn a_text_raw_or_with_the_template_and_its_conversation() {
 
 #[test]
 fn options_decide_how_tokens_are_chosen() {
-    let server = server(&[]);
+    let server = Server::mistral(&[]);
     let text = |options: Value| {
         let request =
             json!({"model": MODEL, "prompt": "Once", "raw": true, "stream": false, "options": options});
@@ -220,7 +202,7 @@ fn options_decide_how_tokens_are_chosen() {
 
 #[test]
 fn answers_follow_a_format() {
-    let server = server(&[]);
+    let server = Server::mistral(&[]);
     let schema = json!({"type": "object", "properties": {"legs": {"enum": [2, 4]}}, "required": ["legs"], "additionalProperties": false});
     for seed in 0..3 {
         let request = json!({
@@ -244,7 +226,7 @@ fn answers_follow_a_format() {
 
 #[test]
 fn log_probabilities_are_told() {
-    let server = server(&[]);
+    let server = Server::mistral(&[]);
     let request = json!({"model": MODEL, "prompt": "Once", "raw": true, "stream": false, "logprobs": true, "top_logprobs": 3,
         "options": greedy(5)});
     let (_, answer) = server.post_json("/api/generate", &request);
@@ -265,7 +247,7 @@ fn log_probabilities_are_told() {
 
 #[test]
 fn texts_are_embedded() {
-    let server = server(&[]);
+    let server = Server::mistral(&[]);
     // langchain-ollama sends its options, all of them null.
     let options =
         json!({"mirostat": null, "num_ctx": null, "stop": null, "tfs_z": null, "temperature": null});
@@ -302,7 +284,7 @@ fn texts_are_embedded() {
 
 #[test]
 fn models_are_loaded_and_unloaded() {
-    let server = server(&[]);
+    let server = Server::mistral(&[]);
     let (_, loaded) = server.post_json("/api/chat", &json!({"model": MODEL, "messages": []}));
     assert_eq!((&loaded["done"], &loaded["done_reason"]), (&json!(true), &json!("load")));
     assert_eq!(loaded["message"], json!({"role": "assistant", "content": ""}));
@@ -328,7 +310,7 @@ fn models_are_loaded_and_unloaded() {
 
 #[test]
 fn what_is_wrong_is_said_in_ollamas_form() {
-    let server = server(&[]);
+    let server = Server::mistral(&[]);
     let talk = json!([{"role": "user", "content": "Hi"}]);
     for (path, request, status, words) in [
         ("/api/chat", json!({"model": "nobody", "messages": talk}), 404, "model 'nobody' not found"),
@@ -429,7 +411,7 @@ fn what_is_wrong_is_said_in_ollamas_form() {
 
 #[test]
 fn the_oldest_messages_are_left_out_only_where_that_is_asked_for() {
-    let server = server(&[]);
+    let server = Server::mistral(&[]);
     let mut messages = vec![json!({"role": "system", "content": "Be brief."})];
     for _ in 0..40 {
         messages.push(json!({"role": "user", "content": "The cat sat by the fire and slept. ".repeat(10)}));
@@ -452,7 +434,7 @@ fn the_oldest_messages_are_left_out_only_where_that_is_asked_for() {
 /// The template of mistral-v3 takes tools: a call asked for by an earlier answer, its result, and a call that is enforced.
 #[test]
 fn tools_go_there_and_back() {
-    let server = server(&["--chat-template", "mistral-v3"]);
+    let server = Server::mistral(&["--chat-template", "mistral-v3"]);
     let (_, shown) = server.post_json("/api/show", &json!({"model": MODEL}));
     assert_eq!(shown["capabilities"], json!(["completion", "tools"]));
     let tools = json!([{"type": "function", "function": {"name": "add", "description": "Adds.", "parameters":

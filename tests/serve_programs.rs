@@ -92,17 +92,11 @@ fn replay(server: &Server, program: &str) {
     }
 }
 
-fn server(more: &[&str]) -> Server {
-    let flags =
-        ["--alias", "mistral", "-c", "2048", "--parallel", "2", "--kv-unified", "--sliding-window", "0"];
-    Server::start(&[&flags, more].concat())
-}
-
 macro_rules! programs {
     ($($name:ident)*) => {
         #[test]
         fn programs_find_what_they_look_for() {
-            let server = server(&["--chat-template", "mistral-v3"]);
+            let server = Server::mistral(&["--chat-template", "mistral-v3"]);
             $(replay(&server, include_str!(concat!("programs/", stringify!($name), ".json")));)*
         }
     };

@@ -5,7 +5,7 @@
 mod cli_support;
 mod serve_support;
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
@@ -171,6 +171,35 @@ fn models_are_loaded_by_requests_and_by_hand() {
     assert!(!listed.contains("\"c\""), "{listed}");
     wait("it goes", || router.server.get("/api/ps").json()["models"].as_array().unwrap().len() == 1);
     assert_eq!(router.complete("c", 1).status, 404);
+}
+
+#[test]
+fn a_model_on_its_way_out_holds_up_nobody_but_those_who_want_it() {
+    let router = Router::start(&["a", "b"], &["--models-wait", "1", "--shutdown-grace", "0"]);
+    // Its file is looked at for whoever asks about it.
+    assert!(router.server.get("/v1/models/b").json()["meta"]["n_ctx_train"].is_u64());
+    let _a = router.stream("a", 900);
+    let unload = json!({"model": "a"});
+    assert_eq!(router.server.post("/models/unload", &unload).status, 200);
+    let waits =
+        send(&router.server, "POST", "/completion", r#"{"model": "a", "prompt": "x", "n_predict": 1}"#);
+    let start = Instant::now();
+    assert_eq!(router.complete("b", 1).status, 200);
+    let took = start.elapsed();
+    assert!(router.is("a", "loaded"), "it is still on its way");
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    drop(waits);
+}
+
+#[test]
+fn answers_of_a_model_on_its_way_out_are_cut_with_a_word_at_the_end() {
+    let mut router = Router::start(&["a"], &["--shutdown-grace", "0"]);
+    let mut stream = router.stream("a", 900);
+    assert_eq!(router.server.post("/models/unload", &json!({"model": "a"})).status, 200);
+    assert_eq!(router.server.terminate().0, Some(0));
+    let mut rest = String::new();
+    stream.read_to_string(&mut rest).unwrap();
+    assert!(rest.contains("the answer was cut"), "{rest}");
 }
 
 #[test]
@@ -424,14 +453,21 @@ fn presets_are_flags_of_single_models() {
     folder.model();
     std::fs::create_dir(folder.path("models")).unwrap();
     std::fs::copy(folder.path("model.gguf"), folder.path("models/a.gguf")).unwrap();
-    folder.write("presets.ini", "[*]\ntemp = 0\n[a]\nc = 256\n[turned]\nmodel = model.gguf\nalias = other\nrope-freq-base = 100\nload-on-startup = true\n");
-    let router = Router::open(folder, &["--models-preset", "presets.ini"], &[]);
+    folder.write("presets.ini", "[*]\ntemp = 0\n[a]\nc = 256\n[aa]\nload-on-startup = true\n[turned]\nmodel = model.gguf\nalias = other\nrope-freq-base = 100\nload-on-startup = true\n");
+    let router = Router::open(folder, &["--models-preset", "presets.ini"], &[("LLAMA_ARG_TOP_K", "7")]);
     router.wait_for("turned", "loaded");
+    for line in
+        ["preset [aa] is about no model that is here", "load-on-startup of [aa]: model 'aa' not found"]
+    {
+        assert!(router.server.log().contains(line), "{line}: {}", router.server.log());
+    }
     let (plain, turned) = (content(&router.complete("a", 16)), content(&router.complete("other", 16)));
     assert_ne!(plain, turned);
     assert_eq!(content(&router.complete("builtin", 16)), plain);
     // What is typed (`-c 1024`) has the last word.
-    assert_eq!(router.server.get("/props?model=a").json()["default_generation_settings"]["n_ctx"], 1024);
+    let settings = &router.server.get("/props?model=a").json()["default_generation_settings"];
+    // Variables are for models with a preset, too.
+    assert_eq!((&settings["n_ctx"], &settings["params"]["top_k"]), (&json!(1024), &json!(7)));
     let folder = Folder::new();
     folder.write("presets.ini", "[a]\nc = many\n");
     let error = folder.bise(["serve", "--models-preset", "presets.ini", "--port", "0"]);

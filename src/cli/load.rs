@@ -31,7 +31,7 @@ pub fn load(args: &ModelArgs, sessions: Option<(usize, SessionOptions)>, log: Lo
     load_on(args, sessions, || threads::start(&args.threads, log), log)
 }
 
-/// The same, on threads that may be shared with other models.
+/// Opens a model as [`load`] does, on the threads that `threads` returns, which other models may share.
 ///
 /// # Errors
 /// As [`load`], and those of `threads`.

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use serde_json::{Map, Value};
 
 use super::digest::Sha256;
+use crate::chat::{ChatError, ChatTemplate};
 
 /// A model that is on this machine, whole.
 #[derive(Clone, Debug)]
@@ -65,6 +66,33 @@ pub struct Extras {
 }
 
 impl Extras {
+    /// Takes over what another Modelfile says, whose FROM this one's model is. Returns false where it has a template in Go's language, which is
+    /// left out.
+    ///
+    /// # Errors
+    /// A template that makes no sense.
+    pub fn extend(&mut self, other: Extras) -> Result<bool, ChatError> {
+        let Extras { system, template, licenses, params, messages, adapters } = other;
+        let mut takes_template = true;
+        if let Some(template) = template {
+            takes_template = is_jinja(&template);
+            if takes_template {
+                ChatTemplate::from_source(&template)?;
+                self.template = Some(template);
+            }
+        }
+        self.system = system.or(self.system.take());
+        if !licenses.is_empty() {
+            self.licenses = licenses;
+        }
+        if !messages.is_empty() {
+            self.messages = messages;
+        }
+        self.params.extend(params);
+        self.adapters.extend(adapters);
+        Ok(takes_template)
+    }
+
     /// The template, if it is one that can be used here: Go's language is not, and the file's own template takes its place.
     pub fn jinja(&self) -> Option<&str> {
         self.template.as_deref().filter(|template| is_jinja(template))
@@ -93,6 +121,30 @@ pub fn is_jinja(template: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_modelfile_has_the_last_word_and_a_template_is_checked() {
+        let parent = Extras {
+            system: Some("old".to_owned()),
+            template: Some("{{ messages }}".to_owned()),
+            licenses: vec!["MIT".to_owned()],
+            ..Extras::default()
+        };
+        let mut extras = parent.clone();
+        let go = Extras { template: Some("{{ .Prompt }}".to_owned()), ..Extras::default() };
+        assert!(!extras.extend(go).unwrap());
+        assert_eq!(extras, parent);
+        let new = Extras {
+            system: Some("new".to_owned()),
+            template: Some("{{ messages[0].content }}".to_owned()),
+            ..Extras::default()
+        };
+        assert!(extras.extend(new.clone()).unwrap());
+        assert_eq!((extras.system, extras.template), (new.system, new.template));
+        assert_eq!(extras.licenses, ["MIT"]);
+        let broken = Extras { template: Some("{% if messages %}{{ x ".to_owned()), ..Extras::default() };
+        assert!(parent.clone().extend(broken).is_err());
+    }
 
     #[test]
     fn templates_of_go_are_known() {

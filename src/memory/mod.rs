@@ -8,11 +8,8 @@ mod process;
 pub use fit::{Change, DoesNotFit, Remedy, format_bytes};
 pub use limit::{MemoryLimit, ParseLimitError};
 pub use plan::MemoryPlan;
-pub(crate) use plan::{HEAP_GROWTH_BYTES, Program, Streamed, WeightsPlan};
+pub(crate) use plan::{HEAP_GROWTH_BYTES, PROGRAM_GROWTH_BYTES, Program, Streamed, WeightsPlan};
 #[cfg(feature = "server")]
 pub(crate) use process::give_back;
 pub(crate) use process::mapped_bytes;
 pub use process::{anonymous_bytes, available_bytes, peak_bytes, resident_bytes};
-
-/// Parts of the program that are read only when a model runs.
-pub(crate) const PROGRAM_GROWTH_BYTES: usize = 11 << 18;

@@ -3,9 +3,14 @@
 use bise_kernels::kv_page::PageLayout;
 use bise_models::{KvCache, MistralConfig, PassContext};
 
-/// Bytes of a mapped file that the system brings in around the one that is read. Linux maps 64 KB, and since 6.18 the whole of a large folio,
-/// which has 2 MB at most. How large folios are depends on how the file came into the page cache; all of that may be dropped again.
-const FAULT_BYTES: usize = 2 << 20;
+/// Bytes of a mapped file that the system brings in around the one that is read, as a rule: Linux maps 64 KB, and since 6.18 the whole of a
+/// folio that reaches beyond them.
+const FAULT_BYTES: usize = 80 << 10;
+/// The most of them: a folio has up to 2 MB, depending on how the file came into the page cache.
+const MOST_FAULT_BYTES: usize = 2 << 20;
+
+/// Parts of the program that are read only when a model runs, at most. Without optimizations the program is several times as large.
+pub(crate) const PROGRAM_GROWTH_BYTES: usize = if cfg!(debug_assertions) { 11 << 18 } else { 3 << 19 };
 
 /// What the allocator takes of the system by and by for what is not counted: texts, samplers, the threads' stacks.
 pub(crate) const HEAP_GROWTH_BYTES: usize = 1 << 20;
@@ -165,6 +170,11 @@ impl MemoryPlan {
 
     /// The most mapped memory until each sequence has read `n_tokens`.
     pub fn mapped_at(&self, n_tokens: usize) -> usize {
+        self.mapped_by(n_tokens, MOST_FAULT_BYTES)
+    }
+
+    /// Mapped memory where each row of the embedding that is looked up brings in `fault_bytes`.
+    fn mapped_by(&self, n_tokens: usize, fault_bytes: usize) -> usize {
         let w = &self.weights;
         let weights = if w.copied > 0 {
             0
@@ -172,7 +182,7 @@ impl MemoryPlan {
             w.locked
         } else {
             let n_read = n_tokens.saturating_mul(self.n_sequences);
-            let looked_up = n_read.saturating_mul(FAULT_BYTES).min(w.embeddings);
+            let looked_up = n_read.saturating_mul(fault_bytes).min(w.embeddings);
             let read = w.bytes - w.embeddings + looked_up;
             let anonymous = || self.anonymous_at(n_tokens);
             let most = |s: Streamed| s.total.saturating_sub(anonymous()).max(s.least).min(read);
@@ -186,9 +196,10 @@ impl MemoryPlan {
         self.anonymous_at(n_tokens).saturating_add(self.mapped_at(n_tokens))
     }
 
-    /// With a line of text, some sixteen tokens.
+    /// With a line of text, some sixteen tokens: what is to be expected, rather than the most.
     pub fn now(&self) -> usize {
-        self.at(16)
+        let mapped = self.mapped_by(16, FAULT_BYTES).saturating_sub(PROGRAM_GROWTH_BYTES / 2);
+        self.anonymous_at(16).saturating_add(mapped)
     }
 
     /// When the context is full. With a window, the text may then go on without taking more.

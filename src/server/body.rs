@@ -201,11 +201,16 @@ pub async fn bytes(request: Request) -> Result<axum::body::Bytes, ApiError> {
     match Limited::new(request.into_body(), MAX_BODY_BYTES).collect().await {
         Ok(body) => Ok(body.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => Err(too_large()),
-        Err(error) if is_timeout(&*error) => {
-            Err(ApiError::refused(StatusCode::REQUEST_TIMEOUT, "the body does not come (--timeout)"))
-        }
-        Err(error) => Err(ApiError::invalid(format!("the body does not come to its end: {error}"))),
+        Err(error) => Err(broken_off(&*error)),
     }
+}
+
+/// Why a body did not come to its end.
+pub(super) fn broken_off(error: &(dyn std::error::Error + 'static)) -> ApiError {
+    if is_timeout(error) {
+        return ApiError::refused(StatusCode::REQUEST_TIMEOUT, "the body does not come (--timeout)");
+    }
+    ApiError::invalid(format!("the body does not come to its end: {error}"))
 }
 
 /// Whether the client was waited for too long.

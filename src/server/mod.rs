@@ -156,9 +156,10 @@ async fn run(
     };
     tracing::info!("ending: no more requests are taken, answers under way may take {grace:?}");
     app.stopping.send_replace(true);
-    let workers: Vec<_> = app.models.loaded().map(|model| model.worker.clone()).collect();
+    let workers = app.models.workers();
     workers.iter().for_each(WorkerHandle::drain);
-    let stop_all = || app.models.loaded().for_each(|model| model.worker.stop());
+    // Those of models that were being opened, too.
+    let stop_all = || app.models.workers().iter().for_each(WorkerHandle::stop);
     tokio::select! {
         _ = &mut serving => stop_all(),
         () = tokio::time::sleep(grace) => {
@@ -193,11 +194,16 @@ async fn open_first(models: &Arc<Models>) -> Result<(), ApiError> {
         tracing::info!(model = entry.options().name(), "ready");
         return Ok(());
     }
-    let presets = models.router().into_iter().flat_map(|router| &router.catalog.presets);
-    for preset in presets.filter(|preset| preset.load_on_startup) {
-        // What goes wrong is in the log.
-        if let Ok(entry) = models.entry(&preset.name).await {
-            let _ = models.load(&entry).await;
+    let presets: Vec<_> = models.router().into_iter().flat_map(|router| &router.catalog.presets).collect();
+    let entries = models.entries();
+    for preset in presets.iter().filter(|preset| !entries.iter().any(|entry| entry.is_called(&preset.name))) {
+        tracing::warn!("preset [{}] is about no model that is here", preset.name);
+    }
+    for preset in presets.into_iter().filter(|preset| preset.load_on_startup) {
+        match models.entry(&preset.name).await {
+            // What goes wrong from here on is in the log.
+            Ok(entry) => drop(models.load(&entry).await),
+            Err(error) => tracing::error!("load-on-startup of [{}]: {}", preset.name, error.message),
         }
     }
     tracing::info!("ready: {} models", models.entries().len());

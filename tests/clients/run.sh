@@ -3,7 +3,8 @@
 #
 #   tests/clients/run.sh [--all]
 #
-# Without --all: the Python packages of OpenAI, Ollama and Anthropic. With it, also LangChain's integrations, examples/rag and the npm packages of the three. BISE names the program (default: target/debug/bise); packages are kept in ${XDG_CACHE_HOME:-~/.cache}/bise-clients.
+# Without --all: the Python packages of OpenAI, Ollama and Anthropic. With it, also LangChain's integrations, examples/rag and the npm packages
+# of the three. BISE names the program (default: target/debug/bise); packages are kept in ${XDG_CACHE_HOME:-~/.cache}/bise-clients.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 root=$here/../..
@@ -17,24 +18,7 @@ packages=(openai==3.57.0 ollama==0.6.3 anthropic==2.14.0)
 [[ -e $cache/venv/bin/python ]] || python3 -m venv "$cache/venv"
 "$cache/venv/bin/pip" install --quiet --disable-pip-version-check "${packages[@]}"
 
-work=$(mktemp -d)
-servers=()
-trap 'for server in "${servers[@]}"; do kill "$server" 2>/dev/null || true; done; rm -rf "$work"' EXIT
-
-# Starts a server with these flags; its address is in $url.
-start() {
-    local log=$work/server${#servers[@]}.log
-    : >"$log"
-    "$bise" serve --model "$root/models/tiny/bise-tiny.Q4_K_M.gguf" --port 0 "$@" 2>"$log" &
-    servers+=($!)
-    for _ in {1..200}; do
-        url=$(sed -n 's/^listening on //p' "$log")
-        if [[ -n $url ]] && curl --silent --fail "$url/health" >"$work/health"; then return; fi
-        sleep 0.05
-    done
-    cat "$log" >&2
-    exit 1
-}
+source "$root/tests/start_server.sh"
 python() { "$cache/venv/bin/python" "$@"; }
 
 start --ctx-size 2048 --parallel 2 --kv-unified --sliding-window 0

@@ -15,24 +15,8 @@ n=${1:-60}
 [[ -e $cache/bin/python ]] || python3 -m venv "$cache"
 "$cache/bin/pip" install --quiet --disable-pip-version-check schemathesis==4.32.5
 
-work=$(mktemp -d)
-servers=()
-trap 'for server in "${servers[@]}"; do kill "$server" 2>/dev/null || true; done; rm -rf "$work"' EXIT
-
-# Starts a server with these flags; its address is in $url.
-start() {
-    local log=$work/server${#servers[@]}.log
-    : >"$log"
-    "$bise" serve --model "$root/models/tiny/bise-tiny.Q4_K_M.gguf" --alias bise-tiny --port 0 --ctx-size 512 --predict 8 "$@" 2>"$log" &
-    servers+=($!)
-    for _ in {1..200}; do
-        url=$(sed -n 's/^listening on //p' "$log")
-        if [[ -n $url ]] && curl --silent --fail "$url/health" >"$work/health"; then return; fi
-        sleep 0.05
-    done
-    cat "$log" >&2
-    exit 1
-}
+source "$root/tests/start_server.sh"
+small=(--alias bise-tiny --ctx-size 512 --predict 8)
 
 try() {
     (cd "$work" && "$cache/bin/st" run "$url/openapi.json" --phases examples,coverage,fuzzing --continue-on-failure --request-timeout 60 \
@@ -42,7 +26,7 @@ try() {
 echo "== every operation"
 # Whether a valid request is accepted is tried below, where a schema can say all that matters: not what is a grammar, which tokens the
 # vocabulary has, or how many answers all prompts have together.
-start --props --parallel 4
+start "${small[@]}" --props --parallel 4
 try --max-examples "$n" --seed 1 --exclude-checks positive_data_acceptance
 
 echo "== what a schema says all about"
@@ -50,7 +34,7 @@ try --max-examples "$n" --seed 2 --checks all \
     --include-path-regex '^/(health|v1/health|openapi.json|slots|metrics|props|v1/models|models|api/(version|tags|ps)|lora-adapters)$'
 
 echo "== with a key"
-start --api-key secret --parallel 4
+start "${small[@]}" --api-key secret --parallel 4
 try --max-examples 5 --seed 3 --header 'Authorization: Bearer secret' --exclude-checks positive_data_acceptance
 
 # Whatever it was asked, it is there.

@@ -55,6 +55,13 @@ impl Server {
         Server::spawn(command(flags))
     }
 
+    /// [`Server::start`] with the small model by the name `mistral`, for two texts in one context that has an end: without the window, no
+    /// text goes on for ever.
+    pub fn mistral(flags: &[&str]) -> Server {
+        let context = ["-c", "2048", "--parallel", "2", "--kv-unified", "--sliding-window", "0"];
+        Server::start(&[&["--model", MODEL_FILE, "--alias", "mistral"], &context[..], flags].concat())
+    }
+
     /// [`Server::start`] for answers that are the same every time.
     pub fn greedy(flags: &[&str]) -> Server {
         Server::start(&[&["--temp", "0"], flags].concat())

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use bise::hub::modelfile::Modelfile;
 use bise::hub::ollama::name::ModelName;
-use bise::hub::{HubError, Reference, is_jinja};
+use bise::hub::{HubError, Reference};
 
 use crate::cli::args::log::LogArgs;
 use crate::cli::args::source::SourceArgs;
@@ -46,21 +46,11 @@ pub fn run(args: CreateArgs) -> Result<()> {
     let mut shown = hub::Shown::new(log);
     let base = hub.get(&from(&file.from, &args.file)?, &mut |progress| shown.watch(progress))?;
     let mut extras = base.extras.clone();
-    if let Some(template) = file.extras.template {
-        if is_jinja(&template) {
-            extras.template = Some(template);
-        } else {
-            log.warn("TEMPLATE is written in Go's template language, which bise does not speak: the chat template of the GGUF file is used");
-        }
+    let takes_template =
+        extras.extend(file.extras).with_context(|| format!("{}: TEMPLATE", args.file.display()))?;
+    if !takes_template {
+        log.warn("TEMPLATE is written in Go's template language, which bise does not speak: the chat template of the GGUF file is used");
     }
-    extras.system = file.extras.system.or(extras.system);
-    if !file.extras.licenses.is_empty() {
-        extras.licenses = file.extras.licenses;
-    }
-    if !file.extras.messages.is_empty() {
-        extras.messages = file.extras.messages;
-    }
-    extras.params.extend(file.extras.params);
     hub.store(&base, &extras, &name, &mut |progress| shown.watch(progress))?;
     drop(shown);
     log.note(format_args!("created '{name}'"));

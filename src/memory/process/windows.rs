@@ -69,8 +69,8 @@ fn counters() -> Option<PROCESS_MEMORY_COUNTERS_EX> {
     // SAFETY: a system call without arguments.
     let process = unsafe { GetCurrentProcess() };
     let out = (&raw mut counters).cast();
-    // SAFETY: `process` is the constant that stands for this process, and `out` has the size that is said, by which the call knows the
-    // longer struct.
+    // The call knows the longer struct by its size.
+    // SAFETY: `process` stands for this process, and `out` has room for the `n_bytes` that are said.
     let told = unsafe { K32GetProcessMemoryInfo(process, out, n_bytes) };
     (told != 0).then_some(counters)
 }

@@ -65,7 +65,9 @@ pub fn render(model: &Model, request: &ChatRequest) -> Result<RenderedPrompt, Ap
 
 /// The messages of a request behind those that the model's Modelfile has, unless the request goes on with an earlier conversation.
 fn with_opening<'a>(model: &Model, request: &'a ChatRequest) -> Cow<'a, [Value]> {
-    let has_system = request.messages.first().is_some_and(|message| message["role"] == "system");
+    // OpenAI's newer name for it is changed to the older one later.
+    let is_system = |message: &Value| message["role"] == "system" || message["role"] == "developer";
+    let has_system = request.messages.first().is_some_and(is_system);
     let system = model.system.as_ref().filter(|_| !has_system);
     if !request.earlier.is_empty() || (system.is_none() && model.messages.is_empty()) {
         return Cow::Borrowed(&request.messages);

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::settings::settings;
 use crate::server::App;
-use crate::server::answer::{self, ApiError, RequestOptions};
+use crate::server::answer::{ApiError, RequestOptions};
 use crate::server::models::Status;
 use crate::server::openai::FINGERPRINT;
 
@@ -20,14 +20,7 @@ pub async fn show(State(app): State<Arc<App>>, Query(about): Query<About>) -> Re
         (None, Some(name)) => app.models.entry(&name).await?,
         (None, None) => return Ok(Json(of_router(&app))),
     };
-    if app.models.router().is_some() {
-        let looked = Arc::clone(&entry);
-        let look = move || match looked.look() {
-            Ok(_) => Ok(()),
-            Err(why) => Err(ApiError::internal(why.to_owned())),
-        };
-        answer::blocking(look).await?;
-    }
+    app.models.look(&entry).await?;
     let facts = entry.facts().ok_or_else(|| ApiError::unavailable("Loading model"))?;
     let options = RequestOptions {
         sampling: entry.options().sampling.clone(),

@@ -1,13 +1,13 @@
 //! A model that can be asked for, in memory or not.
 
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
 use super::catalog::Offer;
 use super::keep::Keep;
 use super::{Facts, Model};
 use crate::hub::Extras;
-use crate::scheduler::SchedulerStats;
+use crate::scheduler::{SchedulerStats, WorkerHandle};
 use crate::server::ModelOptions;
 use crate::server::error::ApiError;
 
@@ -40,7 +40,7 @@ enum Phase {
     Loading,
     Loaded(Arc<Model>),
     /// Requests that have it go on; nobody else gets it.
-    Leaving,
+    Leaving(Weak<Model>),
 }
 
 /// Whether a model is in memory.
@@ -48,7 +48,7 @@ enum Phase {
 pub enum Status {
     /// It is opened when it is asked for.
     Unloaded,
-    /// The same, and the last attempt to open it failed.
+    /// It is opened when it is asked for, though the last attempt failed.
     Failed,
     /// It is being opened.
     Loading,
@@ -150,7 +150,7 @@ impl Entry {
             (Phase::Unloaded, Some(_)) => Status::Failed,
             (Phase::Sleeping, _) => Status::Sleeping,
             (Phase::Loading, _) => Status::Loading,
-            (Phase::Loaded(_) | Phase::Leaving, _) => Status::Loaded,
+            (Phase::Loaded(_) | Phase::Leaving(_), _) => Status::Loaded,
         }
     }
 
@@ -158,6 +158,15 @@ impl Entry {
     pub fn loaded(&self) -> Option<Arc<Model>> {
         match &self.state().phase {
             Phase::Loaded(model) => Some(Arc::clone(model)),
+            _ => None,
+        }
+    }
+
+    /// Its worker as long as it is in memory, on its way out too.
+    pub fn worker(&self) -> Option<WorkerHandle> {
+        match &self.state().phase {
+            Phase::Loaded(model) => Some(model.worker.clone()),
+            Phase::Leaving(model) => Some(model.upgrade()?.worker.clone()),
             _ => None,
         }
     }
@@ -204,14 +213,14 @@ impl Entry {
     pub fn is_idle(&self) -> Option<bool> {
         match &self.state().phase {
             Phase::Loaded(model) => Some(Arc::strong_count(model) == 1),
-            Phase::Loading | Phase::Leaving => Some(false),
+            Phase::Loading | Phase::Leaving(_) => Some(false),
             _ => None,
         }
     }
 
     /// Whether the model is on its way out of memory.
     pub(super) fn is_leaving(&self) -> bool {
-        matches!(self.state().phase, Phase::Leaving)
+        matches!(self.state().phase, Phase::Leaving(_))
     }
 
     /// It is being opened, and will take so many bytes.
@@ -243,7 +252,7 @@ impl Entry {
         match &state.phase {
             Phase::Loaded(model) if !only_idle || Arc::strong_count(model) == 1 => {
                 let model = Arc::clone(model);
-                state.phase = Phase::Leaving;
+                state.phase = Phase::Leaving(Arc::downgrade(&model));
                 Some(model)
             }
             _ => None,

@@ -59,7 +59,7 @@ impl Models {
     /// As [`Models::open`].
     pub async fn load(self: &Arc<Models>, entry: &Arc<Entry>) -> Result<Arc<Model>, ApiError> {
         let before = entry.n_attempts();
-        let turn = Arc::clone(&self.turn).lock_owned().await;
+        let turn = self.turn(entry).await?;
         if let Some(model) = entry.loaded() {
             return Ok(model);
         }
@@ -69,9 +69,6 @@ impl Models {
         {
             return Err(failure);
         }
-        while entry.is_leaving() {
-            tokio::time::sleep(SHORT_TICK).await;
-        }
         let bytes = match self.plan(entry).await {
             Ok(bytes) => bytes,
             // Nothing goes for a file that cannot be opened.
@@ -80,10 +77,32 @@ impl Models {
                 return entry.is_opened(Err(error));
             }
         };
-        self.make_room(entry, bytes).await?;
+        if let Err(error) = self.make_room(entry, bytes).await {
+            self.tell_failure(entry, &error);
+            return Err(error);
+        }
         // On a task of its own: a client that goes away does not undo what others wait for.
         let opened = tokio::spawn(Arc::clone(self).open_now(Arc::clone(entry), bytes, turn)).await;
         opened.unwrap_or_else(|error| Err(ApiError::internal(format!("opening the model: {error}"))))
+    }
+
+    /// The turn to load a model, which comes once it is not on its way out of memory. Others are loaded meanwhile.
+    async fn turn(&self, entry: &Entry) -> Result<OwnedMutexGuard<()>, ApiError> {
+        let start = Instant::now();
+        loop {
+            let turn = Arc::clone(&self.turn).lock_owned().await;
+            if !entry.is_leaving() {
+                return Ok(turn);
+            }
+            drop(turn);
+            if self.router().is_some_and(|router| start.elapsed() >= router.patience) {
+                let name = entry.options().name();
+                let message =
+                    format!("model '{name}' is being unloaded, and answers of it are still under way");
+                return Err(ApiError { retry_after: Some(1), ..ApiError::unavailable(message) });
+            }
+            tokio::time::sleep(SHORT_TICK).await;
+        }
     }
 
     async fn open_now(
@@ -221,7 +240,7 @@ impl Models {
     }
 
     /// The entries that lists no longer have, as far as they take memory.
-    fn retired(&self) -> Vec<Arc<Entry>> {
+    pub(super) fn retired(&self) -> Vec<Arc<Entry>> {
         let mut retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
         retired.retain(|entry| entry.is_idle().is_some());
         retired.clone()

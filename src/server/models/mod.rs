@@ -11,6 +11,7 @@ mod model;
 mod room;
 mod served;
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -28,7 +29,7 @@ use self::keep::Keep;
 use super::body::Body;
 use super::error::ApiError;
 use super::metrics::Metrics;
-use crate::scheduler::SchedulerStats;
+use crate::scheduler::{SchedulerStats, WorkerHandle};
 
 /// Every model that can be asked for.
 pub struct Models {
@@ -38,6 +39,8 @@ pub struct Models {
     retired: Mutex<Vec<Arc<Entry>>>,
     /// Held while it is looked which models there are.
     refreshing: Mutex<()>,
+    /// What was found wrong with models, and logged.
+    told: Mutex<HashSet<String>>,
     /// `None` where there is one model.
     router: Option<RouterOptions>,
     /// Bytes that all models and the program may take.
@@ -74,6 +77,7 @@ impl Models {
             entries: RwLock::new(entries),
             retired: Mutex::default(),
             refreshing: Mutex::default(),
+            told: Mutex::default(),
             max_bytes: max_bytes.map(|limit| limit.bytes()).transpose()?,
             base_bytes: room::program_bytes(),
             sleeps: router.is_none() || sleep_idle.is_some(),
@@ -129,7 +133,10 @@ impl Models {
                 before.iter().position(|entry| entry.offer().is_some_and(|known| known.is_same(&offer)));
             match known {
                 Some(i) => entries.push(before.swap_remove(i)),
-                None => entries.extend(self.offered(offer)),
+                None => match self.offered(router, offer) {
+                    Ok(entry) => entries.push(entry),
+                    Err(why) => self.warn_once(why),
+                },
             }
         }
         // What has no name in lists stays as long as it is there: it was found by another name.
@@ -152,14 +159,20 @@ impl Models {
         }
     }
 
-    fn offered(&self, offer: Offer) -> Option<Arc<Entry>> {
-        let router = self.router.as_ref()?;
+    /// The entry of a model that was found, or why there can be none.
+    fn offered(&self, router: &RouterOptions, offer: Offer) -> Result<Arc<Entry>, String> {
         match router.catalog.options(&offer) {
-            Ok(options) => Some(Arc::new(Entry::offered(options, offer, Keep::new(router.keep_alive)))),
-            Err(error) => {
-                tracing::warn!("{}: {error}", offer.name);
-                None
-            }
+            Ok(options) => Ok(Arc::new(Entry::offered(options, offer, Keep::new(router.keep_alive)))),
+            Err(error) => Err(format!("model '{}': {error}", offer.name)),
+        }
+    }
+
+    /// Logs what is wrong with a model the first time that it is seen.
+    fn warn_once(&self, why: String) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if !told.contains(&why) {
+            tracing::warn!("{why}");
+            told.insert(why);
         }
     }
 
@@ -183,6 +196,22 @@ impl Models {
             Ok(entries)
         };
         super::answer::blocking(look).await
+    }
+
+    /// Has what is known of a model be there: its file is read the first time.
+    ///
+    /// # Errors
+    /// 500 where the file is none that can be served.
+    pub async fn look(&self, entry: &Arc<Entry>) -> Result<(), ApiError> {
+        if self.router.is_none() || entry.facts().is_some() {
+            return Ok(());
+        }
+        let entry = Arc::clone(entry);
+        super::answer::blocking(move || match entry.look() {
+            Ok(_) => Ok(()),
+            Err(why) => Err(ApiError::internal(why.to_owned())),
+        })
+        .await
     }
 
     /// The entry with this name or alias. Reads folders where it is not known yet.
@@ -220,7 +249,7 @@ impl Models {
         if let Some(entry) = known(&offer.name) {
             return Ok(Some(entry));
         }
-        let Some(entry) = self.offered(offer) else { return Ok(None) };
+        let entry = self.offered(router, offer).map_err(ApiError::internal)?;
         self.entries.write().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&entry));
         Ok(Some(entry))
     }
@@ -255,6 +284,11 @@ impl Models {
     /// The models that are in memory.
     pub fn loaded(&self) -> impl Iterator<Item = Arc<Model>> {
         self.entries().into_iter().filter_map(|entry| entry.loaded())
+    }
+
+    /// The workers of all models that are in memory, those on their way out included.
+    pub fn workers(&self) -> Vec<WorkerHandle> {
+        self.entries().iter().chain(&self.retired()).filter_map(|entry| entry.worker()).collect()
     }
 
     /// What the schedulers of all models are doing together.

@@ -53,7 +53,8 @@ impl Options {
         Ok(options)
     }
 
-    /// The same, where a Modelfile has other defaults. What has no effect there has been told when the model was listed.
+    /// Reads options over the defaults of a Modelfile. Its parameters without effect are not reported: that was done when the model was
+    /// listed.
     ///
     /// # Errors
     /// As [`Options::parse`].

@@ -34,7 +34,7 @@ pub fn content(log_probs: &[TokenLogProb]) -> Value {
     tokens.collect()
 }
 
-/// The same with probabilities after sampling, as llama-server's `post_sampling_probs` asks for. Those that are zero are left out.
+/// Tokens with their probabilities after sampling, as llama-server's `post_sampling_probs` asks for. Those that are zero are left out.
 pub fn after_sampling(log_probs: &[TokenLogProb]) -> Value {
     let token = |log_prob: &TokenLogProb| {
         let mut fields = token(log_prob);

@@ -35,7 +35,12 @@ pub async fn one(
     headers: HeaderMap,
     Path(name): Path<String>,
 ) -> Result<Json<Value>, ApiError> {
-    match app.models.entry(&name).await {
+    let found = app.models.entry(&name).await;
+    if let Ok(entry) = &found {
+        // A file that is no model is listed, too.
+        let _ = app.models.look(entry).await;
+    }
+    match found {
         Ok(entry) if headers.contains_key(anthropic::VERSION_HEADER) => Ok(Json(anthropic::one(&entry))),
         Ok(entry) => Ok(Json(model(&entry))),
         Err(error) if error.status == 404 => Err(ApiError::not_found(format!(

@@ -142,7 +142,7 @@ impl Operation {
         self.events(json_text(part), how)
     }
 
-    /// The same with an event behind the last part whose data is `[DONE]`.
+    /// A stream of events whose last one has the data `[DONE]` instead of a part.
     #[must_use]
     pub fn streams_events_until_done(self, part: &str, how: &str) -> Operation {
         self.events(json!({"type": "string", "if": {"const": "[DONE]"}, "else": json_text(part)}), how)

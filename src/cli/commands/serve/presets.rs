@@ -1,5 +1,6 @@
 //! Presets: flags of single models, in an INI file as llama-server reads it.
 
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::path::Path;
 
@@ -38,27 +39,36 @@ struct Pair {
 /// The file, or a line that makes no sense.
 pub fn read(path: &Path, flags: FlagReader) -> Result<Vec<Section>> {
     let source = text::from_file(path)?;
+    // The command comes first: `bise serve …`.
     let typed: Vec<OsString> = std::env::args_os().skip(2).collect();
-    sections(&source, &typed, flags).with_context(|| path.display().to_string())
+    let given = Given { typed: &typed, variables: &std::env::vars_os().collect::<Vec<_>>() };
+    sections(&source, given, flags).with_context(|| path.display().to_string())
 }
 
-fn sections(source: &str, typed: &[OsString], flags: FlagReader) -> Result<Vec<Section>> {
+/// What the server was started with.
+#[derive(Clone, Copy)]
+struct Given<'a> {
+    typed: &'a [OsString],
+    variables: &'a [(OsString, OsString)],
+}
+
+fn sections(source: &str, given: Given<'_>, flags: FlagReader) -> Result<Vec<Section>> {
     let mut named = parse(source)?;
     let all: Vec<Pair> = match named.iter().position(|(name, _)| name == ALL) {
         Some(i) => named.remove(i).1,
         None => Vec::new(),
     };
     // Flags for all models are of no use where no section names one; what is wrong with them is told all the same.
-    section("", &all, &[], typed, flags)?;
-    named.iter().map(|(name, pairs)| section(name, &all, pairs, typed, flags)).collect()
+    section("", &all, &[], given, flags)?;
+    named.iter().map(|(name, pairs)| section(name, &all, pairs, given, flags)).collect()
 }
 
-fn section(name: &str, all: &[Pair], own: &[Pair], typed: &[OsString], flags: FlagReader) -> Result<Section> {
+fn section(name: &str, all: &[Pair], own: &[Pair], server: Given<'_>, flags: FlagReader) -> Result<Section> {
     let mut preset =
         Preset { name: name.to_owned(), reference: None, aliases: Vec::new(), load_on_startup: false };
     // Each by the name of its flag, so that a later one takes the place of an earlier one.
     let mut given: Vec<(String, OsString)> = Vec::new();
-    let mut variables: Vec<(OsString, OsString)> = Vec::new();
+    let mut variables: HashMap<OsString, OsString> = server.variables.iter().cloned().collect();
     let is_on = |pair: &Pair| match pair.value.as_str() {
         "1" | "true" | "on" | "yes" | "enabled" => Ok(true),
         "0" | "false" | "off" | "no" | "disabled" => Ok(false),
@@ -71,7 +81,7 @@ fn section(name: &str, all: &[Pair], own: &[Pair], typed: &[OsString], flags: Fl
         let key = pair.key.trim_start_matches('-').replace('_', "-");
         match key.as_str() {
             _ if pair.key.starts_with("LLAMA_ARG_") => {
-                variables.push((pair.key.clone().into(), pair.value.clone().into()));
+                variables.insert(pair.key.clone().into(), pair.value.clone().into());
             }
             // Those are the server's, whatever a section says.
             "host" | "port" | "api-key" | "api-key-file" | "api-prefix" | "stop-timeout"
@@ -112,9 +122,9 @@ fn section(name: &str, all: &[Pair], own: &[Pair], typed: &[OsString], flags: Fl
     }
     let mut line: Vec<OsString> = vec!["bise".into(), "serve".into()];
     line.extend(given.into_iter().map(|(_, word)| word));
-    line.extend(typed.iter().cloned());
+    line.extend(server.typed.iter().cloned());
     let place = own.first().or(all.first()).map_or(1, |pair| pair.line);
-    let (args, typed) = (flags.read)(line, variables).map_err(|error| {
+    let (args, typed) = (flags.read)(line, variables.into_iter().collect()).map_err(|error| {
         let first = error.lines().next().unwrap_or_default().trim_start_matches("error: ");
         wrong(format_args!("section [{name}], from line {place}: {first}"))
     })?;
@@ -129,7 +139,7 @@ fn flag(key: &str, flags: FlagReader) -> (String, bool) {
     known.unwrap_or_else(|| (spellings[usize::from(key.len() == 1)].clone(), true))
 }
 
-/// Sections in the order of the file. Keys before the first section are the file's own (`version`).
+/// Sections in the order of the file. Before the first one there is nothing but the file's `version`.
 fn parse(source: &str) -> Result<Vec<(String, Vec<Pair>)>> {
     let mut sections: Vec<(String, Vec<Pair>)> = Vec::new();
     for (i, text) in source.lines().enumerate() {
@@ -154,8 +164,14 @@ fn parse(source: &str) -> Result<Vec<(String, Vec<Pair>)>> {
             .ok_or_else(|| {
                 wrong(format_args!("line {line}: found '{text}', expected KEY = VALUE or [NAME]"))
             })?;
-        if let Some((_, pairs)) = sections.last_mut() {
-            pairs.push(Pair { line, key: key.to_owned(), value: value.to_owned() });
+        match sections.last_mut() {
+            Some((_, pairs)) => pairs.push(Pair { line, key: key.to_owned(), value: value.to_owned() }),
+            None if key == "version" => {}
+            None => {
+                return Err(wrong(format_args!(
+                    "line {line}: found {key} before the first section: flags for all models stand in [{ALL}]"
+                )));
+            }
         }
     }
     Ok(sections)
@@ -188,7 +204,10 @@ np = 2
 
     fn read(source: &str, typed: &[&str]) -> Result<Vec<Section>> {
         let flags = crate::cli::command_line::SERVE_FLAGS;
-        sections(source, &typed.iter().map(OsString::from).collect::<Vec<_>>(), flags)
+        let typed: Vec<OsString> = typed.iter().map(OsString::from).collect();
+        let variables = [("LLAMA_ARG_TOP_P", "0.5"), ("LLAMA_ARG_TOP_K", "3"), ("LLAMA_ARG_TEMP", "0.7")];
+        let variables = variables.map(|(name, value)| (name.into(), value.into()));
+        sections(source, Given { typed: &typed, variables: &variables }, flags)
     }
 
     #[test]
@@ -206,6 +225,9 @@ np = 2
         assert_eq!(own.preset.aliases, ["other", "third"]);
         assert!(own.preset.load_on_startup);
         assert_eq!((own.args.context.ctx_size, own.args.serving.parallel), (512, 2));
+        // Variables of the server count for what a section leaves open.
+        assert_eq!((about.args.sampling.top_p, own.args.sampling.top_p), (0.5, 0.5));
+        assert_eq!((own.args.sampling.top_k, own.args.sampling.temp), (3, 0.1));
         // What is typed has the last word.
         let typed = read(FILE, &["-c", "64"]).unwrap();
         assert!(typed.iter().all(|section| section.args.context.ctx_size == 64));
@@ -216,6 +238,7 @@ np = 2
         for (source, want) in [
             ("[a]\nnonsense", "line 2: found 'nonsense'"),
             ("[a\n", "line 1: found '[a'"),
+            ("version = 1\nc = 99\n[a]", "line 2: found c before the first section"),
             ("[a]\n[a]", "line 2: found a second section [a]"),
             ("[a]\nc = many", "section [a], from line 2: invalid value 'many'"),
             ("[a]\nmlock = perhaps", "line 2: mlock: found 'perhaps'"),

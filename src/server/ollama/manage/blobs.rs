@@ -11,6 +11,7 @@ use super::refused;
 use crate::hub::Sha256;
 use crate::server::App;
 use crate::server::answer::ApiError;
+use crate::server::body::broken_off;
 
 /// Pieces of a body that wait for the disk.
 const MAX_PIECES: usize = 16;
@@ -68,7 +69,7 @@ pub async fn receive(
                 }
             }
             Some(Err(error)) => {
-                cut = Some(ApiError::invalid(format!("the body does not come to its end: {error}")));
+                cut = Some(broken_off(&error));
                 break;
             }
             None => {

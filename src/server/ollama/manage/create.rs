@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use super::progress::{Listener, respond};
 use super::{Named, own_name, refused};
 use crate::hub::modelfile::{Modelfile, set_parameter};
-use crate::hub::{Extras, LocalModel, Place, Sha256, is_jinja};
+use crate::hub::{Extras, LocalModel, Place, Sha256};
 use crate::server::App;
 use crate::server::answer::{ApiError, kind};
 use crate::server::body::Body;
@@ -59,23 +59,13 @@ pub async fn create(State(app): State<Arc<App>>, body: Body) -> Result<Response,
     respond(streams, move |listener| {
         let base = resolve(&catalog, base, listener)?;
         let mut made = base.extras.clone();
-        if let Some(template) = extras.template {
-            if is_jinja(&template) {
-                made.template = Some(template);
-            } else {
-                let _ = listener.status(
-                    "the template is in Go's template language, which bise does not speak: the chat template of the GGUF file is used",
-                );
-            }
+        let takes_template =
+            made.extend(extras).map_err(|error| ApiError::invalid(format!("template: {error}")))?;
+        if !takes_template {
+            let _ = listener.status(
+                "the template is in Go's template language, which bise does not speak: the chat template of the GGUF file is used",
+            );
         }
-        made.system = extras.system.or(made.system);
-        if !extras.licenses.is_empty() {
-            made.licenses = extras.licenses;
-        }
-        if !extras.messages.is_empty() {
-            made.messages = extras.messages;
-        }
-        made.params.extend(extras.params);
         let _ = listener.status("creating model");
         let mut watch = |progress: crate::hub::Progress<'_>| listener.watch(progress);
         catalog.hub.store(&base, &made, &name, &mut watch).map_err(refused)?;
