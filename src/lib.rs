@@ -22,6 +22,8 @@ mod cancel;
 pub mod chat;
 pub mod constraint;
 mod continuation;
+#[cfg(feature = "convert")]
+pub mod convert;
 pub mod description;
 pub mod embedding;
 mod engine;

@@ -1,0 +1,41 @@
+use std::path::PathBuf;
+
+use bise_models::printable::Printable;
+
+/// Why a checkpoint cannot be converted.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConvertError {
+    /// A file could not be opened, read, created, flushed or renamed.
+    #[error("{}: cannot {action}: {error}", Printable(path.display()))]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What was attempted.
+        action: &'static str,
+        /// The system's error.
+        error: std::io::Error,
+    },
+    /// A file says what cannot be.
+    #[error("{}: {what}: found {found}, expected {expected}", Printable(path.display()))]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// The key, the tensor or the part of the file.
+        what: String,
+        /// What is there.
+        found: String,
+        /// What should be there.
+        expected: String,
+    },
+    /// A checkpoint of a kind that `bise` does not convert.
+    #[error("{}: {what} is not supported: {reason}", Printable(path.display()))]
+    Unsupported {
+        /// The file that says of which kind the checkpoint is.
+        path: PathBuf,
+        /// The kind.
+        what: String,
+        /// Why not, and what can be done instead.
+        reason: String,
+    },
+}
