@@ -9,9 +9,12 @@ use crate::imatrix::ImatrixError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum QuantizeError {
-    /// The source.
+    /// The source, a GGUF file.
     #[error(transparent)]
     Gguf(#[from] GgufError),
+    /// Another source.
+    #[error(transparent)]
+    Source(Box<dyn std::error::Error + Send + Sync>),
     /// The importance matrix.
     #[error(transparent)]
     Imatrix(#[from] ImatrixError),

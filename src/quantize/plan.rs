@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bise_models::ARCHITECTURES;
-use bise_models::gguf::{GgufFile, Metadata, TensorInfo, TensorType, Value};
+use bise_models::gguf::{Metadata, TensorType, Value};
 use regex_automata::hybrid::regex::Regex;
 
 use super::error::QuantizeError;
@@ -12,6 +12,7 @@ use super::file_type::FileType;
 use super::importance::Importance;
 use super::mix::{Mix, ModelShape, Role, fallback, is_quantized, layer};
 use super::prune::Kept;
+use super::source::{Source, SourceTensor};
 
 /// How to quantize; `QuantizeOptions::new` is what llama-quantize does without flags.
 #[derive(Clone, Debug)]
@@ -67,7 +68,7 @@ pub struct PlannedTensor {
     /// Its name in the new file: another one where layers before it are left out.
     pub name: String,
     /// The tensor of the source.
-    pub source: TensorInfo,
+    pub source: SourceTensor,
     /// The type it gets.
     pub tensor_type: TensorType,
     /// The type that the mix wanted, where rows do not divide into its blocks.
@@ -106,24 +107,23 @@ pub struct Plan {
 const QUANTIZATION_VERSION: u32 = 2;
 
 impl Plan {
-    /// Decides on every tensor of `file`.
+    /// Decides on every tensor of `source`.
     ///
     /// # Errors
     /// Where the model is of another family, or a tensor cannot become what it should.
-    pub fn new(file: &GgufFile, options: &QuantizeOptions) -> Result<Plan, QuantizeError> {
-        let shape = model_shape(file)?;
+    pub fn new(source: &dyn Source, options: &QuantizeOptions) -> Result<Plan, QuantizeError> {
+        let shape = model_shape(source.metadata())?;
         let kept = Kept::new(shape.n_layers, &options.prune_layers)?;
         let mut tensors = Vec::new();
-        for source in file.tensors() {
+        for source in source.tensors() {
             if let Some(name) = kept.rename(&source.name) {
-                let (source, tensor_type) = (source.clone(), source.tensor_type);
+                let tensor_type = source.tensor_type;
                 tensors.push(PlannedTensor { name, source, tensor_type, instead_of: None, importance: None });
             }
         }
-        tensors.sort_by(|a, b| (layer(&a.name), &a.name).cmp(&(layer(&b.name), &b.name)));
-        let n_parts = if options.keep_split { file.n_parts() } else { 1 };
-        if n_parts > 1 {
-            tensors.sort_by_key(|tensor| (tensor.source.part, tensor.source.offset));
+        let n_parts = if options.keep_split { source.n_parts() } else { 1 };
+        if n_parts == 1 {
+            tensors.sort_by(|a, b| (layer(&a.name), &a.name).cmp(&(layer(&b.name), &b.name)));
         }
         let mut plan = Plan { tensors, metadata: Metadata::new("new file"), n_parts, notes: Vec::new() };
         plan.choose_types(options, shape)?;
@@ -131,7 +131,7 @@ impl Plan {
         for tensor in &plan.tensors {
             check_possible(tensor, options)?;
         }
-        plan.set_metadata(file, options, &kept)?;
+        plan.set_metadata(source.metadata(), options, &kept)?;
         Ok(plan)
     }
 
@@ -142,7 +142,7 @@ impl Plan {
 
     /// Bytes of the same tensors in the source.
     pub fn source_bytes(&self) -> u64 {
-        self.tensors.iter().map(|tensor| tensor.source.n_bytes as u64).sum()
+        self.tensors.iter().map(|tensor| tensor.source.n_bytes() as u64).sum()
     }
 
     /// Weights of all tensors.
@@ -162,7 +162,8 @@ impl Plan {
         let is_block_type = |t: TensorType| t.block_len() > 1;
         for tensor in &mut self.tensors {
             let role = Role::of(&tensor.name);
-            if !is_quantized(&tensor.name, &tensor.source.shape)
+            if tensor.source.keeps_type
+                || !is_quantized(&tensor.name, &tensor.source.shape)
                 || role == Role::Output && options.leave_output_tensor
             {
                 continue;
@@ -197,8 +198,7 @@ impl Plan {
             self.tensors.iter_mut().filter(|tensor| !tensor.is_copied() && tensor.tensor_type.block_len() > 1)
         {
             let is_embedding = Role::of(&tensor.name) == Role::TokenEmbedding;
-            let shape = &tensor.source.shape;
-            let expected = shape[0] * shape.get(2).unwrap_or(&1);
+            let expected = tensor.source.shape[0] * tensor.source.n_matrices();
             match importance.columns.get(&tensor.source.name) {
                 Some(columns) if columns.len() == expected => {
                     tensor.importance = Some(columns.as_slice().into())
@@ -223,12 +223,12 @@ impl Plan {
 
     fn set_metadata(
         &mut self,
-        file: &GgufFile,
+        from: &Metadata,
         options: &QuantizeOptions,
         kept: &Kept,
     ) -> Result<(), QuantizeError> {
         let to = &mut self.metadata;
-        for (key, value) in file.metadata().iter().filter(|(key, _)| !key.starts_with("split.")) {
+        for (key, value) in from.iter().filter(|(key, _)| !key.starts_with("split.")) {
             to.set(key, value.clone());
         }
         to.set("general.quantization_version", QUANTIZATION_VERSION);
@@ -236,7 +236,7 @@ impl Plan {
             to.set("general.file_type", id);
         }
         if !options.prune_layers.is_empty() {
-            let arch = file.metadata().require::<&str>("general.architecture")?;
+            let arch = from.require::<&str>("general.architecture")?;
             to.set(&format!("{arch}.block_count"), u32::try_from(kept.n_layers()).unwrap_or(u32::MAX));
         }
         for (key, value) in &options.overrides {
@@ -282,8 +282,7 @@ fn narrowed(value: &Value) -> Value {
     }
 }
 
-fn model_shape(file: &GgufFile) -> Result<ModelShape, QuantizeError> {
-    let meta = file.metadata();
+fn model_shape(meta: &Metadata) -> Result<ModelShape, QuantizeError> {
     let arch = meta.require::<&str>("general.architecture")?;
     if !ARCHITECTURES.contains(&arch) {
         let expected = format!("one of {}, whose tensors the mixes are made for", ARCHITECTURES.join(", "));

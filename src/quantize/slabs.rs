@@ -4,64 +4,50 @@ use std::ops::Range;
 use std::sync::Mutex;
 
 use bise_kernels::quantize::QuantizeError as WeightError;
-use bise_kernels::{Format, KernelTable, Team, dequantize_row};
-use bise_models::gguf::{FileRanges, TensorBytes};
+use bise_kernels::{KernelTable, Team, dequantize_row};
 
 use super::error::QuantizeError;
 use super::plan::PlannedTensor;
+use super::source::Source;
 
 /// Weights that are in hand at a time.
 const SLAB: usize = 8 << 20;
 /// Weights of a task, about. Blocks are quantized by sixteens, of 256 at most.
 const TASK: usize = 64 << 10;
 
-/// Makes the bytes of `tensor` from those of the source, `bytes`, and passes them to `write` in order.
+/// Makes the bytes of `tensor` from those of `source`, and passes them to `write` in order, with the number of bytes of the source that
+/// they are made of.
 ///
 /// # Errors
-/// Where a weight is not finite or too large for the new type, and as `write`.
+/// Where the source cannot be read, a weight is not finite or too large for the new type, and as `write`.
 pub(super) fn for_each_slab(
     team: &Team,
     kernels: &KernelTable,
     tensor: &PlannedTensor,
-    bytes: &TensorBytes,
+    source: &dyn Source,
     out: &mut Vec<u8>,
     mut write: impl FnMut(&[u8], usize) -> Result<(), QuantizeError>,
 ) -> Result<(), QuantizeError> {
-    let shape = &tensor.source.shape;
-    let (k, from, to) = (shape[0], tensor.source.tensor_type, tensor.tensor_type);
-    let row_bytes = bytes.len() / tensor.source.n_rows();
+    let from = &tensor.source;
+    let (k, n_rows) = (from.shape[0], from.n_rows());
     let rows_a_slab = (SLAB / k).max(1);
-    let slab_bytes = |rows: &Range<usize>| bytes.slice(rows.start * row_bytes..rows.end * row_bytes);
     // A slab is of one matrix, because experts have an importance each.
-    let rows_a_matrix = shape.get(1).copied().unwrap_or(1);
-    let mut first = 0;
-    while first < tensor.source.n_rows() {
-        let end_of_matrix = (first / rows_a_matrix + 1) * rows_a_matrix;
-        let rows = first..(first + rows_a_slab).min(end_of_matrix);
-        let source = slab_bytes(&rows);
-        FileRanges::of([slab_bytes(&(rows.end..(rows.end + rows_a_slab).min(tensor.source.n_rows())))])
-            .ask_for();
-        let (Some(from), Some(to)) = (from.format(), to.format()) else {
-            // A type that is only known by name is copied as it is.
-            write(&source, source.len())?;
-            first = rows.end;
-            continue;
-        };
-        let expert = first / rows_a_matrix;
+    let rows_a_matrix = from.rows_a_matrix();
+    let end_of = |first: usize| (first + rows_a_slab).min((first / rows_a_matrix + 1) * rows_a_matrix);
+    let row_bytes = tensor.tensor_type.bytes_for(k).expect("rows are whole blocks");
+    let mut rows = 0..end_of(0);
+    while !rows.is_empty() {
+        let next = rows.end..if rows.end < n_rows { end_of(rows.end) } else { n_rows };
+        if !next.is_empty() {
+            source.ask_for(from, next.clone());
+        }
+        let expert = rows.start / rows_a_matrix;
         let importance = tensor.importance.as_ref().map(|columns| &columns[expert * k..][..k]);
-        let quantize = Rows { kernels, from, to, k, source: &source, importance };
-        let made = match tensor.is_copied() {
-            true => quantize.check(team).map(|()| &*source),
-            false => {
-                let new_row_bytes = to.row_bytes(k).expect("rows are whole blocks");
-                out.resize(new_row_bytes * rows.len(), 0);
-                quantize.run(team, out, new_row_bytes).map(|()| &out[..])
-            }
-        };
-        let made = made.map_err(|error| not_possible(tensor, first * k, error))?;
-        write(made, source.len())?;
-        FileRanges::of([source]).leave();
-        first = rows.end;
+        out.resize(row_bytes * rows.len(), 0);
+        Rows { kernels, tensor, source, importance }.make(team, rows.clone(), out)?;
+        write(out, from.row_bytes() * rows.len())?;
+        source.leave(from, rows);
+        rows = next;
     }
     Ok(())
 }
@@ -69,69 +55,56 @@ pub(super) fn for_each_slab(
 /// Rows of one matrix.
 struct Rows<'a> {
     kernels: &'a KernelTable,
-    from: Format,
-    to: Format,
-    k: usize,
-    source: &'a [u8],
+    tensor: &'a PlannedTensor,
+    source: &'a dyn Source,
     importance: Option<&'a [f32]>,
 }
 
 impl Rows<'_> {
-    fn rows_a_task(&self) -> usize {
-        (TASK / self.k).max(1)
-    }
-
-    fn source_row_bytes(&self) -> usize {
-        self.from.row_bytes(self.k).expect("rows are whole blocks")
-    }
-
-    /// Quantizes all rows to `out`. Of several errors, that of the first weight is returned.
-    fn run(&self, team: &Team, out: &mut [u8], new_row_bytes: usize) -> Result<(), WeightError> {
+    /// Makes `rows` and writes them to `out`, on all threads. Of several errors, that of the first weight is returned.
+    fn make(&self, team: &Team, rows: Range<usize>, out: &mut [u8]) -> Result<(), QuantizeError> {
         let failed = FirstError::default();
-        let (row_bytes, rows_a_task) = (self.source_row_bytes(), self.rows_a_task());
+        let row_bytes = out.len() / rows.len();
+        let rows_a_task = (TASK / self.tensor.source.shape[0]).max(1);
         team.together(|| {
-            team.for_each_chunk(out, rows_a_task * new_row_bytes, |i, out| {
-                let n_rows = out.len() / new_row_bytes;
-                let source = &self.source[i * rows_a_task * row_bytes..][..n_rows * row_bytes];
-                let x = self.weights(source);
-                let done = self.kernels.quantize_weights(self.to, self.k, &x, self.importance, out);
-                failed.note(i * rows_a_task * self.k, done);
+            team.for_each_chunk(out, rows_a_task * row_bytes, |i, out| {
+                let first = rows.start + i * rows_a_task;
+                failed.note(first, self.make_some(first..first + out.len() / row_bytes, out));
             });
         });
         failed.into_result()
     }
 
-    /// Looks for weights that are not finite.
-    fn check(&self, team: &Team) -> Result<(), WeightError> {
-        let failed = FirstError::default();
-        let (row_bytes, rows_a_task) = (self.source_row_bytes(), self.rows_a_task());
-        let tasks: Vec<&[u8]> = self.source.chunks(rows_a_task * row_bytes).collect();
-        team.together(|| {
-            team.run(tasks.len(), |i, _| {
-                let x = self.weights(tasks[i]);
-                let found = x.iter().position(|x| !x.is_finite());
-                let done =
-                    found.map_or(Ok(()), |index| Err(WeightError::NotFinite { index, value: x[index] }));
-                failed.note(i * rows_a_task * self.k, done);
-            });
-        });
-        failed.into_result()
-    }
-
-    fn weights(&self, source: &[u8]) -> Vec<f32> {
-        let mut x = vec![0.0; source.len() / self.source_row_bytes() * self.k];
-        dequantize_row(self.from, source, &mut x);
-        x
+    fn make_some(&self, rows: Range<usize>, out: &mut [u8]) -> Result<(), QuantizeError> {
+        let (from, k, first) =
+            (&self.tensor.source, self.tensor.source.shape[0], rows.start * self.tensor.source.shape[0]);
+        let n_weights = rows.len() * k;
+        let bytes = self.source.rows(from, rows)?;
+        let (Some(from), Some(to)) = (from.tensor_type.format(), self.tensor.tensor_type.format()) else {
+            // A type that is only known by name is copied as it is.
+            out.copy_from_slice(&bytes);
+            return Ok(());
+        };
+        let mut x = vec![0.0; n_weights];
+        dequantize_row(from, &bytes, &mut x);
+        let made = if self.tensor.is_copied() {
+            out.copy_from_slice(&bytes);
+            let found = x.iter().position(|x| !x.is_finite());
+            found.map_or(Ok(()), |index| Err(WeightError::NotFinite { index, value: x[index] }))
+        } else {
+            self.kernels.quantize_weights(to, k, &x, self.importance, out)
+        };
+        made.map_err(|error| not_possible(self.tensor, first, error))
     }
 }
 
-/// The error of the first weight, whichever task is first to find one.
+/// The error of the first row, whichever task is first to find one.
 #[derive(Default)]
-struct FirstError(Mutex<Option<(usize, WeightError)>>);
+struct FirstError(Mutex<Option<(usize, QuantizeError)>>);
 
 impl FirstError {
-    /// Notes the result of the task whose weights begin at `first`.
-    fn note(&self, first: usize, done: Result<(), WeightError>) {
+    /// Notes the result of the task whose rows begin at `first`.
+    fn note(&self, first: usize, done: Result<(), QuantizeError>) {
         if let Err(error) = done {
             let mut noted = self.0.lock().expect("no task panics with it");
             if noted.as_ref().is_none_or(|(at, _)| first < *at) {
@@ -140,28 +113,16 @@ impl FirstError {
         }
     }
 
-    fn into_result(self) -> Result<(), WeightError> {
-        match self.0.into_inner().expect("no task panics with it") {
-            None => Ok(()),
-            Some((first, error)) => Err(moved(error, first)),
-        }
+    fn into_result(self) -> Result<(), QuantizeError> {
+        self.0.into_inner().expect("no task panics with it").map_or(Ok(()), |(_, error)| Err(error))
     }
 }
 
-/// The error of a weight that is `by` further on.
-fn moved(error: WeightError, by: usize) -> WeightError {
-    match error {
-        WeightError::NotFinite { index, value } => WeightError::NotFinite { index: index + by, value },
-        WeightError::TooLarge { index, block_len, largest, format } => {
-            WeightError::TooLarge { index: index + by, block_len, largest, format }
-        }
-    }
-}
-
+/// The error about a weight of rows that begin with weight `first` of the tensor.
 fn not_possible(tensor: &PlannedTensor, first: usize, error: WeightError) -> QuantizeError {
     let k = tensor.source.shape[0];
-    let place = |index: usize| format!("row {}, column {}", index / k, index % k);
-    let (found, expected) = match moved(error, first) {
+    let place = |index: usize| format!("row {}, column {}", (first + index) / k, (first + index) % k);
+    let (found, expected) = match error {
         WeightError::NotFinite { index, value } => {
             (format!("{value} in {}", place(index)), "finite weights".to_owned())
         }

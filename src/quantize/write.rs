@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 
 use bise_kernels::KernelTable;
 use bise_models::atomic_file::AtomicFile;
-use bise_models::gguf::{GgufDataWriter, GgufFile, GgufWriter, Metadata, WriteError};
+use bise_models::gguf::{GgufDataWriter, GgufWriter, Metadata, WriteError};
 
 use super::error::QuantizeError;
 use super::plan::{Plan, part_path};
 use super::slabs::for_each_slab;
+use super::source::Source;
 use crate::{Cancel, Threads};
 
 type DataWriter = GgufDataWriter<BufWriter<AtomicFile>>;
@@ -20,7 +21,7 @@ impl Plan {
         (0..self.n_parts).map(|part| part_path(path, part, self.n_parts)).collect()
     }
 
-    /// Writes the new file, or the files, of `file`, which the plan was made for. They appear under their names when all are whole and on the
+    /// Writes the new file, or the files, of `source`, which the plan was made for. They appear under their names when all are whole and on the
     /// disk. `progress` is called with the number of bytes of the source that are done.
     ///
     /// The bytes do not depend on the number of threads.
@@ -30,7 +31,7 @@ impl Plan {
     /// cancelled. Nothing is left behind then, and what was there before stays.
     pub fn write(
         &self,
-        file: &GgufFile,
+        source: &dyn Source,
         path: &Path,
         threads: &Threads,
         cancel: &Cancel,
@@ -38,8 +39,9 @@ impl Plan {
         progress: &mut dyn FnMut(u64),
     ) -> Result<(), QuantizeError> {
         let paths = self.paths(path);
+        let sources = source.paths();
         for path in &paths {
-            if file.paths().any(|source| is_same_file(source, path)) {
+            if sources.iter().any(|source| is_same_file(source, path)) {
                 return Err(QuantizeError::SameFile { path: path.clone() });
             }
             if !force && std::fs::metadata(path).is_ok_and(|found| found.is_file()) {
@@ -49,13 +51,13 @@ impl Plan {
         let mut whole = Vec::with_capacity(paths.len());
         let mut done = 0;
         for (part, path) in paths.iter().enumerate() {
-            let finished = self.write_part(file, part, path, threads, cancel, &mut |n| {
+            let finished = self.write_part(source, part, path, threads, cancel, &mut |n| {
                 done += n as u64;
                 progress(done);
             })?;
             whole.push((finished, path));
         }
-        file.check_unchanged()?;
+        source.check_unchanged()?;
         for (finished, path) in whole {
             let action = "put the file in place";
             finished.commit().map_err(|error| QuantizeError::File { path: path.clone(), action, error })?;
@@ -65,7 +67,7 @@ impl Plan {
 
     fn write_part(
         &self,
-        file: &GgufFile,
+        source: &dyn Source,
         part: usize,
         path: &Path,
         threads: &Threads,
@@ -87,8 +89,7 @@ impl Plan {
         let (team, kernels) = (threads.team(), KernelTable::detect());
         let mut out = Vec::new();
         for tensor in tensors() {
-            let bytes = file.bytes(&tensor.source);
-            for_each_slab(team, kernels, tensor, &bytes, &mut out, |made, n_read| {
+            for_each_slab(team, kernels, tensor, source, &mut out, |made, n_read| {
                 if cancel.is_cancelled() {
                     return Err(QuantizeError::Cancelled);
                 }

@@ -315,6 +315,15 @@ impl GgufFile {
         TensorBytes::new(self.parts[info.part].storage.clone(), info.offset..info.offset + info.n_bytes)
     }
 
+    /// [`bytes`](Self::bytes), borrowed.
+    ///
+    /// # Panics
+    /// If `info` is from another file and reaches beyond this one.
+    #[must_use]
+    pub fn stored(&self, info: &TensorInfo) -> &[u8] {
+        &self.parts[info.part].storage[info.offset..info.offset + info.n_bytes]
+    }
+
     /// An error about `info`, for a caller that finds more wrong with a tensor than the reader does.
     pub fn tensor_error(
         &self,

@@ -269,7 +269,7 @@ fn print_plan(plan: &Plan, file_type: FileType) -> Result<()> {
             Printable(&tensor.name).to_string(),
             tensor.source.tensor_type.name(),
             tensor.tensor_type.name(),
-            mib(tensor.source.n_bytes),
+            mib(tensor.source.n_bytes()),
             mib(tensor.n_bytes())
         )?;
     }
