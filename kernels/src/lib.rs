@@ -20,6 +20,8 @@ mod aligned;
 pub mod attention;
 mod cancel;
 mod float_dot;
+#[cfg(feature = "quantize")]
+pub mod linalg;
 pub mod matmul;
 pub mod ops;
 #[cfg(feature = "quantize")]

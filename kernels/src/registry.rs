@@ -16,12 +16,34 @@ use crate::weights::format::Format;
 use crate::weights::matrix::QuantMatrix;
 use crate::{matmul, simd};
 
+/// What `quantizer!` makes of each format with scales.
+#[cfg(feature = "quantize")]
+macro_rules! formats_with_scales {
+    ($quantizer:ident) => {
+        [
+            $quantizer!(Q8_0, 32),
+            $quantizer!(Q4_0, 32),
+            $quantizer!(Q4_1, 32),
+            $quantizer!(Q5_0, 32),
+            $quantizer!(Q5_1, 32),
+            $quantizer!(Q2K, 256),
+            $quantizer!(Q3K, 256),
+            $quantizer!(Q4K, 256),
+            $quantizer!(Q5K, 256),
+            $quantizer!(Q6K, 256),
+            $quantizer!(Iq4Nl, 32),
+            $quantizer!(Iq4Xs, 256),
+        ]
+    };
+}
+
 /// Builds the kernels of one instruction set.
 ///
 /// `product R x T`: weight rows and activation rows of a tile of sums. `scores V`: vectors of keys that meet four queries at a time.
-/// `values R`: queries that meet 32 dimensions of a value at a time. Each as many as the registers hold.
+/// `values R`: queries that meet 32 dimensions of a value at a time. `block M x V`: rows and vectors of a tile of a product of f32 matrices.
+/// Each as many as the registers hold.
 macro_rules! float_kernels {
-    ($name:ident, $lanes:ty, $(#[$features:meta],)? product $r:literal x $t:literal, scores $v:literal, values $p:literal) => {
+    ($name:ident, $lanes:ty, $(#[$features:meta],)? product $r:literal x $t:literal, scores $v:literal, values $p:literal, block $m:literal x $mv:literal) => {
         const $name: FloatKernels = {
             type S = $lanes;
             macro_rules! lanes {
@@ -109,44 +131,54 @@ macro_rules! float_kernels {
                             quantize
                         }};
                     }
-                    [
-                        quantizer!(Q8_0, 32),
-                        quantizer!(Q4_0, 32),
-                        quantizer!(Q4_1, 32),
-                        quantizer!(Q5_0, 32),
-                        quantizer!(Q5_1, 32),
-                        quantizer!(Q2K, 256),
-                        quantizer!(Q3K, 256),
-                        quantizer!(Q4K, 256),
-                        quantizer!(Q5K, 256),
-                        quantizer!(Q6K, 256),
-                        quantizer!(Iq4Nl, 32),
-                        quantizer!(Iq4Xs, 256),
-                    ]
+                    formats_with_scales!(quantizer)
+                },
+                #[cfg(feature = "quantize")]
+                quantize_columns: {
+                    use crate::quantize as q;
+
+                    macro_rules! quantizer {
+                        ($format:ident, $n:literal) => {{
+                            $(#[$features])?
+                            unsafe fn quantize(job: q::FeedbackJob<'_>) {
+                                q::quantize_columns::<S, q::$format, $n>(lanes!(), job)
+                            }
+                            quantize
+                        }};
+                    }
+                    formats_with_scales!(quantizer)
+                },
+                #[cfg(feature = "quantize")]
+                product_block: {
+                    $(#[$features])?
+                    unsafe fn product_block(job: crate::linalg::product::BlockJob<'_>) {
+                        crate::linalg::product::product_block::<S, $m, $mv>(lanes!(), job)
+                    }
+                    product_block
                 },
             }
         };
     };
 }
 
-float_kernels!(SCALAR, simd::scalar::Scalar, product 1 x 1, scores 1, values 1);
+float_kernels!(SCALAR, simd::scalar::Scalar, product 1 x 1, scores 1, values 1, block 4 x 1);
 
 #[cfg(target_arch = "x86_64")]
 float_kernels!(
     AVX2, simd::avx2::Avx2, #[target_feature(enable = "avx2,fma,f16c")],
-    product 2 x 2, scores 1, values 2
+    product 2 x 2, scores 1, values 2, block 6 x 1
 );
 
 #[cfg(all(target_arch = "x86_64", not(bise_isa = "avx2")))]
 float_kernels!(
     AVX512, simd::avx512::Avx512, #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq")],
-    product 4 x 4, scores 4, values 4
+    product 4 x 4, scores 4, values 4, block 12 x 2
 );
 
 #[cfg(target_arch = "aarch64")]
 float_kernels!(
     NEON, simd::neon::Neon, #[target_feature(enable = "neon")],
-    product 2 x 2, scores 1, values 2
+    product 2 x 2, scores 1, values 2, block 6 x 1
 );
 
 /// Products of every format: those with floats, then those with quantized ones.

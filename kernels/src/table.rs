@@ -7,12 +7,18 @@ use crate::activation::rows::{Activations, QuantizedRows};
 use crate::aligned::CacheLine;
 use crate::attention::layout::PAGE_LEN;
 use crate::attention::partials::{PageHead, Partials};
+#[cfg(feature = "quantize")]
+use crate::linalg::factor::Factor;
+#[cfg(feature = "quantize")]
+use crate::linalg::product::{BlockJob, ProductBlockFn};
 use crate::matmul::plan::{FEW_ROWS, STRIP_ROWS};
 use crate::matmul::scratch::scratch_bytes;
 use crate::matmul::strip::{OutStrip, StripFn, StripScratch};
 use crate::ops::LeF32;
 #[cfg(feature = "quantize")]
-use crate::quantize::{QuantizeBlocksFn, QuantizeError, quantize_weights};
+use crate::quantize::{
+    FeedbackFn, FeedbackScratch, QuantizeBlocksFn, QuantizeError, quantize_weights, quantize_with_feedback,
+};
 use crate::simd::isa::Isa;
 use crate::team::Team;
 use crate::weights::format::Format;
@@ -61,6 +67,12 @@ pub(crate) struct FloatKernels {
     /// Weights to the formats with scales, those of [`Format::ALL`] from Q8_0 on.
     #[cfg(feature = "quantize")]
     pub(crate) quantize_blocks: [QuantizeBlocksFn; Format::N_QUANTIZED],
+    /// The same with error feedback.
+    #[cfg(feature = "quantize")]
+    pub(crate) quantize_columns: [FeedbackFn; Format::N_QUANTIZED],
+    /// Products of f32 matrices.
+    #[cfg(feature = "quantize")]
+    pub(crate) product_block: ProductBlockFn,
 }
 
 impl KernelTable {
@@ -269,6 +281,39 @@ impl KernelTable {
     ) -> Result<(), QuantizeError> {
         // SAFETY: a table is handed out for an available ISA only.
         unsafe { quantize_weights(&self.floats.quantize_blocks, format, k, x, importance, out) }
+    }
+
+    /// Quantizes rows of `k` weights, `x [n, k]`, with error feedback ([`crate::quantize`] says how): `factor` is that of the inputs' `XᵀX`, and
+    /// `out` the bytes of as many rows. A row does not depend on the others, but the factor is read once for all rows of a call.
+    ///
+    /// # Errors
+    /// Where a weight is not finite or too large for the format. What `out` holds then is unspecified.
+    ///
+    /// # Panics
+    /// Where `x` is not whole rows, rows are not whole blocks, `out` has another length, or the format has no scales.
+    #[cfg(feature = "quantize")]
+    pub fn quantize_with_feedback(
+        &self,
+        format: Format,
+        factor: &Factor,
+        x: &[f32],
+        out: &mut [u8],
+        scratch: &mut FeedbackScratch,
+    ) -> Result<(), QuantizeError> {
+        let index = (format as usize).checked_sub(Format::ALL.len() - Format::N_QUANTIZED);
+        let quantize =
+            self.floats.quantize_columns[index.unwrap_or_else(|| panic!("{format} has no scales"))];
+        // SAFETY: a table is handed out for an available ISA only.
+        unsafe {
+            quantize_with_feedback(self.floats.product_block, quantize, format, factor, x, out, scratch)
+        }
+    }
+
+    /// A block of a product of f32 matrices.
+    #[cfg(feature = "quantize")]
+    pub(crate) fn product_block(&self, job: BlockJob<'_>) {
+        // SAFETY: a table is handed out for an available ISA only.
+        unsafe { (self.floats.product_block)(job) }
     }
 
     /// The output of query `row`, `[head_dim]`: zeros where it saw no key.

@@ -9,6 +9,7 @@ use crate::budget::MemoryBudget;
 use crate::config::MistralConfig;
 use crate::error::{ForwardError, SpanError, Stage};
 use crate::gguf::{GgufError, GgufFile};
+use crate::kv::KvCache;
 use crate::linear::{Linear, Target};
 use crate::lm_head::LmHead;
 use crate::outputs::Outputs;
@@ -16,7 +17,7 @@ use crate::pass::{Pass, PassContext};
 use crate::rows::{Rows, RowsMut};
 use crate::scratch::FFN_ROWS;
 use crate::site::{Projection, Site};
-use crate::span::Span;
+use crate::span::{Output, Span};
 use crate::stream::WeightStream;
 use crate::weights::{FeedForwards, Layer, Norm, Weights};
 
@@ -118,6 +119,83 @@ impl Mistral {
         let passed = passed.and_then(|computed| pass.check_any_is_sound().map(|()| computed));
         pass.finish(passed.is_ok());
         Ok(Outputs::new(self.lm_head(), pass.linear, pass.s, passed?))
+    }
+
+    /// Writes the embeddings of `tokens` to `x`, `[tokens, n_embd]`: the input of the first layer.
+    ///
+    /// # Panics
+    /// Where `x` has another length, or a token is not in the vocabulary.
+    pub fn embed_tokens(&self, tokens: &[u32], x: &mut [f32]) {
+        let (embeddings, d) = (self.weights.token_embd.view(), self.config.n_embd);
+        assert_eq!(x.len(), tokens.len() * d, "hidden states of {} tokens", tokens.len());
+        for (x, token) in x.chunks_mut(d).zip(tokens) {
+            bise_kernels::dequantize_row(embeddings.format(), embeddings.row(*token as usize), x);
+        }
+    }
+
+    /// Runs layer `layer` alone: `x`, `[n, n_embd]`, holds the hidden states at the positions from 0 on before it, and then those behind it.
+    /// Nothing stays in `cache`, which must be empty. The hook of `cx` sees the products.
+    ///
+    /// # Errors
+    /// As [`Mistral::forward`]; `x` is then as it was.
+    ///
+    /// # Panics
+    /// Where there is no such layer, `cache` is not empty, or `x` is not whole rows.
+    pub fn forward_layer<'s>(
+        &'s self,
+        cx: &'s mut PassContext,
+        layer: usize,
+        cache: &mut KvCache,
+        x: &mut [f32],
+        cancel: impl Into<CancelFlags<'s>>,
+    ) -> Result<(), ForwardError> {
+        let d = self.config.n_embd;
+        assert!(cache.is_empty() && x.len().is_multiple_of(d), "{} values in an empty cache", x.len());
+        let tokens = vec![0; x.len() / d];
+        // The last layer computes what is wanted alone.
+        let batch = &mut [Span { cache, tokens: &tokens, output: Output::Hidden }];
+        self.check(batch)?;
+        let (team, hook, s) = cx.split(&self.config, tokens.len())?;
+        s.begin(batch, self.config.n_vocab)?;
+        let linear = Linear {
+            team,
+            kernels: self.kernels,
+            hook,
+            cancel: cancel.into(),
+            stream: None,
+            quantized: &mut s.quantized,
+            strips: &s.strips,
+            errors: &mut s.errors,
+            not_finite: SpanError::LogitsNotFinite,
+        };
+        let m = tokens.len();
+        let mut pass = Pass { linear, s: &mut s.buffers, attention: &mut s.attention, batch, m };
+        pass.s.x[..x.len()].copy_from_slice(x);
+        let passed = pass.reserve().and_then(|()| {
+            team.together(|| {
+                self.positions(&mut pass);
+                self.attention(&mut pass, layer, &self.weights.layers[layer])?;
+                self.feed_forward(&mut pass, layer, &self.weights.layers[layer])
+            })
+        });
+        let passed = passed.and_then(|()| pass.check_any_is_sound());
+        if passed.is_ok() {
+            x.copy_from_slice(&pass.s.x[..x.len()]);
+        }
+        pass.finish(false);
+        passed
+    }
+
+    /// Writes the input of the last matrix to `h`, from the hidden states `x` behind the last layer: `rms_norm(x)`, both `[n, n_embd]`.
+    /// False where a hidden state is not finite.
+    ///
+    /// # Panics
+    /// Where the lengths differ or are not whole rows.
+    pub fn final_hidden(&self, x: &[f32], h: &mut [f32]) -> bool {
+        let d = self.config.n_embd;
+        assert!(x.len() == h.len() && x.len().is_multiple_of(d), "{} hidden states to {}", x.len(), h.len());
+        let norm = |(x, h)| self.kernels.rms_norm(x, self.weights.output_norm.view(), self.config.rms_eps, h);
+        x.chunks(d).zip(h.chunks_mut(d)).all(norm)
     }
 
     fn check(&self, batch: &[Span<'_>]) -> Result<(), ForwardError> {

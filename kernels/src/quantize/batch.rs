@@ -28,6 +28,28 @@ pub(crate) struct Batch<const N: usize> {
 }
 
 impl<const N: usize> Batch<N> {
+    /// Zeros.
+    #[inline(always)]
+    pub fn new(has_importance: bool) -> Batch<N> {
+        Batch {
+            x: [[0.0; 16]; N],
+            importance: [[0.0; 16]; N],
+            row_square: [0.0; 16],
+            has_importance,
+            weights: [[0.0; 16]; 32],
+            levels: [[0; 16]; N],
+        }
+    }
+
+    /// Sets the importance of the columns, the same for all blocks, and the mean square of each block's row.
+    #[inline(always)]
+    pub fn set_importance(&mut self, columns: &[f32], row_squares: &[f32]) {
+        for (to, importance) in self.importance.iter_mut().zip(columns) {
+            *to = [*importance; 16];
+        }
+        self.row_square.copy_from_slice(row_squares);
+    }
+
     /// The importance of each weight, if it is known.
     #[inline(always)]
     pub fn importance(&self) -> Option<&[[f32; 16]; N]> {
@@ -143,14 +165,7 @@ pub(crate) trait Quantize<const N: usize> {
 /// Quantizes rows to blocks of `Q`.
 #[inline(always)]
 pub(crate) fn quantize_blocks<S: Lanes, Q: Quantize<N>, const N: usize>(s: S, job: Job<'_>) {
-    let mut batch = Batch::<N> {
-        x: [[0.0; 16]; N],
-        importance: [[0.0; 16]; N],
-        row_square: [0.0; 16],
-        has_importance: job.importance.is_some(),
-        weights: [[0.0; 16]; 32],
-        levels: [[0; 16]; N],
-    };
+    let mut batch = Batch::<N>::new(job.importance.is_some());
     let mut blocks = [Q::Block::zeroed(); 16];
     let blocks_a_row = job.k / N;
     let mut row_square = 0.0;

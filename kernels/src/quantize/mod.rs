@@ -3,8 +3,14 @@
 //! A format says how sixteen blocks are quantized side by side, one a lane, so that no sum ever runs across lanes: every [`Isa`](crate::Isa)
 //! finds the same bits, and so does every division of a matrix among threads. Without importance, the scales are those of llama.cpp's
 //! `ggml-quants.c`. With it, the searches are the same; levels are then those nearest to the weights under the scales as they are stored.
+//!
+//! With error feedback, the error of a column is made up for by the columns that are rounded after it. Let `H = XᵀX = UᵀU` for the inputs `X` of
+//! a matrix, `U` upper triangular. Columns are rounded from the last to the first: column `i` at `w[i] + Σ e[j] · U[i][j] / U[i][i]` over the
+//! columns `j > i`, where `e = w − q` are their errors. That is where the error of the output, `e·H·eᵀ`, is least for the errors so far. It is
+//! GPTQ (<https://arxiv.org/abs/2210.17323>) in the form of LDLQ (<https://arxiv.org/abs/2307.13304>), in reverse, so that no inverse is needed.
 
 mod batch;
+mod feedback;
 mod floats;
 mod half_scale;
 mod iq4_nl;
@@ -24,7 +30,10 @@ mod scales_mins;
 mod search;
 mod vector;
 
+pub use feedback::FeedbackScratch;
+
 pub(crate) use batch::{Job, quantize_blocks};
+pub(crate) use feedback::{FeedbackFn, FeedbackJob, quantize_columns, quantize_with_feedback};
 pub(crate) use iq4_nl::Iq4Nl;
 pub(crate) use iq4_xs::Iq4Xs;
 pub(crate) use q2_k::Q2K;
@@ -87,19 +96,7 @@ pub(crate) unsafe fn quantize_weights(
     assert!(k > 0 && x.len().is_multiple_of(k), "{} weights in rows of {k}", x.len());
     assert_eq!(out.len(), x.len() / k * row_bytes, "bytes of {} {format} weights", x.len());
     assert!(importance.is_none_or(|w| w.len() == k), "importance of {k} columns");
-    if let Some(index) = first_not_finite(x) {
-        return Err(QuantizeError::NotFinite { index, value: x[index] });
-    }
-    let too_large = |block: usize| {
-        let block_len = format.block_len();
-        let largest = x[block * block_len..][..block_len].iter().fold(0f32, |max, x| max.max(x.abs()));
-        QuantizeError::TooLarge { index: block * block_len, block_len, largest, format }
-    };
-    if format.block_len() > 1
-        && let Some(index) = first(x, |x| x.abs() > LARGEST)
-    {
-        return Err(too_large(index / format.block_len()));
-    }
+    check_weights(format, x)?;
     match format {
         Format::F32 => floats::to_f32(x, out),
         Format::F16 => floats::to_f16(x, out),
@@ -110,7 +107,31 @@ pub(crate) unsafe fn quantize_weights(
             unsafe { quantize(Job { k, x, importance, out }) }
         }
     }
-    half_scale::first_too_large(format, out).map_or(Ok(()), |block| Err(too_large(block)))
+    check_halves(format, x, out)
+}
+
+/// Looks for weights that no block of `format` can hold.
+fn check_weights(format: Format, x: &[f32]) -> Result<(), QuantizeError> {
+    if let Some(index) = first_not_finite(x) {
+        return Err(QuantizeError::NotFinite { index, value: x[index] });
+    }
+    if format.block_len() > 1
+        && let Some(index) = first(x, |x| x.abs() > LARGEST)
+    {
+        return Err(too_large(format, x, index / format.block_len()));
+    }
+    Ok(())
+}
+
+/// Looks for scales in `out`, the blocks of `x`, that a half cannot hold.
+fn check_halves(format: Format, x: &[f32], out: &[u8]) -> Result<(), QuantizeError> {
+    half_scale::first_too_large(format, out).map_or(Ok(()), |block| Err(too_large(format, x, block)))
+}
+
+fn too_large(format: Format, x: &[f32], block: usize) -> QuantizeError {
+    let block_len = format.block_len();
+    let largest = x[block * block_len..][..block_len].iter().fold(0f32, |max, x| max.max(x.abs()));
+    QuantizeError::TooLarge { index: block * block_len, block_len, largest, format }
 }
 
 /// Larger than any format with blocks can hold, and small enough for squares in the searches.

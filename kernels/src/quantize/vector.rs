@@ -45,6 +45,12 @@ impl<S: Lanes> Vector<S> {
         Vector(self.0, self.0.select_lt(self.1, other.1, x.1, y.1))
     }
 
+    /// `self · factor + addend`, rounded once.
+    #[inline(always)]
+    pub fn times_plus(self, factor: f32, addend: Self) -> Self {
+        Vector(self.0, self.0.fma(self.1, self.0.splat(factor), addend.1))
+    }
+
     #[inline(always)]
     pub fn max(self, other: Self) -> Self {
         Vector(self.0, self.0.max(self.1, other.1))
