@@ -85,8 +85,9 @@ fn the_perplexity_is_that_of_bise_perplexity() {
             folder.bise([command, "-f", "imatrix.txt", "-c", "64", "--chunks", "3", "--no-escape"]).ok();
         ran.text().lines().last().unwrap().to_owned()
     };
-    assert!(estimate("imatrix").starts_with("Final estimate: PPL = "));
-    assert_eq!(estimate("imatrix"), estimate("perplexity"));
+    let estimated = estimate("imatrix");
+    assert!(estimated.starts_with("Final estimate: PPL = "));
+    assert_eq!(estimated, estimate("perplexity"));
 }
 
 #[test]
@@ -172,11 +173,49 @@ fn it_makes_quantizing_better_where_it_matters() {
     assert_eq!(entries("--exclude-weights"), columns.entries.len() - n_down);
 }
 
+#[cfg(unix)]
+#[test]
+fn an_interrupted_run_keeps_the_chunks_it_has_read() {
+    use std::io::Read;
+
+    let folder = folder();
+    let text = std::fs::read_to_string(folder.path("imatrix.txt")).unwrap().repeat(40);
+    std::fs::write(folder.path("imatrix.txt"), text).unwrap();
+    let out = "out.gguf";
+    let args = ["imatrix", "-f", "imatrix.txt", "-o", out, "-c", "64", "--output-frequency", "100000"];
+    let mut child = folder.command(args).spawn().unwrap();
+    // Three chunks are read, and the fourth is begun.
+    let (mut stdout, mut seen, mut byte) = (child.stdout.take().unwrap(), Vec::new(), [0]);
+    while !seen.ends_with(b"[3]") {
+        assert_eq!(stdout.read(&mut byte).unwrap(), 1);
+        seen.push(byte[0]);
+    }
+    assert!(!folder.path(out).exists());
+    // SAFETY: `kill` only takes numbers, and the child is not waited for yet.
+    assert_eq!(unsafe { libc::kill(child.id() as i32, libc::SIGINT) }, 0);
+    std::io::copy(&mut stdout, &mut std::io::sink()).unwrap();
+    let mut stderr = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130), "{stderr}");
+    let interrupted = Imatrix::open(&folder.path(out)).unwrap();
+    let n = interrupted.n_chunks;
+    assert!(n >= 3, "{n}");
+    let expected = format!("--in-file out.gguf --from-chunk {n} goes on");
+    assert!(stderr.contains("interrupted: out.gguf has ") && stderr.contains(&expected), "{stderr}");
+    // What a chunk had summed that was not read to its end does not count.
+    let same = imatrix(&folder, "same.gguf", &["--chunks", &n.to_string()]);
+    assert_eq!(interrupted.entries, same.entries);
+    // The file that is gone on with may be the one that is written.
+    imatrix(&folder, out, &["--in-file", out, "--from-chunk", &n.to_string(), "--chunks", "1"]);
+    assert_eq!(Imatrix::open(&folder.path(out)).unwrap().n_chunks, n + 1);
+}
+
 #[test]
 fn what_cannot_be_done_is_refused() {
     let folder = folder();
     std::fs::write(folder.path("short.txt"), "Once upon a time").unwrap();
     std::fs::write(folder.path("broken.dat"), [1, 0, 0, 0, 255, 255, 255, 127]).unwrap();
+    std::fs::write(folder.path("copy.at_3"), "kept").unwrap();
     std::fs::write(folder.path("negative.dat"), [1, 0, 0, 0, 255, 255, 255, 255, 0, 0, 0, 0]).unwrap();
     let cases: &[(&[&str], &str)] = &[
         (&["-f", "short.txt"], "expected at least 1024: two contexts of 512"),
@@ -186,7 +225,16 @@ fn what_cannot_be_done_is_refused() {
         (&["--in-file", "broken.dat"], "broken.dat: the importance matrix: found 1 entries in 8 bytes"),
         (&["--in-file", "negative.dat"], "negative.dat: entry 0: found -1"),
         (&["--in-file", "imatrix.txt"], "imatrix.txt: "),
-        (&["-f", "imatrix.txt", "-c", "64", "-o", "none/out.gguf"], "none/out.gguf: cannot create the file"),
+        // Before the model is read.
+        (
+            &["-m", "none.gguf", "-f", "imatrix.txt", "-c", "64", "-o", "none/out.gguf"],
+            "none/out.gguf: cannot create the file",
+        ),
+        (&["-f", "imatrix.txt", "-c", "64", "-o", "broken.dat"], "broken.dat: found a file, expected none"),
+        (
+            &["-f", "imatrix.txt", "-c", "64", "-o", "copy", "--save-frequency", "1"],
+            "copy.at_3: found a file, expected none",
+        ),
     ];
     for (args, expected) in cases {
         let ran = folder.bise(["imatrix"].iter().chain(*args));

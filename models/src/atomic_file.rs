@@ -1,7 +1,7 @@
 //! Files that are written aside and renamed when they are whole, so that nobody ever sees half of one.
 
-use std::ffi::OsString;
-use std::fs::{self, File, Metadata};
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File, Metadata, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -13,7 +13,8 @@ use crate::symlinks::links;
 ///
 /// The bytes go to a file beside it. [`commit`](AtomicFile::commit) flushes them to the disk and renames the file;
 /// dropping it instead, after an error or a panic, removes it, and what was under the name before is left as it was. (A
-/// process that is killed leaves the file aside, under a name that begins with a dot and ends in `.part`.)
+/// process that is killed leaves the file aside, under a name that begins with a dot and ends in `.part`;
+/// [`remove_left_over`] removes it.)
 ///
 /// A file that is replaced passes on its permissions, and must be writable. Where the name is a symbolic link, the file
 /// it leads to is replaced and the link stays. What is no regular file (a pipe, a device, `/dev/stdout`) cannot be
@@ -68,15 +69,42 @@ impl AtomicFile {
     /// If the disk does not take it, or the file cannot be renamed. What was under the name before is left as it was
     /// then, unless it is the directory that cannot be flushed.
     pub fn commit(self) -> io::Result<()> {
-        match self.0 {
-            Target::Through(mut file) => file.flush(),
-            Target::Aside { file, path } => {
-                file.as_file().sync_all()?;
-                file.persist(&path).map_err(|e| e.error)?;
-                sync_directory(&path)
-            }
+        commit_all(vec![self]).map_err(|(_, error)| error)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        match &mut self.0 {
+            Target::Through(file) => file.flush(),
+            Target::Aside { file, .. } => file.as_file().sync_all(),
         }
     }
+}
+
+/// Ends files that belong together: all are on the disk before the first gets its name.
+///
+/// # Errors
+/// As [`AtomicFile::commit`], with the place of the file in `files`. Files that have their names by then lose them again, unless they replaced
+/// others.
+pub fn commit_all(mut files: Vec<AtomicFile>) -> Result<(), (usize, io::Error)> {
+    for (i, file) in files.iter_mut().enumerate() {
+        file.sync().map_err(|error| (i, error))?;
+    }
+    let mut in_place = Vec::new();
+    for (i, file) in files.into_iter().enumerate() {
+        let Target::Aside { file, path } = file.0 else { continue };
+        let is_new = !path.exists();
+        if let Err(error) = file.persist(&path) {
+            for (path, _) in in_place.iter().filter(|(_, is_new)| *is_new) {
+                let _ = fs::remove_file(path);
+            }
+            return Err((i, error.error));
+        }
+        in_place.push((path, is_new));
+    }
+    in_place
+        .iter()
+        .enumerate()
+        .try_for_each(|(i, (path, _))| sync_directory(path).map_err(|error| (i, error)))
 }
 
 impl Write for AtomicFile {
@@ -103,16 +131,74 @@ fn is_open_file(path: &Path) -> bool {
             || ["/dev/fd", "/proc"].iter().any(|folder| path.starts_with(folder)))
 }
 
-/// A new file in the directory of `path`, with the permissions that any new file would have.
+/// The longest name that names aside are made of. Most file systems allow 255 bytes; six random letters and [`PART`] are added.
+const MAX_NAME: usize = 200;
+
+/// How names aside end.
+const PART: &str = ".part";
+
+/// Random letters and digits in a name aside.
+const N_RANDOM: usize = 6;
+
+/// A new file in the directory of `path`, with the permissions that any new file would have. It is locked as long as it is open.
 fn beside(path: &Path) -> io::Result<NamedTempFile> {
-    /// The longest name is 255 bytes on most file systems; six random letters and `.part` are added to this.
-    const MAX_NAME: usize = 200;
-    let mut prefix = OsString::from(".");
-    prefix.push(path.file_name().filter(|name| name.len() <= MAX_NAME).unwrap_or("new".as_ref()));
-    prefix.push(".");
+    let prefix = prefix(path.file_name().filter(|name| name.len() <= MAX_NAME).unwrap_or("new".as_ref()));
     // With the permissions that any new file has. (`tempfile_in` would make it private, and hide the number of an error.)
-    let create = |path: &Path| File::options().read(true).write(true).create_new(true).open(path);
-    tempfile::Builder::new().prefix(&prefix).suffix(".part").make_in(directory(path), create)
+    let create = |path: &Path| {
+        let file = File::options().read(true).write(true).create_new(true).open(path)?;
+        // Between the two lines another process may have taken it for a file that was left over: another name, then.
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => Err(io::ErrorKind::AlreadyExists.into()),
+            Ok(()) if !path.exists() => Err(io::ErrorKind::AlreadyExists.into()),
+            // Not all file systems know locks.
+            _ => Ok(file),
+        }
+    };
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(&prefix).suffix(PART).rand_bytes(N_RANDOM).make_in(directory(path), create)
+}
+
+/// How names aside of a file called `name` begin.
+fn prefix(name: &OsStr) -> OsString {
+    let mut prefix = OsString::from(".");
+    prefix.push(name);
+    prefix.push(".");
+    prefix
+}
+
+/// Removes what killed processes left of files that were to be at `path`, and returns their names. Files that a living process writes are
+/// locked, and stay.
+pub fn remove_left_over(path: &Path) -> Vec<PathBuf> {
+    let path = links(path).into_iter().next_back().expect("the path itself is one");
+    let Some(name) = path.file_name().filter(|name| name.len() <= MAX_NAME) else { return Vec::new() };
+    let prefix = prefix(name);
+    let is_left_over = |entry: &fs::DirEntry| {
+        let name = entry.file_name();
+        let random = name
+            .as_encoded_bytes()
+            .strip_prefix(prefix.as_encoded_bytes())
+            .and_then(|rest| rest.strip_suffix(PART.as_bytes()));
+        random.is_some_and(|random| random.len() == N_RANDOM && random.iter().all(u8::is_ascii_alphanumeric))
+            && entry.file_type().is_ok_and(|kind| kind.is_file())
+            && File::options().write(true).open(entry.path()).is_ok_and(|file| file.try_lock().is_ok())
+    };
+    let entries = fs::read_dir(directory(&path)).into_iter().flatten().flatten();
+    let left_over = entries.filter(is_left_over).map(|entry| entry.path());
+    left_over.filter(|path| fs::remove_file(path).is_ok()).collect()
+}
+
+/// Whether two paths lead to one file, over links of either kind.
+#[must_use]
+pub fn is_same_file(a: &Path, b: &Path) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        let id = |path: &Path| fs::metadata(path).map(|found| (found.dev(), found.ino()));
+        if let (Ok(a), Ok(b)) = (id(a), id(b)) {
+            return a == b;
+        }
+    }
+    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
 
 fn directory(path: &Path) -> &Path {
@@ -166,6 +252,42 @@ mod tests {
         drop(AtomicFile::create(&path).unwrap());
         assert_eq!(names(folder.path()), ["f"]);
         assert_eq!(fs::read(&path).unwrap(), b"half");
+    }
+
+    #[test]
+    fn files_that_belong_together_appear_together() {
+        let folder = tempfile::tempdir().unwrap();
+        let create = |name: &str| {
+            let mut file = AtomicFile::create(&folder.path().join(name)).unwrap();
+            file.write_all(name.as_bytes()).unwrap();
+            file
+        };
+        let files = vec![create("a"), create("b")];
+        commit_all(files).unwrap();
+        assert_eq!(names(folder.path()), ["a", "b"]);
+        // A folder is in the way of the last.
+        let files = vec![create("b"), create("c"), create("d")];
+        fs::create_dir(folder.path().join("d")).unwrap();
+        assert_eq!(commit_all(files).unwrap_err().0, 2);
+        assert_eq!(names(folder.path()), ["a", "b", "d"]);
+    }
+
+    #[test]
+    fn what_killed_processes_left_is_removed_and_what_living_ones_write_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("f.gguf");
+        let living = AtomicFile::create(&path).unwrap();
+        let [living_name] = names(folder.path()).try_into().unwrap();
+        let others = [".f.gguf.short.part", ".g.gguf.abcdef.part", "f.gguf", ".f.gguf.abcdef.other"];
+        for name in others.iter().chain(&[".f.gguf.abcD12.part"]) {
+            fs::write(folder.path().join(name), "x").unwrap();
+        }
+        assert_eq!(remove_left_over(&path), [folder.path().join(".f.gguf.abcD12.part")]);
+        let mut left: Vec<OsString> = others.iter().map(OsString::from).chain([living_name]).collect();
+        left.sort();
+        assert_eq!(names(folder.path()), left);
+        living.commit().unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"");
     }
 
     #[test]

@@ -157,6 +157,7 @@ fn report(error: &anyhow::Error) -> ExitCode {
         error if error.downcast_ref().is_some_and(|e| matches!(e, bise::server::ServeError::Interrupted)) => {
             ExitCode::from(signals::EXIT_INTERRUPTED)
         }
+        error if error.is::<signals::Interrupted>() => ExitCode::from(signals::EXIT_INTERRUPTED),
         error if error.chain().any(interrupted) => ExitCode::from(signals::EXIT_INTERRUPTED),
         _ => ExitCode::FAILURE,
     }

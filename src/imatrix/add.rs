@@ -20,8 +20,11 @@ impl Imatrix {
                 });
             }
         }
-        // The older format does not know how long its chunks were.
-        let scale = if other.chunk_len == 0 { u64::from(chunk_len.max(1)) } else { 1 };
+        let len = u64::from(chunk_len.max(1));
+        if std::mem::take(&mut self.counts_chunks) {
+            self.entries.values_mut().for_each(|entry| entry.scale(len));
+        }
+        let scale = if other.counts_chunks { len } else { 1 };
         for (name, theirs) in &other.entries {
             match self.entries.get_mut(name) {
                 Some(ours) => ours.add(theirs, scale),
@@ -41,12 +44,17 @@ impl Imatrix {
         self.datasets.extend_from_slice(&other.datasets);
         let most = self.entries.values().flat_map(|entry| &entry.counts).max().copied().unwrap_or(0);
         let len = u64::from(self.chunk_len.max(1));
-        self.n_chunks = u32::try_from((most + len / 2) / len).unwrap_or(u32::MAX);
+        self.n_chunks = u32::try_from(most.saturating_add(len / 2) / len).unwrap_or(u32::MAX);
         Ok(())
     }
 }
 
 impl Entry {
+    fn scale(&mut self, scale: u64) {
+        self.counts.iter_mut().for_each(|count| *count = count.saturating_mul(scale));
+        self.sum_squares.iter_mut().chain(&mut self.sums).for_each(|sum| *sum *= scale as f64);
+    }
+
     fn add(&mut self, other: &Entry, scale: u64) {
         // A count for all experts, as in older files, is that of each.
         let n = self.counts.len().max(other.counts.len());
@@ -54,7 +62,7 @@ impl Entry {
             self.counts = vec![self.counts[0]; n];
         }
         for (i, count) in self.counts.iter_mut().enumerate() {
-            *count += other.counts[i % other.counts.len()] * scale;
+            *count = count.saturating_add(other.counts[i % other.counts.len()].saturating_mul(scale));
         }
         for (ours, theirs) in self.sum_squares.iter_mut().zip(&other.sum_squares) {
             *ours += theirs * scale as f64;
@@ -101,11 +109,25 @@ mod tests {
     fn calls_of_the_older_format_are_chunks() {
         let old = Entry { sum_squares: vec![6.0, 3.0], sums: vec![], counts: vec![3] };
         let new = Entry { sum_squares: vec![10.0, 30.0], sums: vec![1.0, 1.0], counts: vec![5] };
+        let old = Imatrix { counts_chunks: true, ..one("a", old, 0) };
+        let both = Entry { sum_squares: vec![70.0, 60.0], sums: vec![], counts: vec![35] };
         let mut sum = Imatrix::default();
-        sum.add(&one("a", old, 0), 10).unwrap();
+        sum.add(&old, 10).unwrap();
         assert_eq!((sum.n_chunks, sum.chunk_len), (3, 10));
-        sum.add(&one("a", new, 10), 10).unwrap();
-        assert_eq!(sum.entries["a"], Entry { sum_squares: vec![70.0, 60.0], sums: vec![], counts: vec![35] });
+        sum.add(&one("a", new.clone(), 10), 10).unwrap();
+        assert_eq!(sum.entries["a"], both);
+        // In any order, and where GGUF does not say how long its chunks were.
+        let mut sum = old;
+        sum.add(&one("a", new, 0), 10).unwrap();
+        assert_eq!((&sum.entries["a"], sum.counts_chunks), (&both, false));
+    }
+
+    #[test]
+    fn counts_of_absurd_files_do_not_overflow() {
+        let entry = Entry { sum_squares: vec![1.0], sums: vec![], counts: vec![u64::MAX] };
+        let mut sum = Imatrix { counts_chunks: true, ..one("a", entry.clone(), 0) };
+        sum.add(&Imatrix { counts_chunks: true, ..one("a", entry, 0) }, u32::MAX).unwrap();
+        assert_eq!((sum.entries["a"].counts[0], sum.n_chunks), (u64::MAX, u32::MAX));
     }
 
     #[test]

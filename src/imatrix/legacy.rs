@@ -1,6 +1,7 @@
 //! The older format, `.dat`: names, numbers of calls and sums, one after the other.
 
-use std::io::Write;
+use std::fs::File;
+use std::io::{BufReader, Read, Write};
 use std::path::Path;
 
 use bise_models::atomic_file::AtomicFile;
@@ -34,21 +35,22 @@ pub(super) fn write(imatrix: &Imatrix, path: &Path) -> Result<(), ImatrixError> 
     file.commit().map_err(failed)
 }
 
-/// The longest name of a tensor.
+/// The longest name of a tensor, or of a text.
 const MAX_NAME: usize = 4096;
+
+/// The most sums of an entry: 128 experts of 131072 columns.
+const MAX_SUMS: usize = 1 << 24;
 
 /// Reads such a file. Its sums are mean squares times the number of calls, which is what counts here.
 pub(super) fn read(path: &Path) -> Result<Imatrix, ImatrixError> {
-    let bytes = std::fs::read(path).map_err(|error| ImatrixError::Io {
-        path: path.to_owned(),
-        action: "read it",
-        error,
-    })?;
-    let mut at = Cursor { path, bytes: &bytes, position: 0 };
-    let n_entries = at.number("the number of entries")?;
+    let failed = |error| ImatrixError::Io { path: path.to_owned(), action: "read it", error };
+    let file = File::open(path).map_err(failed)?;
+    let n_bytes = file.metadata().map_err(failed)?.len();
+    let mut from = Reader { path, file: BufReader::new(file), left: n_bytes };
+    let n_entries = from.number("the number of entries")?;
     // An entry has at least its three numbers.
-    if n_entries == 0 || n_entries > bytes.len() / 12 {
-        let found = format!("{n_entries} entries in {} bytes", bytes.len());
+    if n_entries == 0 || n_entries as u64 > n_bytes / 12 {
+        let found = format!("{n_entries} entries in {n_bytes} bytes");
         return Err(content(
             path,
             "the importance matrix",
@@ -56,57 +58,53 @@ pub(super) fn read(path: &Path) -> Result<Imatrix, ImatrixError> {
             "one in GGUF or in llama.cpp's older format",
         ));
     }
-    let mut imatrix = Imatrix::default();
+    let mut imatrix = Imatrix { counts_chunks: true, ..Imatrix::default() };
     for i in 0..n_entries {
         let what = format!("entry {i}");
-        let len = at.number(&what)?;
-        if len > MAX_NAME {
-            return Err(content(
-                path,
-                &what,
-                format!("a name of {len} bytes"),
-                format!("at most {MAX_NAME}"),
-            ));
+        let name = from.text(&what)?;
+        let count = from.number(&name)? as u64;
+        let n = from.number(&name)?;
+        if n > MAX_SUMS {
+            return Err(content(path, &name, format!("{n} sums"), format!("at most {MAX_SUMS}")));
         }
-        let name = String::from_utf8_lossy(at.take(len, &what)?).into_owned();
-        let count = at.number(&name)? as u64;
-        let n = at.number(&name)?;
-        let values = at.take(n.saturating_mul(4), &name)?.as_chunks().0;
-        let sum_squares = values.iter().map(|bytes| f64::from(f32::from_le_bytes(*bytes))).collect();
+        let bytes = from.take(4 * n, &name)?;
+        let sums = bytes.as_chunks().0.iter().map(|bytes| f64::from(f32::from_le_bytes(*bytes)));
         // Sums of no calls are taken as they are.
-        let entry = Entry { sum_squares, sums: Vec::new(), counts: vec![count.max(1)] };
-        imatrix.entries.insert(name, entry);
+        let entry = Entry { sum_squares: sums.collect(), sums: Vec::new(), counts: vec![count.max(1)] };
+        if imatrix.entries.insert(name.clone(), entry).is_some() {
+            return Err(content(path, &name, "it twice", "each tensor once"));
+        }
     }
     // The oldest files end here.
-    if at.position < bytes.len() {
-        imatrix.n_chunks = at.number("the number of calls")? as u32;
-        if at.position < bytes.len() {
-            let len = at.number("the name of the text")?;
-            let name = at.take(len, "the name of the text")?;
-            imatrix.datasets.push(String::from_utf8_lossy(name).into_owned());
+    if from.left > 0 {
+        imatrix.n_chunks = from.number("the number of calls")? as u32;
+        if from.left > 0 {
+            imatrix.datasets.push(from.text("the name of the text")?);
         }
     }
     Ok(imatrix)
 }
 
-struct Cursor<'a> {
+/// What is read piece by piece: a file that is something else is soon known, however large it is.
+struct Reader<'a> {
     path: &'a Path,
-    bytes: &'a [u8],
-    position: usize,
+    file: BufReader<File>,
+    /// Bytes before the end.
+    left: u64,
 }
 
-impl<'a> Cursor<'a> {
-    fn take(&mut self, n: usize, what: &str) -> Result<&'a [u8], ImatrixError> {
-        let left = &self.bytes[self.position..];
-        match left.get(..n) {
-            Some(taken) => {
-                self.position += n;
-                Ok(taken)
-            }
-            None => {
-                Err(content(self.path, what, format!("{} bytes before the end", left.len()), n.to_string()))
-            }
-        }
+impl Reader<'_> {
+    fn take(&mut self, n: usize, what: &str) -> Result<Vec<u8>, ImatrixError> {
+        self.left = self.left.checked_sub(n as u64).ok_or_else(|| {
+            content(self.path, what, format!("{} bytes before the end", self.left), n.to_string())
+        })?;
+        let mut bytes = vec![0; n];
+        self.file.read_exact(&mut bytes).map_err(|error| ImatrixError::Io {
+            path: self.path.to_owned(),
+            action: "read it",
+            error,
+        })?;
+        Ok(bytes)
     }
 
     /// A number of 32 bits that is not negative.
@@ -115,5 +113,15 @@ impl<'a> Cursor<'a> {
         let number = i32::from_le_bytes(bytes);
         usize::try_from(number)
             .map_err(|_| content(self.path, what, number.to_string(), "a number that is not negative"))
+    }
+
+    /// A name behind its length.
+    fn text(&mut self, what: &str) -> Result<String, ImatrixError> {
+        let len = self.number(what)?;
+        if len > MAX_NAME {
+            let expected = format!("at most {MAX_NAME}");
+            return Err(content(self.path, what, format!("a name of {len} bytes"), expected));
+        }
+        Ok(String::from_utf8_lossy(&self.take(len, what)?).into_owned())
     }
 }

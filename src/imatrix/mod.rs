@@ -53,4 +53,6 @@ pub struct Imatrix {
     pub n_chunks: u32,
     /// Tokens of a chunk; 0 where that is not known, as in the older format.
     pub chunk_len: u32,
+    /// The counts are numbers of chunks and the sums those of their means, as in the older format.
+    pub counts_chunks: bool,
 }

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use bise_models::gguf::{GgufFile, OpenOptions, TensorInfo, TensorType};
+use bise_models::gguf::{GgufFile, TensorInfo, TensorType};
 
 use super::error::content;
 use super::{Entry, Imatrix, ImatrixError, legacy};
@@ -63,8 +63,7 @@ fn check(path: &Path, name: &str, entry: &Entry) -> Result<(), ImatrixError> {
 }
 
 fn from_gguf(path: &Path) -> Result<Imatrix, ImatrixError> {
-    // Read, not mapped: it is small, and may be the file that is written next.
-    let file = GgufFile::open_with(path, OpenOptions { mmap: false })?;
+    let file = GgufFile::open(path)?;
     let meta = file.metadata();
     let mut imatrix = Imatrix {
         n_chunks: meta.u32("imatrix.chunk_count")?.unwrap_or(0),

@@ -51,6 +51,8 @@ impl Imatrix {
     }
 }
 
+/// Sums of many texts may be larger than a single can be, which readers refuse.
 fn singles(values: impl Iterator<Item = f64>) -> Vec<u8> {
-    values.flat_map(|value| (value as f32).to_le_bytes()).collect()
+    const LARGEST: f64 = f32::MAX as f64;
+    values.flat_map(|value| (value.clamp(-LARGEST, LARGEST) as f32).to_le_bytes()).collect()
 }

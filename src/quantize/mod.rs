@@ -8,6 +8,7 @@ mod file_type;
 mod gguf_source;
 mod importance;
 mod mix;
+mod patterns;
 mod plan;
 mod prune;
 mod slabs;

@@ -1,16 +1,17 @@
 //! What becomes of each tensor.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
 use bise_models::ARCHITECTURES;
 use bise_models::gguf::{Metadata, TensorType, Value};
-use regex_automata::hybrid::regex::Regex;
 
 use super::error::QuantizeError;
 use super::file_type::FileType;
-use super::importance::Importance;
+use super::importance::{Importance, usable};
 use super::mix::{Mix, ModelShape, Role, fallback, is_quantized, layer};
+use super::patterns::Patterns;
 use super::prune::Kept;
 use super::source::{Source, SourceTensor};
 
@@ -59,6 +60,22 @@ impl QuantizeOptions {
             importance: None,
         }
     }
+
+    /// A line about the flags that ask for types, where every tensor keeps its own.
+    fn without_effect_on_copies(&self) -> Option<String> {
+        let given = [
+            (self.pure, "--pure"),
+            (self.leave_output_tensor, "--leave-output-tensor"),
+            (self.output_tensor_type.is_some(), "--output-tensor-type"),
+            (self.token_embedding_type.is_some(), "--token-embedding-type"),
+            (!self.tensor_types.is_empty(), "--tensor-type"),
+            (self.importance.is_some(), "--imatrix"),
+        ];
+        let given: Vec<&str> =
+            given.into_iter().filter_map(|(is_given, flag)| is_given.then_some(flag)).collect();
+        let verb = if given.len() == 1 { "has" } else { "have" };
+        (!given.is_empty()).then(|| format!("{} {verb} no effect: COPY keeps every type", given.join(", ")))
+    }
 }
 
 /// A tensor of the source and what it becomes.
@@ -106,6 +123,12 @@ pub struct Plan {
 /// The version of the formats of blocks that llama.cpp writes into files.
 const QUANTIZATION_VERSION: u32 = 2;
 
+/// The most layers that a model can have here. Real ones have some hundreds at most.
+const MAX_LAYERS: usize = 1 << 20;
+
+/// Why flags about the output say nothing to some models.
+const NO_OUTPUT: &str = "there is no output.weight: token_embd.weight is used in its place";
+
 impl Plan {
     /// Decides on every tensor of `source`.
     ///
@@ -115,7 +138,9 @@ impl Plan {
         let shape = model_shape(source.metadata())?;
         let kept = Kept::new(shape.n_layers, &options.prune_layers)?;
         let mut tensors = Vec::new();
-        for source in source.tensors() {
+        let sources = source.tensors();
+        let missing = check_layers(&sources, shape.n_layers)?;
+        for source in sources {
             if let Some(name) = kept.rename(&source.name) {
                 let tensor_type = source.tensor_type;
                 tensors.push(PlannedTensor { name, source, tensor_type, instead_of: None, importance: None });
@@ -126,6 +151,7 @@ impl Plan {
             tensors.sort_by(|a, b| (layer(&a.name), &a.name).cmp(&(layer(&b.name), &b.name)));
         }
         let mut plan = Plan { tensors, metadata: Metadata::new("new file"), n_parts, notes: Vec::new() };
+        plan.notes.extend(missing);
         plan.choose_types(options, shape)?;
         plan.weigh(options)?;
         for tensor in &plan.tensors {
@@ -151,15 +177,16 @@ impl Plan {
     }
 
     fn choose_types(&mut self, options: &QuantizeOptions, shape: ModelShape) -> Result<(), QuantizeError> {
+        let mut patterns = Patterns::new(&options.tensor_types)?;
         let Some(base) = options.file_type.base() else {
+            self.notes.extend(options.without_effect_on_copies());
             return Ok(());
         };
-        let mut patterns = Patterns::new(&options.tensor_types)?;
         let mut mix = Mix::new(options.file_type, shape, options.importance.is_some());
-        mix.is_tied = !self.tensors.iter().any(|tensor| Role::of(&tensor.name) == Role::Output);
+        mix.is_tied = !self.has(Role::Output);
         mix.output_type = options.output_tensor_type;
         mix.n_values = self.tensors.iter().filter(|tensor| Role::of(&tensor.name).is_values()).count();
-        let is_block_type = |t: TensorType| t.block_len() > 1;
+        let is_mixed = !options.pure && base.block_len() > 1;
         for tensor in &mut self.tensors {
             let role = Role::of(&tensor.name);
             if tensor.source.keeps_type
@@ -176,7 +203,7 @@ impl Plan {
             };
             let wanted = match asked.or_else(|| patterns.find(&tensor.name)) {
                 Some(asked) => asked,
-                None if options.pure || !is_block_type(base) => base,
+                None if !is_mixed => base,
                 None => mix.choose(&tensor.name, k, base),
             };
             tensor.tensor_type = fallback(wanted, k);
@@ -188,37 +215,100 @@ impl Plan {
                 ));
             }
         }
-        self.notes.extend(patterns.unused().map(|p| format!("no tensor matches the pattern '{p}'")));
+        let names: Vec<&str> = self.tensors.iter().map(|tensor| tensor.name.as_str()).collect();
+        self.notes.extend(patterns.notes(&names));
+        self.note_flags_without_effect(options, is_mixed);
         Ok(())
     }
 
+    fn has(&self, role: Role) -> bool {
+        self.tensors.iter().any(|tensor| Role::of(&tensor.name) == role)
+    }
+
+    /// Flags that ask for what is not there.
+    fn note_flags_without_effect(&mut self, options: &QuantizeOptions, is_mixed: bool) {
+        let is_tied = !self.has(Role::Output);
+        if options.leave_output_tensor && is_tied {
+            self.notes.push(format!("--leave-output-tensor has no effect: {NO_OUTPUT}"));
+        }
+        if options.output_tensor_type.is_some() {
+            if options.leave_output_tensor {
+                self.notes.push("--output-tensor-type has no effect beside --leave-output-tensor".into());
+            } else if is_tied && options.token_embedding_type.is_some() {
+                self.notes.push(format!(
+                    "--output-tensor-type has no effect: {NO_OUTPUT}, whose type --token-embedding-type gives"
+                ));
+            } else if is_tied && !is_mixed {
+                let file_type = options.file_type;
+                self.notes.push(format!(
+                    "--output-tensor-type has no effect: {NO_OUTPUT}, to which it does not apply in {file_type} files and with --pure: \
+                     --token-embedding-type does"
+                ));
+            }
+        }
+        if options.token_embedding_type.is_some() && !self.has(Role::TokenEmbedding) {
+            self.notes.push("--token-embedding-type has no effect: there is no token_embd.weight".into());
+        }
+    }
+
     fn weigh(&mut self, options: &QuantizeOptions) -> Result<(), QuantizeError> {
-        let Some(importance) = &options.importance else { return Ok(()) };
+        let Some(importance) = options.importance.as_ref().filter(|_| options.file_type != FileType::Copy)
+        else {
+            return Ok(());
+        };
+        let file = &importance.file;
+        let mut unknown = Vec::new();
         for tensor in
             self.tensors.iter_mut().filter(|tensor| !tensor.is_copied() && tensor.tensor_type.block_len() > 1)
         {
             let is_embedding = Role::of(&tensor.name) == Role::TokenEmbedding;
-            let expected = tensor.source.shape[0] * tensor.source.n_matrices();
-            match importance.columns.get(&tensor.source.name) {
-                Some(columns) if columns.len() == expected => {
-                    tensor.importance = Some(columns.as_slice().into())
+            let name = &tensor.source.name;
+            let (k, n_matrices) = (tensor.source.shape[0], tensor.source.n_matrices());
+            let wrong = |found: String, expected: String| QuantizeError::Tensor {
+                tensor: name.clone(),
+                found: format!("{found} in {file}"),
+                expected,
+            };
+            match importance.columns.get(name) {
+                Some(columns) if columns.len() == k * n_matrices => {
+                    let usable = usable(columns, k).map_err(|i| {
+                        let found = format!("{} as the importance of column {}", columns[i], i % k);
+                        wrong(found, "finite numbers that are not negative".into())
+                    })?;
+                    if usable.n_zero > 0 {
+                        let of = match usable.n_zero {
+                            _ if n_matrices == 1 => String::new(),
+                            1 => " of one expert".into(),
+                            n => format!(" of {n} experts"),
+                        };
+                        self.notes.push(format!(
+                            "tensor '{name}': all importance{of} in {file} is zero: each column counts alike"
+                        ));
+                    }
+                    tensor.importance = Some(usable.columns.into());
                 }
                 // A token embedding that is an output as well is looked up by rows, too.
                 Some(_) if is_embedding => {}
                 Some(columns) => {
-                    return Err(QuantizeError::Tensor {
-                        tensor: tensor.source.name.clone(),
-                        found: format!("importance of {} columns in {}", columns.len(), importance.file),
-                        expected: format!("{expected}, an importance matrix of this model"),
-                    });
+                    let expected = format!("{}, an importance matrix of this model", k * n_matrices);
+                    return Err(wrong(format!("importance of {} columns", columns.len()), expected));
                 }
                 None if is_embedding || Role::of(&tensor.name) == Role::Output => {}
-                None => self
-                    .notes
-                    .push(format!("tensor '{}': no importance in {}", tensor.source.name, importance.file)),
+                None => unknown.push(name.clone()),
             }
         }
+        if !self.uses_importance() {
+            self.notes
+                .push(format!("--imatrix has no effect: no tensor is quantized by what {file} knows of it"));
+        } else {
+            let lines = unknown.iter().map(|name| format!("tensor '{name}': no importance in {file}"));
+            self.notes.extend(lines);
+        }
         Ok(())
+    }
+
+    fn uses_importance(&self) -> bool {
+        self.tensors.iter().any(|tensor| tensor.importance.is_some())
     }
 
     fn set_metadata(
@@ -227,6 +317,7 @@ impl Plan {
         options: &QuantizeOptions,
         kept: &Kept,
     ) -> Result<(), QuantizeError> {
+        let uses_importance = self.uses_importance();
         let to = &mut self.metadata;
         for (key, value) in from.iter().filter(|(key, _)| !key.starts_with("split.")) {
             to.set(key, value.clone());
@@ -242,7 +333,7 @@ impl Plan {
         for (key, value) in &options.overrides {
             to.set(key, narrowed(value));
         }
-        if let Some(importance) = &options.importance {
+        if let Some(importance) = options.importance.as_ref().filter(|_| uses_importance) {
             to.set("quantize.imatrix.file", importance.file.as_str());
             if let Some(dataset) = &importance.dataset {
                 to.set("quantize.imatrix.dataset", dataset.as_str());
@@ -264,9 +355,34 @@ pub(super) fn part_path(path: &Path, part: usize, n_parts: usize) -> std::path::
     if n_parts == 1 {
         return path.to_owned();
     }
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let stem = name.strip_suffix(".gguf").unwrap_or(&name);
-    path.with_file_name(format!("{stem}-{:05}-of-{n_parts:05}.gguf", part + 1))
+    let is_named_so = path.extension().is_some_and(|extension| extension == "gguf");
+    let stem = if is_named_so { path.file_stem() } else { path.file_name() };
+    let mut name = stem.unwrap_or_default().to_owned();
+    name.push(format!("-{:05}-of-{n_parts:05}.gguf", part + 1));
+    path.with_file_name(name)
+}
+
+/// Refuses tensors of layers that the model does not count: they would be left out. Says so where a layer has no tensors.
+fn check_layers(tensors: &[SourceTensor], n_layers: usize) -> Result<Option<String>, QuantizeError> {
+    let mut found = BTreeSet::new();
+    for tensor in tensors {
+        let Some(layer) = layer(&tensor.name) else { continue };
+        if layer >= n_layers {
+            return Err(QuantizeError::Tensor {
+                tensor: tensor.name.clone(),
+                found: format!("a tensor of layer {layer}"),
+                expected: format!(
+                    "layers 0 to {}, since the 'block_count' of the model is {n_layers}",
+                    n_layers - 1
+                ),
+            });
+        }
+        found.insert(layer);
+    }
+    let missing = (0..n_layers).find(|layer| !found.contains(layer));
+    Ok(missing.map(|layer| {
+        format!("found no tensor of layer {layer}, expected some of all {n_layers} layers that 'block_count' says there are")
+    }))
 }
 
 /// Integers of 32 bits, where they fit, and singles: what readers expect.
@@ -288,7 +404,11 @@ fn model_shape(meta: &Metadata) -> Result<ModelShape, QuantizeError> {
         let expected = format!("one of {}, whose tensors the mixes are made for", ARCHITECTURES.join(", "));
         return Err(meta.error("general.architecture", format!("'{arch}'"), expected).into());
     }
-    let n_layers = meta.require(&format!("{arch}.block_count"))?;
+    let key = format!("{arch}.block_count");
+    let n_layers: usize = meta.require(&key)?;
+    if !(1..=MAX_LAYERS).contains(&n_layers) {
+        return Err(meta.error(&key, n_layers.to_string(), format!("1 to {MAX_LAYERS} layers")).into());
+    }
     // Some files have a number for each layer, which the rules of mixes do not care for: they go by the first.
     let heads = |key: &str| -> Result<Option<usize>, QuantizeError> {
         let key = format!("{arch}.attention.{key}");
@@ -345,31 +465,4 @@ fn check_possible(tensor: &PlannedTensor, options: &QuantizeOptions) -> Result<(
         });
     }
     Ok(())
-}
-
-/// Expressions that name tensors, and what they ask for.
-struct Patterns(Vec<(Regex, String, TensorType, bool)>);
-
-impl Patterns {
-    fn new(types: &[(String, TensorType)]) -> Result<Patterns, QuantizeError> {
-        let compiled = types.iter().map(|(pattern, tensor_type)| {
-            // As llama-quantize: names of tensors are in lower case.
-            let pattern = pattern.to_lowercase();
-            match Regex::new(&pattern) {
-                Ok(regex) => Ok((regex, pattern, *tensor_type, false)),
-                Err(error) => Err(QuantizeError::Pattern { pattern, error: error.to_string() }),
-            }
-        });
-        Ok(Patterns(compiled.collect::<Result<_, _>>()?))
-    }
-
-    fn find(&mut self, name: &str) -> Option<TensorType> {
-        let found = self.0.iter_mut().find(|(regex, ..)| regex.is_match(&mut regex.create_cache(), name))?;
-        found.3 = true;
-        Some(found.2)
-    }
-
-    fn unused(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().filter(|pattern| !pattern.3).map(|pattern| pattern.1.as_str())
-    }
 }

@@ -3,8 +3,12 @@
 use super::error::QuantizeError;
 use super::mix::layer;
 
-/// The layers that stay, by their old numbers.
-pub(super) struct Kept(Vec<usize>);
+/// Which layers stay.
+pub(super) struct Kept {
+    n_layers: usize,
+    /// Old numbers of those that do not, in order.
+    pruned: Vec<usize>,
+}
 
 impl Kept {
     /// Those of `n_layers` that are not in `pruned`.
@@ -13,26 +17,33 @@ impl Kept {
             let expected = format!("layers from 0 to {}", n_layers.saturating_sub(1));
             return Err(QuantizeError::Prune { found: format!("layer {missing}"), expected });
         }
-        let kept: Vec<usize> = (0..n_layers).filter(|layer| !pruned.contains(layer)).collect();
-        if kept.is_empty() {
+        let mut pruned = pruned.to_vec();
+        pruned.sort_unstable();
+        pruned.dedup();
+        if pruned.len() == n_layers {
             return Err(QuantizeError::Prune {
                 found: "all layers".into(),
                 expected: "at least one that stays".into(),
             });
         }
-        Ok(Kept(kept))
+        Ok(Kept { n_layers: n_layers - pruned.len(), pruned })
     }
 
     pub fn n_layers(&self) -> usize {
-        self.0.len()
+        self.n_layers
     }
 
     /// The name of a tensor in the new file, or `None` where its layer is left out.
     pub fn rename(&self, name: &str) -> Option<String> {
         let Some(old) = layer(name) else { return Some(name.to_owned()) };
-        let new = self.0.iter().position(|layer| *layer == old)?;
-        let rest = name.strip_prefix("blk.")?.split_once('.')?.1;
-        Some(format!("blk.{new}.{rest}"))
+        match self.pruned.binary_search(&old) {
+            Ok(_) => None,
+            Err(0) => Some(name.to_owned()),
+            Err(n_before) => {
+                let rest = name.strip_prefix("blk.")?.split_once('.')?.1;
+                Some(format!("blk.{}.{rest}", old - n_before))
+            }
+        }
     }
 }
 
@@ -42,7 +53,7 @@ mod tests {
 
     #[test]
     fn layers_that_stay_move_up() {
-        let kept = Kept::new(5, &[3, 1]).unwrap();
+        let kept = Kept::new(5, &[3, 1, 3]).unwrap();
         assert_eq!(kept.n_layers(), 3);
         let new = |name| kept.rename(name);
         assert_eq!(new("blk.0.attn_q.weight").as_deref(), Some("blk.0.attn_q.weight"));

@@ -4,7 +4,7 @@ use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 
 use bise_kernels::KernelTable;
-use bise_models::atomic_file::AtomicFile;
+use bise_models::atomic_file::{AtomicFile, commit_all, is_same_file, remove_left_over};
 use bise_models::gguf::{GgufDataWriter, GgufWriter, Metadata, WriteError};
 
 use super::error::QuantizeError;
@@ -22,7 +22,7 @@ impl Plan {
     }
 
     /// Writes the new file, or the files, of `source`, which the plan was made for. They appear under their names when all are whole and on the
-    /// disk. `progress` is called with the number of bytes of the source that are done.
+    /// disk. What killed runs left beside them is removed. `progress` is called with the number of bytes of the source that are done.
     ///
     /// The bytes do not depend on the number of threads.
     ///
@@ -48,21 +48,22 @@ impl Plan {
                 return Err(QuantizeError::Exists { path: path.clone() });
             }
         }
+        for path in &paths {
+            remove_left_over(path);
+        }
         let mut whole = Vec::with_capacity(paths.len());
         let mut done = 0;
         for (part, path) in paths.iter().enumerate() {
-            let finished = self.write_part(source, part, path, threads, cancel, &mut |n| {
+            whole.push(self.write_part(source, part, path, threads, cancel, &mut |n| {
                 done += n as u64;
                 progress(done);
-            })?;
-            whole.push((finished, path));
+            })?);
         }
         source.check_unchanged()?;
-        for (finished, path) in whole {
+        commit_all(whole).map_err(|(i, error)| {
             let action = "put the file in place";
-            finished.commit().map_err(|error| QuantizeError::File { path: path.clone(), action, error })?;
-        }
-        Ok(())
+            QuantizeError::File { path: paths[i].clone(), action, error }
+        })
     }
 
     fn write_part(
@@ -116,17 +117,4 @@ impl Plan {
         }
         metadata
     }
-}
-
-/// Whether two paths lead to one file, over links of either kind.
-fn is_same_file(a: &Path, b: &Path) -> bool {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::MetadataExt;
-        let id = |path: &Path| std::fs::metadata(path).map(|found| (found.dev(), found.ino()));
-        if let (Ok(a), Ok(b)) = (id(a), id(b)) {
-            return a == b;
-        }
-    }
-    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }

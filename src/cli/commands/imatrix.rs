@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Result, ensure};
-use bise::imatrix::{Collector, Imatrix};
+use bise::imatrix::{Collector, Imatrix, ImatrixError};
 use bise::tokenizer::EncodeOptions;
 use bise::{Engine, Feed, Output, Runner, Sequence, SessionOptions};
 
@@ -18,6 +18,7 @@ use crate::cli::term::console::Log;
 use crate::cli::term::signals;
 use crate::cli::usage::wrong;
 use crate::cli::{load, text};
+use bise_models::atomic_file::{AtomicFile, is_same_file, remove_left_over};
 use bise_models::printable::Printable;
 
 /// What to read, and where to put the sums.
@@ -62,6 +63,10 @@ pub struct ImatrixArgs {
     /// Read control tokens such as </s> in the text as such
     #[arg(long)]
     parse_special: bool,
+
+    /// Overwrite files
+    #[arg(long)]
+    force: bool,
 
     /// Do not compute the perplexity of the text, which takes time
     #[arg(long, overrides_with = "ppl")]
@@ -117,8 +122,12 @@ pub fn run(args: ImatrixArgs) -> Result<()> {
                 "there is no text: expected --file, or --in-file to add up what was written before",
             ));
         }
-        return save(&args, &before, &args.output, log);
+        args.check_output(&args.output)?;
+        warn_of_unseen_experts(&before, log);
+        return args.save(&before, &args.output);
     };
+    args.refuse_to_overwrite([path.as_path()].into_iter().chain(args.model.model.as_deref()))?;
+    args.check_output(&args.output)?;
     let mut text = text::from_file(path)?;
     if text.ends_with('\n') {
         text.pop();
@@ -126,6 +135,7 @@ pub fn run(args: ImatrixArgs) -> Result<()> {
     // Unlike prompts, such texts are taken as they are.
     let text = if args.escapes.escape { args.escapes.meant("--file", text)? } else { text };
     let engine = load::load(&args.model, Some((1, options)), log)?.into_engine(1, &options, log);
+    args.refuse_to_overwrite(engine.file().paths())?;
     let n_ctx = options.n_ctx;
     let parse_special = args.parse_special;
     let mut tokens = engine.tokenizer().encode(&text, EncodeOptions { add_special: true, parse_special });
@@ -143,18 +153,66 @@ pub fn run(args: ImatrixArgs) -> Result<()> {
     Reading::new(&args, engine, &options, before, log).run(&tokens)
 }
 
-fn save(args: &ImatrixArgs, imatrix: &Imatrix, path: &Path, log: Log) -> Result<()> {
+impl ImatrixArgs {
+    /// Errs where the file that is written would replace one of `sources`.
+    fn refuse_to_overwrite<'a>(&self, sources: impl IntoIterator<Item = &'a Path>) -> Result<()> {
+        for source in sources {
+            ensure!(
+                !is_same_file(source, &self.output),
+                "{}: found a file that is read here, expected another file to write to",
+                Printable(self.output.display())
+            );
+        }
+        Ok(())
+    }
+
+    /// Errs where `path` cannot be written, or has something that is to be kept, before hours of work.
+    fn check_output(&self, path: &Path) -> Result<()> {
+        let goes_on = self.in_file.iter().any(|before| is_same_file(before, path));
+        let found = std::fs::metadata(path).ok();
+        let is_there = found.as_ref().is_some_and(|found| found.is_file());
+        ensure!(
+            self.force || goes_on || !is_there,
+            "{}: found a file, expected none: --force overwrites it",
+            Printable(path.display())
+        );
+        // A pipe is opened once.
+        if found.is_some_and(|found| !found.is_file() && !found.is_dir()) {
+            return Ok(());
+        }
+        remove_left_over(path);
+        let action = "create the file";
+        AtomicFile::create(path).map_err(|error| ImatrixError::Io {
+            path: path.to_owned(),
+            action,
+            error,
+        })?;
+        Ok(())
+    }
+
+    fn save(&self, imatrix: &Imatrix, path: &Path) -> Result<()> {
+        match self.output_format {
+            Format::Gguf => imatrix.save(path)?,
+            Format::Dat => imatrix.save_dat(path)?,
+        }
+        Ok(())
+    }
+
+    /// Where the copy after `n_chunks` is kept.
+    fn copy_path(&self, n_chunks: u32) -> PathBuf {
+        let mut path = self.output.clone().into_os_string();
+        path.push(format!(".at_{n_chunks}"));
+        path.into()
+    }
+}
+
+fn warn_of_unseen_experts(imatrix: &Imatrix, log: Log) {
     for (name, entry) in &imatrix.entries {
         let unseen = entry.counts.iter().filter(|count| **count == 0).count();
         if unseen > 0 {
             log.warn(format_args!("{name}: no token visited {unseen} of {} experts", entry.counts.len()));
         }
     }
-    match args.output_format {
-        Format::Gguf => imatrix.save(path)?,
-        Format::Dat => imatrix.save_dat(path)?,
-    }
-    Ok(())
 }
 
 /// A text that is read chunk by chunk.
@@ -163,6 +221,8 @@ struct Reading<'a> {
     runner: Runner,
     sequence: Sequence,
     collector: Arc<Collector>,
+    /// What was summed before, and from the chunks that have been read to their end.
+    whole: Imatrix,
     before: Imatrix,
     n_ctx: usize,
     log: Log,
@@ -181,7 +241,8 @@ impl<'a> Reading<'a> {
         let mut runner = engine.runner();
         runner.set_hook(Some(collector.clone()));
         let sequence = engine.sequence(options);
-        Reading { args, runner, sequence, collector, before, n_ctx: options.n_ctx, log }
+        let whole = before.clone();
+        Reading { args, runner, sequence, collector, whole, before, n_ctx: options.n_ctx, log }
     }
 
     fn run(mut self, tokens: &[u32]) -> Result<()> {
@@ -196,8 +257,24 @@ impl<'a> Reading<'a> {
         let progress = has_bar.then(|| self.log.progress("reading", n_chunks));
         let cancel = bise::Cancel::new();
         let _writing = signals::writing(cancel.clone());
+        if self.args.save_frequency > 0 {
+            let step = self.args.save_frequency;
+            let n_chunks = u32::try_from(n_chunks).unwrap_or(u32::MAX);
+            for n in (1..=n_chunks / step).map(|i| i * step) {
+                self.args.check_output(&self.args.copy_path(self.before.n_chunks.saturating_add(n)))?;
+            }
+        }
+        let mut n_saved = 0;
         for (i, chunk) in tokens.chunks_exact(self.n_ctx).take(n_chunks).enumerate() {
-            self.read(chunk, bos, &cancel, &mut score)?;
+            if let Err(error) = self.read(chunk, bos, &cancel, &mut score) {
+                let is_interrupted = error.downcast_ref().is_some_and(bise::Error::is_cancelled);
+                if is_interrupted && !self.args.no_ppl {
+                    writeln!(out)?;
+                }
+                drop(progress);
+                return Err(if is_interrupted { self.interrupted(i, n_chunks, n_saved) } else { error });
+            }
+            self.add_up()?;
             if !self.args.no_ppl {
                 write!(out, "[{}]{:.4},", i + 1, score.mean().exp())?;
                 out.flush()?;
@@ -207,13 +284,11 @@ impl<'a> Reading<'a> {
             }
             let done = u32::try_from(i + 1).unwrap_or(u32::MAX);
             if done.is_multiple_of(self.args.output_frequency) || i + 1 == n_chunks {
-                save(self.args, &self.imatrix()?, &self.args.output, self.log)?;
+                self.args.save(&self.whole, &self.args.output)?;
+                n_saved = i + 1;
             }
             if self.args.save_frequency > 0 && done.is_multiple_of(self.args.save_frequency) {
-                let imatrix = self.imatrix()?;
-                let mut path = self.args.output.clone().into_os_string();
-                path.push(format!(".at_{}", imatrix.n_chunks));
-                save(self.args, &imatrix, Path::new(&path), self.log)?;
+                self.args.save(&self.whole, &self.args.copy_path(self.whole.n_chunks))?;
             }
         }
         drop(progress);
@@ -221,22 +296,39 @@ impl<'a> Reading<'a> {
             let (perplexity, error) = score.estimate();
             writeln!(out, "\nFinal estimate: PPL = {perplexity:.4} +/- {error:.5}")?;
         }
+        warn_of_unseen_experts(&self.whole, self.log);
         let output = Printable(self.args.output.display());
-        self.log.note(format_args!(
-            "{output}: {} matrices over {n_chunks} chunks",
-            self.imatrix()?.entries.len()
-        ));
+        self.log.note(format_args!("{output}: {} matrices over {n_chunks} chunks", self.whole.entries.len()));
         Ok(())
     }
 
-    /// What has been summed so far, this time and before.
-    fn imatrix(&self) -> Result<Imatrix> {
+    /// Saves what is not saved yet, and returns the error that ends the run after `n_read` chunks.
+    fn interrupted(&self, n_read: usize, n_chunks: usize, n_saved: usize) -> anyhow::Error {
+        if n_read == 0 {
+            return signals::Interrupted("no chunk was read to its end".into()).into();
+        }
+        if n_read > n_saved
+            && let Err(error) = self.args.save(&self.whole, &self.args.output)
+        {
+            return error;
+        }
+        let output = Printable(self.args.output.display());
+        let next = self.args.from_chunk + n_read;
+        signals::Interrupted(format!(
+            "{output} has {n_read} of {n_chunks} chunks; --in-file {output} --from-chunk {next} goes on"
+        ))
+        .into()
+    }
+
+    /// Adds up what was summed before and since. What a chunk has summed that is not read to its end must not count.
+    fn add_up(&mut self) -> Result<()> {
         let chunk_len = u32::try_from(self.n_ctx).unwrap_or(u32::MAX);
-        let mut imatrix = self.before.clone();
         let mut now = self.collector.imatrix();
         now.chunk_len = chunk_len;
-        imatrix.add(&now, chunk_len)?;
-        Ok(imatrix)
+        let mut whole = self.before.clone();
+        whole.add(&now, chunk_len)?;
+        self.whole = whole;
+        Ok(())
     }
 
     /// Reads a chunk from an empty context, its first token as `bos` where there is one.

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use bise::gguf::{GgufFile, TensorType, Value};
 use bise::imatrix::Imatrix;
 use bise::quantize::{FileType, Importance, Plan, QuantizeError, QuantizeOptions};
@@ -16,6 +16,7 @@ use crate::cli::describe;
 use crate::cli::term::console::Log;
 use crate::cli::term::signals;
 use crate::cli::usage::wrong;
+use bise_models::atomic_file::is_same_file;
 use bise_models::printable::Printable;
 
 /// What to quantize, and how.
@@ -85,7 +86,7 @@ pub struct QuantizeArgs {
     #[arg(long)]
     force: bool,
 
-    /// Accepted: rows are never held in memory by the tensor
+    /// Accepted without effect: tensors are read and written some rows at a time, so there is no large buffer to limit
     #[arg(long, value_name = "MIB", hide = true)]
     max_buffer_size: Option<u64>,
 
@@ -210,6 +211,7 @@ pub fn run(args: QuantizeArgs) -> Result<()> {
     if args.imatrix.is_some() && options.importance.is_none() {
         log.warn("no tensor is left that the importance matrix is used for");
     }
+    let given = [&args.imatrix, &args.tensor_type_file];
     signals::guard_mapped_file(&what.source);
     let file = GgufFile::open(&what.source)?;
     for warning in file.warnings() {
@@ -221,6 +223,15 @@ pub fn run(args: QuantizeArgs) -> Result<()> {
     }
     if args.dry_run {
         return print_plan(&plan, what.file_type);
+    }
+    for destination in plan.paths(&what.destination) {
+        for source in given.into_iter().flatten() {
+            ensure!(
+                !is_same_file(source, &destination),
+                "{}: found a file that is read here, expected another file to write to",
+                Printable(destination.display())
+            );
+        }
     }
     let start = Instant::now();
     let mut builder = Threads::builder();
@@ -249,7 +260,7 @@ fn write(plan: &Plan, file: &GgufFile, path: &Path, threads: &Threads, force: bo
     let _writing = signals::writing(cancel.clone());
     plan.write(file, path, threads, &cancel, force, &mut |done| progress.set((done / STEP) as usize)).map_err(
         |error| match error {
-            QuantizeError::Cancelled => bise::Error::from(bise::ForwardError::Cancelled).into(),
+            QuantizeError::Cancelled => signals::Interrupted("nothing was written".into()).into(),
             error => error.into(),
         },
     )

@@ -10,6 +10,11 @@ use bise::Cancel;
 /// What Ctrl-C cancels; without it, Ctrl-C ends the program.
 static WRITING: Mutex<Option<Cancel>> = Mutex::new(None);
 
+/// What a command says that Ctrl-C ended in an orderly way.
+#[derive(Debug, thiserror::Error)]
+#[error("interrupted: {0}")]
+pub struct Interrupted(pub String);
+
 static COLOURED: AtomicBool = AtomicBool::new(false);
 
 /// The exit code of a program that Ctrl-C ended.
