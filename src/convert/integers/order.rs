@@ -1,0 +1,28 @@
+//! The order of columns.
+
+use super::parts::Part;
+use crate::convert::ConvertError;
+
+/// Checks that column `i` is of group `i / group_len`.
+pub(super) fn check_order(g_idx: &Part<'_>, n_in: usize, group_len: usize) -> Result<(), ConvertError> {
+    let groups = g_idx.integers()?;
+    g_idx.check_shape(&[n_in], "one group for each column")?;
+    // compressed-tensors fills those that were never set with -1.
+    if groups.iter().all(|group| *group == -1) {
+        return Ok(());
+    }
+    let in_order = |(i, group): (usize, &i64)| usize::try_from(*group) == Ok(i / group_len);
+    match groups.iter().enumerate().position(|pair| !in_order(pair)) {
+        None => Ok(()),
+        Some(i) => Err(ConvertError::Unsupported {
+            path: g_idx.path(),
+            what: format!("{} (GPTQ with act-order, desc_act)", g_idx.name),
+            reason: format!(
+                "column {i} belongs to group {} instead of {}, so that no block of 32 columns has one scale; \
+                 take a checkpoint made with desc_act false, or convert the one that this was made from",
+                groups[i],
+                i / group_len
+            ),
+        }),
+    }
+}
