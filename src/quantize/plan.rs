@@ -9,6 +9,7 @@ use bise_models::gguf::{Metadata, TensorType, Value};
 
 use super::error::QuantizeError;
 use super::file_type::FileType;
+use super::gguf_source::Expert;
 use super::importance::{Importance, usable};
 use super::mix::{Mix, ModelShape, Role, fallback, is_quantized, layer};
 use super::patterns::Patterns;
@@ -362,10 +363,17 @@ pub(super) fn part_path(path: &Path, part: usize, n_parts: usize) -> std::path::
     path.with_file_name(name)
 }
 
-/// Refuses tensors of layers that the model does not count: they would be left out. Says so where a layer has no tensors.
+/// Refuses tensors of layers that the model does not count, which would be left out, and of experts that cannot be stacked. Says so where a layer has no tensors.
 fn check_layers(tensors: &[SourceTensor], n_layers: usize) -> Result<Option<String>, QuantizeError> {
     let mut found = BTreeSet::new();
     for tensor in tensors {
+        if let Some(expert) = Expert::of(&tensor.name) {
+            return Err(QuantizeError::Tensor {
+                tensor: tensor.name.clone(),
+                found: format!("expert {} of some that do not make a stack", expert.index),
+                expected: "as many as 'expert_count' says, from 0 on, of one shape and type".into(),
+            });
+        }
         let Some(layer) = layer(&tensor.name) else { continue };
         if layer >= n_layers {
             return Err(QuantizeError::Tensor {
