@@ -20,6 +20,8 @@
 
 mod cancel;
 pub mod chat;
+#[cfg(feature = "compare")]
+pub mod compare;
 pub mod constraint;
 mod continuation;
 #[cfg(feature = "convert")]

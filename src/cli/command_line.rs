@@ -84,7 +84,10 @@ Examples:
 const PERPLEXITY_EXAMPLES: &str = "\
 Examples:
   bise perplexity -m mistral.gguf -f wiki.test.raw -c 512
-      as llama-perplexity computes it";
+      as llama-perplexity computes it
+  bise perplexity -m mistral-f16.gguf -f wiki.test.raw --kl-divergence-base mistral.kld
+  bise perplexity -m mistral-q4_k_m.gguf --kl-divergence --kl-divergence-base mistral.kld
+      how far the predictions of the second model are from those of the first";
 
 #[cfg(feature = "quantize")]
 const QUANTIZE_EXAMPLES: &str = "\

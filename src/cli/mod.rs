@@ -3,6 +3,8 @@
 mod args;
 mod command_line;
 mod commands;
+#[cfg(feature = "compare")]
+mod compare;
 #[cfg(feature = "hub")]
 mod hub;
 mod ids;

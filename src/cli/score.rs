@@ -21,7 +21,8 @@ impl Score {
         self.add(log_probability(logits, token));
     }
 
-    fn add(&mut self, log_probability: f64) {
+    /// Adds a log-probability.
+    pub fn add(&mut self, log_probability: f64) {
         self.sum -= log_probability;
         self.squares += log_probability * log_probability;
         self.n += 1;
@@ -32,12 +33,17 @@ impl Score {
         self.sum / self.n as f64
     }
 
-    /// Perplexity and its standard error, by llama-perplexity's formula: the error of the mean times the perplexity.
-    pub fn estimate(&self) -> (f64, f64) {
+    /// Their mean and its standard error.
+    pub fn mean_and_error(&self) -> (f64, f64) {
         let mean = self.mean();
         // Rounding can leave less than nothing of a variance that is nothing.
         let variance = (self.squares / self.n as f64 - mean * mean).max(0.0);
-        let error = (variance / self.n.saturating_sub(1).max(1) as f64).sqrt();
+        (mean, (variance / self.n.saturating_sub(1).max(1) as f64).sqrt())
+    }
+
+    /// Perplexity and its standard error, by llama-perplexity's formula: the error of the mean times the perplexity.
+    pub fn estimate(&self) -> (f64, f64) {
+        let (mean, error) = self.mean_and_error();
         (mean.exp(), error * mean.exp())
     }
 }

@@ -23,6 +23,18 @@ pub fn from_file(path: &Path) -> Result<String> {
     from_bytes(&path.display().to_string(), bytes)
 }
 
+/// Reads a text file, and drops one newline at its end.
+///
+/// # Errors
+/// As [`from_file`].
+pub fn without_last_newline(path: &Path) -> Result<String> {
+    let mut text = from_file(path)?;
+    if text.ends_with('\n') {
+        text.pop();
+    }
+    Ok(text)
+}
+
 /// Reads standard input to its end.
 ///
 /// # Errors

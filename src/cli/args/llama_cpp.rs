@@ -87,6 +87,11 @@ const CONTROL_VECTOR: Fate = Refused("control vectors are not supported");
 const EMBEDDING: Fate = Refused("it belongs to `bise embedding`");
 const RERANKING: Fate = Refused("rerankers are not supported");
 const TASK: Fate = Refused("bise perplexity scores a text and nothing else");
+const PERPLEXITY: Fate = Refused("it belongs to `bise perplexity`");
+#[cfg(feature = "compare")]
+const DIVERGENCE: Fate = PERPLEXITY;
+#[cfg(not(feature = "compare"))]
+const DIVERGENCE: Fate = Refused("this program was built without the feature \"compare\"");
 #[cfg(feature = "quantize")]
 const IMATRIX: Fate = Refused("it belongs to `bise imatrix`");
 #[cfg(not(feature = "quantize"))]
@@ -365,9 +370,10 @@ const ALL: &[Group] = &[
     ]),
     (TASK, &[
         ("--hellaswag", ""), ("--hellaswag-tasks N", ""), ("--winogrande", ""), ("--winogrande-tasks N", ""),
-        ("--multiple-choice", ""), ("--multiple-choice-tasks N", ""), ("--kl-divergence", ""),
-        ("--save-all-logits --kl-divergence-base N", ""), ("--ppl-stride N", ""), ("--ppl-output-type N", ""),
+        ("--multiple-choice", ""), ("--multiple-choice-tasks N", ""),
     ]),
+    (PERPLEXITY, &[("--ppl-stride N", ""), ("--ppl-output-type N", "")]),
+    (DIVERGENCE, &[("--kl-divergence", ""), ("--save-all-logits --kl-divergence-base N", "")]),
     (BATCHED_BENCH, &[("-pps", ""), ("-tgs", ""), ("-npp N", ""), ("-ntg N", ""), ("-npl N", "")]),
     (IMATRIX, &[
         ("--in-file N", ""), ("-ofreq --output-frequency N", ""), ("--output-format N", ""),

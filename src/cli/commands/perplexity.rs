@@ -1,6 +1,9 @@
 //! `bise perplexity`: scores a text in chunks, like llama-perplexity.
 
-use std::io::{IsTerminal, Write};
+#[cfg(feature = "compare")]
+mod divergence;
+mod progress;
+
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -8,11 +11,11 @@ use anyhow::{Result, ensure};
 use bise::tokenizer::EncodeOptions;
 use bise::{Engine, Session};
 
+use self::progress::{OutputType, Printed};
 use crate::cli::args::log::LogArgs;
 use crate::cli::args::model::{ContextArgs, ModelArgs};
 use crate::cli::args::numbers::positive_or_all;
 use crate::cli::args::prompt::EscapeArgs;
-use crate::cli::score::Score;
 use crate::cli::usage::wrong;
 use crate::cli::{ids, load, text};
 
@@ -35,6 +38,18 @@ pub struct PerplexityArgs {
     #[arg(long)]
     all_positions: bool,
 
+    /// Begin a chunk every N tokens and score the last N of each; 0: chunks do not overlap
+    #[arg(long, value_name = "N", default_value_t = 0, conflicts_with = "all_positions")]
+    ppl_stride: u32,
+
+    /// What to print after each chunk: 0 its number and the perplexity, 1 a line for plotting
+    #[arg(long, value_name = "0|1", default_value = "0")]
+    ppl_output_type: OutputType,
+
+    #[cfg(feature = "compare")]
+    #[command(flatten)]
+    divergence: divergence::DivergenceArgs,
+
     #[command(flatten)]
     escapes: EscapeArgs,
 
@@ -47,7 +62,7 @@ pub struct PerplexityArgs {
 }
 
 /// The default context length of llama-perplexity.
-const DEFAULT_N_CTX: usize = 512;
+pub const DEFAULT_N_CTX: usize = 512;
 
 /// Runs the command.
 ///
@@ -55,6 +70,13 @@ const DEFAULT_N_CTX: usize = 512;
 /// The text is too short, or a pass fails.
 pub fn run(args: PerplexityArgs) -> Result<()> {
     let log = args.log.log();
+    #[cfg(feature = "compare")]
+    {
+        args.divergence.check(args.ppl_stride)?;
+        if args.divergence.kl_divergence {
+            return divergence::compare(&args, log);
+        }
+    }
     if args.file.is_none() && args.ids.is_none() {
         return Err(no_text());
     }
@@ -68,45 +90,67 @@ pub fn run(args: PerplexityArgs) -> Result<()> {
     log.note(format_args!("perplexity: tokenization took {:.1} ms", start.elapsed().as_secs_f64() * 1e3));
 
     let n_ctx = options.n_ctx;
-    let (mut n_chunks, rest) = (tokens.len() / n_ctx, tokens.len() % n_ctx);
-    if args.all_positions {
-        // A last chunk that is shorter counts too.
-        n_chunks += usize::from(rest > 1);
-        ensure!(n_chunks > 0, "found {} tokens, expected at least 2", tokens.len());
-    } else {
+    let chunks = Chunks::of(&args, n_ctx, &tokens)?;
+    log.note(format_args!("perplexity: calculating perplexity over {} chunks, n_ctx={n_ctx}", chunks.n));
+    let mut session = engine.session(&options)?;
+    #[cfg(feature = "compare")]
+    if let Some(path) = &args.divergence.kl_divergence_base {
+        return divergence::write_base(&args, &mut session, &tokens[..chunks.n * n_ctx], n_ctx, path, log);
+    }
+    let tokenizer = engine.tokenizer();
+    let bos =
+        tokenizer.bos().filter(|_| tokenizer.adds_bos() && args.ids.is_none() && chunks.stride == n_ctx);
+    let mut printed = Printed::new(args.ppl_output_type, chunks.stride, chunks.n, log);
+    for i in 0..chunks.n {
+        let chunk = &tokens[i * chunks.stride..];
+        let chunk = &chunk[..chunk.len().min(n_ctx)];
+        score_chunk(&mut session, chunk, bos, chunks.first, &mut printed)?;
+        printed.chunk()?;
+    }
+    printed.estimate()
+}
+
+/// How a text is cut.
+struct Chunks {
+    n: usize,
+    /// From the beginning of one to that of the next.
+    stride: usize,
+    /// The first position of each that counts.
+    first: usize,
+}
+
+impl Chunks {
+    fn of(args: &PerplexityArgs, n_ctx: usize, tokens: &[u32]) -> Result<Chunks> {
+        let n_tokens = tokens.len();
+        if args.all_positions {
+            // A last chunk that is shorter counts too.
+            let n = n_tokens / n_ctx + usize::from(n_tokens % n_ctx > 1);
+            ensure!(n > 0, "found {n_tokens} tokens, expected at least 2");
+            return Ok(Chunks { n: n.min(args.chunks), stride: n_ctx, first: 0 });
+        }
         if n_ctx < 3 {
             return Err(wrong(format_args!("--ctx-size: found {n_ctx}, expected at least 3")));
         }
+        let stride = args.ppl_stride as usize;
+        if stride >= n_ctx {
+            let most = n_ctx - 1;
+            return Err(wrong(format_args!(
+                "--ppl-stride: found {stride}, expected at most {most}, as chunks have {n_ctx} tokens (--ctx-size)"
+            )));
+        }
         ensure!(
-            tokens.len() >= 2 * n_ctx,
-            "found {} tokens, expected at least {}: two contexts of {n_ctx} (--ctx-size)",
-            tokens.len(),
+            n_tokens >= 2 * n_ctx,
+            "found {n_tokens} tokens, expected at least {}: two contexts of {n_ctx} (--ctx-size)",
             2 * n_ctx
         );
+        Ok(match stride {
+            0 => Chunks { n: (n_tokens / n_ctx).min(args.chunks), stride: n_ctx, first: n_ctx / 2 },
+            stride => {
+                let n = (n_tokens - n_ctx).div_ceil(stride);
+                Chunks { n: n.min(args.chunks), stride, first: n_ctx - stride - 1 }
+            }
+        })
     }
-    n_chunks = n_chunks.min(args.chunks);
-    log.note(format_args!("perplexity: calculating perplexity over {n_chunks} chunks, n_ctx={n_ctx}"));
-
-    let tokenizer = engine.tokenizer();
-    let bos = tokenizer.bos().filter(|_| tokenizer.adds_bos() && args.ids.is_none());
-    let first = if args.all_positions { 0 } else { n_ctx / 2 };
-    let mut session = engine.session(&options)?;
-    let mut score = Score::default();
-    let mut out = std::io::stdout().lock();
-    // On a terminal the numbers are progress enough, and a bar would be drawn over them.
-    let progress = (!out.is_terminal()).then(|| log.progress("scoring", n_chunks));
-    for (i, chunk) in tokens.chunks(n_ctx).take(n_chunks).enumerate() {
-        score_chunk(&mut session, chunk, bos, first, &mut score)?;
-        write!(out, "[{}]{:.4},", i + 1, score.mean().exp())?;
-        out.flush()?;
-        if let Some(progress) = &progress {
-            progress.set(i + 1);
-        }
-    }
-    drop(progress);
-    let (perplexity, error) = score.estimate();
-    writeln!(out, "\nFinal estimate: PPL = {perplexity:.4} +/- {error:.5}")?;
-    Ok(())
 }
 
 fn no_text() -> anyhow::Error {
@@ -118,11 +162,7 @@ fn tokens(args: &PerplexityArgs, engine: &Engine) -> Result<Vec<u32>> {
     match (&args.ids, &args.file) {
         (Some(path), _) => ids::from_npy(path, tokenizer),
         (None, Some(path)) => {
-            let mut text = text::from_file(path)?;
-            if text.ends_with('\n') {
-                text.pop();
-            }
-            let text = args.escapes.meant("--file", text)?;
+            let text = args.escapes.meant("--file", text::without_last_newline(path)?)?;
             Ok(tokenizer.encode(&text, EncodeOptions { add_special: true, parse_special: false }))
         }
         (None, None) => Err(no_text()),
@@ -135,7 +175,7 @@ fn score_chunk(
     chunk: &[u32],
     bos: Option<u32>,
     first: usize,
-    score: &mut Score,
+    printed: &mut Printed,
 ) -> Result<()> {
     session.clear();
     let mut read = chunk.to_vec();
@@ -147,7 +187,7 @@ fn score_chunk(
         session.prefill(&read[..first])?;
     }
     session.score(&read[first..chunk.len() - 1], &mut |i, logits| {
-        score.add_logits(logits, chunk[first + i + 1]);
+        printed.score.add_logits(logits, chunk[first + i + 1]);
     })?;
     Ok(())
 }
