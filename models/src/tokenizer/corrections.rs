@@ -41,6 +41,10 @@ pub(super) fn types(
             *kind = if names::is_shown(token) { TokenType::UserDefined } else { TokenType::Control };
             corrected.push(id);
         }
+        // Converters type these as text, and no merge leads to them.
+        if kind.is_text() && vocabulary.algorithm == Algorithm::SentencePiece && names::is_inline(token) {
+            *kind = TokenType::UserDefined;
+        }
     }
     for &(id, role) in roles {
         let kind = &mut types[id as usize];
