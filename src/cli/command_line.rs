@@ -9,6 +9,8 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use super::args::log::LogArgs;
 use super::args::{ChatArgs, GenerateArgs, environment, help, words};
+#[cfg(feature = "convert")]
+use super::commands::convert;
 #[cfg(feature = "server")]
 use super::commands::serve;
 use super::commands::{bench, embedding, inspect, logits, perplexity, tokenize};
@@ -88,6 +90,18 @@ Examples:
   bise perplexity -m mistral-f16.gguf -f wiki.test.raw --kl-divergence-base mistral.kld
   bise perplexity -m mistral-q4_k_m.gguf --kl-divergence --kl-divergence-base mistral.kld
       how far the predictions of the second model are from those of the first";
+
+#[cfg(feature = "convert")]
+const CONVERT_EXAMPLES: &str = "\
+Examples:
+  bise convert Mistral-7B-Instruct-v0.3 -o mistral-7b-{ftype}.gguf
+      a file in the 16 bits that the weights have
+  bise convert Mistral-7B-Instruct-v0.3 -o mistral-7b-q4_k_m.gguf --outtype q4_k_m
+      straight to a model of 4.8 bits a weight
+  bise convert --dry-run Ministral-3-8B-Instruct-2512
+      what would become of each tensor
+  bise convert --mistral-format Devstral-Small-2507 -o devstral.gguf --outtype bf16
+      from params.json and consolidated.safetensors";
 
 #[cfg(feature = "quantize")]
 const QUANTIZE_EXAMPLES: &str = "\
@@ -265,6 +279,10 @@ pub enum Command {
     /// Measure how well a model predicts a text
     #[command(after_help = PERPLEXITY_EXAMPLES)]
     Perplexity(Box<perplexity::PerplexityArgs>),
+    /// Make a GGUF file of a checkpoint of Hugging Face or Mistral
+    #[cfg(feature = "convert")]
+    #[command(after_help = CONVERT_EXAMPLES)]
+    Convert(convert::ConvertArgs),
     /// Quantize a model file
     #[cfg(feature = "quantize")]
     #[command(after_help = QUANTIZE_EXAMPLES)]
@@ -325,6 +343,8 @@ impl Cli {
             Some(Command::Tokenize(args)) => args.log,
             Some(Command::Bench(args)) => args.log,
             Some(Command::Perplexity(args)) => args.log,
+            #[cfg(feature = "convert")]
+            Some(Command::Convert(args)) => args.log,
             #[cfg(feature = "quantize")]
             Some(Command::Quantize(args)) => args.log,
             #[cfg(feature = "quantize")]

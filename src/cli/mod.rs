@@ -34,6 +34,8 @@ use anyhow::{Context, Result};
 use args::log::LogArgs;
 use bise::description as describe;
 use command_line::{Cli, Command, CommandLine};
+#[cfg(feature = "convert")]
+use commands::convert;
 #[cfg(feature = "server")]
 use commands::serve;
 use commands::{bench, chat, completions, embedding, generate, inspect, logits, man, perplexity, tokenize};
@@ -104,6 +106,8 @@ fn execute(cli: Cli, typed: &[String]) -> Result<ExitCode> {
         Some(Command::Tokenize(args)) => tokenize::run(args),
         Some(Command::Bench(args)) => bench::run(*args),
         Some(Command::Perplexity(args)) => perplexity::run(*args),
+        #[cfg(feature = "convert")]
+        Some(Command::Convert(args)) => convert::run(args),
         #[cfg(feature = "quantize")]
         Some(Command::Quantize(args)) => quantize::run(*args),
         #[cfg(feature = "quantize")]

@@ -9,7 +9,7 @@ use bise_models::gguf::{Array, Metadata, StrArray};
 use serde_json::Value;
 
 use super::ConvertError;
-use super::vocabulary::Layout;
+use super::layout::Layout;
 use super::vocabulary::files::{Folder, Json, kind, quoted};
 use super::vocabulary::version::{Native, Version};
 use crate::chat::ChatTemplate;

@@ -1,6 +1,9 @@
 use std::path::PathBuf;
 
+use bise_models::gguf::GgufError;
 use bise_models::printable::Printable;
+
+use crate::quantize::QuantizeError;
 
 /// Why a checkpoint cannot be converted.
 #[derive(Debug, thiserror::Error)]
@@ -38,4 +41,10 @@ pub enum ConvertError {
         /// Why not, and what can be done instead.
         reason: String,
     },
+    /// A file with weights that cannot be opened or mapped.
+    #[error(transparent)]
+    Gguf(#[from] GgufError),
+    /// The new file cannot be written, or a weight cannot become what it should.
+    #[error(transparent)]
+    Write(#[from] QuantizeError),
 }

@@ -4,9 +4,9 @@ use std::path::Path;
 
 use bise_models::gguf::Metadata;
 
+use super::layout::Layout;
 use super::vocabulary::files::Folder;
-use super::vocabulary::{self, Layout};
-use super::{ConvertError, chat_template};
+use super::{ConvertError, chat_template, vocabulary};
 
 /// Sets all `tokenizer.*` keys of the checkpoint in `folder`. `n_rows` is the number of rows of the embedding.
 ///

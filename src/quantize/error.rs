@@ -71,6 +71,18 @@ pub enum QuantizeError {
         /// What was expected.
         expected: String,
     },
+    /// A weight that is larger than the halves of its new type can be.
+    #[error(
+        "tensor '{tensor}': found {found}, expected what the halves of {format} can hold: BF16 and F32 hold more"
+    )]
+    TooLarge {
+        /// The tensor.
+        tensor: String,
+        /// The weight and its place.
+        found: String,
+        /// The type it would get.
+        format: &'static str,
+    },
     /// A type that is garbage without an importance matrix.
     #[error(
         "tensor '{tensor}': {to} in a {file_type} file needs an importance matrix, expected one with this tensor (--imatrix)"

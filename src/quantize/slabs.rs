@@ -122,17 +122,16 @@ impl FirstError {
 fn not_possible(tensor: &PlannedTensor, first: usize, error: WeightError) -> QuantizeError {
     let k = tensor.source.shape[0];
     let place = |index: usize| format!("row {}, column {}", (first + index) / k, (first + index) % k);
-    let (found, expected) = match error {
+    let name = tensor.source.name.clone();
+    match error {
         WeightError::NotFinite { index, value } => {
-            (format!("{value} in {}", place(index)), "finite weights".to_owned())
+            let found = format!("{value} in {}", place(index));
+            QuantizeError::Tensor { tensor: name, found, expected: "finite weights".into() }
         }
         WeightError::TooLarge { index, block_len, largest, format } => {
             let what = if block_len == 1 { "a weight" } else { "a block with weights" };
-            (
-                format!("{what} of {largest:e} in {}", place(index)),
-                format!("what the halves of {format} can hold"),
-            )
+            let found = format!("{what} of {largest:e} in {}", place(index));
+            QuantizeError::TooLarge { tensor: name, found, format: format.name() }
         }
-    };
-    QuantizeError::Tensor { tensor: tensor.source.name.clone(), found, expected }
+    }
 }

@@ -19,7 +19,9 @@ fn foreign(found: impl Into<String>, advice: impl Into<String>) -> Foreign {
 }
 
 const CONVERT: &str =
-    "convert the model with llama.cpp's convert_hf_to_gguf.py, or download a GGUF of the same model";
+    "convert the model with `bise convert FOLDER -o FILE.gguf`, or download a GGUF of the same model";
+const PICKLE: &str = "download the safetensors of the same model and convert them with `bise convert FOLDER -o FILE.gguf`, or download a GGUF";
+const OTHER: &str = "download a GGUF of the same model";
 const DOWNLOAD: &str = "download the file again, from its /resolve/ (not /blob/) address";
 const UNPACK: &str = "unpack it first";
 
@@ -35,8 +37,8 @@ const SIGNATURES: &[(&[u8], &str, &str)] = &[
     (b"\x04\x22\x4d\x18", "an LZ4 archive", UNPACK),
     (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive", UNPACK),
     (b"Rar!\x1a\x07", "a RAR archive", UNPACK),
-    (b"\x89HDF\r\n\x1a\n", "a Keras (HDF5) file", CONVERT),
-    (b"\x93NUMPY", "a NumPy array", CONVERT),
+    (b"\x89HDF\r\n\x1a\n", "a Keras (HDF5) file", OTHER),
+    (b"\x93NUMPY", "a NumPy array", OTHER),
     (b"\x7fELF", "a program", "give the model it comes with (a llamafile can be unpacked with unzip)"),
     (b"MZ", "a program", "give the model it comes with (a llamafile can be unpacked with unzip)"),
     (b"%PDF-", "a PDF document", DOWNLOAD),
@@ -75,9 +77,9 @@ fn zip(bytes: &[u8]) -> Option<Foreign> {
         let name_len = bytes.get(26..28).map_or(0, |b| usize::from(u16::from_le_bytes([b[0], b[1]])));
         let first = bytes.get(30..30 + name_len).unwrap_or_default();
         if first.ends_with(b"/data.pkl") || first.ends_with(b"/version") || first.starts_with(b"archive/") {
-            foreign("a PyTorch checkpoint", CONVERT)
+            foreign("a PyTorch checkpoint", PICKLE)
         } else if first.ends_with(b".npy") {
-            foreign("NumPy arrays (.npz)", CONVERT)
+            foreign("NumPy arrays (.npz)", OTHER)
         } else {
             foreign("a zip archive", UNPACK)
         }
@@ -96,7 +98,7 @@ fn safetensors(bytes: &[u8]) -> Option<Foreign> {
 fn pickle(bytes: &[u8]) -> Option<Foreign> {
     let [0x80, 2..=5, opcode, ..] = bytes else { return None };
     matches!(opcode, b'}' | b']' | b'c' | b'(' | 0x8a | 0x8c | 0x95)
-        .then(|| foreign("a PyTorch checkpoint (a Python pickle)", CONVERT))
+        .then(|| foreign("a PyTorch checkpoint (a Python pickle)", PICKLE))
 }
 
 /// A protocol buffer whose first field is a small version number, then the name of the producer.
@@ -107,7 +109,7 @@ fn onnx(bytes: &[u8], path: &Path) -> Option<Foreign> {
         [_, _, 0x12, len, rest @ ..] => rest.get(..usize::from(*len)).is_some_and(is_word),
         _ => false,
     };
-    (begins && (named || producer)).then(|| foreign("an ONNX file", CONVERT))
+    (begins && (named || producer)).then(|| foreign("an ONNX file", OTHER))
 }
 
 fn is_word(bytes: &[u8]) -> bool {
@@ -127,7 +129,7 @@ fn imatrix(bytes: &[u8]) -> Option<Foreign> {
 
 fn other_binary(bytes: &[u8]) -> Option<Foreign> {
     if bytes.get(4..8) == Some(b"TFL3") {
-        return Some(foreign("a TensorFlow Lite file", CONVERT));
+        return Some(foreign("a TensorFlow Lite file", OTHER));
     }
     if bytes.get(257..262) == Some(b"ustar") {
         return Some(foreign("a tar archive", UNPACK));
@@ -283,13 +285,13 @@ mod tests {
         };
         is(&zip(b"archive/data.pkl"), "m.bin", "a PyTorch checkpoint", "convert");
         is(&zip(b"consolidated.00/data.pkl"), "m.pth", "a PyTorch checkpoint", "convert");
-        is(&zip(b"weights.npy"), "m.npz", "NumPy arrays", "convert");
+        is(&zip(b"weights.npy"), "m.npz", "NumPy arrays", "GGUF");
         is(&zip(b"mistral.gguf"), "m.zip", "a zip archive", "unpack");
         is(b"PK\x03\x04", "m.zip", "a zip archive", "unpack");
         is(b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.", "m.bin", "a PyTorch checkpoint", "convert");
         is(b"\x80\x04\x95\x10\0\0\0", "m.pkl", "a PyTorch checkpoint", "convert");
-        is(b"\x08\x08\x12\x07pytorch\x1a\x05", "model.onnx", "an ONNX file", "convert");
-        is(b"\x08\x07\x12\x07pytorch", "model", "an ONNX file", "convert");
+        is(b"\x08\x08\x12\x07pytorch\x1a\x05", "model.onnx", "an ONNX file", "GGUF");
+        is(b"\x08\x07\x12\x07pytorch", "model", "an ONNX file", "GGUF");
         is(b"lmgg\0\x7d\0\0", "m.bin", "a GGML file", "download");
         is(b"tjgg\x03\0\0\0", "m.bin", "a GGJT file", "download");
         is(b"fmgg\x01\0\0\0", "m.bin", "a GGMF file", "download");
@@ -297,8 +299,8 @@ mod tests {
         is(b"GGML", "m.bin", "a GGML file", "download");
         is(b"\x1f\x8b\x08\0", "m.gguf.gz", "a gzip archive", "unpack");
         is(b"\x28\xb5\x2f\xfd\0", "m.gguf.zst", "a Zstandard archive", "unpack");
-        is(b"\x93NUMPY\x01\0", "m.npy", "a NumPy array", "convert");
-        is(b"\x89HDF\r\n\x1a\n", "m.h5", "HDF5", "convert");
+        is(b"\x93NUMPY\x01\0", "m.npy", "a NumPy array", "GGUF");
+        is(b"\x89HDF\r\n\x1a\n", "m.h5", "HDF5", "GGUF");
         is(b"\x7fELF\x02", "m.llamafile", "a program", "unzip");
         let tar = [&b"dir/m.gguf"[..], &[0; 247], b"ustar\x0000"].concat();
         is(&tar, "m.tar", "a tar archive", "unpack");

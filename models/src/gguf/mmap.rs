@@ -313,7 +313,7 @@ fn advice_for_directory(path: &Path) -> String {
     let with = |end: &str| names.iter().find(|name| name.to_ascii_lowercase().ends_with(end));
     match (with(".gguf"), with(".safetensors").or_else(|| with("config.json"))) {
         (Some(model), _) => format!("give the file in it, as in {}", name_of(&path.join(model))),
-        (None, Some(_)) => "convert the model in it with llama.cpp's convert_hf_to_gguf.py".into(),
+        (None, Some(_)) => "convert the model in it with `bise convert FOLDER -o FILE.gguf`".into(),
         (None, None) => "give the path of a .gguf file".into(),
     }
 }

@@ -20,6 +20,7 @@ mod split;
 mod str_array;
 mod tensor;
 mod value;
+mod whole_file;
 mod writer;
 
 pub use error::GgufError;
@@ -30,4 +31,5 @@ pub use residency::FileRanges;
 pub use str_array::StrArray;
 pub use tensor::{TensorInfo, TensorType};
 pub use value::{Array, FromValue, Misfit, Value, ValueType};
+pub use whole_file::WholeFile;
 pub use writer::{GgufDataWriter, GgufWriter, WriteError};

@@ -4,6 +4,8 @@ pub mod bench;
 pub mod chat;
 mod chat_command;
 pub mod completions;
+#[cfg(feature = "convert")]
+pub mod convert;
 #[cfg(feature = "hub")]
 pub mod cp;
 #[cfg(feature = "hub")]

@@ -104,6 +104,12 @@ impl Progress {
         self.0.set_position(done as u64);
     }
 
+    /// Sets how many steps there are.
+    #[cfg(feature = "convert")]
+    pub fn set_len(&self, len: usize) {
+        self.0.set_length(len as u64);
+    }
+
     /// Turns by itself while something of unknown length happens.
     pub fn spin(&self) {
         self.0

@@ -32,15 +32,7 @@ use self::tokenizer_json::TokenizerJson;
 use self::tokens::Tokens;
 use self::version::{Native, Version};
 use super::ConvertError;
-
-/// Who wrote a checkpoint's configuration.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Layout {
-    /// `config.json`, as Hugging Face's transformers write it.
-    HuggingFace,
-    /// `params.json`, as Mistral publishes it.
-    Mistral,
-}
+use super::layout::Layout;
 
 /// Where a vocabulary was found.
 #[derive(Debug)]

@@ -1,0 +1,177 @@
+use std::path::{Path, PathBuf};
+
+use bise_models::gguf::Metadata;
+
+use super::checkpoint::{Checkpoint, Dtype};
+use super::config::ModelConfig;
+use super::error::ConvertError;
+use super::general;
+use super::quantization::Quantization;
+use super::tensors::{self, Tensor};
+use super::tokenizer::set_tokenizer;
+use crate::quantize::{FileType, Plan, QuantizeError, QuantizeOptions};
+use crate::{Cancel, Threads};
+
+/// How to convert a checkpoint; `ConvertOptions::default()` is what `bise convert` does without flags.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ConvertOptions {
+    /// The types of the new file.
+    pub out_type: OutType,
+    /// Take Mistral's own files (`params.json`) where those of Hugging Face are there, too.
+    pub mistral_format: bool,
+    /// The model's name, in place of its folder's.
+    pub model_name: Option<String>,
+    /// Exceptions from the mix, importance and the like. Its `file_type` is not looked at.
+    pub quantize: QuantizeOptions,
+    /// Replace a file that is there.
+    pub force: bool,
+}
+
+impl Default for ConvertOptions {
+    fn default() -> ConvertOptions {
+        ConvertOptions {
+            out_type: OutType::Auto,
+            mistral_format: false,
+            model_name: None,
+            quantize: QuantizeOptions::new(FileType::F16),
+            force: false,
+        }
+    }
+}
+
+/// The types of the new file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutType {
+    /// The 16-bit type of the weights: BF16 if the first matrix of 16 bits is that, else F16.
+    Auto,
+    /// This one.
+    Mix(FileType),
+}
+
+impl OutType {
+    /// `auto`, or the name of a [`FileType`], in any case.
+    pub fn from_name(name: &str) -> Option<OutType> {
+        match name.eq_ignore_ascii_case("auto") {
+            true => Some(OutType::Auto),
+            false => FileType::from_name(name).filter(|t| *t != FileType::Copy).map(OutType::Mix),
+        }
+    }
+}
+
+/// The tensors and keys of the new file. It is a [`Source`](crate::quantize::Source) to quantize from.
+pub struct Conversion<'a> {
+    pub(super) checkpoint: &'a Checkpoint,
+    pub(super) metadata: Metadata,
+    pub(super) tensors: Vec<Tensor<'a>>,
+    /// What the user should know, one line each.
+    pub notes: Vec<String>,
+}
+
+impl<'a> Conversion<'a> {
+    /// Reads the configuration and the tokenizer, and finds all weights. Reads none of them.
+    ///
+    /// # Errors
+    /// For an architecture or a tokenizer that cannot be converted, numbers that make no sense, and tensors that are missing, have another shape
+    /// than the configuration says, or are unknown.
+    pub fn new(checkpoint: &'a Checkpoint, options: &ConvertOptions) -> Result<Conversion<'a>, ConvertError> {
+        let config = ModelConfig::of(checkpoint)?;
+        let quantization = Quantization::of(checkpoint)?;
+        let found = tensors::collect(checkpoint, &config, &quantization)?;
+        let n_weights = |tensor: &Tensor<'_>| tensor.shape.iter().map(|n| *n as u64).product::<u64>();
+        let all = found.tensors.iter().map(n_weights).sum();
+        let in_experts =
+            found.tensors.iter().filter(|tensor| tensor.name.contains("_exps.")).map(n_weights).sum();
+        let mut metadata = Metadata::new("new file");
+        let name = options.model_name.as_deref();
+        general::set_keys(&mut metadata, checkpoint, &config, name, (all, in_experts));
+        config.set_keys(&mut metadata);
+        let of_tokenizer =
+            set_tokenizer(&checkpoint.folder, checkpoint.layout, config.n_vocab, &mut metadata)?;
+        let mut notes = config.notes;
+        notes.extend(found.notes);
+        notes.extend(of_tokenizer);
+        Ok(Conversion { checkpoint, metadata, tensors: found.tensors, notes })
+    }
+
+    /// The type that `out_type` stands for.
+    pub fn file_type(&self, out_type: OutType) -> FileType {
+        if let OutType::Mix(file_type) = out_type {
+            return file_type;
+        }
+        let matrices = self.checkpoint.tensors().filter(|(_, tensor)| tensor.shape.len() >= 2);
+        let first =
+            matrices.map(|(_, tensor)| tensor.dtype).find(|dtype| matches!(dtype, Dtype::BF16 | Dtype::F16));
+        if first == Some(Dtype::BF16) { FileType::BF16 } else { FileType::F16 }
+    }
+
+    /// What each tensor becomes.
+    ///
+    /// # Errors
+    /// Where a tensor cannot become what it should.
+    pub fn plan(&self, options: &ConvertOptions) -> Result<Plan, ConvertError> {
+        self.plan_as(self.file_type(options.out_type), options)
+    }
+
+    fn plan_as(&self, file_type: FileType, options: &ConvertOptions) -> Result<Plan, ConvertError> {
+        let mut quantize = options.quantize.clone();
+        quantize.file_type = file_type;
+        Ok(Plan::new(self, &quantize)?)
+    }
+}
+
+/// What [`convert`] wrote.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Converted {
+    /// The mix.
+    pub file_type: FileType,
+    /// What became of each tensor.
+    pub plan: Plan,
+    /// What the user should know, one line each.
+    pub notes: Vec<String>,
+    /// The file, or its parts.
+    pub paths: Vec<PathBuf>,
+}
+
+/// Writes the checkpoint in `folder` as a GGUF file at `path`. `progress` is told the bytes that are done, and of how many.
+///
+/// The bytes do not depend on the number of threads. The file appears under its name when it is whole and on the disk.
+///
+/// With [`OutType::Auto`], weights that are too large for F16 make it a BF16 file.
+///
+/// # Errors
+/// Where the checkpoint is damaged or of a kind that cannot be converted, a weight is not finite or too large for its type, a file is in the way
+/// (and `force` is not given), the disk is full, or it was cancelled. Nothing is left behind then.
+pub fn convert(
+    folder: &Path,
+    path: &Path,
+    options: &ConvertOptions,
+    threads: &Threads,
+    cancel: &Cancel,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Converted, ConvertError> {
+    let checkpoint = Checkpoint::open(folder, options.mistral_format)?;
+    let conversion = Conversion::new(&checkpoint, options)?;
+    let mut notes = conversion.notes.clone();
+    let mut plan = conversion.plan(options)?;
+    let mut file_type = conversion.file_type(options.out_type);
+    let mut write = |plan: &Plan| {
+        let n_bytes = plan.source_bytes();
+        plan.write(&conversion, path, threads, cancel, options.force, &mut |done| progress(done, n_bytes))
+    };
+    match write(&plan) {
+        Err(QuantizeError::TooLarge { tensor, found, .. })
+            if options.out_type == OutType::Auto && file_type == FileType::F16 =>
+        {
+            notes.push(format!("tensor '{tensor}': {found} is too large for F16: BF16 is written"));
+            file_type = FileType::BF16;
+            plan = conversion.plan_as(file_type, options)?;
+            write(&plan)?;
+        }
+        written => written?,
+    }
+    notes.extend(plan.notes.iter().cloned());
+    let paths = plan.paths(path);
+    Ok(Converted { file_type, plan, notes, paths })
+}

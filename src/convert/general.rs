@@ -1,0 +1,102 @@
+//! The keys that say what a model is called and how large it is.
+
+use std::path::Path;
+
+use bise_models::gguf::Metadata;
+use serde_json::Value;
+
+use super::checkpoint::{Checkpoint, read_object};
+use super::config::ModelConfig;
+
+/// Sets `general.*`: the architecture, a name, and how large the model is.
+pub(super) fn set_keys(
+    to: &mut Metadata,
+    checkpoint: &Checkpoint,
+    config: &ModelConfig,
+    name: Option<&str>,
+    n_weights: (u64, u64),
+) {
+    to.set("general.architecture", config.arch);
+    to.set("general.type", "model");
+    if let Some(name) = name.map(str::to_owned).or_else(|| name_of(&checkpoint.folder)) {
+        to.set("general.name", name.as_str());
+    }
+    to.set("general.size_label", size_label(n_weights, config.experts).as_str());
+    set_sampling(to, checkpoint);
+}
+
+/// A readable name: that of the folder, or of the repository whose snapshot it is.
+fn name_of(folder: &Path) -> Option<String> {
+    let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
+    let name = folder.file_name()?.to_string_lossy().into_owned();
+    let is_snapshot = folder.parent()?.file_name()? == "snapshots";
+    let repository = folder.ancestors().nth(2).and_then(Path::file_name);
+    let name = match repository.map(|name| name.to_string_lossy().into_owned()).filter(|_| is_snapshot) {
+        // models--mistralai--Mistral-7B-v0.1/snapshots/26bc…
+        Some(repository) => repository.rsplit("--").next()?.to_owned(),
+        None => name,
+    };
+    let words: Vec<&str> = name.split(['-', '_', ' ']).filter(|word| !word.is_empty()).collect();
+    Some(words.join(" ")).filter(|name| !name.is_empty())
+}
+
+/// The number of weights in three digits or fewer, as in `7.2B`; with experts, as in `8x7B`: what one path through the model has.
+fn size_label((all, in_experts): (u64, u64), experts: Option<(usize, usize)>) -> String {
+    match experts {
+        None => rounded(all),
+        Some((n, _)) => format!("{n}x{}", rounded(all - in_experts + in_experts / n as u64)),
+    }
+}
+
+fn rounded(n: u64) -> String {
+    let n = n as f64;
+    let (scaled, unit) = match n {
+        n if n > 1e12 => (n * 1e-12, "T"),
+        n if n > 1e9 => (n * 1e-9, "B"),
+        n if n > 1e6 => (n * 1e-6, "M"),
+        n => (n * 1e-3, "K"),
+    };
+    // Two digits at least.
+    let whole = (scaled.round() as u64).to_string().trim_start_matches('0').len();
+    format!("{scaled:.*}{unit}", 2_usize.saturating_sub(whole))
+}
+
+/// How the model's makers sample from it, as llama.cpp's converter notes it.
+fn set_sampling(to: &mut Metadata, checkpoint: &Checkpoint) {
+    let Ok(generation) = read_object(&checkpoint.folder.join("generation_config.json")) else { return };
+    for (from, key) in [("temperature", "temp"), ("top_p", "top_p"), ("min_p", "min_p")] {
+        if let Some(x) = generation.get(from).and_then(Value::as_f64) {
+            to.set(&format!("general.sampling.{key}"), x as f32);
+        }
+    }
+    if let Some(k) = generation.get("top_k").and_then(Value::as_i64).and_then(|k| i32::try_from(k).ok()) {
+        to.set("general.sampling.top_k", k);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_rounded_to_two_digits_or_more() {
+        for (n, label) in [
+            (7_241_732_096, "7.2B"),
+            (12_247_782_400, "12B"),
+            (123_000_000_000, "123B"),
+            (4_300_000, "4.3M"),
+            (150_000, "150K"),
+        ] {
+            assert_eq!(size_label((n, 0), None), label);
+        }
+        let mixtral = (46_702_792_704, 45_097_156_608);
+        assert_eq!(size_label(mixtral, Some((8, 2))), "8x7.2B");
+    }
+
+    #[test]
+    fn names_are_those_of_repositories() {
+        assert_eq!(name_of(Path::new("/m/Mistral-7B-v0.1")).as_deref(), Some("Mistral 7B v0.1"));
+        let snapshot = "/hub/models--mistralai--Ministral-3-3B/snapshots/0123abcd";
+        assert_eq!(name_of(Path::new(snapshot)).as_deref(), Some("Ministral 3 3B"));
+    }
+}

@@ -1,0 +1,155 @@
+//! The tensors of the new file, and where their rows come from.
+
+mod dropped;
+mod layer;
+mod rope;
+mod rows;
+mod stored;
+mod tensor;
+
+use std::collections::HashSet;
+
+use super::checkpoint::Checkpoint;
+use super::config::{ModelConfig, Scaling};
+use super::error::ConvertError;
+use super::quantization::Quantization;
+use dropped::Dropped;
+use layer::{EMBEDDING, LAYER, Module, OUTPUT, OUTPUT_NORM};
+use stored::{Names, stored_matrix, stored_vector};
+
+pub use tensor::{Piece, Tensor};
+
+/// The tensors of the new file and what was left out of it.
+pub struct Tensors<'a> {
+    /// In the order of the model.
+    pub tensors: Vec<Tensor<'a>>,
+    /// What the user should know, one line each.
+    pub notes: Vec<String>,
+}
+
+/// Finds the tensors of the model that `config` describes.
+///
+/// # Errors
+/// Where one is missing, of another shape or of a type that weights do not have, and where there is one that nothing is known about.
+pub fn collect<'a>(
+    checkpoint: &'a Checkpoint,
+    config: &ModelConfig,
+    quantization: &Quantization,
+) -> Result<Tensors<'a>, ConvertError> {
+    let names = Names::of(checkpoint);
+    let mut collector = Collector { checkpoint, quantization, names, used: HashSet::new() };
+    let mut tensors = Vec::new();
+    let layout = checkpoint.layout;
+    let (d, q, kv) = (config.n_embd, config.n_heads * config.head_dim, config.n_kv_heads * config.head_dim);
+    tensors.push(collector.matrix("token_embd.weight", EMBEDDING.name(layout), config.n_vocab, d, None)?);
+    for i in 0..config.n_layers {
+        let from = |module: &Module| format!("{}{i}.{}", Module::layers(layout), module.name(layout));
+        let to = |module: &Module| format!("blk.{i}.{}.weight", module.gguf);
+        let halves = |n_heads: usize| config.rotates_halves(layout).then_some(n_heads);
+        tensors.push(collector.vector(&to(&LAYER.attn_norm), &from(&LAYER.attn_norm), d)?);
+        for (module, n_rows, k, heads) in [
+            (&LAYER.attn_q, q, d, halves(config.n_heads)),
+            (&LAYER.attn_k, kv, d, halves(config.n_kv_heads)),
+            (&LAYER.attn_v, kv, d, None),
+            (&LAYER.attn_output, d, q, None),
+        ] {
+            tensors.push(collector.matrix(&to(module), &from(module), n_rows, k, heads)?);
+        }
+        tensors.push(collector.vector(&to(&LAYER.ffn_norm), &from(&LAYER.ffn_norm), d)?);
+        let ff = config.n_ff;
+        let Some((n_experts, _)) = config.experts else {
+            for (module, n_rows, k) in
+                [(&LAYER.ffn_gate, ff, d), (&LAYER.ffn_up, ff, d), (&LAYER.ffn_down, d, ff)]
+            {
+                tensors.push(collector.matrix(&to(module), &from(module), n_rows, k, None)?);
+            }
+            continue;
+        };
+        let router = collector.matrix(&to(&LAYER.router), &from(&LAYER.router), n_experts, d, None)?;
+        tensors.push(router.in_singles());
+        for (gguf, part, n_rows, k) in
+            [("ffn_gate_exps", "w1", ff, d), ("ffn_down_exps", "w2", d, ff), ("ffn_up_exps", "w3", ff, d)]
+        {
+            let name =
+                |e: usize| format!("{}{i}.block_sparse_moe.experts.{e}.{part}", Module::layers(layout));
+            let experts: Result<Vec<_>, _> =
+                (0..n_experts).map(|e| collector.piece(&name(e), n_rows, k, None)).collect();
+            tensors.push(Tensor::stack(format!("blk.{i}.{gguf}.weight"), [k, n_rows], experts?));
+        }
+    }
+    tensors.push(collector.vector("output_norm.weight", OUTPUT_NORM.name(layout), d)?);
+    let output = OUTPUT.name(layout);
+    if collector.names.has(output) {
+        tensors.push(collector.matrix("output.weight", output, config.n_vocab, d, None)?);
+    } else if config.tied == Some(false) {
+        let expected = "it, because the configuration says that the embedding does not serve as the output";
+        return Err(checkpoint.tensor_error(&format!("{output}.weight"), "no such tensor", expected));
+    }
+    if let Scaling::Llama3 { factor, low, high, original_ctx } = config.scaling {
+        let divisors = rope::divisors(config.rope_base, config.head_dim, factor, low, high, original_ctx);
+        tensors.push(Tensor::singles("rope_freqs.weight", divisors));
+    }
+    let notes = collector.left_out()?;
+    Ok(Tensors { tensors, notes })
+}
+
+/// Looks up tensors, and keeps track of those that are used.
+struct Collector<'a, 'q> {
+    checkpoint: &'a Checkpoint,
+    quantization: &'q Quantization,
+    names: Names<'a>,
+    used: HashSet<&'a str>,
+}
+
+impl<'a> Collector<'a, '_> {
+    /// The matrix `[n_rows, k]` of `module`. With `heads`, rows of that many heads come in halves and are put into pairs.
+    fn matrix(
+        &mut self,
+        name: &str,
+        module: &str,
+        n_rows: usize,
+        k: usize,
+        heads: Option<usize>,
+    ) -> Result<Tensor<'a>, ConvertError> {
+        Ok(Tensor::matrix(name.to_owned(), [k, n_rows], self.piece(module, n_rows, k, heads)?))
+    }
+
+    fn piece(
+        &mut self,
+        module: &str,
+        n_rows: usize,
+        k: usize,
+        heads: Option<usize>,
+    ) -> Result<Piece<'a>, ConvertError> {
+        let found = stored_matrix(self.checkpoint, &self.names, self.quantization, module, [n_rows, k])?;
+        self.used.extend(found.used);
+        Ok(Piece::new(found.rows, heads.map(|n_heads| (n_heads, n_rows / n_heads))))
+    }
+
+    fn vector(&mut self, name: &str, module: &str, n: usize) -> Result<Tensor<'a>, ConvertError> {
+        let found = stored_vector(self.checkpoint, &self.names, module, n)?;
+        self.used.extend(found.used);
+        Ok(Tensor::vector(name.to_owned(), n, Piece::new(found.rows, None)))
+    }
+
+    /// What is left out: parts for images and sound, and what serves other programs. Errs on a tensor that is none of these.
+    fn left_out(&self) -> Result<Vec<String>, ConvertError> {
+        let mut left_out: Vec<(Dropped, usize)> = Vec::new();
+        for (name, tensor) in self.checkpoint.tensors().filter(|(name, _)| !self.used.contains(name)) {
+            let Some(dropped) = Dropped::of(name) else {
+                let found = format!("shape {:?} of {}", tensor.shape, tensor.dtype.name());
+                let expected =
+                    "no such tensor: it would change the arithmetic, and nothing is known about it";
+                return Err(self.checkpoint.tensor_error(name, found, expected));
+            };
+            match left_out.iter_mut().find(|(other, _)| *other == dropped) {
+                Some((_, n)) => *n += 1,
+                None => left_out.push((dropped, 1)),
+            }
+        }
+        Ok(left_out
+            .iter()
+            .filter_map(|(dropped, n)| Some(format!("left out: {} ({n} tensors)", dropped.what()?)))
+            .collect())
+    }
+}
