@@ -65,7 +65,7 @@ fn parts_joined_with_cat_are_named() {
             &format!(
                 "DIR/{name}: found the 3 parts of a split model joined into one file, expected a GGUF model: \
                  parts are not joined with cat: give the first part with the others beside it, or join them \
-                 with `llama-gguf-split --merge FIRST OUT`"
+                 with `bise merge FIRST OUT`"
             ),
         );
     }

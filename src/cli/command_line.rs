@@ -17,7 +17,7 @@ use super::commands::{bench, embedding, inspect, logits, perplexity, tokenize};
 #[cfg(feature = "hub")]
 use super::commands::{cp, create, list, ps, pull, rm, run, show, stop};
 #[cfg(feature = "quantize")]
-use super::commands::{imatrix, quantize};
+use super::commands::{imatrix, merge, quantize, split};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -127,6 +127,20 @@ Examples:
       go on where part.gguf ended after 40 chunks
   bise imatrix --in-file one.gguf --in-file two.dat -o both.gguf
       add up two of them";
+
+#[cfg(feature = "quantize")]
+const SPLIT_EXAMPLES: &str = "\
+Examples:
+  bise split --split-max-size 4G mistral-f16.gguf mistral-f16
+      mistral-f16-00001-of-00004.gguf and so on, each with 4 GB of weights at most
+  bise split --dry-run --split-max-tensors 100 mistral.gguf mistral
+      how many files there would be";
+
+#[cfg(feature = "quantize")]
+const MERGE_EXAMPLES: &str = "\
+Examples:
+  bise merge mistral-f16-00001-of-00004.gguf mistral-f16.gguf
+      one file of all four";
 
 const LOGITS_EXAMPLES: &str = "\
 Examples:
@@ -291,6 +305,14 @@ pub enum Command {
     #[cfg(feature = "quantize")]
     #[command(after_help = IMATRIX_EXAMPLES)]
     Imatrix(Box<imatrix::ImatrixArgs>),
+    /// Put a model into several files
+    #[cfg(feature = "quantize")]
+    #[command(after_help = SPLIT_EXAMPLES)]
+    Split(split::SplitArgs),
+    /// Put the files of a split model into one
+    #[cfg(feature = "quantize")]
+    #[command(after_help = MERGE_EXAMPLES)]
+    Merge(merge::MergeArgs),
     /// Write the logits of every token to a .npy file
     #[command(after_help = LOGITS_EXAMPLES)]
     Logits(Box<logits::LogitsArgs>),
@@ -349,6 +371,10 @@ impl Cli {
             Some(Command::Quantize(args)) => args.log,
             #[cfg(feature = "quantize")]
             Some(Command::Imatrix(args)) => args.log,
+            #[cfg(feature = "quantize")]
+            Some(Command::Split(args)) => args.log,
+            #[cfg(feature = "quantize")]
+            Some(Command::Merge(args)) => args.log,
             Some(Command::Logits(args)) => args.log,
             Some(Command::Embedding(args)) => args.log,
             #[cfg(feature = "server")]

@@ -5,6 +5,8 @@ mod command_line;
 mod commands;
 #[cfg(feature = "compare")]
 mod compare;
+#[cfg(feature = "quantize")]
+mod division;
 #[cfg(feature = "hub")]
 mod hub;
 mod ids;
@@ -42,7 +44,7 @@ use commands::{bench, chat, completions, embedding, generate, inspect, logits, m
 #[cfg(feature = "hub")]
 use commands::{cp, create, list, ps, pull, rm, run, show, stop};
 #[cfg(feature = "quantize")]
-use commands::{imatrix, quantize};
+use commands::{imatrix, merge, quantize, split};
 use term::{console, signals, stdout};
 use usage::WrongUsage;
 
@@ -112,6 +114,10 @@ fn execute(cli: Cli, typed: &[String]) -> Result<ExitCode> {
         Some(Command::Quantize(args)) => quantize::run(*args),
         #[cfg(feature = "quantize")]
         Some(Command::Imatrix(args)) => imatrix::run(*args),
+        #[cfg(feature = "quantize")]
+        Some(Command::Split(args)) => split::run(args),
+        #[cfg(feature = "quantize")]
+        Some(Command::Merge(args)) => merge::run(args),
         Some(Command::Logits(args)) => logits::run(*args),
         Some(Command::Embedding(args)) => embedding::run(*args),
         #[cfg(feature = "server")]

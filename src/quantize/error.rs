@@ -111,6 +111,16 @@ pub enum QuantizeError {
         /// What can be.
         expected: String,
     },
+    /// A model that is not in as many files as it should be.
+    #[error("{}: found {found}, expected {expected}", Printable(path.display()))]
+    Parts {
+        /// The file.
+        path: PathBuf,
+        /// What was found.
+        found: String,
+        /// What was expected.
+        expected: String,
+    },
     /// It was cancelled.
     #[error("interrupted")]
     Cancelled,

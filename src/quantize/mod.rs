@@ -1,8 +1,10 @@
 //! Quantizing a model file: which tensor gets which type, and the file that comes of it.
 //!
 //! A [`FileType`] is a mix of tensor types, by llama.cpp's names and rules. [`Plan::new`] decides on every tensor of a [`Source`] and refuses
-//! what cannot be done before anything is written; [`Plan::write`] writes the file, a few rows at a time.
+//! what cannot be done before anything is written; [`Plan::write`] writes the file, a few rows at a time. A [`Division`] puts the tensors of a
+//! file into several, or those of several into one.
 
+mod division;
 mod error;
 mod file_type;
 mod gguf_source;
@@ -15,6 +17,7 @@ mod slabs;
 mod source;
 mod write;
 
+pub use division::{DividedPart, Division, SplitLimit};
 pub use error::QuantizeError;
 pub use file_type::FileType;
 pub use importance::Importance;

@@ -4,9 +4,10 @@ use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 
 use bise_kernels::KernelTable;
-use bise_models::atomic_file::{AtomicFile, commit_all, is_same_file, remove_left_over};
+use bise_models::atomic_file::{AtomicFile, commit_all};
 use bise_models::gguf::{GgufDataWriter, GgufWriter, Metadata, WriteError};
 
+use super::division::check_free;
 use super::error::QuantizeError;
 use super::plan::{Plan, part_path};
 use super::slabs::for_each_slab;
@@ -40,17 +41,7 @@ impl Plan {
     ) -> Result<(), QuantizeError> {
         let paths = self.paths(path);
         let sources = source.paths();
-        for path in &paths {
-            if sources.iter().any(|source| is_same_file(source, path)) {
-                return Err(QuantizeError::SameFile { path: path.clone() });
-            }
-            if !force && std::fs::metadata(path).is_ok_and(|found| found.is_file()) {
-                return Err(QuantizeError::Exists { path: path.clone() });
-            }
-        }
-        for path in &paths {
-            remove_left_over(path);
-        }
+        check_free(&paths, &sources.iter().map(PathBuf::as_path).collect::<Vec<_>>(), force)?;
         let mut whole = Vec::with_capacity(paths.len());
         let mut done = 0;
         for (part, path) in paths.iter().enumerate() {

@@ -33,7 +33,7 @@ pub enum GgufError {
     /// The file is larger than what a program of this kind can address, which is 2 GB with 32 bits.
     #[error(
         "{file}: found {n_bytes} bytes, expected at most {most}, what a {bits}-bit program can address: take a \
-         smaller quantization or parts (llama-gguf-split), or build for 64 bits",
+         smaller quantization or parts (bise split), or build for 64 bits",
         most = isize::MAX,
         bits = usize::BITS
     )]

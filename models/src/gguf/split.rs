@@ -108,7 +108,7 @@ impl Split {
             found: format!("the {} parts of a split model joined into one file", self.count),
             advice:
                 "parts are not joined with cat: give the first part with the others beside it, or join them \
-                     with `llama-gguf-split --merge FIRST OUT`"
+                     with `bise merge FIRST OUT`"
                     .into(),
         })
     }

@@ -19,6 +19,8 @@ pub mod inspect;
 pub mod list;
 pub mod logits;
 pub mod man;
+#[cfg(feature = "quantize")]
+pub mod merge;
 pub mod perplexity;
 #[cfg(feature = "hub")]
 pub mod ps;
@@ -34,6 +36,8 @@ pub mod run;
 pub mod serve;
 #[cfg(feature = "hub")]
 pub mod show;
+#[cfg(feature = "quantize")]
+pub mod split;
 #[cfg(feature = "hub")]
 pub mod stop;
 pub mod tokenize;
