@@ -55,6 +55,8 @@ enum Doing {
     Downloading,
     Retrying,
     Checking,
+    Converting,
+    WaitingForConversion,
 }
 
 impl Shown {
@@ -93,6 +95,18 @@ impl Shown {
             Progress::Checking { file, done, total } => {
                 if self.begins(Doing::Checking, file) {
                     self.bar = self.log.transfer("checking", file, Some(total));
+                }
+                self.set(done);
+            }
+            Progress::WaitingForConversion { name } if self.begins(Doing::WaitingForConversion, name) => {
+                self.log.note(format_args!("another process converts {name}: waiting for it"));
+            }
+            Progress::Converting { name, done, total } => {
+                if self.begins(Doing::Converting, name) {
+                    self.bar = self.log.transfer("converting", name, Some(total));
+                    if self.bar.is_none() {
+                        self.log.note(format_args!("converting {name}, {}", describe::bytes(total)));
+                    }
                 }
                 self.set(done);
             }

@@ -162,7 +162,11 @@ fn report(error: &anyhow::Error) -> ExitCode {
     match error {
         error if error.is::<WrongUsage>() => ExitCode::from(EXIT_USAGE),
         #[cfg(feature = "hub")]
-        error if error.downcast_ref().is_some_and(|e| matches!(e, bise::hub::HubError::Cancelled)) => {
+        error
+            if error.downcast_ref().is_some_and(|e| {
+                matches!(e, bise::hub::HubError::Cancelled | bise::hub::HubError::ConversionCancelled)
+            }) =>
+        {
             ExitCode::from(signals::EXIT_INTERRUPTED)
         }
         #[cfg(feature = "server")]

@@ -14,8 +14,8 @@ fn file(model: Option<&PathBuf>) -> Option<PathBuf> {
     model.filter(|path| path.as_os_str() != BUILTIN || path.exists()).cloned()
 }
 
-/// The file that the flags name: of `--model`, or one that is downloaded if it is not on this machine. `None` for the
-/// built-in model.
+/// The file that the flags name: of `--model`, or one that is downloaded if it is not on this machine. A checkpoint is made into a file once. `None`
+/// for the built-in model.
 ///
 /// # Errors
 /// Flags that contradict each other; whatever keeps the model from being downloaded.
@@ -44,7 +44,12 @@ pub fn model_path(model: Option<&PathBuf>, source: &SourceArgs, log: Log) -> Res
             }
             Ok(Some(hub::open(source).get_newest(&reference, &mut watch)?.path))
         }
-        (None, model) => Ok(file(model)),
+        (None, model) => match file(model) {
+            Some(path) if path.is_dir() || bise::hub::Checkpoint::at(&path).is_some() => {
+                Ok(Some(hub::open(source).get(&Reference::File(path), &mut watch)?.path))
+            }
+            file => Ok(file),
+        },
     }
 }
 

@@ -122,9 +122,20 @@ pub enum HubError {
         /// What was found and what was expected.
         why: String,
     },
+    /// A checkpoint cannot be made into a GGUF file.
+    #[error("{name}: {why}")]
+    Conversion {
+        /// The checkpoint.
+        name: String,
+        /// What was found and what was expected.
+        why: String,
+    },
     /// The caller asked for it.
     #[error("the download was cancelled; what has arrived is kept")]
     Cancelled,
+    /// The caller asked for it.
+    #[error("the conversion was cancelled; nothing of it is kept")]
+    ConversionCancelled,
 }
 
 impl HubError {

@@ -2,6 +2,7 @@
 //!
 //! [`Reference::parse`] reads what a user writes, [`Hub::find`] looks on this machine, and [`Hub::pull`] downloads.
 
+mod converted;
 mod digest;
 mod download;
 mod error;
@@ -17,6 +18,7 @@ mod settings;
 pub mod table;
 mod url;
 
+pub use converted::{Checkpoint, is_checkpoint};
 pub use digest::Sha256;
 pub use error::HubError;
 pub use model::{Extras, LocalModel, Place, is_jinja};

@@ -42,6 +42,8 @@ pub enum Place {
     HuggingFace,
     /// Downloaded from a URL.
     Url,
+    /// Made of a checkpoint, in the cache of conversions.
+    Converted,
     /// In the store of bise.
     Own,
     /// In the store of Ollama, which is only read.

@@ -17,6 +17,11 @@ pub enum Progress<'a> {
         /// The file.
         file: &'a str,
     },
+    /// Another process converts the same checkpoint.
+    WaitingForConversion {
+        /// The model.
+        name: &'a str,
+    },
     /// Bytes arrive.
     Downloading {
         /// The file.
@@ -40,6 +45,15 @@ pub enum Progress<'a> {
         /// The file.
         file: &'a str,
         /// Bytes that were read.
+        done: u64,
+        /// Bytes there are.
+        total: u64,
+    },
+    /// A checkpoint is made into a GGUF file.
+    Converting {
+        /// The model.
+        name: &'a str,
+        /// Bytes of its weights that were read.
         done: u64,
         /// Bytes there are.
         total: u64,

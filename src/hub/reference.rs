@@ -4,6 +4,7 @@ use std::fmt;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use super::converted::Checkpoint;
 use super::error::HubError;
 use super::hugging_face::{Selection, is_safe_path};
 use super::ollama::name::ModelName;
@@ -16,7 +17,7 @@ const BUILTIN: &str = "builtin";
 pub enum Reference {
     /// `builtin`: the model inside the program.
     Builtin,
-    /// A GGUF file.
+    /// A GGUF file, or the folder of a checkpoint: `FOLDER` or `FOLDER:TYPE`.
     File(PathBuf),
     /// The URL of a GGUF file.
     Url(String),
@@ -28,7 +29,7 @@ pub enum Reference {
 
 impl Reference {
     /// Reads what a user wrote. What looks like a path is one, even if nothing is there; a bare word is one only if there is a GGUF
-    /// file of this name.
+    /// file or a checkpoint of this name.
     ///
     /// # Errors
     /// What makes no sense as any of these.
@@ -48,7 +49,8 @@ impl Reference {
             || path.starts_with(".")
             || path.starts_with("..")
             || path.is_absolute();
-        if !is_url && (is_path || text.ends_with(".gguf") || is_gguf(path)) {
+        if !is_url && (is_path || text.ends_with(".gguf") || is_gguf(path) || Checkpoint::at(path).is_some())
+        {
             return Ok(Reference::File(match text.strip_prefix("~/").zip(std::env::var_os("HOME")) {
                 Some((rest, home)) => Path::new(&home).join(rest),
                 None => path.to_path_buf(),

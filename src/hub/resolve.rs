@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
+use super::converted::{Checkpoint, Converted};
 use super::digest::Sha256;
 use super::download;
 use super::error::HubError;
@@ -51,12 +52,21 @@ impl Hub {
     pub fn find(&self, reference: &Reference) -> Result<Option<LocalModel>, HubError> {
         match reference {
             Reference::Builtin => Ok(Some(builtin())),
-            Reference::File(path) => file(path, Place::File).map(Some),
+            Reference::File(path) => match Checkpoint::at(path) {
+                Some(checkpoint) => self.converted().find(&checkpoint),
+                None => file(path, Place::File).map(Some),
+            },
             Reference::Url(url) => {
                 let to = download::path_of_url(url, &self.url_folder())?;
                 if to.is_file() { file(&to, Place::Url).map(Some) } else { Ok(None) }
             }
-            Reference::HuggingFace(selection) => Ok(self.find_cached(selection)),
+            Reference::HuggingFace(selection) => match self.find_cached(selection) {
+                Some(model) => Ok(Some(model)),
+                None => {
+                    let checkpoint = self.cached_checkpoint(selection);
+                    checkpoint.map_or(Ok(None), |checkpoint| self.converted().find(&checkpoint))
+                }
+            },
             Reference::Name(name) => {
                 if let Some(model) = self.own.model(name)? {
                     return Ok(Some(model));
@@ -83,20 +93,38 @@ impl Hub {
         cache.find(selection).map(|model| cached(&model))
     }
 
-    /// Downloads a model, or brings it up to date where its source has a newer one.
+    /// The checkpoint that is selected, if the cache has its repository.
+    fn cached_checkpoint(&self, selection: &Selection) -> Option<Checkpoint> {
+        let cache = Cache::new(&self.settings().hf_cache, &selection.repository);
+        let folder = cache.snapshot(&cache.commit(selection.revision())?);
+        let is_there = selection.file.is_none() && super::is_checkpoint(&folder);
+        is_there.then(|| checkpoint_of(selection, folder))
+    }
+
+    fn converted(&self) -> Converted {
+        Converted::new(&self.settings().models)
+    }
+
+    /// Downloads a model, or brings it up to date where its source has a newer one. A checkpoint is made into a GGUF file.
     ///
     /// # Errors
     /// The network, the source, the disk, or a wrong digest.
     pub fn pull(&self, reference: &Reference, watch: &mut Watch<'_>) -> Result<LocalModel, HubError> {
         let missing = || HubError::NotFound { name: reference.to_string(), advice: String::new() };
         match reference {
+            Reference::File(path) if let Some(checkpoint) = Checkpoint::at(path) => {
+                return self.converted().get(&checkpoint, watch);
+            }
             Reference::Builtin | Reference::File(_) => return self.find(reference)?.ok_or_else(missing),
             Reference::Url(url) => {
                 let path = download::download_url(&self.client, url, &self.url_folder(), watch)?;
                 return file(&path, Place::Url);
             }
             Reference::HuggingFace(selection) => {
-                hugging_face::pull(&self.client, selection, watch)?;
+                let path = hugging_face::pull(&self.client, selection, watch)?;
+                if path.is_dir() {
+                    return self.converted().get(&checkpoint_of(selection, path), watch);
+                }
             }
             Reference::Name(name) => match Known::find(name) {
                 Some(known) => {
@@ -124,7 +152,7 @@ impl Hub {
     /// # Errors
     /// As [`Hub::find`] and [`Hub::pull`].
     pub fn get(&self, reference: &Reference, watch: &mut Watch<'_>) -> Result<LocalModel, HubError> {
-        match self.find(reference)? {
+        match self.here(reference, watch)? {
             Some(model) => Ok(model),
             None => self.pull(reference, watch),
         }
@@ -136,7 +164,7 @@ impl Hub {
     /// As [`Hub::pull`], if it is not on this machine either.
     pub fn get_newest(&self, reference: &Reference, watch: &mut Watch<'_>) -> Result<LocalModel, HubError> {
         match self.pull(reference, watch) {
-            Err(error) if error.is_network() => match self.find(reference)? {
+            Err(error) if error.is_network() => match self.here(reference, watch)? {
                 Some(model) => {
                     if !matches!(error, HubError::Offline { .. }) {
                         let text = format!("{error}; the model that is on this machine is used");
@@ -147,6 +175,20 @@ impl Hub {
                 None => Err(error),
             },
             result => result,
+        }
+    }
+
+    /// The model from this machine; a checkpoint is made into a GGUF file if it was not yet.
+    fn here(&self, reference: &Reference, watch: &mut Watch<'_>) -> Result<Option<LocalModel>, HubError> {
+        if let Some(model) = self.find(reference)? {
+            return Ok(Some(model));
+        }
+        match reference {
+            Reference::HuggingFace(selection) => {
+                let checkpoint = self.cached_checkpoint(selection);
+                checkpoint.map(|checkpoint| self.converted().get(&checkpoint, watch)).transpose()
+            }
+            _ => Ok(None),
         }
     }
 
@@ -169,6 +211,7 @@ impl Hub {
         for cache in cache::repositories(&self.settings().hf_cache) {
             models.extend(cache.models().iter().map(cached));
         }
+        models.extend(self.converted().list());
         let urls = fs::read_dir(self.url_folder()).into_iter().flatten().flatten().map(|entry| entry.path());
         models.extend(
             urls.filter(|path| path.extension().is_some_and(|e| e == "gguf"))
@@ -195,6 +238,7 @@ impl Hub {
             Place::Builtin => refuse("it is a part of the program"),
             Place::File => refuse("it is a file of yours; remove it yourself"),
             Place::Ollama => refuse("it belongs to Ollama; `ollama rm` removes it"),
+            Place::Converted => self.converted().remove(&model),
             Place::Url => fs::remove_file(&model.path).map_err(|error| HubError::io(&model.path, error)),
             Place::HuggingFace | Place::Own => {
                 let selection = match reference {
@@ -277,6 +321,12 @@ impl Hub {
     }
 }
 
+/// A checkpoint in the cache as the selection asks for it.
+fn checkpoint_of(selection: &Selection, folder: PathBuf) -> Checkpoint {
+    let name = format!("hf.co/{}", selection.repository);
+    Checkpoint::new(folder, name, selection.quantization.as_deref())
+}
+
 fn builtin() -> LocalModel {
     LocalModel {
         name: "builtin".into(),
@@ -296,7 +346,8 @@ fn file(path: &Path, place: Place) -> Result<LocalModel, HubError> {
     if metadata.is_dir() {
         return Err(HubError::Corrupt {
             path: path.into(),
-            why: "found a folder, expected a GGUF file".into(),
+            why: "found a folder with neither config.json nor params.json, expected a checkpoint or a GGUF file"
+                .into(),
         });
     }
     Ok(LocalModel {

@@ -1,5 +1,8 @@
 //! Small checkpoints, made of `tests/convert/*.json` (see `make_checkpoints.py` there).
 
+// Each test uses some of it.
+#![allow(dead_code)]
+
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 

@@ -14,7 +14,7 @@ use super::threads::ThreadArgs;
 #[derive(clap::Args, Clone, Debug)]
 #[command(next_help_heading = "Model")]
 pub struct ModelArgs {
-    /// GGUF file, or the first part of a split model; builtin, or nothing: the built-in model
+    /// GGUF file, the first part of a split model, or the FOLDER[:TYPE] of a checkpoint (Q4_K_M), which is converted once; builtin, or nothing: the built-in model
     #[arg(short, long, value_name = "FILE", env = "LLAMA_ARG_MODEL")]
     pub model: Option<PathBuf>,
 

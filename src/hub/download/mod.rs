@@ -15,10 +15,10 @@ use super::http::Client;
 use super::progress::{Progress, Watch};
 use super::settings::Token;
 use super::url;
-use lock::Lock;
 use part::Part;
 
 pub use disk::free_bytes;
+pub use lock::Lock;
 pub use part::beside;
 
 /// How often a download begins anew because the file changed under it.

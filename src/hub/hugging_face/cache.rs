@@ -54,7 +54,8 @@ impl Cache {
         self.root.join(".locks").join(folder).join(format!("{etag}.lock"))
     }
 
-    fn snapshot(&self, commit: &str) -> PathBuf {
+    /// The folder of a commit.
+    pub fn snapshot(&self, commit: &str) -> PathBuf {
         self.folder.join("snapshots").join(commit)
     }
 

@@ -2,6 +2,7 @@
 //! `huggingface_hub`.
 
 pub mod cache;
+pub mod checkpoint;
 pub mod choice;
 
 use std::fmt;
@@ -188,7 +189,8 @@ pub fn is_safe_path(path: &str) -> bool {
     path.len() <= 1024 && path.split('/').all(safe)
 }
 
-/// Downloads what is selected into the cache, all parts of a split model, and returns the path of the first.
+/// Downloads what is selected into the cache, all parts of a split model, and returns the path of the first. Where a repository has no GGUF file of the
+/// quantization, but a checkpoint, that is downloaded, and its folder returned.
 ///
 /// # Errors
 /// The network, the hub, the disk, a wrong digest; nothing that fits the selection.
@@ -206,8 +208,19 @@ pub fn pull(
     }
     let listing = list(client, repository, selection.revision())?;
     let paths: Vec<&str> = listing.files.iter().map(|file| file.path.as_str()).collect();
-    let first = choice::choose(&paths, selection)?;
     let cache = Cache::new(&client.settings().hf_cache, repository);
+    let first = match choice::choose(&paths, selection) {
+        Ok(first) => first,
+        Err(_) if selection.file.is_none() && checkpoint::is_checkpoint(paths.iter().copied()) => {
+            for path in checkpoint::files(&paths) {
+                let file = listing.files.iter().find(|file| file.path == path).expect("it is one of them");
+                fetch(client, &cache, &listing.commit, file, watch)?;
+            }
+            cache.set_commit(selection.revision(), &listing.commit)?;
+            return Ok(cache.snapshot(&listing.commit));
+        }
+        Err(error) => return Err(error),
+    };
     let mut whole = None;
     for path in choice::parts(&paths, first)? {
         let file = listing.files.iter().find(|file| file.path == path).expect("it is one of them");

@@ -88,7 +88,8 @@ impl Offer {
 
     /// Whether it can be removed by its name.
     pub fn is_removable(&self) -> bool {
-        self.preset.is_none() && matches!(self.model.place, Place::Own | Place::HuggingFace | Place::Url)
+        self.preset.is_none()
+            && matches!(self.model.place, Place::Own | Place::HuggingFace | Place::Url | Place::Converted)
     }
 }
 
@@ -193,6 +194,7 @@ fn of_hub(model: LocalModel) -> Offer {
     let name = match model.place {
         // Where it lies is nobody's business.
         Place::Url => stem(&model.path),
+        Place::Converted if !model.name.starts_with("hf.co/") => stem(&model.path),
         _ => model.name.clone(),
     };
     Offer { aliases: short.into_iter().collect(), ..Offer::new(name, model) }

@@ -61,6 +61,12 @@ impl Listener {
             }
             Progress::Checking { .. } => self.status("verifying sha256 digest"),
             Progress::Waiting { file } => self.status(&format!("waiting for another download of {file}")),
+            Progress::Converting { name, done, total } => self.tell(json!({
+                "status": format!("converting {name}"), "completed": done, "total": total,
+            })),
+            Progress::WaitingForConversion { name } => {
+                self.status(&format!("waiting for another conversion of {name}"))
+            }
             Progress::Retrying { why, after } => {
                 self.status(&format!("{why}; trying again in {:.1} s", after.as_secs_f64()))
             }
