@@ -55,6 +55,28 @@ fn sums_are_those_of_llama_imatrix() {
 }
 
 #[test]
+fn each_expert_has_the_sums_and_counts_of_llama_imatrix() {
+    let folder = folder();
+    let theirs = Imatrix::open(&golden("imatrix_experts.gguf")).unwrap();
+    for model in ["mixtral_stacked", "mixtral_split"] {
+        let path = format!("{}/models/tests/oracles/{model}.gguf", env!("CARGO_MANIFEST_DIR"));
+        let flags = ["-m", &path, "--process-output", "--no-ppl", "--chunks", "5"];
+        let ours = imatrix(&folder, &format!("{model}.gguf"), &flags);
+        assert!(ours.entries.keys().eq(theirs.entries.keys()));
+        for (name, theirs) in &theirs.entries {
+            let ours = &ours.entries[name];
+            assert_eq!(ours.counts, theirs.counts, "{name}");
+            assert_eq!(ours.counts.len(), if name.contains("_exps") { 4 } else { 1 }, "{name}");
+            let k = ours.sum_squares.len() / ours.counts.len();
+            for (ours, theirs) in ours.sum_squares.chunks(k).zip(theirs.sum_squares.chunks(k)) {
+                let off = distance(ours, theirs);
+                assert!(off < 1e-4, "{name}: {off:e}");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_text_read_in_two_runs_gives_what_one_run_gives() {
     let folder = folder();
     let whole = imatrix(&folder, "whole.gguf", &["--chunks", "5"]);
