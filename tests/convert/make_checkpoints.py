@@ -165,6 +165,32 @@ def ministral_3():
     return dict(config=config, files={"model.safetensors": tensors}, logits=True)
 
 
+def yarn(**more):
+    """A rope that readers of GGUF files need to be told more about than the converter tells them."""
+    rope = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 16, **more}
+    config, tensors = text_model(MistralConfig(**SMALL, head_dim=32, rope_parameters=rope, sliding_window=None))
+    return dict(config=config, files={"model.safetensors": tensors}, logits=True)
+
+
+def ministral_3_mscale():
+    config, tensors = text_model(Ministral3Config(**SMALL, head_dim=32, rope_parameters={key: value for key, value in YARN.items() if key != "mscale"}))
+    return dict(config=config, files={"model.safetensors": tensors}, logits=True)
+
+
+def llama_3():
+    rope = {"rope_type": "llama3", "rope_theta": 1e4, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 32}
+    config, tensors = text_model(LlamaConfig(**SMALL, rope_parameters=rope, tie_word_embeddings=True))
+    return dict(config=config, files={"model.safetensors": tensors}, logits=True)
+
+
+def linear_rope():
+    config, tensors = text_model(MistralConfig(**SMALL, rope_parameters={"rope_type": "linear", "rope_theta": 1e4, "factor": 2.0}, sliding_window=None))
+    # As it was written before version 5.
+    config.pop("rope_parameters")
+    config |= {"rope_theta": 10000.0, "rope_scaling": {"type": "linear", "factor": 2.0}}
+    return dict(config=config, files={"model.safetensors": tensors}, logits=True)
+
+
 def ministral_3_fp8():
     config, tensors = vision_model(Ministral3Config(**SMALL, head_dim=32, rope_parameters=dict(YARN), tie_word_embeddings=False))
     config["quantization_config"] = {"activation_scheme": "static", "dequantize": False, "modules_to_not_convert": ["lm_head"], "quant_method": "fp8", "weight_block_size": None}
@@ -211,6 +237,7 @@ def native_ministral_3():
 
 FAMILIES = {
     "mistral-v0.1": mistral_v01, "nemo-f16": nemo_f16, "singles": singles, "mixtral": mixtral, "small-3": small_3, "ministral-3": ministral_3, "ministral-3-fp8": ministral_3_fp8, "fp8-blocks": fp8_blocks,
+    "yarn-factor": lambda: yarn(attention_factor=1.5), "yarn-mscale": lambda: yarn(mscale=0.7, mscale_all_dim=0.5), "ministral-3-mscale": ministral_3_mscale, "llama-3": llama_3, "linear": linear_rope,
     "compressed-fp8": lambda: compressed("float-quantized", "F8_E4M3", "float"), "compressed-int8": lambda: compressed("int-quantized", "I8", "int"),
     "native-v0.1": native_v01, "native-small-3": native_small_3, "native-ministral-3": native_ministral_3,
 }

@@ -245,7 +245,6 @@ fn rope(
         let yarn = Yarn {
             factor: 16.0,
             original_ctx: 16384,
-            ext_factor: None,
             attn_factor: None,
             beta_fast: Some(32.0),
             beta_slow: Some(1.0),
@@ -276,18 +275,19 @@ fn rope(
         "default" | "none" => Scaling::None,
         "linear" => Scaling::Linear { factor: require("factor")? },
         "yarn" => {
-            let attn_factor = match given.positive("attention_factor")? {
-                Some(factor) => Some(factor),
-                None => given.positive("attn_factor")?,
+            let factor = require("factor")?;
+            // Of `mscale_all_dim` llama.cpp takes account in a file of Ministral 3 alone.
+            let log_multiplier = match is_ministral_3 {
+                true => Some(given.number("mscale_all_dim")?.unwrap_or(0.0)),
+                false => None,
             };
             Scaling::Yarn(Yarn {
-                factor: require("factor")?,
+                factor,
                 original_ctx: original_ctx()?,
-                ext_factor: given.number("extrapolation_factor")?,
-                attn_factor,
+                attn_factor: attn_factor(&given, factor, log_multiplier)?,
                 beta_fast: given.positive("beta_fast")?,
                 beta_slow: given.positive("beta_slow")?,
-                log_multiplier: if is_ministral_3 { log_multiplier(checkpoint, &given)? } else { None },
+                log_multiplier,
             })
         }
         "llama3" => Scaling::Llama3 {
@@ -311,17 +311,22 @@ fn rope(
     Ok((base, scaling, temperature))
 }
 
-/// transformers multiplies by `m(mscale) / m(mscale_all_dim)` where both are there, llama.cpp by `m(1) / m(log_multiplier)`.
-fn log_multiplier(checkpoint: &Checkpoint, given: &Fields<'_>) -> Result<Option<f64>, ConvertError> {
-    let mscale = given.number("mscale")?.unwrap_or(0.0);
-    let all_dim = given.number("mscale_all_dim")?.unwrap_or(0.0);
-    match (mscale, all_dim) {
-        (_, 0.0) => Ok(Some(0.0)),
-        (0.0, _) => Ok(Some(0.0)),
-        (1.0, all_dim) => Ok(Some(all_dim)),
-        (other, _) => {
-            let expected = "1: other factors have no key in GGUF files";
-            Err(checkpoint.config_error("mscale", other.to_string(), expected))
-        }
-    }
+/// What rotations are multiplied by besides what readers of GGUF files compute: `None` where that is all.
+///
+/// With `m(x) = 1 + 0.1 · x · ln(factor)`, transformers multiply by `attention_factor`, else by `m(mscale) / m(mscale_all_dim)` where both are there,
+/// else by `m(1)`; readers of GGUF files by `m(1) / m(log_multiplier)`.
+fn attn_factor(
+    given: &Fields<'_>,
+    factor: f64,
+    log_multiplier: Option<f64>,
+) -> Result<Option<f64>, ConvertError> {
+    let m = |x: f64| if factor <= 1.0 { 1.0 } else { 1.0 + 0.1 * x * libm::log(factor) };
+    let (mscale, all_dim) = (given.number("mscale")?, given.number("mscale_all_dim")?);
+    let wanted = match (given.positive("attention_factor")?, mscale, all_dim) {
+        (Some(wanted), ..) => wanted,
+        (None, Some(mscale), Some(all_dim)) if mscale != 0.0 && all_dim != 0.0 => m(mscale) / m(all_dim),
+        _ => m(1.0),
+    };
+    let ratio = wanted * m(log_multiplier.unwrap_or(0.0)) / m(1.0);
+    Ok(Some(ratio).filter(|ratio| (ratio - 1.0).abs() > 1e-6))
 }

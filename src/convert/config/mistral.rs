@@ -162,7 +162,6 @@ fn yarn(checkpoint: &Checkpoint, fields: &Fields<'_>) -> Result<Option<Yarn>, Co
     Ok(Some(Yarn {
         factor: require("factor")?,
         original_ctx: yarn.require_size("original_max_position_embeddings")?,
-        ext_factor: None,
         attn_factor: None,
         beta_fast: Some(require("beta")?),
         beta_slow: Some(require("alpha")?),

@@ -42,9 +42,7 @@ pub struct Yarn {
     pub factor: f64,
     /// The context before.
     pub original_ctx: usize,
-    /// `yarn_ext_factor`.
-    pub ext_factor: Option<f64>,
-    /// `yarn_attn_factor`.
+    /// A factor on the rotations besides YaRN's own.
     pub attn_factor: Option<f64>,
     /// Rotations over the original context from which a dimension stays as it is.
     pub beta_fast: Option<f64>,
@@ -180,8 +178,7 @@ impl ModelConfig {
             }
             Scaling::Yarn(yarn) => {
                 float("rope.scaling.factor", Some(yarn.factor));
-                float("rope.scaling.yarn_ext_factor", yarn.ext_factor);
-                float("rope.scaling.yarn_attn_factor", yarn.attn_factor);
+                float("rope.scaling.attn_factor", yarn.attn_factor);
                 float("rope.scaling.yarn_beta_fast", yarn.beta_fast);
                 float("rope.scaling.yarn_beta_slow", yarn.beta_slow);
                 float("rope.scaling.yarn_log_multiplier", yarn.log_multiplier);
