@@ -475,9 +475,10 @@ fn real_vocabularies_become_the_keys_of_the_reference_converter() {
         let (metadata, notes) = convert(&case, &folder).unwrap();
         let differ = differences(&metadata, &case["keys"]);
         let names: Vec<&str> = differ.iter().map(|line| name_of(line)).collect();
-        assert_eq!(names, ["tokenizer.chat_template"], "{folder:?}: {differ:#?} {notes:?}");
+        let expected: &[&str] = if case["layout"] == "hf" { &[] } else { &["tokenizer.chat_template"] };
+        assert_eq!(names, expected, "{folder:?}: {differ:#?} {notes:?}");
         check_tokens(&case, &case["texts"], &metadata);
         n_checked += 1;
     }
-    assert!(n_checked >= 6, "{n_checked}");
+    assert!(n_checked >= 8, "{n_checked}");
 }

@@ -12,7 +12,6 @@ import gzip
 import io
 import json
 import os
-import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -299,19 +298,50 @@ def main():
     print(len(written), "cases,", len(data), "bytes")
 
     if len(sys.argv) > 2:
-        for file in sorted(DATA.glob("*.model.*")) + sorted(DATA.glob("tekken*.json")):
-            folder = Path(sys.argv[2], file.name)
-            folder.mkdir(parents=True, exist_ok=True)
-            is_tekken = file.suffix == ".json"
-            shutil.copy(file, folder / ("tekken.json" if is_tekken else file.name))
-            rows = 131072 if is_tekken else sentencepiece.SentencePieceProcessor(model_file=str(file)).vocab_size()
-            try:
-                keys = reference_keys(folder, "mistral", rows, None)
-            except ValueError as error:
-                print(file.name, error)
-                continue
-            (folder / "expected.json").write_text(json.dumps({"layout": "mistral", "rows": rows, "keys": keys, "texts": TEXTS, "ids": ids(folder, {("tekken.json" if is_tekken else file.name): 0}, "mistral")}))
-            print(file.name)
+        real(Path(sys.argv[2]))
+
+
+def real(root):
+    """Real vocabularies: those of mistral-common, and two of them as tokenizer.json, which the converter knows by their ids."""
+    def case(name, layout, rows, files):
+        folder = root / name
+        write(folder, files)
+        try:
+            keys = reference_keys(folder, layout, rows, None)
+        except ValueError as error:
+            return print(name, error)
+        case = {"layout": layout, "rows": rows, "keys": keys, "texts": TEXTS, "ids": ids(folder, files, layout)}
+        (folder / "expected.json").write_text(json.dumps(case))
+        print(name, keys.get("tokenizer.ggml.pre", {}).get("value"), flush=True)
+
+    for file in sorted(DATA.glob("*.model.*")):
+        rows = sentencepiece.SentencePieceProcessor(model_file=str(file)).vocab_size()
+        case(file.name, "mistral", rows, {file.name: file.read_bytes()})
+    for file in sorted(DATA.glob("tekken*.json")):
+        case(file.name, "mistral", 131072, {"tekken.json": file.read_bytes()})
+
+    keys = json.load(open(root / "tekken_240718.json" / "expected.json"))["keys"]
+    tokens, merges = (keys[f"tokenizer.ggml.{name}"]["value"] for name in ("tokens", "merges"))
+    json_of = lambda tokens, merges, n_special, split, **options: (tokenizer := Tokenizer(models.BPE(
+        {token: id for id, token in enumerate(tokens)}, [tuple(merge.split(" ")) for merge in merges], **options
+    )), setattr(tokenizer, "pre_tokenizer", pre_tokenizers.Sequence(split)), setattr(tokenizer, "decoder", decoders.ByteLevel()),
+        tokenizer.add_special_tokens(tokens[:n_special]))[0]
+    whole = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    nemo = json_of(tokens, merges, 1000, [pre_tokenizers.Split(Regex(TEKKEN), "isolated"), whole], ignore_merges=True)
+    special = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "tokenizer_class": "PreTrainedTokenizerFast"}
+    case("nemo", "hf", 131072, {
+        "tokenizer.json": after_bos(nemo, "<s>").to_str(), "tokenizer_config.json": special,
+        "config.json": config(131072, bos_token_id=1, eos_token_id=2),
+    })
+    smollm = json.load(gzip.open(HERE.parent.parent / "models/tests/golden/smollm.json.gz"))
+    ranked = [smollm["tokens"][17 + rank] for rank in smollm["merge_ranks"]]
+    merges = [" ".join(pair) for pair in zip(ranked[::2], ranked[1::2])]
+    split = [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)]
+    case("smollm2", "hf", 49152, {
+        "tokenizer.json": json_of(smollm["tokens"], merges, 17, split).to_str(),
+        "tokenizer_config.json": {**special, "bos_token": "<|im_start|>", "eos_token": "<|im_end|>", "unk_token": "<|endoftext|>"},
+        "config.json": {**config(49152, bos_token_id=1, eos_token_id=2), "architectures": ["LlamaForCausalLM"], "model_type": "llama"},
+    })
 
 
 if __name__ == "__main__":
