@@ -7,9 +7,11 @@ mod convert_support;
 mod hub_support;
 
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use bise::hub::{HubError, Progress, Reference};
 use cli_support::{Folder, Ran};
 use convert_support::Family;
 use hub_support::{HuggingFace, Server};
@@ -130,6 +132,23 @@ fn what_cannot_be_converted_leaves_nothing() {
     folder.write("empty/pytorch_model.bin", "x");
     let ran = story(&folder, &["-m", "empty"]);
     assert!(ran.error().contains("pytorch_model.bin"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_conversion_can_be_cancelled_and_leaves_nothing() {
+    let folder = with_checkpoint("mistral-v0.1");
+    let hub = hub_support::hub(&folder.path("."), &[]);
+    let reference = Reference::File(folder.path("source"));
+    let mut n_told = 0;
+    let ended = hub.get(&reference, &mut |progress| {
+        n_told += usize::from(matches!(progress, Progress::Converting { .. }));
+        if n_told > 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    assert!(matches!(ended, Err(HubError::ConversionCancelled)), "{ended:?}");
+    assert_eq!(made(&folder), [] as [PathBuf; 0]);
+    assert!(hub.find(&reference).unwrap().is_none());
+    hub.get(&reference, &mut |_| ControlFlow::Continue(())).unwrap();
+    assert!(hub.find(&reference).unwrap().is_some());
 }
 
 #[test]

@@ -410,6 +410,30 @@ fn holes_in_a_vocabulary_are_filled_and_bad_ids_and_templates_are_noted() {
 }
 
 #[test]
+fn added_tokens_without_an_embedding_are_left_out() {
+    let golden = golden();
+    for name in ["sentence-piece-json", "llama-3"] {
+        let mut case = case(&golden, name).clone();
+        let folder = tempfile::tempdir().unwrap();
+        write(&case, folder.path());
+        let whole = convert(&case, folder.path()).unwrap().0;
+        let id =
+            |metadata: &Metadata, key: &str| metadata.u32(&format!("tokenizer.ggml.{key}_token_id")).unwrap();
+        // The last two tokens are added ones.
+        let tokens = whole.str_array("tokenizer.ggml.tokens").unwrap().unwrap();
+        let n_tokens = tokens.iter().filter(|text| !text.starts_with(b"[PAD")).count();
+        case["rows"] = json!(n_tokens - 2);
+        let (metadata, notes) = convert(&case, folder.path()).unwrap();
+        assert_eq!(metadata.str_array("tokenizer.ggml.tokens").unwrap().unwrap().len(), n_tokens - 2);
+        assert_says(&notes.join("\n"), &["2 added tokens", "beyond the", "left out"]);
+        assert_eq!(id(&metadata, "bos"), id(&whole, "bos"), "{name}");
+        case["rows"] = json!(n_tokens - 20);
+        let error = convert(&case, folder.path()).unwrap_err().to_string();
+        assert_says(&error, &["the rows of the embedding"]);
+    }
+}
+
+#[test]
 fn damaged_files_never_make_a_panic() {
     let golden = golden();
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
@@ -425,7 +449,7 @@ fn damaged_files_never_make_a_panic() {
         write(case, folder.path());
         for (name, stored) in case["files"].as_object().unwrap() {
             let whole = file(stored);
-            for _ in 0..12 {
+            for _ in 0..8 {
                 let mut bytes = whole.clone();
                 match random(4) {
                     0 => bytes.truncate(random(whole.len())),

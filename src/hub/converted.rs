@@ -104,7 +104,11 @@ fn names(folder: &Path) -> std::io::Result<Vec<String>> {
     const TEMPLATES: &str = "additional_chat_templates";
     let mut names = Vec::new();
     for entry in fs::read_dir(folder)? {
-        if let Ok(name) = entry?.file_name().into_string() {
+        let entry = entry?;
+        // A link may lead nowhere.
+        if let Ok(name) = entry.file_name().into_string()
+            && entry.path().exists()
+        {
             names.push(name);
         }
     }
@@ -242,7 +246,8 @@ fn write_record(checkpoint: &Checkpoint, path: &Path) -> Result<(), HubError> {
 
 #[cfg(feature = "convert")]
 fn make(checkpoint: &Checkpoint, path: &Path, watch: &mut Watch<'_>) -> Result<(), HubError> {
-    use std::ops::ControlFlow;
+    /// Notes that are shown of a conversion that nobody asked for by its name.
+    const MAX_NOTES: usize = 6;
 
     use super::download::Lock;
     use super::progress::Progress;
@@ -292,10 +297,13 @@ fn make(checkpoint: &Checkpoint, path: &Path, watch: &mut Watch<'_>) -> Result<(
             });
         }
     };
-    for note in &converted.notes {
-        if let ControlFlow::Break(()) = watch(Progress::Note { text: note }) {
-            break;
-        }
+    let (shown, more) = converted.notes.split_at(converted.notes.len().min(MAX_NOTES));
+    for text in shown {
+        let _ = watch(Progress::Note { text });
+    }
+    if !more.is_empty() {
+        let text = format!("and {} more notes, which `bise convert --dry-run` shows", more.len());
+        let _ = watch(Progress::Note { text: &text });
     }
     let bytes = fs::metadata(path).map_or(0, |metadata| metadata.len());
     let _ = watch(Progress::Done { file: &name, bytes });

@@ -89,7 +89,7 @@ fn hugging_face(
     } else if let Some(json) = TokenizerJson::read(folder)? {
         let path = json.json.path.clone();
         let tokens = match json.is_sentence_piece() {
-            true => from_pieces(&json, configured_prefix, n_rows, metadata)?,
+            true => from_pieces(&json, configured_prefix, n_rows, metadata, notes)?,
             false => from_byte_level(&json, n_rows, metadata, notes)?,
         };
         (path, tokens)
@@ -115,6 +115,7 @@ fn from_pieces(
     prefix: Option<bool>,
     n_rows: usize,
     metadata: &mut Metadata,
+    notes: &mut Vec<String>,
 ) -> Result<Tokens, ConvertError> {
     metadata.set("tokenizer.ggml.model", "llama");
     metadata.set("tokenizer.ggml.pre", "default");
@@ -122,6 +123,7 @@ fn from_pieces(
         metadata.set("tokenizer.ggml.add_space_prefix", false);
     }
     let mut tokens = json.pieces()?;
+    json.drop_unembedded(&mut tokens, n_rows, notes);
     tokens.pad(n_rows, &json.json.path)?;
     Ok(tokens)
 }
@@ -135,6 +137,7 @@ fn from_byte_level(
 ) -> Result<Tokens, ConvertError> {
     let pre = json.pre_tokenizer()?;
     let mut tokens = json.byte_level_tokens()?;
+    json.drop_unembedded(&mut tokens, n_rows, notes);
     tokens.pad(n_rows, &json.json.path)?;
     metadata.set("tokenizer.ggml.model", "gpt2");
     metadata.set("tokenizer.ggml.pre", pre);

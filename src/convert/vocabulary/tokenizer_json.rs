@@ -6,6 +6,7 @@ use bise_models::gguf::StrArray;
 use serde_json::Value;
 
 use super::files::{Folder, Json, content, kind, quoted};
+use super::tokens::Tokens;
 use crate::convert::ConvertError;
 
 /// A token that was added to a vocabulary.
@@ -111,6 +112,27 @@ impl TokenizerJson {
         let is_special = token.get("special").is_some_and(|special| special == true);
         self.added.insert(id, AddedToken { text: text.to_owned(), is_special });
         Ok(())
+    }
+
+    /// Drops added tokens at the end until there are no more than `n_rows`, and says so in `notes`: some checkpoints add tokens that the model has no
+    /// embeddings for.
+    pub fn drop_unembedded(&self, tokens: &mut Tokens, n_rows: usize, notes: &mut Vec<String>) {
+        let vocab = self.json.get(&["model", "vocab"]);
+        let is_unembedded = |tokens: &Tokens| {
+            let (last, text) = (tokens.len() - 1, tokens.texts.last().expect("it is longer than n_rows"));
+            self.added.contains_key(&(last as u32)) && vocab.is_some_and(|vocab| vocab.get(text).is_none())
+        };
+        let mut dropped = Vec::new();
+        while tokens.len() > n_rows && is_unembedded(tokens) {
+            dropped.extend(tokens.pop());
+        }
+        if let Some(first) = dropped.last() {
+            notes.push(format!(
+                "{} added tokens, from {} on, have ids beyond the {n_rows} rows of the embedding and are left out",
+                dropped.len(),
+                quoted(first)
+            ));
+        }
     }
 
     /// The id of an added token.

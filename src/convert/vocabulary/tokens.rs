@@ -48,6 +48,13 @@ impl Tokens {
         self.types.push(kind);
     }
 
+    /// Takes the last token off.
+    pub fn pop(&mut self) -> Option<String> {
+        self.types.pop();
+        self.scores.truncate(self.types.len());
+        self.texts.pop()
+    }
+
     /// Puts a token in the place of another.
     pub fn replace(&mut self, id: usize, text: &str, kind: TokenType, score: f32) {
         self.texts[id] = text.to_owned();
