@@ -244,6 +244,24 @@ fn flags_without_effect_are_named() {
 }
 
 #[test]
+fn what_many_tensors_have_in_common_is_said_once() {
+    let folder = Folder::new();
+    let names =
+        ["blk.0.attn_k.weight", "blk.0.attn_q.weight", "blk.0.ffn_up.weight", "blk.0.ffn_down.weight"];
+    let shapes = [(names[0], &[96, 2][..]), (names[1], &[96, 2]), (names[2], &[96, 2]), (names[3], &[64, 2])];
+    model(&folder.path("m.gguf"), 1, &shapes);
+    importance(&folder.path("i.gguf"), &[(names[0], vec![1.0; 96], 1)]);
+    let ran = quantize(&folder, &["--pure", "--imatrix", "i.gguf", "m.gguf", "out.gguf", "Q4_K_S"]).ok();
+    for expected in [
+        "tensor 'blk.0.attn_k.weight' and 2 others: rows of 96 are no whole blocks of Q4_K: Q5_0 instead",
+        "tensor 'blk.0.ffn_down.weight': rows of 64 are no whole blocks of Q4_K: Q5_0 instead",
+        "tensor 'blk.0.attn_q.weight' and 2 others: no importance in i.gguf",
+    ] {
+        assert!(ran.stderr.contains(expected), "{}", ran.stderr);
+    }
+}
+
+#[test]
 fn weights_in_halves_that_are_no_numbers_are_named() {
     let folder = Folder::new();
     for (tensor_type, nan) in [(TensorType::F16, 0x7e01_u16), (TensorType::BF16, 0x7fc0)] {

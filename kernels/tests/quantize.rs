@@ -43,11 +43,12 @@ fn errors(x: &[f32], found: &[f32], importance: &[f32]) -> Vec<f64> {
     x.chunks(K).zip(found.chunks(K)).map(row).collect()
 }
 
-/// Rounded scales leave their levels in place; those of IQ4 are chosen under the rounded ones.
+/// With importance, levels of the types of 32 weights are chosen under the rounded scales.
 fn is_equal_to_llama_quantize(format: Format, has_importance: bool) -> bool {
     match format {
-        Format::IQ4_NL | Format::IQ4_XS => false,
-        Format::Q4_0 | Format::Q4_1 | Format::Q5_0 | Format::Q5_1 => !has_importance,
+        Format::Q4_0 | Format::Q4_1 | Format::Q5_0 | Format::Q5_1 | Format::IQ4_NL | Format::IQ4_XS => {
+            !has_importance
+        }
         _ => true,
     }
 }

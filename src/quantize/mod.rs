@@ -10,6 +10,7 @@ mod file_type;
 mod gguf_source;
 mod importance;
 mod mix;
+mod notes;
 mod patterns;
 mod plan;
 mod prune;

@@ -12,6 +12,7 @@ use super::file_type::FileType;
 use super::gguf_source::Expert;
 use super::importance::{Importance, usable};
 use super::mix::{Mix, ModelShape, Role, fallback, is_quantized, layer};
+use super::notes::Notes;
 use super::patterns::Patterns;
 use super::prune::Kept;
 use super::source::{Source, SourceTensor};
@@ -188,6 +189,7 @@ impl Plan {
         mix.output_type = options.output_tensor_type;
         mix.n_values = self.tensors.iter().filter(|tensor| Role::of(&tensor.name).is_values()).count();
         let is_mixed = !options.pure && base.block_len() > 1;
+        let mut notes = Notes::default();
         for tensor in &mut self.tensors {
             let role = Role::of(&tensor.name);
             if tensor.source.keeps_type
@@ -210,12 +212,14 @@ impl Plan {
             tensor.tensor_type = fallback(wanted, k);
             if tensor.tensor_type != wanted {
                 tensor.instead_of = Some(wanted);
-                self.notes.push(format!(
-                    "tensor '{}': rows of {k} are no whole blocks of {wanted}: {} instead",
-                    tensor.name, tensor.tensor_type
-                ));
+                let given = tensor.tensor_type;
+                notes.add(
+                    &tensor.name,
+                    format!("rows of {k} are no whole blocks of {wanted}: {given} instead"),
+                );
             }
         }
+        self.notes.extend(notes.lines());
         let names: Vec<&str> = self.tensors.iter().map(|tensor| tensor.name.as_str()).collect();
         self.notes.extend(patterns.notes(&names));
         self.note_flags_without_effect(options, is_mixed);
@@ -258,7 +262,7 @@ impl Plan {
             return Ok(());
         };
         let file = &importance.file;
-        let mut unknown = Vec::new();
+        let mut unknown = Notes::default();
         for tensor in
             self.tensors.iter_mut().filter(|tensor| !tensor.is_copied() && tensor.tensor_type.block_len() > 1)
         {
@@ -295,15 +299,14 @@ impl Plan {
                     return Err(wrong(format!("importance of {} columns", columns.len()), expected));
                 }
                 None if is_embedding || Role::of(&tensor.name) == Role::Output => {}
-                None => unknown.push(name.clone()),
+                None => unknown.add(name, format!("no importance in {file}")),
             }
         }
         if !self.uses_importance() {
             self.notes
                 .push(format!("--imatrix has no effect: no tensor is quantized by what {file} knows of it"));
         } else {
-            let lines = unknown.iter().map(|name| format!("tensor '{name}': no importance in {file}"));
-            self.notes.extend(lines);
+            self.notes.extend(unknown.lines());
         }
         Ok(())
     }

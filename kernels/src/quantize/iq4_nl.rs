@@ -15,15 +15,17 @@ impl Quantize<32> for Iq4Nl {
 
     #[inline(always)]
     fn quantize<S: Lanes>(s: S, batch: &mut Batch<32>, out: &mut [BlockIQ4NL; 16]) {
-        match batch.importance().is_some() {
+        let has_importance = batch.importance().is_some();
+        match has_importance {
             true => {
                 let square = batch.sum_of_squares(s, 0, 32) * Vector::splat(s, 2.0 / 32.0);
                 batch.weigh_by_importance(s, 0, 32, square);
             }
             false => batch.weigh_by_squares(s, 0, 32),
         }
-        let (d, d_half) = to_half(s, fit_codebook(s, &batch.x, &batch.weights));
-        nearest_codes(s, batch, 0, d_half);
+        let scale = fit_codebook(s, &batch.x, &batch.weights);
+        let (d, d_half) = to_half(s, scale);
+        nearest_codes(s, batch, 0, if has_importance { d_half } else { scale });
         for (block, d) in out.iter_mut().zip(d) {
             block.d = d;
         }

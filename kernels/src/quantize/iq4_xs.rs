@@ -31,12 +31,14 @@ impl Quantize<256> for Iq4Xs {
         }
         let d = -extreme_of(&scales) / Vector::splat(s, SCALE_TOP);
         let inverse = d.inverse_or_zero();
+        let exact = d;
         let (d, d_half) = to_half(s, d);
         let mut stored = [[0; 16]; 8];
         for j in 0..8 {
             let scale = (inverse * scales[j]).round().clamp(-SCALE_TOP, SCALE_TOP - 1.0);
             stored[j] = to_u8(scale + Vector::splat(s, SCALE_TOP));
-            nearest_codes(s, batch, 32 * j, d_half * scale);
+            let d = if has_importance { d_half } else { exact };
+            nearest_codes(s, batch, 32 * j, d * scale);
         }
         for (b, block) in out.iter_mut().enumerate() {
             let (mut low, mut high) = ([0; 4], 0);
