@@ -10,7 +10,8 @@ use std::fs::File;
 use std::io::BufReader;
 use std::path::Path;
 
-use bise::chat::{ChatInput, ChatTemplate, Message, SpecialTokens};
+use bise::chat::reply::ToolSyntax;
+use bise::chat::{ChatInput, ChatTemplate, Message, SpecialTokens, detect};
 use bise::convert::{ConvertError, Layout, set_tokenizer};
 use bise_models::gguf::{Array, Metadata, Value as GgufValue};
 use bise_models::tokenizer::{EncodeOptions, Tokenizer};
@@ -189,6 +190,11 @@ fn templates_of_native_checkpoints_give_the_tokens_of_mistral_common() {
         ("v13-tekken", "tekken-v13"),
     ];
     let templates = cases.map(|(version, name)| (version, template(&golden, name)));
+    for (version, template) in &templates {
+        assert_eq!(detect(template.source()), Some(&*format!("mistral-{version}")), "{version}");
+        let named = ChatTemplate::by_name(&format!("mistral-{version}")).unwrap();
+        assert_eq!(ToolSyntax::of(template), ToolSyntax::of(&named), "{version}");
+    }
     let mut tokenizers = std::collections::HashMap::new();
     let mut checked = std::collections::BTreeMap::new();
     let mut n_skipped = 0;

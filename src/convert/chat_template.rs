@@ -87,32 +87,25 @@ impl Native {
         const V3: &str = include_str!("chat_templates/v3.jinja");
         const V7: &str = include_str!("chat_templates/v7.jinja");
         const V11: &str = include_str!("chat_templates/v11.jinja");
+        const TOOLS: &str = include_str!("chat_templates/tools.jinja");
+        const WITH_IDS: &str = include_str!("chat_templates/with_ids.jinja");
+        const WITHOUT_IDS: &str = include_str!("chat_templates/without_ids.jinja");
         let parts: &[&str] = match self.version {
             Version::V1 => &[CONVERSATION, USER_FIRST, V1],
-            Version::V2 | Version::V3 => &[CONVERSATION, USER_FIRST, PLACES, V3],
-            Version::V7 => &[CONVERSATION, ANY_FIRST, PLACES, V7],
-            Version::V11 => &[
-                CONVERSATION,
-                ANY_FIRST,
-                PLACES,
-                "{%- set has_ids = true -%}\n{%- set at.tools_user = at.last_user -%}\n",
-                V11,
-            ],
-            Version::V13 => &[
-                CONVERSATION,
-                ANY_FIRST,
-                PLACES,
-                "{%- set has_ids = false -%}\n{%- set at.tools_user = at.first_user -%}\n",
-                V11,
-            ],
+            Version::V2 | Version::V3 => &[TOOLS, CONVERSATION, USER_FIRST, PLACES, V3],
+            Version::V7 => &[TOOLS, CONVERSATION, ANY_FIRST, PLACES, V7],
+            Version::V11 => &[TOOLS, CONVERSATION, ANY_FIRST, PLACES, WITH_IDS, V11],
+            Version::V13 => &[TOOLS, CONVERSATION, ANY_FIRST, PLACES, WITHOUT_IDS, V11],
             Version::V15 => return None,
         };
-        let kind = if self.is_tekken { "tekken" } else { "SentencePiece" };
+        // Programs that look at a template to see which it is find the spelling that tells.
+        let kind = match (self.version, self.is_tekken) {
+            (Version::V1, _) => "",
+            (_, true) => ": tekken, which puts no space behind \"[INST]\"",
+            (_, false) => ": SentencePiece, which reads \"[INST]x\" as \"[INST] x\"",
+        };
         let version = self.version.name();
-        Some(format!(
-            "{{#- Conversations of Mistral's models with a {kind} tokenizer of {version}. -#}}\n{}",
-            parts.concat()
-        ))
+        Some(format!("{{#- Conversations of Mistral's tokenizers {version}{kind}. -#}}\n{}", parts.concat()))
     }
 }
 
