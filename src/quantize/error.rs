@@ -1,5 +1,6 @@
 use std::path::PathBuf;
 
+use bise_models::ForwardError;
 use bise_models::gguf::{GgufError, WriteError};
 use bise_models::printable::Printable;
 
@@ -120,6 +121,39 @@ pub enum QuantizeError {
         found: String,
         /// What was expected.
         expected: String,
+    },
+    /// A text to calibrate with is too short.
+    #[error(
+        "the text to calibrate with: found {found} tokens, expected at least {expected}, and better 30000 or more (in whole contexts of {n_ctx}: --ctx-size)"
+    )]
+    TextTooShort {
+        /// Its tokens.
+        found: usize,
+        /// Tokens that are enough.
+        expected: usize,
+        /// Tokens of a context.
+        n_ctx: usize,
+    },
+    /// A folder holds what another calibration has done.
+    #[error(
+        "{}: found what was done with another model, text or type, expected an empty folder, or that of this run: remove it, or name another with \
+         --calibration-dir",
+        Printable(path.display())
+    )]
+    OtherCalibration {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The model cannot read the text.
+    #[error(transparent)]
+    Forward(#[from] ForwardError),
+    /// The system has no more memory.
+    #[error("no memory for {bytes} bytes: {what}")]
+    NoMemory {
+        /// Bytes that were asked for.
+        bytes: u64,
+        /// What for.
+        what: String,
     },
     /// It was cancelled.
     #[error("interrupted")]

@@ -4,6 +4,7 @@
 //! what cannot be done before anything is written; [`Plan::write`] writes the file, a few rows at a time. A [`Division`] puts the tensors of a
 //! file into several, or those of several into one.
 
+mod calibrate;
 mod division;
 mod error;
 mod file_type;
@@ -18,6 +19,7 @@ mod slabs;
 mod source;
 mod write;
 
+pub use calibrate::{CalibrateOptions, CalibrateProgress, Calibrated, Calibration, Prediction};
 pub use division::{DividedPart, Division, SplitLimit};
 pub use error::QuantizeError;
 pub use file_type::FileType;

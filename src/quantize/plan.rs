@@ -43,6 +43,8 @@ pub struct QuantizeOptions {
     pub keep_split: bool,
     /// What errors cost.
     pub importance: Option<Importance>,
+    /// Types are those of a model with an importance matrix: it will be [calibrated](super::Calibration).
+    pub is_calibrated: bool,
 }
 
 impl QuantizeOptions {
@@ -60,6 +62,7 @@ impl QuantizeOptions {
             overrides: Vec::new(),
             keep_split: false,
             importance: None,
+            is_calibrated: false,
         }
     }
 
@@ -72,6 +75,7 @@ impl QuantizeOptions {
             (self.token_embedding_type.is_some(), "--token-embedding-type"),
             (!self.tensor_types.is_empty(), "--tensor-type"),
             (self.importance.is_some(), "--imatrix"),
+            (self.is_calibrated, "--calibrate"),
         ];
         let given: Vec<&str> =
             given.into_iter().filter_map(|(is_given, flag)| is_given.then_some(flag)).collect();
@@ -184,7 +188,8 @@ impl Plan {
             self.notes.extend(options.without_effect_on_copies());
             return Ok(());
         };
-        let mut mix = Mix::new(options.file_type, shape, options.importance.is_some());
+        let has_importance = options.importance.is_some() || options.is_calibrated;
+        let mut mix = Mix::new(options.file_type, shape, has_importance);
         mix.is_tied = !self.has(Role::Output);
         mix.output_type = options.output_tensor_type;
         mix.n_values = self.tensors.iter().filter(|tensor| Role::of(&tensor.name).is_values()).count();
@@ -468,7 +473,8 @@ fn check_possible(tensor: &PlannedTensor, options: &QuantizeOptions) -> Result<(
     }
     let is_exempt = matches!(Role::of(&tensor.name), Role::TokenEmbedding | Role::Output);
     let file_type = options.file_type;
-    if to == TensorType::Q2_K && file_type == FileType::Q2_K_S && !is_exempt && tensor.importance.is_none() {
+    let is_weighed = tensor.importance.is_some() || options.is_calibrated;
+    if to == TensorType::Q2_K && file_type == FileType::Q2_K_S && !is_exempt && !is_weighed {
         return Err(QuantizeError::NeedsImportance {
             tensor: name(),
             to: to.name(),

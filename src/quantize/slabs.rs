@@ -100,11 +100,11 @@ impl Rows<'_> {
 
 /// The error of the first row, whichever task is first to find one.
 #[derive(Default)]
-struct FirstError(Mutex<Option<(usize, QuantizeError)>>);
+pub(super) struct FirstError(Mutex<Option<(usize, QuantizeError)>>);
 
 impl FirstError {
     /// Notes the result of the task whose rows begin at `first`.
-    fn note(&self, first: usize, done: Result<(), QuantizeError>) {
+    pub fn note(&self, first: usize, done: Result<(), QuantizeError>) {
         if let Err(error) = done {
             let mut noted = self.0.lock().expect("no task panics with it");
             if noted.as_ref().is_none_or(|(at, _)| first < *at) {
@@ -113,13 +113,13 @@ impl FirstError {
         }
     }
 
-    fn into_result(self) -> Result<(), QuantizeError> {
+    pub fn into_result(self) -> Result<(), QuantizeError> {
         self.0.into_inner().expect("no task panics with it").map_or(Ok(()), |(_, error)| Err(error))
     }
 }
 
 /// The error about a weight of rows that begin with weight `first` of the tensor.
-fn not_possible(tensor: &PlannedTensor, first: usize, error: WeightError) -> QuantizeError {
+pub(super) fn not_possible(tensor: &PlannedTensor, first: usize, error: WeightError) -> QuantizeError {
     let k = tensor.source.shape[0];
     let place = |index: usize| format!("row {}, column {}", (first + index) / k, (first + index) % k);
     let name = tensor.source.name.clone();

@@ -22,6 +22,20 @@ impl Plan {
         (0..self.n_parts).map(|part| part_path(path, part, self.n_parts)).collect()
     }
 
+    /// Whether [`write`](Plan::write) may write to `path`.
+    ///
+    /// # Errors
+    /// Where the source or another file is in the way (unless `force` allows to replace it).
+    pub fn check_destination(
+        &self,
+        source: &dyn Source,
+        path: &Path,
+        force: bool,
+    ) -> Result<(), QuantizeError> {
+        let (paths, sources) = (self.paths(path), source.paths());
+        check_free(&paths, &sources.iter().map(PathBuf::as_path).collect::<Vec<_>>(), force)
+    }
+
     /// Writes the new file, or the files, of `source`, which the plan was made for. They appear under their names when all are whole and on the
     /// disk. What killed runs left beside them is removed. `progress` is called with the number of bytes of the source that are done.
     ///
@@ -39,9 +53,8 @@ impl Plan {
         force: bool,
         progress: &mut dyn FnMut(u64),
     ) -> Result<(), QuantizeError> {
+        self.check_destination(source, path, force)?;
         let paths = self.paths(path);
-        let sources = source.paths();
-        check_free(&paths, &sources.iter().map(PathBuf::as_path).collect::<Vec<_>>(), force)?;
         let mut whole = Vec::with_capacity(paths.len());
         let mut done = 0;
         for (part, path) in paths.iter().enumerate() {

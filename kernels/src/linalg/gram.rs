@@ -45,7 +45,9 @@ impl Gram {
     pub fn add(&mut self, team: &Team, kernels: &KernelTable, workspace: &Workspace, x: &[f32]) {
         assert!(x.len().is_multiple_of(self.k), "{} inputs in rows of {}", x.len(), self.k);
         self.n_rows += (x.len() / self.k) as u64;
-        add_products(team, kernels, workspace, x, &mut self.data, self.k, 0, 1.0);
+        if !x.is_empty() {
+            add_products(team, kernels, workspace, x, &mut self.data, self.k, 0, 1.0);
+        }
     }
 
     /// `e·H·eᵀ` for each row of `e`, `[n, k]`, summed.

@@ -3,7 +3,7 @@
 use super::batch::{Batch, Quantize, to_u8};
 use super::half_scale::to_half;
 use super::iq4_nl::{fit_codebook, nearest_codes};
-use super::pack::{nibbles_iq4, spread};
+use super::pack::{nibbles_iq4, scales_iq4, spread};
 use super::search::extreme_of;
 use super::vector::Vector;
 use crate::simd::lanes::Lanes;
@@ -40,14 +40,12 @@ impl Quantize<256> for Iq4Xs {
             let d = if has_importance { d_half } else { exact };
             nearest_codes(s, batch, 32 * j, d * scale);
         }
-        for (b, block) in out.iter_mut().enumerate() {
-            let (mut low, mut high) = ([0; 4], 0);
-            for j in 0..8 {
-                low[j / 2] |= (stored[j][b] & 15) << (4 * (j % 2));
-                high |= u16::from(stored[j][b] >> 4) << (2 * j);
-            }
-            (block.d, block.scales_l, block.scales_h) = (d[b], low, high.to_le_bytes());
+        for (block, d) in out.iter_mut().zip(d) {
+            block.d = d;
         }
+        let (low, high) = scales_iq4(&stored);
+        spread!(low => out.scales_l);
+        spread!(high => out.scales_h);
         spread!(nibbles_iq4(&batch.levels) => out.qs);
     }
 }

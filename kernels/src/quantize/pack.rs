@@ -102,6 +102,30 @@ pub(super) fn scales_mins_k(scales: &[[u8; 16]; 8], mins: &[[u8; 16]; 8]) -> [[u
     out
 }
 
+/// Sixteen scales of 6 bits in the 12 bytes of Q3_K.
+pub(super) fn scales_q3(scales: &[[u8; 16]; 16]) -> [[u8; 16]; 12] {
+    let mut out = [[0; 16]; 12];
+    for j in 0..16 {
+        for b in 0..16 {
+            out[j % 8][b] |= (scales[j][b] & 15) << (4 * (j / 8));
+            out[8 + j % 4][b] |= scales[j][b] >> 4 << (2 * (j / 4));
+        }
+    }
+    out
+}
+
+/// Eight scales of 6 bits in the 4 bytes and the 2 of IQ4_XS.
+pub(super) fn scales_iq4(scales: &[[u8; 16]; 8]) -> ([[u8; 16]; 4], [[u8; 16]; 2]) {
+    let (mut low, mut high) = ([[0; 16]; 4], [[0; 16]; 2]);
+    for j in 0..8 {
+        for b in 0..16 {
+            low[j / 2][b] |= (scales[j][b] & 15) << (4 * (j % 2));
+            high[j / 4][b] |= scales[j][b] >> 4 << (2 * (j % 4));
+        }
+    }
+    (low, high)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,7 +2,7 @@
 
 use super::batch::{Batch, Quantize, to_u8};
 use super::half_scale::to_half;
-use super::pack::{bits_k, crumbs, spread};
+use super::pack::{bits_k, crumbs, scales_q3, spread};
 use super::search::{extreme_of, fit_scale, fit_scale_by_moves};
 use super::vector::Vector;
 use crate::simd::lanes::Lanes;
@@ -52,12 +52,8 @@ impl Quantize<256> for Q3K {
         }
         for (b, block) in out.iter_mut().enumerate() {
             block.d = d[b];
-            block.scales = [0; 12];
-            for j in 0..16 {
-                block.scales[j % 8] |= (stored[j][b] & 15) << (4 * (j / 8));
-                block.scales[8 + j % 4] |= stored[j][b] >> 4 << (2 * (j / 4));
-            }
         }
+        spread!(scales_q3(&stored) => out.scales);
         spread!(bits_k(&batch.levels, 2) => out.hmask);
         spread!(crumbs(&batch.levels, 0) => out.qs);
     }

@@ -1,5 +1,7 @@
 //! `bise quantize`: fewer bits for each weight, like llama-quantize.
 
+mod calibrate;
+
 use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -8,8 +10,10 @@ use std::time::Instant;
 use anyhow::{Result, ensure};
 use bise::gguf::{GgufFile, TensorType, Value};
 use bise::imatrix::Imatrix;
-use bise::quantize::{FileType, Importance, Plan, QuantizeError, QuantizeOptions};
+use bise::quantize::{FileType, Importance, Plan, QuantizeError, QuantizeOptions, Source};
 use bise::{Cancel, Threads};
+
+use calibrate::CalibrateArgs;
 
 use crate::cli::args::log::LogArgs;
 use crate::cli::describe;
@@ -37,6 +41,9 @@ pub struct QuantizeArgs {
     /// Do not use the importance matrix for tensors with NAME in their name; may be repeated
     #[arg(long, value_name = "NAME", requires = "imatrix")]
     exclude_weights: Vec<String>,
+
+    #[command(flatten)]
+    calibrate: CalibrateArgs,
 
     /// Give every tensor the same type
     #[arg(long)]
@@ -123,19 +130,32 @@ struct What {
     source: PathBuf,
     destination: PathBuf,
     file_type: FileType,
+    /// The type as the user knows it.
+    name: &'static str,
     n_threads: Option<usize>,
+}
+
+/// Every matrix Q4_K, calibrated.
+const CALIBRATED: &str = "Q4_K_C";
+
+/// The type of that name, and how it is spelled.
+fn named_file_type(arg: &OsString) -> Option<(FileType, &'static str)> {
+    let arg = arg.to_str()?;
+    match arg.eq_ignore_ascii_case(CALIBRATED) {
+        true => Some((FileType::Q4_K_S, CALIBRATED)),
+        false => FileType::from_name(arg).map(|file_type| (file_type, file_type.name())),
+    }
 }
 
 impl What {
     fn of(args: &[OsString]) -> Result<What> {
-        let file_type = |arg: &OsString| arg.to_str().and_then(FileType::from_name);
         let (source, second) = (PathBuf::from(&args[0]), &args[1]);
         // The destination may be left out.
-        let (destination, file_type, rest) = match (file_type(second), args.get(2)) {
-            (Some(file_type), _) => {
-                (source.with_file_name(format!("ggml-model-{file_type}.gguf")), file_type, &args[2..])
+        let (destination, (file_type, name), rest) = match (named_file_type(second), args.get(2)) {
+            (Some(named), _) => {
+                (source.with_file_name(format!("ggml-model-{}.gguf", named.1)), named, &args[2..])
             }
-            (None, Some(third)) => match file_type(third) {
+            (None, Some(third)) => match named_file_type(third) {
                 Some(file_type) => (PathBuf::from(second), file_type, &args[3..]),
                 None => return Err(unknown_type(third)),
             },
@@ -157,12 +177,12 @@ impl What {
                 )));
             }
         };
-        Ok(What { source, destination, file_type, n_threads })
+        Ok(What { source, destination, file_type, name, n_threads })
     }
 }
 
 fn unknown_type(name: &OsString) -> anyhow::Error {
-    let names: Vec<_> = FileType::ALL.iter().map(|t| t.name()).collect();
+    let names: Vec<_> = FileType::ALL.iter().map(|t| t.name()).chain([CALIBRATED]).collect();
     let name = Printable(name.to_string_lossy());
     wrong(format_args!("TYPE: found '{name}', expected one of {}", names.join(", ")))
 }
@@ -187,6 +207,7 @@ impl QuantizeArgs {
         options.prune_layers.clone_from(&self.prune_layers);
         options.overrides.clone_from(&self.override_kv);
         options.keep_split = self.keep_split;
+        options.is_calibrated = self.calibrate.calibrate.is_some();
         if let Some(path) = &self.imatrix {
             let mut importance = Importance::of(&Imatrix::open(path)?, &path.to_string_lossy());
             let (include, exclude) = (&self.include_weights, &self.exclude_weights);
@@ -207,22 +228,38 @@ impl QuantizeArgs {
 pub fn run(args: QuantizeArgs) -> Result<()> {
     let log = args.log.log();
     let what = What::of(&args.what)?;
-    let options = args.options(what.file_type)?;
+    let mut options = args.options(what.file_type)?;
+    if what.name == CALIBRATED {
+        if !options.is_calibrated {
+            return Err(wrong(format_args!(
+                "{CALIBRATED} is calibrated: expected a text, as --calibrate FILE"
+            )));
+        }
+        options.pure = true;
+    }
     if args.imatrix.is_some() && options.importance.is_none() {
         log.warn("no tensor is left that the importance matrix is used for");
     }
-    let given = [&args.imatrix, &args.tensor_type_file];
+    let given = [&args.imatrix, &args.tensor_type_file, &args.calibrate.calibrate];
     signals::guard_mapped_file(&what.source);
     let file = GgufFile::open(&what.source)?;
     for warning in file.warnings() {
         log.warn(warning);
     }
-    let plan = Plan::new(&file, &options)?;
+    let mut plan = Plan::new(&file, &options)?;
     for note in &plan.notes {
         log.warn(note);
     }
+    let threads = || match what.n_threads {
+        Some(n) => Threads::builder().n(n).build(),
+        None => Threads::builder().build(),
+    };
     if args.dry_run {
-        return print_plan(&plan, what.file_type);
+        print_plan(&plan, what.name)?;
+        if let Some(text) = &args.calibrate.calibrate {
+            println!("{}", args.calibrate.predict(text, &file, &plan, &threads()?)?);
+        }
+        return Ok(());
     }
     for destination in plan.paths(&what.destination) {
         for source in given.into_iter().flatten() {
@@ -234,26 +271,39 @@ pub fn run(args: QuantizeArgs) -> Result<()> {
         }
     }
     let start = Instant::now();
-    let mut builder = Threads::builder();
-    if let Some(n) = what.n_threads {
-        builder = builder.n(n);
+    let (threads, source_bytes) = (threads()?, plan.source_bytes());
+    plan.check_destination(&file, &what.destination, args.force)?;
+    match &args.calibrate.calibrate {
+        None => write(&plan, &file, &what.destination, &threads, args.force, log)?,
+        Some(text) => {
+            let calibrated = args.calibrate.run(text, &file, &plan, &what.destination, &threads, log)?;
+            calibrated.put_into(&mut plan);
+            write(&plan, &calibrated, &what.destination, &threads, args.force, log)?;
+            calibrated.remove()?;
+        }
     }
-    write(&plan, &file, &what.destination, &builder.build()?, args.force, log)?;
     let paths = plan.paths(&what.destination);
     let names: Vec<_> = paths.iter().map(|path| Printable(path.display()).to_string()).collect();
     log.note(format_args!(
         "{}: {} → {} ({}, {:.2} bits a weight) in {:.1} s",
         names.join(", "),
-        describe::bytes(plan.source_bytes()),
+        describe::bytes(source_bytes),
         describe::bytes(plan.n_bytes()),
-        what.file_type,
+        what.name,
         bits_a_weight(&plan),
         start.elapsed().as_secs_f64()
     ));
     Ok(())
 }
 
-fn write(plan: &Plan, file: &GgufFile, path: &Path, threads: &Threads, force: bool, log: Log) -> Result<()> {
+fn write(
+    plan: &Plan,
+    file: &dyn Source,
+    path: &Path,
+    threads: &Threads,
+    force: bool,
+    log: Log,
+) -> Result<()> {
     const STEP: u64 = 1 << 20;
     let progress = log.progress("quantizing (MiB)", (plan.source_bytes() / STEP) as usize);
     let cancel = Cancel::new();
@@ -270,7 +320,7 @@ fn bits_a_weight(plan: &Plan) -> f64 {
     plan.n_bytes() as f64 * 8.0 / plan.n_weights().max(1) as f64
 }
 
-fn print_plan(plan: &Plan, file_type: FileType) -> Result<()> {
+fn print_plan(plan: &Plan, file_type: &str) -> Result<()> {
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     let mib = |bytes: usize| bytes as f64 / f64::from(1 << 20);
     for tensor in &plan.tensors {

@@ -2,7 +2,7 @@
 
 use bytemuck::Zeroable;
 
-use super::grid::Grid;
+use super::grid::{Grid, Integers};
 use super::scratch::FeedbackScratch;
 use crate::linalg::factor::Factor;
 use crate::linalg::product::ProductBlockFn;
@@ -143,7 +143,15 @@ impl Block16<'_> {
         Q::quantize(s, batch, &mut blocks);
         let (mut scales, mut offsets) = ([[0.0; 16]; 16], [[0.0; 16]; 16]);
         Q::scales(&blocks, &mut scales, &mut offsets);
+        let mut integers = Integers::ZERO;
+        Q::integers(&blocks, &mut integers);
         for i in (0..N).rev() {
+            if Q::HAS_INTEGERS && (i + 1).is_multiple_of(Q::GROUP) {
+                let group = i / Q::GROUP;
+                let weights = &importance[group * Q::GROUP..][..Q::GROUP];
+                (scales[group], offsets[group]) =
+                    self.refit::<S, Q, N>(s, &mut integers, group, first + group * Q::GROUP, weights);
+            }
             let (scale, offset) =
                 (Vector::load(s, &scales[i / Q::GROUP]), Vector::load(s, &offsets[i / Q::GROUP]));
             let w = Vector::load(s, self.column(first + i));
@@ -159,7 +167,50 @@ impl Block16<'_> {
             }
         }
         Q::store(&batch.levels, &mut blocks);
+        Q::store_integers(&integers, &mut blocks);
         blocks
+    }
+
+    /// Chooses the integer scale and min of a group anew, for the weights from column `first` as they are to be rounded now: columns of the same
+    /// block that are done have moved them. Returns the scale and the offset that they make.
+    #[inline(always)]
+    fn refit<S: Lanes, Q: Grid<N>, const N: usize>(
+        &mut self,
+        s: S,
+        integers: &mut Integers,
+        group: usize,
+        first: usize,
+        importance: &[f32],
+    ) -> ([f32; 16], [f32; 16]) {
+        let mut targets = [[0.0; 16]; 32];
+        for (i, target) in targets[..Q::GROUP].iter_mut().enumerate() {
+            let x = Vector::load(s, self.column(first + i)) + Vector::load(s, self.correction(first + i));
+            x.store(target);
+        }
+        let (d, dmin) = (Vector::load(s, &integers.d), Vector::load(s, &integers.dmin));
+        let (scale, min) = (Vector::load(s, &integers.scales[group]), Vector::load(s, &integers.mins[group]));
+        let (mut best, mut best_scale, mut best_min) = (Vector::splat(s, f32::MAX), scale, min);
+        // What was there first comes first, and of equals the first is kept.
+        let shifts = |most: i32| (0..=most).flat_map(|shift| [shift, -shift]).skip(1);
+        for scale_shift in shifts(4) {
+            let scale = (scale + Vector::splat(s, scale_shift as f32)).clamp(Q::SCALES.0, Q::SCALES.1);
+            for min_shift in shifts(if Q::HIGHEST_MIN > 0.0 { 2 } else { 0 }) {
+                let min = (min + Vector::splat(s, min_shift as f32)).clamp(0.0, Q::HIGHEST_MIN);
+                let (scale_of_levels, offset) = (d * scale, -(dmin * min));
+                let mut error = Vector::splat(s, 0.0);
+                for (target, importance) in targets[..Q::GROUP].iter().zip(importance) {
+                    let target = Vector::load(s, target);
+                    let off = target - nearest::<S, Q, N>(s, target, scale_of_levels, offset).1;
+                    error += Vector::splat(s, *importance) * off * off;
+                }
+                best_scale = error.if_less(best, scale, best_scale);
+                best_min = error.if_less(best, min, best_min);
+                best = error.if_less(best, error, best);
+            }
+        }
+        best_scale.store(&mut integers.scales[group]);
+        best_min.store(&mut integers.mins[group]);
+        ((d * best_scale).to_array(), (-(dmin * best_min)).to_array())
     }
 }
 

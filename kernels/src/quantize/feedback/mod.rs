@@ -1,7 +1,7 @@
 //! Quantizing with error feedback: what rounding a weight does to the output is made up for by the weights that are rounded after it.
 //!
 //! Scales are searched for as they are without feedback, when the first column of their block comes up, on the weights as they are to be
-//! rounded then.
+//! rounded then. Those of groups inside of a block, which are integers, are chosen anew when their group comes up.
 
 mod columns;
 mod grid;

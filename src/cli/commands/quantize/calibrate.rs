@@ -1,0 +1,146 @@
+//! `bise quantize --calibrate`.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Result;
+use bise::gguf::GgufFile;
+use bise::quantize::{CalibrateOptions, Calibrated, Calibration, Plan, Prediction, QuantizeError};
+use bise::tokenizer::{EncodeOptions, Tokenizer};
+use bise::{Cancel, Threads};
+use bise_models::printable::Printable;
+
+use crate::cli::args::numbers::{positive, positive_or_all};
+use crate::cli::term::console::Log;
+use crate::cli::term::signals;
+use crate::cli::{describe, text};
+
+/// What to calibrate with.
+#[derive(clap::Args, Debug)]
+pub struct CalibrateArgs {
+    /// Text to calibrate with: the model reads it, and rounding errors are made up for by weights that are rounded later
+    #[arg(long, value_name = "FILE", conflicts_with = "imatrix")]
+    pub calibrate: Option<PathBuf>,
+
+    /// Tokens of the text that are read from an empty context
+    #[arg(short, long, value_name = "N", default_value = "512", value_parser = positive, requires = "calibrate")]
+    ctx_size: usize,
+
+    /// Contexts of the text to read at most; -1: all
+    #[arg(long, value_name = "N", default_value = "-1", value_parser = positive_or_all, requires = "calibrate")]
+    chunks: usize,
+
+    /// Folder for what is done so far, from which an interrupted run goes on (default: OUT.gguf.calibration)
+    #[arg(long, value_name = "DIR", requires = "calibrate")]
+    calibration_dir: Option<PathBuf>,
+}
+
+impl CalibrateArgs {
+    /// The tokens of `path`, and the one that each context begins with.
+    fn tokens(&self, path: &Path, file: &GgufFile) -> Result<(Vec<u32>, Option<u32>)> {
+        let tokenizer = Tokenizer::from_metadata(file.metadata())?;
+        let mut text = text::from_file(path)?;
+        if text.ends_with('\n') {
+            text.pop();
+        }
+        let mut tokens = tokenizer.encode(&text, EncodeOptions { add_special: true, parse_special: false });
+        tokens.truncate(self.chunks.saturating_mul(self.ctx_size));
+        Ok((tokens, tokenizer.bos().filter(|_| tokenizer.adds_bos())))
+    }
+
+    fn folder(&self, destination: &Path) -> PathBuf {
+        self.calibration_dir.clone().unwrap_or_else(|| {
+            let mut name = OsString::from(destination);
+            name.push(".calibration");
+            name.into()
+        })
+    }
+
+    /// Prints what calibrating with the text at `path` would take.
+    pub fn predict(&self, path: &Path, file: &GgufFile, plan: &Plan, threads: &Threads) -> Result<String> {
+        let (tokens, bos) = self.tokens(path, file)?;
+        let calibration = Calibration::new(file, plan, &tokens, bos, self.options(), threads)?;
+        let cancel = Cancel::new();
+        let _measuring = signals::writing(cancel.clone());
+        let prediction = calibration.predict(&cancel).map_err(said)?;
+        Ok(line(&calibration, &prediction, path, threads))
+    }
+
+    fn options(&self) -> CalibrateOptions {
+        let mut options = CalibrateOptions::default();
+        options.n_ctx = self.ctx_size;
+        options
+    }
+
+    /// Calibrates with the text at `path`.
+    pub fn run<'a>(
+        &self,
+        path: &Path,
+        file: &'a GgufFile,
+        plan: &Plan,
+        destination: &Path,
+        threads: &Threads,
+        log: Log,
+    ) -> Result<Calibrated<'a>> {
+        let (tokens, bos) = self.tokens(path, file)?;
+        let calibration = Calibration::new(file, plan, &tokens, bos, self.options(), threads)?;
+        let folder = self.folder(destination);
+        let cancel = Cancel::new();
+        let _writing = signals::writing(cancel.clone());
+        let prediction = calibration.predict(&cancel).map_err(said)?;
+        log.note(line(&calibration, &prediction, path, threads));
+        const PARTS: usize = 1000;
+        let bar = log.progress("calibrating (‰)", PARTS);
+        let done = calibration.run(&folder, &cancel, &mut |progress| {
+            bar.set((progress.part * PARTS as f64) as usize);
+        });
+        drop(bar);
+        if matches!(done, Err(QuantizeError::Cancelled)) {
+            log.note(format_args!(
+                "{}: what is done so far; the same command goes on from there",
+                Printable(folder.display())
+            ));
+        }
+        let calibrated = done.map_err(said)?;
+        for note in calibrated.notes() {
+            log.warn(note);
+        }
+        Ok(calibrated)
+    }
+}
+
+/// An error as the command says it.
+fn said(error: QuantizeError) -> anyhow::Error {
+    match error {
+        QuantizeError::Cancelled => bise::Error::from(bise::ForwardError::Cancelled).into(),
+        error => error.into(),
+    }
+}
+
+/// What a run takes, in one line.
+fn line(
+    calibration: &Calibration<'_, '_>,
+    prediction: &Prediction,
+    path: &Path,
+    threads: &Threads,
+) -> String {
+    format!(
+        "calibrating with {} tokens of {}: about {} on {} threads, {} of memory, {} on the disk meanwhile",
+        calibration.n_tokens(),
+        Printable(path.display()),
+        duration(prediction.time),
+        threads.n(),
+        describe::bytes(prediction.memory),
+        describe::bytes(prediction.disk),
+    )
+}
+
+fn duration(time: Duration) -> String {
+    let seconds = time.as_secs_f64();
+    match seconds {
+        ..100.0 => format!("{seconds:.1} s"),
+        ..6000.0 => format!("{:.0} min", seconds / 60.0),
+        _ => format!("{:.1} h", seconds / 3600.0),
+    }
+}
