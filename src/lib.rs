@@ -35,6 +35,8 @@ pub mod generation;
 pub mod hub;
 #[cfg(feature = "quantize")]
 pub mod imatrix;
+#[cfg(feature = "compare")]
+pub mod inspect;
 pub mod many;
 pub mod memory;
 pub mod prefix;

@@ -9,6 +9,8 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use super::args::log::LogArgs;
 use super::args::{ChatArgs, GenerateArgs, environment, help, words};
+#[cfg(feature = "compare")]
+use super::commands::compare;
 #[cfg(feature = "convert")]
 use super::commands::convert;
 #[cfg(feature = "server")]
@@ -64,6 +66,15 @@ Examples:
       shape, tensor types, memory for each context length, metadata
   bise inspect --check-tensors mistral.gguf
       also look for NaN and infinite weights
+  bise inspect --verify mistral.gguf
+      read every block and look for anything that is unsound; the exit code tells
+  bise inspect --hash sha256 mistral.gguf >mistral.manifest
+  bise inspect --check mistral.manifest mistral.gguf
+      hashes of the tensors, as llama.cpp's gguf-hash makes them, and whether they still hold
+  bise inspect mistral-f16.gguf --diff mistral-q4_k_m.gguf
+      keys and tensors that differ, and by how much
+  bise inspect --histogram tensor mistral.gguf
+      how large the scales are
   bise inspect --json mistral.gguf
       for programs";
 
@@ -90,6 +101,19 @@ Examples:
   bise perplexity -m mistral-f16.gguf -f wiki.test.raw --kl-divergence-base mistral.kld
   bise perplexity -m mistral-q4_k_m.gguf --kl-divergence --kl-divergence-base mistral.kld
       how far the predictions of the second model are from those of the first";
+
+#[cfg(feature = "compare")]
+const COMPARE_EXAMPLES: &str = "\
+Examples:
+  bise compare mistral-f16.gguf mistral-q8_0.gguf mistral-q4_k_m.gguf -f wiki.test.raw --chunks 40
+      how much worse each of the others is than the first, how much smaller and how much faster
+  bise compare mistral-q4_k_m.gguf mistral-q3_k_m.gguf --kl-divergence-base mistral.kld -r 0
+      compared with what `bise perplexity --kl-divergence-base mistral.kld` wrote; speed is not measured
+  bise compare f16.gguf q6_k.gguf q4_k_m.gguf -f text.txt --plot quality.svg --json >quality.json
+      for a web page
+
+One model at a time is in memory. The log-probabilities of the first lie in a file in TMPDIR for a while (2 bytes for each token of the \
+vocabulary and position). Divergence is that of Kullback and Leibler, in nats; `same top` is how often the likeliest token is the same.";
 
 #[cfg(feature = "convert")]
 const CONVERT_EXAMPLES: &str = "\
@@ -293,6 +317,10 @@ pub enum Command {
     /// Measure how well a model predicts a text
     #[command(after_help = PERPLEXITY_EXAMPLES)]
     Perplexity(Box<perplexity::PerplexityArgs>),
+    /// Compare models over a text: quality, size and speed
+    #[cfg(feature = "compare")]
+    #[command(after_help = COMPARE_EXAMPLES)]
+    Compare(Box<compare::CompareArgs>),
     /// Make a GGUF file of a checkpoint of Hugging Face or Mistral
     #[cfg(feature = "convert")]
     #[command(after_help = CONVERT_EXAMPLES)]
@@ -365,6 +393,8 @@ impl Cli {
             Some(Command::Tokenize(args)) => args.log,
             Some(Command::Bench(args)) => args.log,
             Some(Command::Perplexity(args)) => args.log,
+            #[cfg(feature = "compare")]
+            Some(Command::Compare(args)) => args.log,
             #[cfg(feature = "convert")]
             Some(Command::Convert(args)) => args.log,
             #[cfg(feature = "quantize")]

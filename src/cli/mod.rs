@@ -36,6 +36,8 @@ use anyhow::{Context, Result};
 use args::log::LogArgs;
 use bise::description as describe;
 use command_line::{Cli, Command, CommandLine};
+#[cfg(feature = "compare")]
+use commands::compare as compare_command;
 #[cfg(feature = "convert")]
 use commands::convert;
 #[cfg(feature = "server")]
@@ -108,6 +110,8 @@ fn execute(cli: Cli, typed: &[String]) -> Result<ExitCode> {
         Some(Command::Tokenize(args)) => tokenize::run(args),
         Some(Command::Bench(args)) => bench::run(*args),
         Some(Command::Perplexity(args)) => perplexity::run(*args),
+        #[cfg(feature = "compare")]
+        Some(Command::Compare(args)) => compare_command::run(*args),
         #[cfg(feature = "convert")]
         Some(Command::Convert(args)) => convert::run(args),
         #[cfg(feature = "quantize")]

@@ -44,6 +44,24 @@ pub fn check_tensor(tensor_type: TensorType, bytes: &[u8]) -> Check {
     Check::NotFinite { block, value: value.expect("the block was chosen for it") }
 }
 
+/// Calls `each` with the scale of every block: the first float of it, which is the weight itself for plain floats. Nothing for types that have
+/// none, or whose layout is not known here.
+///
+/// `bytes` are little-endian blocks, as [`GgufFile::bytes`](super::GgufFile::bytes) gives them.
+///
+/// # Panics
+/// If `bytes` is not a whole number of blocks.
+pub fn for_each_scale(tensor_type: TensorType, bytes: &[u8], mut each: impl FnMut(f64)) {
+    let block_bytes = tensor_type.block_bytes();
+    assert!(bytes.len().is_multiple_of(block_bytes), "{} bytes of {tensor_type}", bytes.len());
+    let is_float = |field: &&Field| !matches!(field.number, Number::Int16 | Number::Int32 | Number::Int64);
+    let Some(field) = layout::fields(tensor_type).unwrap_or_default().iter().find(is_float) else { return };
+    let width = field.number.n_bytes();
+    for block in bytes.chunks_exact(block_bytes) {
+        each(float(field.number, &block[field.offset..][..width]));
+    }
+}
+
 /// The index of the first `N`-byte number in `bytes` for which `is_bad` holds.
 fn first_plain<const N: usize>(bytes: &[u8], is_bad: impl Fn([u8; N]) -> bool) -> Option<usize> {
     /// Numbers checked without an early exit, so that the loop vectorizes. They fit in the L1 cache.
@@ -121,6 +139,22 @@ mod tests {
             }
         }
         assert!(n_cases > 200, "{n_cases}");
+    }
+
+    #[test]
+    fn the_scale_of_a_block_is_its_first_float() {
+        for (t, at) in
+            [(TensorType::Q4_K, 0), (TensorType::Q6_K, 208), (TensorType::Q3_K, 108), (TensorType::Q5_0, 0)]
+        {
+            let mut bytes = vec![0x55; 2 * t.block_bytes()];
+            for (block, scale) in bytes.chunks_mut(t.block_bytes()).zip([0.5, -2.0]) {
+                block[at..at + 2].copy_from_slice(&half::f16::from_f64(scale).to_le_bytes());
+            }
+            let mut found = Vec::new();
+            for_each_scale(t, &bytes, |scale| found.push(scale));
+            assert_eq!(found, [0.5, -2.0], "{t}");
+        }
+        for_each_scale(TensorType::I32, &[0; 8], |_| panic!("integers have no scale"));
     }
 
     #[test]

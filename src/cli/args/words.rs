@@ -156,6 +156,8 @@ impl<'a> Reader<'a> {
             let next = rest.peek()?;
             let wanted = match (takes_value(arg), optional_value(arg)) {
                 (false, _) => false,
+                // Where words without a flag mean something, only a known value is one.
+                (true, true) if self.command.get_positionals().next().is_some() => is_possible(arg, next),
                 (true, true) => !next.as_encoded_bytes().starts_with(b"-"),
                 (true, false) => arg.is_allow_hyphen_values_set() || !self.is_known(next),
             };
@@ -277,6 +279,13 @@ fn dashed(name: &str) -> String {
 
 fn takes_value(arg: &clap::Arg) -> bool {
     arg.get_action().takes_values()
+}
+
+/// Whether a word, or each part of a list, is among the values that a flag may have.
+fn is_possible(arg: &clap::Arg, word: &OsStr) -> bool {
+    let values = arg.get_possible_values();
+    let is_value = |part: &str| values.iter().any(|value| value.matches(part, false));
+    word.to_str().is_some_and(|word| word.split(',').all(is_value))
 }
 
 /// How many words a positional argument may take.

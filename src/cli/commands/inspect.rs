@@ -2,6 +2,8 @@
 
 mod check_tensors;
 mod memory_table;
+#[cfg(feature = "compare")]
+mod modes;
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -46,6 +48,10 @@ pub struct InspectArgs {
     #[arg(long)]
     json: bool,
 
+    #[cfg(feature = "compare")]
+    #[command(flatten)]
+    modes: modes::ModeArgs,
+
     #[command(flatten)]
     pub log: LogArgs,
 }
@@ -57,6 +63,10 @@ pub struct InspectArgs {
 pub fn run(args: InspectArgs) -> Result<()> {
     let log = args.log.log();
     let path = source::model_path(args.file.as_ref().or(args.model.as_ref()), &args.source, log)?;
+    #[cfg(feature = "compare")]
+    if let Some(done) = args.modes.run(path.as_deref(), args.json, log) {
+        return done;
+    }
     let (opened, engine);
     let file = match &path {
         Some(path) => {

@@ -3,6 +3,8 @@
 pub mod bench;
 pub mod chat;
 mod chat_command;
+#[cfg(feature = "compare")]
+pub mod compare;
 pub mod completions;
 #[cfg(feature = "convert")]
 pub mod convert;
