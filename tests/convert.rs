@@ -58,7 +58,7 @@ const LEFT_OUT: [&str; 1] = ["llama.rope.scaling.yarn_attn_factor"];
 #[test]
 fn keys_and_tensors_are_those_of_llama_cpp() {
     let names = Family::names();
-    assert_eq!(names.len(), 18);
+    assert_eq!(names.len(), 22);
     for name in names {
         let (family, folder) = (Family::load(&name), Folder::new());
         let out_types = family.json["outtypes"].as_object().unwrap();

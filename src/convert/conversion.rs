@@ -6,6 +6,7 @@ use super::checkpoint::{Checkpoint, Dtype};
 use super::config::ModelConfig;
 use super::error::ConvertError;
 use super::general;
+use super::keep::{Keep, Lossless};
 use super::quantization::Quantization;
 use super::tensors::{self, Tensor};
 use super::tokenizer::set_tokenizer;
@@ -18,6 +19,8 @@ use crate::{Cancel, Threads};
 pub struct ConvertOptions {
     /// The types of the new file.
     pub out_type: OutType,
+    /// Keep layers that are quantized to integers as they are. Without it, [`OutType::Auto`] does so where that is possible.
+    pub lossless: Option<Lossless>,
     /// Take Mistral's own files (`params.json`) where those of Hugging Face are there, too.
     pub mistral_format: bool,
     /// The model's name, in place of its folder's.
@@ -32,10 +35,27 @@ impl Default for ConvertOptions {
     fn default() -> ConvertOptions {
         ConvertOptions {
             out_type: OutType::Auto,
+            lossless: None,
             mistral_format: false,
             model_name: None,
             quantize: QuantizeOptions::new(FileType::F16),
             force: false,
+        }
+    }
+}
+
+impl ConvertOptions {
+    /// `auto` keeps integers where it can, as it keeps BF16; types that are asked for are made.
+    fn keep(&self) -> Keep {
+        match (self.lossless, self.out_type) {
+            (None, OutType::Auto) => Keep::WherePossible,
+            (None, OutType::Mix(_)) => Keep::Nothing,
+            (Some(Lossless::In(format)), _) => Keep::All(Some(format)),
+            (Some(Lossless::Smallest), OutType::Auto) => Keep::All(None),
+            (Some(Lossless::Smallest), OutType::Mix(mix)) => {
+                let of_mix = Lossless::FORMATS.into_iter().find(|format| format.to_string() == mix.name());
+                Keep::All(of_mix)
+            }
         }
     }
 }
@@ -77,7 +97,15 @@ impl<'a> Conversion<'a> {
     pub fn new(checkpoint: &'a Checkpoint, options: &ConvertOptions) -> Result<Conversion<'a>, ConvertError> {
         let config = ModelConfig::of(checkpoint)?;
         let quantization = Quantization::of(checkpoint)?;
-        let found = tensors::collect(checkpoint, &config, &quantization)?;
+        if options.lossless.is_some() && quantization.integers.is_none() {
+            return Err(checkpoint.config_error(
+                "quantization_config",
+                "no integers",
+                "a checkpoint that AWQ, GPTQ or compressed-tensors has quantized, because it is to be kept without loss",
+            ));
+        }
+        let keep = options.keep();
+        let found = tensors::collect(checkpoint, &config, &quantization, keep)?;
         let n_weights = |tensor: &Tensor<'_>| tensor.shape.iter().map(|n| *n as u64).product::<u64>();
         let all = found.tensors.iter().map(n_weights).sum();
         let in_experts =
@@ -94,12 +122,32 @@ impl<'a> Conversion<'a> {
         Ok(Conversion { checkpoint, metadata, tensors: found.tensors, notes })
     }
 
-    /// The type that `out_type` stands for.
+    /// What `general.file_type` says: the type of integers that are kept, where that is most of the weights; else [`mix`](Conversion::mix).
     pub fn file_type(&self, out_type: OutType) -> FileType {
+        self.kept_type().unwrap_or_else(|| self.mix(out_type))
+    }
+
+    fn kept_type(&self) -> Option<FileType> {
+        let n_weights = |tensor: &Tensor<'_>| tensor.shape.iter().map(|n| *n as u64).product::<u64>();
+        let all: u64 = self.tensors.iter().map(n_weights).sum();
+        let of_type = |file_type: &FileType| -> u64 {
+            let kept = self.tensors.iter().filter(|tensor| tensor.keeps_type());
+            kept.filter(|tensor| Some(tensor.tensor_type) == file_type.base()).map(n_weights).sum()
+        };
+        [FileType::Q4_0, FileType::Q4_1, FileType::Q5_0, FileType::Q8_0]
+            .into_iter()
+            .find(|file_type| 2 * of_type(file_type) > all)
+    }
+
+    /// The types that weights get which are not kept as integers.
+    pub fn mix(&self, out_type: OutType) -> FileType {
         if let OutType::Mix(file_type) = out_type {
             return file_type;
         }
-        let matrices = self.checkpoint.tensors().filter(|(_, tensor)| tensor.shape.len() >= 2);
+        // Scales of layers that are quantized have the type of the kernels that were to run them.
+        let is_weight = |name: &str| !name.ends_with(".scales") && !name.ends_with(".qzeros");
+        let all = self.checkpoint.tensors();
+        let matrices = all.filter(|(name, tensor)| tensor.shape.len() >= 2 && is_weight(name));
         let first =
             matrices.map(|(_, tensor)| tensor.dtype).find(|dtype| matches!(dtype, Dtype::BF16 | Dtype::F16));
         if first == Some(Dtype::BF16) { FileType::BF16 } else { FileType::F16 }
@@ -110,13 +158,17 @@ impl<'a> Conversion<'a> {
     /// # Errors
     /// Where a tensor cannot become what it should.
     pub fn plan(&self, options: &ConvertOptions) -> Result<Plan, ConvertError> {
-        self.plan_as(self.file_type(options.out_type), options)
+        self.plan_as(self.mix(options.out_type), options)
     }
 
     fn plan_as(&self, file_type: FileType, options: &ConvertOptions) -> Result<Plan, ConvertError> {
         let mut quantize = options.quantize.clone();
         quantize.file_type = file_type;
-        Ok(Plan::new(self, &quantize)?)
+        let mut plan = Plan::new(self, &quantize)?;
+        if let Some(id) = self.kept_type().and_then(FileType::id) {
+            plan.metadata.set("general.file_type", id);
+        }
+        Ok(plan)
     }
 }
 
@@ -155,6 +207,7 @@ pub fn convert(
     let conversion = Conversion::new(&checkpoint, options)?;
     let mut notes = conversion.notes.clone();
     let mut plan = conversion.plan(options)?;
+    let mix = conversion.mix(options.out_type);
     let mut file_type = conversion.file_type(options.out_type);
     let mut write = |plan: &Plan| {
         let n_bytes = plan.source_bytes();
@@ -162,11 +215,11 @@ pub fn convert(
     };
     match write(&plan) {
         Err(QuantizeError::TooLarge { tensor, found, .. })
-            if options.out_type == OutType::Auto && file_type == FileType::F16 =>
+            if options.out_type == OutType::Auto && mix == FileType::F16 =>
         {
             notes.push(format!("tensor '{tensor}': {found} is too large for F16: BF16 is written"));
-            file_type = FileType::BF16;
-            plan = conversion.plan_as(file_type, options)?;
+            file_type = conversion.kept_type().unwrap_or(FileType::BF16);
+            plan = conversion.plan_as(FileType::BF16, options)?;
             write(&plan)?;
         }
         written => written?,

@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 
 use super::checkpoint::Checkpoint;
 use super::error::ConvertError;
+use super::integers::Scheme;
 use super::layout::Layout;
 
 /// How weights are stored, where they are not plain floating-point numbers.
@@ -12,6 +13,8 @@ use super::layout::Layout;
 pub struct Quantization {
     /// The size of blocks that share a scale: rows and columns.
     pub block: Option<[usize; 2]>,
+    /// How layers are packed as integers.
+    pub integers: Option<Scheme>,
 }
 
 impl Quantization {
@@ -37,6 +40,9 @@ impl Quantization {
                 ),
             };
         }
+        if let Some(scheme) = Scheme::find(&checkpoint.folder, &checkpoint.config)? {
+            return Ok(Quantization { integers: Some(scheme), ..Quantization::default() });
+        }
         let inner = || object("text_config")?.get("quantization_config")?.as_object();
         let Some(config) = object("quantization_config").or_else(inner) else {
             return Ok(Quantization::default());
@@ -44,7 +50,10 @@ impl Quantization {
         const ANOTHER: &str = "convert the model in BF16 or FP8, and quantize it with `bise quantize`";
         let method = text(config, "quant_method").unwrap_or("?");
         match method {
-            "fp8" => Ok(Quantization { block: block(checkpoint, config.get("weight_block_size"))? }),
+            "fp8" => Ok(Quantization {
+                block: block(checkpoint, config.get("weight_block_size"))?,
+                ..Quantization::default()
+            }),
             "compressed-tensors" => {
                 let format = text(config, "format").unwrap_or("?");
                 if !["float-quantized", "naive-quantized", "int-quantized"].contains(&format) {
@@ -57,7 +66,8 @@ impl Quantization {
                     let reason = "layers are quantized in different ways, of which only one is read";
                     return unsupported("compressed-tensors with several 'config_groups'".into(), reason);
                 }
-                Ok(Quantization { block: block(checkpoint, weights.and_then(|w| w.get("block_structure")))? })
+                let block = block(checkpoint, weights.and_then(|w| w.get("block_structure")))?;
+                Ok(Quantization { block, ..Quantization::default() })
             }
             "modelopt" if text(config, "quant_algo") == Some("FP8") => Ok(Quantization::default()),
             other => unsupported(format!("quantization by '{}'", printable(other.as_bytes())), ANOTHER),

@@ -16,8 +16,11 @@ impl Source for Conversion<'_> {
     }
 
     fn tensors(&self) -> Vec<SourceTensor> {
-        let described =
-            |tensor: &Tensor<'_>| SourceTensor::new(tensor.name.as_str(), &tensor.shape, tensor.tensor_type);
+        let described = |tensor: &Tensor<'_>| {
+            let mut described = SourceTensor::new(tensor.name.as_str(), &tensor.shape, tensor.tensor_type);
+            described.keeps_type = tensor.keeps_type();
+            described
+        };
         self.tensors.iter().map(described).collect()
     }
 

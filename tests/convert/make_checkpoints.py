@@ -9,7 +9,7 @@ A checkpoint is written by transformers with random weights. Of that, the names,
 by a formula (`values`), which the test has, too. llama.cpp's converter runs over the result, and transformers computes logits.
 
     config      config.json or params.json
-    files       the tensors of each file: name, dtype, shape
+    files       the tensors of each file: name, dtype, shape, and values if the formula does not make them
     index       whether there is an index
     tokenizer   tokenizer.model or tekken.json, beside this file
     keys        type and value of the keys that the converter wrote, without tokenizer.* and most of general.*
@@ -40,14 +40,19 @@ import gguf
 import convert_hf_to_gguf
 
 HERE = Path(__file__).parent
-TYPES = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32, "F8_E4M3": torch.float8_e4m3fn, "I8": torch.int8}
+TYPES = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32, "F8_E4M3": torch.float8_e4m3fn, "I8": torch.int8, "I32": torch.int32, "I64": torch.int64}
 NAMES = {dtype: name for name, dtype in TYPES.items()}
 OUTTYPES = ["f32", "f16", "bf16", "q8_0", "auto"]
+GROUP = 32
 N_LOGITS = 48
 
 
-def values(name, dtype, shape):
+def values(name, dtype, shape, given=None):
     """Numbers that depend on the name alone: splitmix64, seeded with the FNV-1a of the name."""
+    if given is not None:
+        return torch.tensor(given, dtype=TYPES[dtype]).reshape(shape)
+    if name.endswith("g_idx"):
+        return (torch.arange(shape[0]) // GROUP).to(TYPES[dtype])
     seed = 0xCBF29CE484222325
     for byte in name.encode():
         seed = (seed ^ byte) * 0x100000001B3 % 2**64
@@ -63,6 +68,8 @@ def values(name, dtype, shape):
             # Magnitudes below 2: no NaN, and weights of one size.
             bits &= np.uint8(0xBF)
         return torch.from_numpy(bits).view(TYPES[dtype]).reshape(shape)
+    if dtype == "I32":
+        return torch.from_numpy((x >> np.uint64(32)).astype(np.uint32).view(np.int32)).reshape(shape)
     u = ((x >> np.uint64(40)).astype(np.float32) / np.float32(2**23) - np.float32(1)).astype(np.float32)
     if "norm" in name:
         u = np.float32(1) + u * np.float32(0.125)
@@ -205,11 +212,40 @@ def fp8_blocks():
     return dict(config=config, files={"model.safetensors": in_eight_bits(tensors, blocks)})
 
 
-def compressed(format, dtype, kind):
+def compressed(format, dtype, kind, outtypes=OUTTYPES):
     config, tensors = text_model(MistralConfig(**SMALL, sliding_window=None))
     weights = {"num_bits": 8, "type": kind, "strategy": "channel", "symmetric": True, "dynamic": False, "group_size": None, "block_structure": None}
     config["quantization_config"] = {"quant_method": "compressed-tensors", "format": format, "config_groups": {"group_0": {"targets": ["Linear"], "weights": weights}}, "ignore": ["lm_head"]}
-    return dict(config=config, files={"model.safetensors": in_eight_bits(tensors, lambda name, shape: (name + "_scale", [shape[0], 1], "BF16"), dtype=dtype)})
+    return dict(config=config, files={"model.safetensors": in_eight_bits(tensors, lambda name, shape: (name + "_scale", [shape[0], 1], "BF16"), dtype=dtype)}, outtypes=outtypes)
+
+
+def quantized(model, method, parts):
+    """Linear layers as integers: `parts` gives the tensors of one with that many rows and columns."""
+    config, tensors = text_model(model)
+    config["quantization_config"] = method
+    out = []
+    for name, dtype, shape in tensors:
+        layer = name.removesuffix(".weight")
+        out += [[f"{layer}.{part}", *rest] for part, *rest in parts(*shape)] if linear(name) else [[name, dtype, shape]]
+    # llama.cpp has no integers to keep, so `auto` is another type.
+    return dict(config=config, files={"model.safetensors": out}, outtypes=OUTTYPES[:-1])
+
+
+def gptq(model):
+    method = {"quant_method": "gptq", "bits": 4, "group_size": GROUP, "desc_act": False, "sym": False, "checkpoint_format": "gptq"}
+    parts = lambda n_out, n_in: [
+        ["qweight", "I32", [n_in // 8, n_out]], ["qzeros", "I32", [n_in // GROUP, n_out // 8]], ["scales", "F16", [n_in // GROUP, n_out]], ["g_idx", "I32", [n_in]],
+    ]
+    return quantized(model, method, parts)
+
+
+def compressed_4_bits(symmetric):
+    weights = {"num_bits": 4, "type": "int", "strategy": "group", "symmetric": symmetric, "dynamic": False, "group_size": GROUP}
+    method = {"quant_method": "compressed-tensors", "format": "pack-quantized", "config_groups": {"group_0": {"targets": ["Linear"], "weights": weights}}, "ignore": ["lm_head"]}
+    parts = lambda n_out, n_in: [
+        ["weight_packed", "I32", [n_out, n_in // 8]], ["weight_scale", "BF16", [n_out, n_in // GROUP]], ["weight_shape", "I64", [2], [n_out, n_in]],
+    ] + ([] if symmetric else [["weight_zero_point", "I32", [n_out // 8, n_in // GROUP]]])
+    return quantized(MistralConfig(**SMALL, rope_theta=1e6, sliding_window=None), method, parts)
 
 
 def native_v01():
@@ -238,7 +274,10 @@ def native_ministral_3():
 FAMILIES = {
     "mistral-v0.1": mistral_v01, "nemo-f16": nemo_f16, "singles": singles, "mixtral": mixtral, "small-3": small_3, "ministral-3": ministral_3, "ministral-3-fp8": ministral_3_fp8, "fp8-blocks": fp8_blocks,
     "yarn-factor": lambda: yarn(attention_factor=1.5), "yarn-mscale": lambda: yarn(mscale=0.7, mscale_all_dim=0.5), "ministral-3-mscale": ministral_3_mscale, "llama-3": llama_3, "linear": linear_rope,
-    "compressed-fp8": lambda: compressed("float-quantized", "F8_E4M3", "float"), "compressed-int8": lambda: compressed("int-quantized", "I8", "int"),
+    "compressed-fp8": lambda: compressed("float-quantized", "F8_E4M3", "float"), "compressed-int8": lambda: compressed("int-quantized", "I8", "int", OUTTYPES[:-1]),
+    "gptq": lambda: gptq(MistralConfig(**SMALL, rope_theta=1e6, sliding_window=None)),
+    "mixtral-gptq": lambda: gptq(MixtralConfig(**SMALL, num_local_experts=4, num_experts_per_tok=2, rope_theta=1e6, sliding_window=None)),
+    "compressed-int4": lambda: compressed_4_bits(False), "compressed-int4-symmetric": lambda: compressed_4_bits(True),
     "native-v0.1": native_v01, "native-small-3": native_small_3, "native-ministral-3": native_ministral_3,
 }
 
@@ -249,8 +288,8 @@ def write(folder, family):
     shutil.copy(HERE / family["tokenizer"], folder)
     index = {}
     for file, tensors in family["files"].items():
-        save_file({name: values(name, dtype, shape) for name, dtype, shape in tensors}, Path(folder, file), {"format": "pt"})
-        index |= {name: file for name, _, _ in tensors}
+        save_file({name: values(name, *rest) for name, *rest in tensors}, Path(folder, file), {"format": "pt"})
+        index |= {name: file for name, *_ in tensors}
     if family.get("index"):
         Path(folder, "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": index}))
     return is_native
@@ -306,11 +345,11 @@ def main():
     tokenizers()
     for name in sys.argv[1:] or FAMILIES:
         family = {"tokenizer": "tokenizer.model", **FAMILIES[name]()}
-        wants_logits = family.pop("logits", False)
+        wants_logits, outtypes = family.pop("logits", False), family.pop("outtypes", OUTTYPES)
         with tempfile.TemporaryDirectory() as folder:
             is_native = write(folder, family)
             tensors, file_types = {}, []
-            for outtype in OUTTYPES:
+            for outtype in outtypes:
                 reader = converted(folder, Path(folder, f"{outtype}.gguf"), outtype, is_native)
                 for tensor in reader.tensors:
                     shape = "x".join(str(n) for n in tensor.shape)
@@ -323,7 +362,7 @@ def main():
                     fields = {key: field for key, field in reader.fields.items() if not key.startswith(("GGUF.", "general.", "tokenizer.")) or key in general}
                     keys = {key: [field.types[-1].name.lower(), plain(field)] for key, field in fields.items()}
                 file_types.append(plain(reader.fields["general.file_type"]))
-            family |= {"outtypes": dict(zip(OUTTYPES, file_types)), "keys": keys, "tensors": tensors}
+            family |= {"outtypes": dict(zip(outtypes, file_types)), "keys": keys, "tensors": tensors}
             if wants_logits:
                 family["logits"] = logits(folder)
         lines = json.dumps(family, separators=(",", ":"), ensure_ascii=False)

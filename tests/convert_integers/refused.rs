@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use bise::convert::integers::Scheme;
 use serde_json::{Value, json};
+
+use super::find;
 
 #[test]
 fn ways_to_quantize_that_no_block_holds_are_refused_by_name_and_reason() {
@@ -113,17 +114,16 @@ fn ways_to_quantize_that_no_block_holds_are_refused_by_name_and_reason() {
         (weights(int(4, 128), "dense"), "format dense", "not packed"),
     ];
     for (config, name, reason) in cases {
-        let found = Scheme::find(Path::new("/models/m"), &json!({ "quantization_config": config }));
+        let found = find(Path::new("/models/m"), json!({ "quantization_config": config }));
         let error = found.expect_err(name).to_string();
         assert!(error.contains("config.json"), "{error}");
         assert!(error.contains(name) && error.contains(reason), "{name}, {reason}: {error}");
     }
     let mlx = json!({ "quantization": { "group_size": 64, "bits": 4 } });
-    let error = Scheme::find(Path::new("m"), &mlx).unwrap_err().to_string();
+    let error = find(Path::new("m"), mlx).unwrap_err().to_string();
     assert!(error.contains("mlx"), "{error}");
     let mut rotated = weights(int(4, 128), "pack-quantized");
     rotated["transform_config"] = json!({ "config_groups": { "u": { "type": "hadamard" } } });
-    let error =
-        Scheme::find(Path::new("m"), &json!({ "quantization_config": rotated })).unwrap_err().to_string();
+    let error = find(Path::new("m"), json!({ "quantization_config": rotated })).unwrap_err().to_string();
     assert!(error.contains("transform_config") && error.contains("rotated"), "{error}");
 }

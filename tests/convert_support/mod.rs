@@ -44,11 +44,18 @@ impl Family {
                     "F32" => Dtype::F32,
                     "F8_E4M3" => Dtype::F8_E4M3,
                     "I8" => Dtype::I8,
+                    "I32" => Dtype::I32,
+                    "I64" => Dtype::I64,
                     other => panic!("{other}"),
                 };
                 let size = |n: &Value| n.as_u64().unwrap() as usize;
                 let shape = tensor[2].as_array().unwrap().iter().map(size).collect();
-                Stored::new(tensor[0].as_str().unwrap(), dtype, shape)
+                let mut stored = Stored::new(tensor[0].as_str().unwrap(), dtype, shape);
+                if let Some(given) = tensor.get(3) {
+                    let given = given.as_array().unwrap().iter().map(|n| n.as_i64().unwrap());
+                    stored.bytes = given.flat_map(i64::to_le_bytes).collect();
+                }
+                stored
             });
             (file.clone(), tensors.collect())
         });
@@ -134,6 +141,10 @@ impl Stored {
             Dtype::F32 => all.flat_map(|i| value(i).to_le_bytes()).collect(),
             Dtype::F16 => all.flat_map(|i| half(value(i), bise_kernels::Format::F16)).collect(),
             Dtype::BF16 => all.flat_map(|i| half(value(i), bise_kernels::Format::BF16)).collect(),
+            Dtype::I32 if name.ends_with("g_idx") => {
+                all.flat_map(|i| (i as i32 / 32).to_le_bytes()).collect()
+            }
+            Dtype::I32 => all.flat_map(|i| ((random(i) >> 32) as u32).to_le_bytes()).collect(),
             Dtype::F8_E4M3 => all.map(|i| (random(i) >> 56) as u8 & 0xbf).collect(),
             _ => all.map(|i| (random(i) >> 56) as u8).collect(),
         };

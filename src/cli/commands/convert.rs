@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::Result;
-use bise::convert::{Checkpoint, Conversion, ConvertError, ConvertOptions, OutType, convert};
+use bise::convert::{Checkpoint, Conversion, ConvertError, ConvertOptions, Lossless, OutType, convert};
 use bise::imatrix::Imatrix;
 use bise::quantize::{FileType, Importance, Plan, QuantizeError};
 use bise::{Cancel, Threads};
+use bise_kernels::Format;
 
 use crate::cli::args::log::LogArgs;
 use crate::cli::describe;
@@ -30,6 +31,10 @@ pub struct ConvertArgs {
     /// Types: auto, f32, f16, bf16, q8_0, q4_k_m or another that `bise quantize` knows; auto is the 16-bit type of the weights
     #[arg(long, value_name = "TYPE", default_value = "auto", value_parser = out_type)]
     outtype: OutType,
+
+    /// Keep what AWQ, GPTQ or compressed-tensors has quantized bit for bit, in q4_0, q5_0 or q8_0; =q4_1 takes 5 bits and rounds mins to halves; --outtype is for the rest (auto keeps it where it can)
+    #[arg(long, value_name = "TYPE", num_args = 0..=1, require_equals = true, default_missing_value = "smallest", value_parser = lossless)]
+    lossless: Option<Lossless>,
 
     /// Take params.json and consolidated*.safetensors where config.json is there, too
     #[arg(long)]
@@ -67,6 +72,18 @@ fn out_type(name: &str) -> Result<OutType, String> {
     })
 }
 
+fn lossless(name: &str) -> Result<Lossless, String> {
+    let named = |format: &Format| format.to_string().eq_ignore_ascii_case(name);
+    match Lossless::FORMATS.iter().find(|format| named(format)) {
+        Some(format) => Ok(Lossless::In(*format)),
+        None if name == "smallest" => Ok(Lossless::Smallest),
+        None => {
+            let names = Lossless::FORMATS.map(|format| format.to_string().to_lowercase());
+            Err(format!("found '{name}', expected one of {}", names.join(", ")))
+        }
+    }
+}
+
 /// Runs the command.
 ///
 /// # Errors
@@ -75,6 +92,7 @@ pub fn run(args: ConvertArgs) -> Result<()> {
     let log = args.log.log();
     let mut options = ConvertOptions::default();
     options.out_type = args.outtype;
+    options.lossless = args.lossless;
     options.mistral_format = args.mistral_format;
     options.model_name.clone_from(&args.model_name);
     options.force = args.force;

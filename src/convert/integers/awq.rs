@@ -64,7 +64,7 @@ impl Awq {
         Ok(Awq { version, group_len: settings.group_len(&["group_size", "q_group_size"], Some(128))? })
     }
 
-    pub(super) fn open<'a>(&self, parts: &Parts<'a>) -> Result<PackedLinear<'a>, ConvertError> {
+    pub(super) fn open<'a>(&self, parts: &Parts<'_, 'a>) -> Result<PackedLinear<'a>, ConvertError> {
         match self.version {
             Version::Gemm => self.open_gemm(parts),
             Version::Gemv => self.open_gemv(parts),
@@ -72,7 +72,7 @@ impl Awq {
         }
     }
 
-    fn open_gemm<'a>(&self, parts: &Parts<'a>) -> Result<PackedLinear<'a>, ConvertError> {
+    fn open_gemm<'a>(&self, parts: &Parts<'_, 'a>) -> Result<PackedLinear<'a>, ConvertError> {
         let (qweight, qzeros, scales) = (parts.get("qweight")?, parts.get("qzeros")?, parts.get("scales")?);
         qweight.check_dtype(&["I32"], 4)?;
         qzeros.check_dtype(&["I32"], 4)?;
@@ -94,7 +94,7 @@ impl Awq {
         PackedLinear::new(parts.layer, &scales, layout)
     }
 
-    fn open_gemv<'a>(&self, parts: &Parts<'a>) -> Result<PackedLinear<'a>, ConvertError> {
+    fn open_gemv<'a>(&self, parts: &Parts<'_, 'a>) -> Result<PackedLinear<'a>, ConvertError> {
         let (qweight, qzeros, scales) = (parts.get("qweight")?, parts.get("qzeros")?, parts.get("scales")?);
         qweight.check_dtype(&["I32"], 4)?;
         qzeros.check_dtype(&["I32"], 4)?;
@@ -122,7 +122,7 @@ impl Awq {
         PackedLinear::new(parts.layer, &scales, layout)
     }
 
-    fn open_gemv_fast<'a>(&self, parts: &Parts<'a>) -> Result<PackedLinear<'a>, ConvertError> {
+    fn open_gemv_fast<'a>(&self, parts: &Parts<'_, 'a>) -> Result<PackedLinear<'a>, ConvertError> {
         let (qweight, qzeros, scales) = (parts.get("qweight")?, parts.get("qzeros")?, parts.get("scales")?);
         qweight.check_dtype(&["I16"], 2)?;
         qzeros.check_dtype(&["F16"], 2)?;

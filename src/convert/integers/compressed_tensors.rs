@@ -25,7 +25,7 @@ struct ConfigGroup {
 }
 
 impl CompressedTensors {
-    /// None where the weights are FP8.
+    /// None where the weights are FP8, or bytes with one scale.
     pub(super) fn of(settings: &Settings<'_>) -> Result<Option<CompressedTensors>, ConvertError> {
         let format = settings.name(&["format"])?.unwrap_or_else(|| "dense".to_owned());
         let transforms =
@@ -49,7 +49,8 @@ impl CompressedTensors {
             return Err(settings.missing("config_groups", "the groups of layers"));
         };
         let mut groups = Vec::new();
-        let mut n_fp8 = 0;
+        // Of those whose scales are for whole tensors or for tiles, no block of 32 has its own.
+        let mut n_plain = 0;
         for key in config_groups.map.keys() {
             let group = config_groups.map[key]
                 .as_object()
@@ -60,8 +61,11 @@ impl CompressedTensors {
             let format = group.name(&["format"])?.unwrap_or_else(|| format.clone());
             let is_float = weights.name(&["type"])?.is_some_and(|name| name == "float");
             let n_bits = weights.number(&["num_bits"])?.unwrap_or(8);
+            let by_rows =
+                weights.name(&["strategy"])?.is_some_and(|name| name == "group" || name == "channel");
             match (format.as_str(), is_float) {
-                ("float-quantized" | "naive-quantized", true) if n_bits == 8 => n_fp8 += 1,
+                ("float-quantized" | "naive-quantized", true) if n_bits == 8 => n_plain += 1,
+                ("int-quantized" | "naive-quantized", false) if n_bits == 8 && !by_rows => n_plain += 1,
                 ("pack-quantized", false) => groups.push(ConfigGroup::of(&weights, n_bits)?),
                 ("int-quantized" | "naive-quantized", false) if n_bits == 8 => {
                     groups.push(ConfigGroup::of(&weights, n_bits)?)
@@ -72,18 +76,18 @@ impl CompressedTensors {
                 }
             }
         }
-        match (groups.is_empty(), n_fp8) {
+        match (groups.is_empty(), n_plain) {
             (false, 0) => Ok(Some(CompressedTensors { groups })),
             (true, 1..) => Ok(None),
             (true, _) => Err(settings.missing("config_groups", "a group of layers with quantized weights")),
             (false, _) => {
-                let reason = "layers are either integers or FP8";
+                let reason = "layers must be all of one kind";
                 Err(refuse_variant(settings, "compressed-tensors with both integers and FP8", reason))
             }
         }
     }
 
-    pub(super) fn open<'a>(&self, parts: &Parts<'a>) -> Result<PackedLinear<'a>, ConvertError> {
+    pub(super) fn open<'a>(&self, parts: &Parts<'_, 'a>) -> Result<PackedLinear<'a>, ConvertError> {
         let scales = parts.get("weight_scale")?;
         let packed = match parts.find("weight_packed") {
             Some(packed) => packed,
@@ -100,7 +104,7 @@ impl CompressedTensors {
                 (rows, n_in as usize)
             }
             _ => {
-                let expected = format!("the sizes of {}, which has {rows} rows", packed.name);
+                let expected = format!("the sizes of {}, which has {rows} rows", packed.what());
                 return Err(shape_part.invalid(format!("{shape:?}"), expected));
             }
         };
@@ -124,7 +128,7 @@ impl CompressedTensors {
     /// Opens `int-quantized` weights, one signed byte each.
     fn open_bytes<'a>(
         &self,
-        parts: &Parts<'a>,
+        parts: &Parts<'_, 'a>,
         weight: Part<'a>,
         scales: &Part<'a>,
     ) -> Result<PackedLinear<'a>, ConvertError> {
@@ -137,7 +141,7 @@ impl CompressedTensors {
 
     fn layer<'a>(
         &self,
-        parts: &Parts<'a>,
+        parts: &Parts<'_, 'a>,
         scales: &Part<'a>,
         words: Words<'a>,
         group_len: usize,

@@ -59,7 +59,7 @@ impl Gptq {
         Ok(Gptq { n_bits, group_len: settings.group_len(&["group_size"], Some(128))?, offset })
     }
 
-    pub(super) fn open<'a>(&self, parts: &Parts<'a>) -> Result<PackedLinear<'a>, ConvertError> {
+    pub(super) fn open<'a>(&self, parts: &Parts<'_, 'a>) -> Result<PackedLinear<'a>, ConvertError> {
         let (qweight, qzeros, scales) = (parts.get("qweight")?, parts.get("qzeros")?, parts.get("scales")?);
         qweight.check_dtype(&["I32"], 4)?;
         qzeros.check_dtype(&["I32"], 4)?;

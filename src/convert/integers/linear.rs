@@ -1,10 +1,10 @@
 //! A layer's weights, whatever packed them.
 
 use std::ops::Range;
-use std::path::PathBuf;
 
 use bise_kernels::Format;
 use bise_kernels::weights::block::F16Le;
+use bise_models::printable::printable;
 
 use super::blocks::Group;
 use super::groups::{Scales, Zeros};
@@ -15,14 +15,26 @@ use crate::convert::ConvertError;
 /// The weights of a linear layer, `[n_out, n_in]`, as integers, scales and zero points. It borrows all of them from the file.
 pub struct PackedLinear<'a> {
     layer: String,
-    /// The file that has the scales, and their name there.
-    path: PathBuf,
-    scales_name: String,
     n_bits: u32,
     words: Words<'a>,
     group_len: usize,
     scales: Scales<'a>,
     zeros: Zeros<'a>,
+}
+
+/// Why blocks do not hold a layer's integers and scales.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("layer '{layer}': {reason}")]
+pub struct NotHeld {
+    layer: String,
+    reason: String,
+}
+
+impl NotHeld {
+    /// The error of a layer.
+    pub fn new(layer: &str, reason: impl Into<String>) -> NotHeld {
+        NotHeld { layer: printable(layer.as_bytes()), reason: reason.into() }
+    }
 }
 
 /// What a format says of a layer.
@@ -48,8 +60,6 @@ impl<'a> PackedLinear<'a> {
     ) -> Result<PackedLinear<'a>, ConvertError> {
         let linear = PackedLinear {
             layer: layer.to_owned(),
-            path: scales.path(),
-            scales_name: scales.name.clone(),
             n_bits: layout.n_bits,
             words: layout.words,
             group_len: layout.group_len,
@@ -127,11 +137,16 @@ impl<'a> PackedLinear<'a> {
         self.words.unpack(rows, out);
     }
 
+    /// Where the integers of `rows` are in their tensor; none where those of a row lie across all of it.
+    pub fn integer_bytes(&self, rows: Range<usize>) -> Option<Range<usize>> {
+        self.words.bytes_of(rows)
+    }
+
     /// The smallest type whose blocks hold these weights exactly: Q4_0, Q5_0 or Q8_0.
     ///
     /// # Errors
     /// Where no block can: a scale is not exactly a half, or integers of 8 bits have zero points other than 128.
-    pub fn exact_format(&self) -> Result<Format, ConvertError> {
+    pub fn exact_format(&self) -> Result<Format, NotHeld> {
         let format = match self.n_bits {
             4 if self.other_zero_point().is_none() => Format::Q4_0,
             4 => Format::Q5_0,
@@ -145,40 +160,35 @@ impl<'a> PackedLinear<'a> {
     ///
     /// # Errors
     /// Where they do not, for what reason.
-    pub fn check_format(&self, format: Format) -> Result<(), ConvertError> {
+    pub fn check_format(&self, format: Format) -> Result<(), NotHeld> {
+        let not_held = |reason: String| Err(NotHeld::new(&self.layer, reason));
         let any_zero_point = matches!(format, Format::Q4_1 | Format::Q5_0 | Format::Q8_0);
         match (format, self.n_bits) {
             (Format::Q4_0, 4) | (Format::Q8_0, 8) => {
                 if let Some((row, group)) = self.other_zero_point() {
                     let (found, has) = (self.zero_point(row, group), self.middle());
-                    let reason = format!(
-                        "{} has the zero point {found}; {format} is for {has} alone",
-                        place(row, group)
-                    );
-                    return Err(self.not_held(format, &reason));
+                    let place = place(row, group);
+                    return not_held(format!(
+                        "{place} has the zero point {found}; {format} is for {has} alone"
+                    ));
                 }
             }
             (_, 4) if any_zero_point => {}
-            (_, n_bits) => {
-                return Err(
-                    self.not_held(format, &format!("{format} has no blocks for integers of {n_bits} bits"))
-                );
-            }
+            (_, n_bits) => return not_held(format!("{format} has no blocks for integers of {n_bits} bits")),
         }
         if let Some((row, group)) = self.find_group(|_, scale| !is_half(scale)) {
             let (scale, place) = (self.scale(row, group), place(row, group));
-            let reason = match F16Le::from_f32(scale).to_f32().is_infinite() {
-                true => format!("the scale {scale:e} of {place} is out of the range of a half (65504)"),
-                false => format!("the scale {scale:e} of {place} is not exactly a half"),
+            return match F16Le::from_f32(scale).to_f32().is_infinite() {
+                true => {
+                    not_held(format!("the scale {scale:e} of {place} is out of the range of a half (65504)"))
+                }
+                false => not_held(format!("the scale {scale:e} of {place} is not exactly a half")),
             };
-            return Err(self.not_held(format, &reason));
         }
         let too_large = |zero, scale| !min(zero, scale).to_f32().is_finite();
         match (format, self.find_group(too_large)) {
             (Format::Q4_1, Some((row, group))) => {
-                let reason =
-                    format!("the min of {} is out of the range of a half (65504)", place(row, group));
-                Err(self.not_held(format, &reason))
+                not_held(format!("the min of {} is out of the range of a half (65504)", place(row, group)))
             }
             _ => Ok(()),
         }
@@ -292,14 +302,6 @@ impl<'a> PackedLinear<'a> {
             self.n_out(),
             self.n_groups()
         );
-    }
-
-    fn not_held(&self, format: Format, reason: &str) -> ConvertError {
-        ConvertError::Unsupported {
-            path: self.path.clone(),
-            what: format!("keeping {} exactly in {format}", self.scales_name),
-            reason: format!("{reason}; without --lossless, the weights are converted to any --outtype"),
-        }
     }
 }
 

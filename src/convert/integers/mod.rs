@@ -26,6 +26,6 @@ mod scheme;
 mod settings;
 mod words;
 
-pub use linear::PackedLinear;
+pub use linear::{NotHeld, PackedLinear};
 pub use parts::{StoredTensor, Tensors};
 pub use scheme::Scheme;

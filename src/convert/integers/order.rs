@@ -16,7 +16,7 @@ pub(super) fn check_order(g_idx: &Part<'_>, n_in: usize, group_len: usize) -> Re
         None => Ok(()),
         Some(i) => Err(ConvertError::Unsupported {
             path: g_idx.path(),
-            what: format!("{} (GPTQ with act-order, desc_act)", g_idx.name),
+            what: format!("{} (GPTQ with act-order, desc_act)", g_idx.what()),
             reason: format!(
                 "column {i} belongs to group {} instead of {}, so that no block of 32 columns has one scale; \
                  take a checkpoint made with desc_act false, or convert the one that this was made from",

@@ -2,12 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
+use bise_models::printable::printable;
+
 use crate::convert::ConvertError;
 
 /// The tensors of a checkpoint by name, whichever of its files they are in.
-pub trait Tensors {
+pub trait Tensors<'a> {
     /// The tensor of that name.
-    fn tensor(&self, name: &str) -> Option<StoredTensor<'_>>;
+    fn tensor(&self, name: &str) -> Option<StoredTensor<'a>>;
 
     /// What a message about a tensor that is missing names: the folder, or its index.
     fn path(&self) -> &Path;
@@ -33,12 +35,12 @@ pub(super) struct Part<'a> {
 }
 
 /// Finds the tensors of a layer.
-pub(super) struct Parts<'a> {
-    pub(super) tensors: &'a dyn Tensors,
-    pub(super) layer: &'a str,
+pub(super) struct Parts<'t, 'a> {
+    pub(super) tensors: &'t dyn Tensors<'a>,
+    pub(super) layer: &'t str,
 }
 
-impl<'a> Parts<'a> {
+impl<'a> Parts<'_, 'a> {
     pub(super) fn find(&self, suffix: &str) -> Option<Part<'a>> {
         let name = format!("{}.{suffix}", self.layer);
         self.tensors.tensor(&name).map(|tensor| Part { name, tensor })
@@ -47,7 +49,7 @@ impl<'a> Parts<'a> {
     pub(super) fn get(&self, suffix: &str) -> Result<Part<'a>, ConvertError> {
         self.find(suffix).ok_or_else(|| ConvertError::Invalid {
             path: self.tensors.path().to_owned(),
-            what: format!("{}.{suffix}", self.layer),
+            what: format!("tensor '{}.{suffix}'", printable(self.layer.as_bytes())),
             found: "no such tensor".to_owned(),
             expected: "all tensors of a quantized layer".to_owned(),
         })
@@ -59,8 +61,13 @@ impl<'a> Part<'a> {
         self.tensor.path.to_owned()
     }
 
+    /// What a message calls it.
+    pub(super) fn what(&self) -> String {
+        format!("tensor '{}'", printable(self.name.as_bytes()))
+    }
+
     pub(super) fn invalid(&self, found: String, expected: String) -> ConvertError {
-        ConvertError::Invalid { path: self.path(), what: self.name.clone(), found, expected }
+        ConvertError::Invalid { path: self.path(), what: self.what(), found, expected }
     }
 
     /// Checks the type of the elements and that there are as many as the shape says, each of `n_bytes`.

@@ -1,10 +1,12 @@
 //! Ways to quantize that no block of GGUF can hold.
 
+use bise_models::printable::printable;
+
 use super::settings::Settings;
 use crate::convert::ConvertError;
 
 /// What to do instead.
-const INSTEAD: &str = "convert the checkpoint that it was made from, and quantize that";
+const INSTEAD: &str = "convert the checkpoint that it was made from, and quantize that with `bise quantize`";
 
 /// Why weights of the method cannot be kept.
 fn reason(method: &str) -> Option<&'static str> {
@@ -46,10 +48,10 @@ pub(super) fn refuse(settings: &Settings<'_>, method: &str) -> ConvertError {
         Some(reason) => format!("{reason}; {INSTEAD}"),
         None => format!("AWQ, GPTQ, compressed-tensors and FP8 are known; {INSTEAD}"),
     };
-    settings.unsupported(format!("quantization by {method}"), reason)
+    settings.unsupported(format!("quantization by '{}'", printable(method.as_bytes())), reason)
 }
 
 /// The error for a variant of a method that is otherwise converted.
 pub(super) fn refuse_variant(settings: &Settings<'_>, variant: &str, reason: &str) -> ConvertError {
-    settings.unsupported(variant.to_owned(), format!("{reason}; {INSTEAD}"))
+    settings.unsupported(printable(variant.as_bytes()), format!("{reason}; {INSTEAD}"))
 }

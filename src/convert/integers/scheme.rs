@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::awq::Awq;
 use super::compressed_tensors::CompressedTensors;
@@ -28,15 +28,18 @@ impl Scheme {
     /// The scheme of the checkpoint in `folder`, whose `config.json` says `config`. Checkpoints of older programs have a `quantize_config.json` or
     /// a `quant_config.json` in place of the key `quantization_config`.
     ///
-    /// None where weights are not quantized, or to FP8, which has no integers.
+    /// None where weights are not quantized, or to FP8 or bytes with one scale.
     ///
     /// # Errors
     /// Where weights are quantized in a way that is not converted, or the configuration contradicts itself.
-    pub fn find(folder: &Path, config: &Value) -> Result<Option<Scheme>, ConvertError> {
+    pub fn find(folder: &Path, config: &Map<String, Value>) -> Result<Option<Scheme>, ConvertError> {
         let path = folder.join("config.json");
-        let objects = [config, &config["text_config"], &config["language_config"]];
-        for (object, key) in
-            objects.iter().flat_map(|o| [(o, "quantization_config"), (o, "compression_config")])
+        let inner = |key: &str| config.get(key).and_then(Value::as_object);
+        let objects = [Some(config), inner("text_config"), inner("language_config")];
+        for (object, key) in objects
+            .into_iter()
+            .flatten()
+            .flat_map(|o| [(o, "quantization_config"), (o, "compression_config")])
         {
             if let Some(value) = object.get(key).filter(|value| !value.is_null()) {
                 let map = value.as_object().ok_or_else(|| ConvertError::Invalid {
@@ -129,20 +132,20 @@ impl Scheme {
         }
     }
 
-    /// The layer that a tensor of the checkpoint is a part of, where it is one of those that stand for a quantized `layer.weight`.
-    pub fn layer_of<'n>(&self, tensor: &'n str) -> Option<&'n str> {
-        let suffixes: &[&str] = match self.0 {
-            Kind::Awq(_) => &[".qweight", ".qzeros", ".scales"],
-            Kind::Gptq(_) => &[".qweight", ".qzeros", ".scales", ".g_idx"],
-            Kind::CompressedTensors(_) => {
-                &[".weight_packed", ".weight_scale", ".weight_zero_point", ".weight_shape", ".weight_g_idx"]
+    /// The tensors that stand for the weights of `layer`, which are quantized, without its name. The integers come first.
+    pub fn parts(&self, tensors: &dyn Tensors<'_>, layer: &str) -> &'static [&'static str] {
+        match self.0 {
+            Kind::Awq(_) => &["qweight", "qzeros", "scales"],
+            Kind::Gptq(_) => &["qweight", "qzeros", "scales", "g_idx"],
+            Kind::CompressedTensors(_) if tensors.tensor(&format!("{layer}.weight_packed")).is_some() => {
+                &["weight_packed", "weight_scale", "weight_zero_point", "weight_shape", "weight_g_idx"]
             }
-        };
-        suffixes.iter().find_map(|suffix| tensor.strip_suffix(suffix))
+            Kind::CompressedTensors(_) => &["weight", "weight_scale", "weight_zero_point"],
+        }
     }
 
     /// Whether the weights of `layer` are quantized.
-    pub fn is_quantized(&self, tensors: &dyn Tensors, layer: &str) -> bool {
+    pub fn is_quantized(&self, tensors: &dyn Tensors<'_>, layer: &str) -> bool {
         let has = |suffix: &str| tensors.tensor(&format!("{layer}.{suffix}"));
         match self.0 {
             Kind::Awq(_) | Kind::Gptq(_) => has("qweight").is_some(),
@@ -156,11 +159,7 @@ impl Scheme {
     ///
     /// # Errors
     /// Where a tensor is missing, types or shapes do not fit each other or the configuration, scales are not finite, or columns are reordered.
-    pub fn open<'a>(
-        &self,
-        tensors: &'a dyn Tensors,
-        layer: &'a str,
-    ) -> Result<PackedLinear<'a>, ConvertError> {
+    pub fn open<'a>(&self, tensors: &dyn Tensors<'a>, layer: &str) -> Result<PackedLinear<'a>, ConvertError> {
         let parts = Parts { tensors, layer };
         match &self.0 {
             Kind::Awq(awq) => awq.open(&only(parts, "qweight")?),
@@ -171,11 +170,11 @@ impl Scheme {
 }
 
 /// Refuses a layer that has plain weights besides the packed ones.
-fn only<'a>(parts: Parts<'a>, packed: &str) -> Result<Parts<'a>, ConvertError> {
+fn only<'t, 'a>(parts: Parts<'t, 'a>, packed: &str) -> Result<Parts<'t, 'a>, ConvertError> {
     match parts.find("weight") {
         None => Ok(parts),
         Some(weight) => {
-            let expected = format!("either it or {}.{packed}", parts.layer);
+            let expected = format!("either it or '{packed}'");
             Err(weight.invalid("both".to_owned(), expected))
         }
     }

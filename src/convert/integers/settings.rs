@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use bise_models::printable::Printable;
+use bise_models::printable::{Printable, printable};
 use serde_json::{Map, Value};
 
 use crate::convert::ConvertError;
@@ -76,7 +76,7 @@ impl<'a> Settings<'a> {
     pub(super) fn invalid(&self, key: &str, found: &Value, expected: &str) -> ConvertError {
         ConvertError::Invalid {
             path: self.path(),
-            what: format!("{}{key}", self.within),
+            what: printable(format!("{}{key}", self.within).as_bytes()),
             found: short(found),
             expected: expected.to_owned(),
         }
@@ -85,7 +85,7 @@ impl<'a> Settings<'a> {
     pub(super) fn missing(&self, key: &str, expected: &str) -> ConvertError {
         ConvertError::Invalid {
             path: self.path(),
-            what: format!("{}{key}", self.within),
+            what: printable(format!("{}{key}", self.within).as_bytes()),
             found: "nothing".to_owned(),
             expected: expected.to_owned(),
         }

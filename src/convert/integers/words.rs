@@ -68,6 +68,18 @@ impl Words<'_> {
         }
     }
 
+    /// Where the integers of `rows` are; none where those of a row lie across all words.
+    pub(super) fn bytes_of(&self, rows: Range<usize>) -> Option<Range<usize>> {
+        match self.packing {
+            Packing::AwqGemm | Packing::GptqNibbles | Packing::GptqBytes => None,
+            Packing::AwqGemvFast => {
+                Some(rows.start / 4 * self.n_in * 2..rows.end.div_ceil(4) * self.n_in * 2)
+            }
+            Packing::Nibbles => Some(rows.start * self.n_in / 2..rows.end * self.n_in / 2),
+            Packing::Bytes | Packing::SignedBytes => Some(rows.start * self.n_in..rows.end * self.n_in),
+        }
+    }
+
     /// Reads a cache line of every column at a time, so that each is read once.
     fn unpack_awq_gemm(&self, rows: Range<usize>, out: &mut [u8]) {
         let n_words = self.n_out / 8;

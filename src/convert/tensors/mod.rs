@@ -2,6 +2,7 @@
 
 mod dropped;
 mod layer;
+mod packed;
 mod rope;
 mod rows;
 mod stored;
@@ -9,12 +10,16 @@ mod tensor;
 
 use std::collections::HashSet;
 
+use bise_kernels::Format;
+
 use super::checkpoint::Checkpoint;
 use super::config::{ModelConfig, Scaling};
 use super::error::ConvertError;
+use super::keep::Keep;
 use super::quantization::Quantization;
 use dropped::Dropped;
 use layer::{EMBEDDING, LAYER, Module, OUTPUT, OUTPUT_NORM};
+use packed::PackedLayers;
 use stored::{Names, stored_matrix, stored_vector};
 
 pub use tensor::{Piece, Tensor};
@@ -35,9 +40,10 @@ pub fn collect<'a>(
     checkpoint: &'a Checkpoint,
     config: &ModelConfig,
     quantization: &Quantization,
+    keep: Keep,
 ) -> Result<Tensors<'a>, ConvertError> {
-    let names = Names::of(checkpoint);
-    let mut collector = Collector { checkpoint, quantization, names, used: HashSet::new() };
+    let (names, used, notes) = (Names::of(checkpoint), HashSet::new(), Vec::new());
+    let mut collector = Collector { checkpoint, quantization, keep, names, used, notes };
     let mut tensors = Vec::new();
     let layout = checkpoint.layout;
     let (d, q, kv) = (config.n_embd, config.n_heads * config.head_dim, config.n_kv_heads * config.head_dim);
@@ -72,14 +78,16 @@ pub fn collect<'a>(
         {
             let name =
                 |e: usize| format!("{}{i}.block_sparse_moe.experts.{e}.{part}", Module::layers(layout));
+            let modules: Vec<_> = (0..n_experts).map(name).collect();
+            let format = collector.kept_format(&modules)?;
             let experts: Result<Vec<_>, _> =
-                (0..n_experts).map(|e| collector.piece(&name(e), n_rows, k, None)).collect();
+                modules.iter().map(|module| collector.piece(module, [n_rows, k], None, format)).collect();
             tensors.push(Tensor::stack(format!("blk.{i}.{gguf}.weight"), [k, n_rows], experts?));
         }
     }
     tensors.push(collector.vector("output_norm.weight", OUTPUT_NORM.name(layout), d)?);
     let output = OUTPUT.name(layout);
-    if collector.names.has(output) {
+    if collector.has(output) {
         tensors.push(collector.matrix("output.weight", output, config.n_vocab, d, None)?);
     } else if config.tied == Some(false) {
         let expected = "it, because the configuration says that the embedding does not serve as the output";
@@ -89,7 +97,8 @@ pub fn collect<'a>(
         let divisors = rope::divisors(config.rope_base, config.head_dim, factor, low, high, original_ctx);
         tensors.push(Tensor::singles("rope_freqs.weight", divisors));
     }
-    let notes = collector.left_out()?;
+    let mut notes = collector.left_out()?;
+    notes.append(&mut collector.notes);
     Ok(Tensors { tensors, notes })
 }
 
@@ -97,8 +106,10 @@ pub fn collect<'a>(
 struct Collector<'a, 'q> {
     checkpoint: &'a Checkpoint,
     quantization: &'q Quantization,
+    keep: Keep,
     names: Names<'a>,
     used: HashSet<&'a str>,
+    notes: Vec<String>,
 }
 
 impl<'a> Collector<'a, '_> {
@@ -111,19 +122,42 @@ impl<'a> Collector<'a, '_> {
         k: usize,
         heads: Option<usize>,
     ) -> Result<Tensor<'a>, ConvertError> {
-        Ok(Tensor::matrix(name.to_owned(), [k, n_rows], self.piece(module, n_rows, k, heads)?))
+        let format = self.kept_format(&[module.to_owned()])?;
+        Ok(Tensor::matrix(name.to_owned(), [k, n_rows], self.piece(module, [n_rows, k], heads, format)?))
+    }
+
+    /// Layers that are quantized already.
+    fn packed(&self) -> Option<PackedLayers<'_, 'a>> {
+        let (checkpoint, names) = (self.checkpoint, &self.names);
+        self.quantization.integers.as_ref().map(|scheme| PackedLayers { checkpoint, names, scheme })
+    }
+
+    fn has(&self, module: &str) -> bool {
+        self.names.has(module) || self.packed().is_some_and(|layers| layers.has(module))
+    }
+
+    /// The blocks that `modules`, which become one tensor, are kept in.
+    fn kept_format(&mut self, modules: &[String]) -> Result<Option<Format>, ConvertError> {
+        let mut notes = Vec::new();
+        let format =
+            self.packed().map_or(Ok(None), |layers| layers.kept_format(modules, self.keep, &mut notes))?;
+        self.notes.append(&mut notes);
+        Ok(format)
     }
 
     fn piece(
         &mut self,
         module: &str,
-        n_rows: usize,
-        k: usize,
+        shape: [usize; 2],
         heads: Option<usize>,
+        format: Option<Format>,
     ) -> Result<Piece<'a>, ConvertError> {
-        let found = stored_matrix(self.checkpoint, &self.names, self.quantization, module, [n_rows, k])?;
+        let found = match self.packed() {
+            Some(layers) if layers.has(module) => layers.matrix(module, shape, format)?,
+            _ => stored_matrix(self.checkpoint, &self.names, self.quantization, module, shape)?,
+        };
         self.used.extend(found.used);
-        Ok(Piece::new(found.rows, heads.map(|n_heads| (n_heads, n_rows / n_heads))))
+        Ok(Piece::new(found.rows, heads.map(|n_heads| (n_heads, shape[0] / n_heads))))
     }
 
     fn vector(&mut self, name: &str, module: &str, n: usize) -> Result<Tensor<'a>, ConvertError> {

@@ -8,6 +8,11 @@ pub trait Rows: Send + Sync {
     /// The type of the rows that [`read`](Self::read) gives.
     fn tensor_type(&self) -> TensorType;
 
+    /// Whether the tensor keeps that type, whatever others get.
+    fn keeps_type(&self) -> bool {
+        false
+    }
+
     /// Some rows, little-endian. They are as long as the tensor's.
     fn read(&self, rows: Range<usize>) -> Cow<'_, [u8]>;
 

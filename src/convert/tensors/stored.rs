@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use bise_models::gguf::{TensorBytes, TensorType};
+use bise_models::printable::printable;
 
 use super::dropped::Dropped;
 use super::rows::Rows;
@@ -36,8 +37,13 @@ impl<'a> Names<'a> {
         self.get(module, "weight").is_some()
     }
 
-    fn get(&self, module: &str, part: &str) -> Option<(&'a str, &'a StoredTensor)> {
-        self.0.get(format!("{module}.{part}").as_str()).copied()
+    pub fn get(&self, module: &str, part: &str) -> Option<(&'a str, &'a StoredTensor)> {
+        self.named(&format!("{module}.{part}"))
+    }
+
+    /// The tensor of that name, and how the checkpoint calls it.
+    pub fn named(&self, name: &str) -> Option<(&'a str, &'a StoredTensor)> {
+        self.0.get(name).copied()
     }
 }
 
@@ -96,6 +102,10 @@ fn weight<'a>(
 ) -> Result<(&'a str, &'a StoredTensor), ConvertError> {
     let config = checkpoint.layout.config_name();
     let Some((name, tensor)) = names.get(module, "weight") else {
+        if let Some((name, _)) = names.get(module, "qweight").or(names.get(module, "weight_packed")) {
+            let expected = format!("how '{}' is quantized", printable(name.as_bytes()));
+            return Err(checkpoint.config_error("quantization_config", "no such key", expected));
+        }
         let expected = format!("it with the shape {shape:?}, as {config} says");
         return Err(checkpoint.tensor_error(&format!("{module}.weight"), "no such tensor", expected));
     };

@@ -63,6 +63,13 @@ impl<'a> Tensor<'a> {
         Cow::Owned(bytes_of(&x))
     }
 
+    /// Whether it keeps its type, whatever others get.
+    pub fn keeps_type(&self) -> bool {
+        self.pieces
+            .iter()
+            .all(|piece| piece.rows.keeps_type() && piece.rows.tensor_type() == self.tensor_type)
+    }
+
     /// What of the files some rows of one matrix are made of.
     pub fn places(&self, rows: Range<usize>) -> Vec<TensorBytes> {
         let (piece, rows) = self.piece(rows);
@@ -99,8 +106,20 @@ impl<'a> Piece<'a> {
 
     fn read(&self, rows: Range<usize>) -> Cow<'_, [u8]> {
         let Some(halves) = self.halves else { return self.rows.read(rows) };
-        let stored = rows.map(|row| halves.stored(row));
-        Cow::Owned(stored.flat_map(|row| self.rows.read(row..row + 1).into_owned()).collect())
+        let mut out = Vec::new();
+        let mut row = rows.start;
+        while row < rows.end {
+            let of_head = row..rows.end.min((row / halves.head_len + 1) * halves.head_len);
+            let [first, second] = halves.stored(of_head.clone()).map(|rows| self.rows.read(rows));
+            let row_bytes = (first.len() + second.len()) / of_head.len();
+            let (mut first, mut second) = (first.chunks_exact(row_bytes), second.chunks_exact(row_bytes));
+            for row in of_head.clone() {
+                let half = if row % 2 == 0 { &mut first } else { &mut second };
+                out.extend_from_slice(half.next().expect("halves have the rows of the whole"));
+            }
+            row = of_head.end;
+        }
+        Cow::Owned(out)
     }
 
     fn places(&self, rows: Range<usize>) -> Vec<TensorBytes> {
@@ -112,10 +131,12 @@ impl<'a> Piece<'a> {
 }
 
 impl Halves {
-    /// Where row `row` of the new file is stored.
-    fn stored(self, row: usize) -> usize {
-        let (head, row) = (row / self.head_len, row % self.head_len);
-        head * self.head_len + row % 2 * (self.head_len / 2) + row / 2
+    /// Where some rows of one head of the new file are stored: the even ones, and the odd ones.
+    fn stored(self, rows: Range<usize>) -> [Range<usize>; 2] {
+        let head = rows.start / self.head_len * self.head_len;
+        let (start, end) = (rows.start - head, rows.end - head);
+        let second = head + self.head_len / 2;
+        [head + start.div_ceil(2)..head + end.div_ceil(2), second + start / 2..second + end / 2]
     }
 }
 
@@ -148,10 +169,28 @@ mod tests {
     #[test]
     fn halves_of_heads_are_put_into_pairs() {
         // w.reshape(2, 2, 2, -1).swapaxes(1, 2).reshape(8, -1) for rows 0 to 7.
-        let halves = Halves { n_heads: 2, head_len: 4 };
-        let stored: Vec<usize> = (0..8).map(|row| halves.stored(row)).collect();
-        assert_eq!(stored, [0, 2, 1, 3, 4, 6, 5, 7]);
-        let halves = Halves { n_heads: 1, head_len: 6 };
-        assert_eq!((0..6).map(|row| halves.stored(row)).collect::<Vec<_>>(), [0, 3, 1, 4, 2, 5]);
+        struct Numbers;
+        impl Rows for Numbers {
+            fn tensor_type(&self) -> TensorType {
+                TensorType::F32
+            }
+            fn read(&self, rows: Range<usize>) -> Cow<'_, [u8]> {
+                Cow::Owned(rows.flat_map(|row| [row as u8, 0xff]).collect())
+            }
+            fn places(&self, _: Range<usize>) -> Vec<TensorBytes> {
+                Vec::new()
+            }
+        }
+        let expected = [0, 2, 1, 3, 4, 6, 5, 7];
+        let piece = Piece::new(Box::new(Numbers), Some((2, 4)));
+        for start in 0..8 {
+            for end in start..=8 {
+                let read: Vec<u8> = piece.read(start..end).chunks(2).map(|row| row[0]).collect();
+                assert_eq!(read, expected[start..end], "{start}..{end}");
+            }
+        }
+        let piece = Piece::new(Box::new(Numbers), Some((1, 6)));
+        let read: Vec<u8> = piece.read(0..6).chunks(2).map(|row| row[0]).collect();
+        assert_eq!(read, [0, 3, 1, 4, 2, 5]);
     }
 }
