@@ -437,6 +437,21 @@ fn the_source_and_files_that_are_there_stay() {
     GgufFile::open(folder.path("source-f16.gguf")).unwrap();
     let ran = folder.bise(["convert", "--dry-run", "source", "--outtype", "q4_k_m"]).ok();
     says(ran.text(), &["token_embd.weight", "F16 → ", "bits a weight"]);
+    // A folder for it, exceptions from the mix, other metadata.
+    std::fs::create_dir(folder.path("models")).unwrap();
+    let mix = ["--outtype", "q8_0", "--tensor-type", "attn_q=bf16", "--output-tensor-type", "f32"];
+    let keys = ["--override-kv", "general.name=str:mine"];
+    folder.bise([&["convert", "source", "-o", "models"], &mix[..], &keys].concat()).ok();
+    let file = GgufFile::open(folder.path("models/source-q8_0.gguf")).unwrap();
+    let type_of = |name: &str| file.require_tensor(name).unwrap().tensor_type.name();
+    let types = [type_of("blk.1.attn_q.weight"), type_of("output.weight"), type_of("blk.1.attn_k.weight")];
+    assert_eq!(types, ["BF16", "F32", "Q8_0"]);
+    assert_eq!(file.metadata().str("general.name").unwrap(), Some("mine"));
+    folder.bise(["convert", "source", "-o", "vocab.gguf", "--vocab-only"]).ok();
+    let file = GgufFile::open(folder.path("vocab.gguf")).unwrap();
+    assert_eq!((file.tensors().len(), file.metadata().u32("llama.vocab_size").unwrap()), (0, Some(300)));
+    let tokenized = folder.bise(["tokenize", "-m", "vocab.gguf", "-p", "the", "--ids"]).ok();
+    assert_eq!(tokenized.text().trim(), "[1, 261]");
     let ran = folder.bise(["convert", "source", "--outtype", "q4"]);
     assert_eq!(ran.code, 2);
     says(&ran.stderr, &["'q4'", "auto, f32, f16", "q4_k_m"]);

@@ -25,6 +25,8 @@ pub struct ConvertOptions {
     pub mistral_format: bool,
     /// The model's name, in place of its folder's.
     pub model_name: Option<String>,
+    /// Write the metadata and the vocabulary alone.
+    pub vocab_only: bool,
     /// Exceptions from the mix, importance and the like. Its `file_type` is not looked at.
     pub quantize: QuantizeOptions,
     /// Replace a file that is there.
@@ -38,6 +40,7 @@ impl Default for ConvertOptions {
             lossless: None,
             mistral_format: false,
             model_name: None,
+            vocab_only: false,
             quantize: QuantizeOptions::new(FileType::F16),
             force: false,
         }
@@ -168,11 +171,49 @@ impl<'a> Conversion<'a> {
         if let Some(id) = self.kept_type().and_then(FileType::id) {
             plan.metadata.set("general.file_type", id);
         }
+        if options.vocab_only {
+            plan.tensors.clear();
+        }
         Ok(plan)
+    }
+
+    /// Writes the file at `path`; see [`convert`].
+    ///
+    /// # Errors
+    /// As [`convert`], once the checkpoint has been read.
+    pub fn write(
+        &self,
+        path: &Path,
+        options: &ConvertOptions,
+        threads: &Threads,
+        cancel: &Cancel,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<Converted, ConvertError> {
+        let mut notes = self.notes.clone();
+        let mut plan = self.plan(options)?;
+        let mut file_type = self.file_type(options.out_type);
+        let mut write = |plan: &Plan| {
+            let n_bytes = plan.source_bytes();
+            plan.write(self, path, threads, cancel, options.force, &mut |done| progress(done, n_bytes))
+        };
+        match write(&plan) {
+            Err(QuantizeError::TooLarge { tensor, found, .. })
+                if options.out_type == OutType::Auto && self.mix(OutType::Auto) == FileType::F16 =>
+            {
+                notes.push(format!("tensor '{tensor}': {found} is too large for F16: BF16 is written"));
+                file_type = self.kept_type().unwrap_or(FileType::BF16);
+                plan = self.plan_as(FileType::BF16, options)?;
+                write(&plan)?;
+            }
+            written => written?,
+        }
+        notes.extend(plan.notes.iter().cloned());
+        let paths = plan.paths(path);
+        Ok(Converted { file_type, plan, notes, paths })
     }
 }
 
-/// What [`convert`] wrote.
+/// What [`Conversion::write`] wrote.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Converted {
@@ -204,27 +245,5 @@ pub fn convert(
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Converted, ConvertError> {
     let checkpoint = Checkpoint::open(folder, options.mistral_format)?;
-    let conversion = Conversion::new(&checkpoint, options)?;
-    let mut notes = conversion.notes.clone();
-    let mut plan = conversion.plan(options)?;
-    let mix = conversion.mix(options.out_type);
-    let mut file_type = conversion.file_type(options.out_type);
-    let mut write = |plan: &Plan| {
-        let n_bytes = plan.source_bytes();
-        plan.write(&conversion, path, threads, cancel, options.force, &mut |done| progress(done, n_bytes))
-    };
-    match write(&plan) {
-        Err(QuantizeError::TooLarge { tensor, found, .. })
-            if options.out_type == OutType::Auto && mix == FileType::F16 =>
-        {
-            notes.push(format!("tensor '{tensor}': {found} is too large for F16: BF16 is written"));
-            file_type = conversion.kept_type().unwrap_or(FileType::BF16);
-            plan = conversion.plan_as(FileType::BF16, options)?;
-            write(&plan)?;
-        }
-        written => written?,
-    }
-    notes.extend(plan.notes.iter().cloned());
-    let paths = plan.paths(path);
-    Ok(Converted { file_type, plan, notes, paths })
+    Conversion::new(&checkpoint, options)?.write(path, options, threads, cancel, progress)
 }

@@ -5,12 +5,14 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::Result;
-use bise::convert::{Checkpoint, Conversion, ConvertError, ConvertOptions, Lossless, OutType, convert};
+use bise::convert::{Checkpoint, Conversion, ConvertError, ConvertOptions, Lossless, OutType};
+use bise::gguf::{TensorType, Value};
 use bise::imatrix::Imatrix;
 use bise::quantize::{FileType, Importance, Plan, QuantizeError};
 use bise::{Cancel, Threads};
 use bise_kernels::Format;
 
+use super::quantize::{key_value, named_type, tensor_type};
 use crate::cli::args::log::LogArgs;
 use crate::cli::describe;
 use crate::cli::term::signals;
@@ -24,7 +26,7 @@ pub struct ConvertArgs {
     #[arg(value_name = "FOLDER")]
     source: PathBuf,
 
-    /// New file; {ftype} in its name stands for the type (default: FOLDER-TYPE.gguf beside the folder)
+    /// New file, or the folder for it; {ftype} in its name stands for the type (default: FOLDER-TYPE.gguf beside FOLDER)
     #[arg(short, long, visible_alias = "outfile", value_name = "FILE")]
     output: Option<PathBuf>,
 
@@ -47,6 +49,30 @@ pub struct ConvertArgs {
     /// Importance matrix of this model, from `bise imatrix` or llama-imatrix
     #[arg(long, value_name = "FILE")]
     imatrix: Option<PathBuf>,
+
+    /// Give every tensor the same type
+    #[arg(long)]
+    pure: bool,
+
+    /// Type of output.weight
+    #[arg(long, value_name = "TYPE", value_parser = tensor_type)]
+    output_tensor_type: Option<TensorType>,
+
+    /// Type of the token embedding
+    #[arg(long, value_name = "TYPE", value_parser = tensor_type)]
+    token_embedding_type: Option<TensorType>,
+
+    /// Type of the tensors whose name an expression matches, as in attn_q=q8_0; may be repeated, the first match counts
+    #[arg(long, value_name = "NAME=TYPE", value_parser = named_type)]
+    tensor_type: Vec<(String, TensorType)>,
+
+    /// Set metadata of the new file, as in general.name=str:Mistral; may be repeated
+    #[arg(long, value_name = "KEY=TYPE:VALUE", value_parser = key_value)]
+    override_kv: Vec<(String, Value)>,
+
+    /// Write the metadata and the vocabulary, and no tensors
+    #[arg(long)]
+    vocab_only: bool,
 
     /// Print what would become of each tensor, and write nothing
     #[arg(long)]
@@ -96,21 +122,24 @@ pub fn run(args: ConvertArgs) -> Result<()> {
     options.mistral_format = args.mistral_format;
     options.model_name.clone_from(&args.model_name);
     options.force = args.force;
+    options.vocab_only = args.vocab_only;
+    options.quantize.pure = args.pure;
+    options.quantize.output_tensor_type = args.output_tensor_type;
+    options.quantize.token_embedding_type = args.token_embedding_type;
+    options.quantize.tensor_types.clone_from(&args.tensor_type);
+    options.quantize.overrides.clone_from(&args.override_kv);
     if let Some(path) = &args.imatrix {
         options.quantize.importance = Some(Importance::of(&Imatrix::open(path)?, &path.to_string_lossy()));
     }
     signals::guard_mapped_file(&args.source);
-    let file_type = {
-        let checkpoint = Checkpoint::open(&args.source, args.mistral_format)?;
-        let conversion = Conversion::new(&checkpoint, &options)?;
-        let file_type = conversion.file_type(args.outtype);
-        if args.dry_run {
-            let plan = conversion.plan(&options)?;
-            conversion.notes.iter().chain(&plan.notes).for_each(|note| log.warn(note));
-            return print_plan(&plan, file_type);
-        }
-        file_type
-    };
+    let checkpoint = Checkpoint::open(&args.source, args.mistral_format)?;
+    let conversion = Conversion::new(&checkpoint, &options)?;
+    let file_type = conversion.file_type(args.outtype);
+    if args.dry_run {
+        let plan = conversion.plan(&options)?;
+        conversion.notes.iter().chain(&plan.notes).for_each(|note| log.warn(note));
+        return print_plan(&plan, file_type);
+    }
     let output = args.output_path(file_type)?;
     let start = Instant::now();
     let mut builder = Threads::builder();
@@ -122,7 +151,7 @@ pub fn run(args: ConvertArgs) -> Result<()> {
     let progress = log.progress("converting (MiB)", 0);
     let cancel = Cancel::new();
     let _writing = signals::writing(cancel.clone());
-    let converted = convert(&args.source, &output, &options, &threads, &cancel, &mut |done, all| {
+    let converted = conversion.write(&output, &options, &threads, &cancel, &mut |done, all| {
         progress.set_len((all / STEP) as usize);
         progress.set((done / STEP) as usize);
     });
@@ -150,13 +179,16 @@ impl ConvertArgs {
     /// The new file.
     fn output_path(&self, file_type: FileType) -> Result<PathBuf> {
         let lower = file_type.name().to_lowercase();
-        let Some(output) = &self.output else {
+        let named = || {
             let folder = self.source.canonicalize().unwrap_or_else(|_| self.source.clone());
-            let Some(name) = folder.file_name() else {
-                return Err(wrong("expected the new file: -o FILE"));
-            };
-            return Ok(folder.with_file_name(format!("{}-{lower}.gguf", name.to_string_lossy())));
+            let name = folder.file_name().map(|name| format!("{}-{lower}.gguf", name.to_string_lossy()));
+            name.map(|name| folder.with_file_name(name))
+                .ok_or_else(|| wrong("expected the new file: -o FILE"))
         };
+        let Some(output) = &self.output else { return named() };
+        if output.is_dir() {
+            return Ok(output.join(named()?.file_name().unwrap_or_default()));
+        }
         let Some(name) = output.file_name().and_then(|name| name.to_str()) else { return Ok(output.clone()) };
         let upper = file_type.name();
         let filled = [("{ftype}", &*lower), ("{outtype}", &lower), ("{FTYPE}", upper), ("{OUTTYPE}", upper)]

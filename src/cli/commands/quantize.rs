@@ -101,7 +101,7 @@ pub struct QuantizeArgs {
     pub log: LogArgs,
 }
 
-fn tensor_type(name: &str) -> Result<TensorType, String> {
+pub(super) fn tensor_type(name: &str) -> Result<TensorType, String> {
     let known = |t: &&TensorType| t.format().is_some();
     TensorType::ALL.iter().filter(known).copied().find(|t| t.name().eq_ignore_ascii_case(name)).ok_or_else(
         || {
@@ -111,14 +111,14 @@ fn tensor_type(name: &str) -> Result<TensorType, String> {
     )
 }
 
-fn named_type(text: &str) -> Result<(String, TensorType), String> {
+pub(super) fn named_type(text: &str) -> Result<(String, TensorType), String> {
     match text.split_once('=') {
         Some((name, type_name)) if !name.is_empty() => Ok((name.to_owned(), tensor_type(type_name)?)),
         _ => Err(format!("found '{text}', expected NAME=TYPE, as in attn_q=q8_0")),
     }
 }
 
-fn key_value(text: &str) -> Result<(String, Value), String> {
+pub(super) fn key_value(text: &str) -> Result<(String, Value), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), Value::parse_override(value)?)),
         _ => Err(format!("found '{text}', expected KEY=TYPE:VALUE, as in general.name=str:Mistral")),
