@@ -16,7 +16,7 @@ import gguf
 import numpy as np
 import torch
 
-TYPES = "Q5_K_M", "Q4_K_M", "Q3_K_M", "Q2_K"
+TYPES = "Q4_K_M", "Q3_K_M", "Q2_K", "Q5_K_M"
 HELDOUT_CHUNKS = 40
 
 
@@ -71,7 +71,8 @@ def inputs(t, keys, tokens, n_ctx):
 
 def main(llama, bise, model, calibration, heldout, n_ctx, chunks):
     torch.set_num_threads(1)
-    run = lambda *args: subprocess.run([str(a) for a in args], check=True, capture_output=True, text=True).stdout
+    ran = lambda *args: subprocess.run([str(a) for a in args], check=True, capture_output=True, text=True)
+    run = lambda *args: ran(*args).stdout
     tool = lambda name: pathlib.Path(llama) / f"llama-{name}"
     original, keys = tensors(model)
     ids = eval(run(tool("tokenize"), "-m", model, "-f", heldout, "--ids", "--log-disable").strip().splitlines()[-1])
@@ -83,8 +84,8 @@ def main(llama, bise, model, calibration, heldout, n_ctx, chunks):
         grams.update({f"blk.{layer}.{name}.weight": x.T @ x for name in names})
     with tempfile.TemporaryDirectory() as folder:
         at = lambda name: f"{folder}/{name}"
-        run(tool("imatrix"), "-m", model, "-f", calibration, "-o", at("i.gguf"), "-c", n_ctx, "--chunks", chunks, "--no-ppl", "-t", 2)
-        perplexity = [tool("perplexity"), "-f", heldout, "-c", n_ctx, "--chunks", HELDOUT_CHUNKS, "-t", 2, "--kl-divergence-base", at("base")]
+        run(tool("imatrix"), "-m", model, "-f", calibration, "-o", at("i.gguf"), "-c", n_ctx, "--chunks", chunks, "--no-ppl", "-t", 1)
+        perplexity = [tool("perplexity"), "-f", heldout, "-c", n_ctx, "--chunks", HELDOUT_CHUNKS, "-t", 1, "--kl-divergence-base", at("base")]
         run(*perplexity, "-m", model)
         for kind in TYPES:
             makers = {
@@ -101,9 +102,13 @@ def main(llama, bise, model, calibration, heldout, n_ctx, chunks):
                 quantized, _ = tensors(at("q.gguf"))
                 off = {name: original[name].double() - quantized[name].double() for name in grams}
                 errors[maker] = {name: float(((e @ grams[name]) * e).sum()) for name, e in off.items()}
-                said = run(*perplexity, "-m", at("q.gguf"), "--kl-divergence")
+                # It sometimes ends before its last lines are out.
+                said = ""
+                while "Same top p:" not in said:
+                    done = ran(*perplexity, "-m", at("q.gguf"), "--kl-divergence")
+                    said = done.stdout + done.stderr
                 find = lambda pattern: float(re.search(pattern + r"\s*:?\s*([\d.]+)", said)[1])
-                size, kl, top = pathlib.Path(at("q.gguf")).stat().st_size, find("Mean +KLD"), find("Same top p")
+                size, kl, top = pathlib.Path(at("q.gguf")).stat().st_size, find("Mean +KLD"), find("Same top p:")
                 rows.append((maker, f"{size:10} bytes, KL {kl:.5f}, top-1 {top:.2f} %, PPL {find('Mean PPL.Q.'):.4f}"))
             for maker, row in rows:
                 other = errors["llama-quantize --imatrix"]
