@@ -156,9 +156,13 @@ impl Calibration<'_, '_> {
             let of_layer = |name: &str| crate::quantize::mix::layer(name) == Some(step.layer);
             let tensors = self.plan.tensors.iter().filter(|tensor| of_layer(&tensor.source.name));
             let source: u64 = tensors.map(|tensor| tensor.source.n_bytes() as u64).sum();
+            // Pages below the diagonal are not touched before a sum is factorized, and each is done with before the next.
             let pass = |pass: &Vec<Input>| {
-                let sums: u64 = pass.iter().map(|input| input.bytes() + 4 * 512 * input.k as u64).sum();
-                sums + pass.iter().map(|input| self.bytes_to_round(input)).max().unwrap_or(0)
+                let half = |inputs: &[Input]| inputs.iter().map(|input| input.bytes() / 2).sum::<u64>();
+                let buffers: u64 = pass.iter().map(|input| 4 * 512 * input.k as u64).sum();
+                let rounding =
+                    |i: usize| pass[i].bytes() + half(&pass[i + 1..]) + self.bytes_to_round(&pass[i]);
+                buffers + (0..pass.len()).map(rounding).max().unwrap_or(0).max(half(pass))
             };
             source + step.passes.iter().map(pass).max().unwrap_or(0)
         };
