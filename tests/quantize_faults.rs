@@ -7,7 +7,7 @@ mod cli_support;
 use std::fs::File;
 use std::path::Path;
 
-use bise::gguf::{GgufFile, GgufWriter, TensorType};
+use bise::gguf::{Array, GgufFile, GgufWriter, TensorType};
 use bise::imatrix::{Entry, Imatrix};
 use cli_support::{Folder, Ran};
 
@@ -129,6 +129,27 @@ fn layers_that_the_file_does_not_count_are_an_error_and_missing_ones_are_said() 
         assert!(ran.error().contains(&expected), "{}", ran.stderr);
     }
     assert_eq!(names(&folder), ["absurd.gguf", "few.gguf", "many.gguf", "out.gguf"]);
+}
+
+#[test]
+fn numbers_of_layers_that_are_left_out_are_left_out_too() {
+    let folder = Folder::new();
+    let mut writer = GgufWriter::new();
+    let metadata = writer.metadata_mut();
+    metadata.set("general.architecture", "llama");
+    metadata.set("llama.block_count", 3_u32);
+    metadata.set("llama.attention.head_count", Array::I32(vec![8, 4, 2]));
+    metadata.set("tokenizer.ggml.token_type", Array::I32(vec![1, 2, 3]));
+    for i in 0..3 {
+        writer.add_tensor(&format!("blk.{i}.attn_q.weight"), &[32], TensorType::F32).unwrap();
+    }
+    std::fs::write(folder.path("m.gguf"), writer.write_all(Vec::new(), &[&[0; 128][..]; 3]).unwrap())
+        .unwrap();
+    quantize(&folder, &["--prune-layers", "1", "m.gguf", "out.gguf", "COPY"]).ok();
+    let out = GgufFile::open(folder.path("out.gguf")).unwrap();
+    let numbers = |key: &str| out.metadata().i32_array(key).unwrap().unwrap();
+    assert_eq!(numbers("llama.attention.head_count"), [8, 2]);
+    assert_eq!(numbers("tokenizer.ggml.token_type"), [1, 2, 3]);
 }
 
 #[test]

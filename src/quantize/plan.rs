@@ -328,15 +328,20 @@ impl Plan {
     ) -> Result<(), QuantizeError> {
         let uses_importance = self.uses_importance();
         let to = &mut self.metadata;
+        let arch = from.require::<&str>("general.architecture")?;
         for (key, value) in from.iter().filter(|(key, _)| !key.starts_with("split.")) {
-            to.set(key, value.clone());
+            let is_of_model = key.strip_prefix(arch).is_some_and(|rest| rest.starts_with('.'));
+            let shortened = match value {
+                Value::Array(array) if is_of_model => kept.shorten(array).map(Value::Array),
+                _ => None,
+            };
+            to.set(key, shortened.unwrap_or_else(|| value.clone()));
         }
         to.set("general.quantization_version", QUANTIZATION_VERSION);
         if let Some(id) = options.file_type.id() {
             to.set("general.file_type", id);
         }
         if !options.prune_layers.is_empty() {
-            let arch = from.require::<&str>("general.architecture")?;
             to.set(&format!("{arch}.block_count"), u32::try_from(kept.n_layers()).unwrap_or(u32::MAX));
         }
         for (key, value) in &options.overrides {
