@@ -2,7 +2,7 @@
 
 use bise_kernels::dequantize_row;
 use bise_models::MistralConfig;
-use bise_models::gguf::check::{Check, check_tensor};
+use bise_models::gguf::check::{Check, check_tensor, largest_float};
 use bise_models::gguf::{GgufFile, TensorInfo};
 use bise_models::tokenizer::Tokenizer;
 use bise_models::weights::Weights;
@@ -154,8 +154,9 @@ impl Seen {
                     Some(format!("found {value} in {what} {block} ({kind}), expected finite numbers"));
             }
         }
-        // Plain floats have the range they have.
-        if let Some(format) = kind.format().filter(|_| block_len > 1 && seen.not_finite.is_none()) {
+        // Plain floats have the range they have. Integer scales and values of all types multiply to less than 8192.
+        let may_be = block_len > 1 && seen.not_finite.is_none() && largest_float(kind, bytes) >= 7.0;
+        if let Some(format) = kind.format().filter(|_| may_be) {
             let mut weights = [0.0; 256];
             for (i, block) in bytes.chunks(256 / block_len * kind.block_bytes()).enumerate() {
                 let weights = &mut weights[..block.len() / kind.block_bytes() * block_len];

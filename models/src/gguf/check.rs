@@ -62,6 +62,27 @@ pub fn for_each_scale(tensor_type: TensorType, bytes: &[u8], mut each: impl FnMu
     }
 }
 
+/// The largest magnitude of the floats of all blocks: scales and minimums, or the weights of plain floats. 0 for types that have none, or whose
+/// layout is not known here; NaN counts for nothing.
+///
+/// # Panics
+/// If `bytes` is not a whole number of blocks.
+#[must_use]
+pub fn largest_float(tensor_type: TensorType, bytes: &[u8]) -> f64 {
+    let block_bytes = tensor_type.block_bytes();
+    assert!(bytes.len().is_multiple_of(block_bytes), "{} bytes of {tensor_type}", bytes.len());
+    let mut most = 0.0_f64;
+    for field in layout::fields(tensor_type).unwrap_or_default() {
+        let width = field.number.n_bytes();
+        for block in bytes.chunks_exact(block_bytes) {
+            let run = &block[field.offset..][..field.count * width];
+            most =
+                run.chunks_exact(width).fold(most, |most, bytes| most.max(float(field.number, bytes).abs()));
+        }
+    }
+    most
+}
+
 /// The index of the first `N`-byte number in `bytes` for which `is_bad` holds.
 fn first_plain<const N: usize>(bytes: &[u8], is_bad: impl Fn([u8; N]) -> bool) -> Option<usize> {
     /// Numbers checked without an early exit, so that the loop vectorizes. They fit in the L1 cache.
@@ -154,6 +175,9 @@ mod tests {
             for_each_scale(t, &bytes, |scale| found.push(scale));
             assert_eq!(found, [0.5, -2.0], "{t}");
         }
+        let mut block = vec![0x55; TensorType::Q5_1.block_bytes()];
+        block[..4].copy_from_slice(&[0x00, 0x3c, 0x00, 0xc4]);
+        assert_eq!(largest_float(TensorType::Q5_1, &block), 4.0, "the minimum is -4, and bits are no floats");
         for_each_scale(TensorType::I32, &[0; 8], |_| panic!("integers have no scale"));
     }
 
