@@ -385,6 +385,42 @@ fn invalid_tekken_files_are_refused_with_what_is_wrong() {
     assert_says(&message, &["token 260", "\"ABCDEF\"", "two others"]);
     let message = refused(|json| json["vocab"] = json!({}));
     assert_says(&message, &["vocab"]);
+    let message = refused(|json| json["vocab"][260]["token_bytes"] = json!("QUFB".repeat(171)));
+    assert_says(&message, &["\"token_bytes\" of token 260", "513 bytes", "1 to 512"]);
+}
+
+/// "AAA", "AAAAAA" and so on can be cut behind every third letter: 1300 tokens stand for 38 MB of merges.
+#[test]
+fn a_tekken_file_with_more_merges_than_any_has_is_refused() {
+    let golden = golden();
+    let mut case = case(&golden, "tekken-v11").clone();
+    let folder = tempfile::tempdir().unwrap();
+    write(&case, folder.path());
+    edit(folder.path(), "tekken.json", |json| {
+        let vocab = json["vocab"].as_array_mut().unwrap();
+        vocab.truncate(256);
+        // Two of a letter and three of it in base64.
+        for (two, three) in [
+            ("QUE=", "QUFB"),
+            ("QkI=", "QkJC"),
+            ("Q0M=", "Q0ND"),
+            ("REQ=", "RERE"),
+            ("RUU=", "RUVF"),
+            ("RkY=", "RkZG"),
+            ("R0c=", "R0dH"),
+            ("SEg=", "SEhI"),
+        ] {
+            for token in std::iter::once(two.to_owned()).chain((1..=168).map(|n| three.repeat(n))) {
+                vocab.push(json!({"rank": vocab.len(), "token_bytes": token}));
+            }
+        }
+        let n_special = json["config"]["default_num_special_tokens"].as_u64().unwrap();
+        let n_vocab = json["vocab"].as_array().unwrap().len() as u64 + n_special;
+        json["config"]["default_vocab_size"] = json!(n_vocab);
+        case["rows"] = json!(n_vocab);
+    });
+    let message = convert(&case, folder.path()).unwrap_err().to_string();
+    assert_says(&message, &["/tekken.json", "of \"vocab\"", "HHHH", "cuts make more than 33554432 bytes"]);
 }
 
 #[test]

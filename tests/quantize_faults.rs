@@ -335,6 +335,46 @@ fn a_wrong_file_as_importance_is_refused_without_reading_it() {
 
 #[cfg(target_os = "linux")]
 #[test]
+fn a_program_that_is_told_to_end_leaves_nothing() {
+    let folder = Folder::new();
+    // 512 MB of zeros that take no place, so that there is time.
+    let mut writer = GgufWriter::new();
+    writer.metadata_mut().set("general.architecture", "llama");
+    writer.metadata_mut().set("llama.block_count", 1_u32);
+    writer.add_tensor("blk.0.attn_q.weight", &[256, 1 << 19], TensorType::F32).unwrap();
+    let file = File::create(folder.path("m.gguf")).unwrap();
+    drop(writer.start(&file).unwrap());
+    let n_bytes = file.metadata().unwrap().len().next_multiple_of(32) + (512 << 20);
+    file.set_len(n_bytes).unwrap();
+    let is_aside = |name: &String| name.starts_with(".out.gguf.") && name.ends_with(".part");
+    for (signal, code) in [(libc::SIGTERM, 143), (libc::SIGHUP, 129), (libc::SIGINT, 130)] {
+        let line = ["quantize", "m.gguf", "out.gguf", "Q4_K", "1"];
+        let mut child = folder.command(line).spawn().unwrap();
+        while !names(&folder).iter().any(is_aside) {
+            assert_eq!(child.try_wait().unwrap(), None, "it has ended by itself");
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        // SAFETY: `kill` only takes numbers, and the child is not waited for yet.
+        assert_eq!(unsafe { libc::kill(child.id() as i32, signal) }, 0);
+        let output = child.wait_with_output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{stderr}");
+        assert!(stderr.contains("interrupted: nothing was written"), "{stderr}");
+        assert_eq!(names(&folder), ["m.gguf"]);
+    }
+    // Below nohup a terminal that goes away is no reason to end.
+    let mut command = std::process::Command::new("sh");
+    let script = format!(
+        "trap '' HUP; {} quantize m.gguf out.gguf Q4_K 1 & trap - HUP; kill -HUP $!; sleep 0.2; kill -HUP $!; kill -TERM $!; wait $!",
+        env!("CARGO_BIN_EXE_bise")
+    );
+    let output = command.arg("-c").arg(script).current_dir(folder.path("")).output().unwrap();
+    assert_eq!(output.status.code(), Some(143), "{output:?}");
+    assert_eq!(names(&folder), ["m.gguf"]);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
 fn a_disk_that_fills_leaves_nothing_and_what_killed_runs_left_is_removed() {
     let folder = Folder::new();
     model(&folder.path("m.gguf"), 1, &[("blk.0.attn_q.weight", &[256, 4096])]);
@@ -342,9 +382,8 @@ fn a_disk_that_fills_leaves_nothing_and_what_killed_runs_left_is_removed() {
     folder.write(".out.gguf.aBc123.part", "left over");
     folder.write(".out.gguf.bak.part", "of somebody else");
     let limited = |blocks: u32, args: &str| {
-        // A limit in 512 bytes or in 1024, as the shell has it; the signal that goes with it is ignored.
-        let script =
-            format!("trap '' XFSZ; ulimit -f {blocks}; exec {} quantize {args}", env!("CARGO_BIN_EXE_bise"));
+        // A limit in 512 bytes or in 1024, as the shell has it.
+        let script = format!("ulimit -f {blocks}; exec {} quantize {args}", env!("CARGO_BIN_EXE_bise"));
         let mut command = std::process::Command::new("sh");
         command.arg("-c").arg(script).current_dir(folder.path(""));
         command.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::piped());

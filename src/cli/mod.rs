@@ -171,14 +171,14 @@ fn report(error: &anyhow::Error) -> ExitCode {
                 matches!(e, bise::hub::HubError::Cancelled | bise::hub::HubError::ConversionCancelled)
             }) =>
         {
-            ExitCode::from(signals::EXIT_INTERRUPTED)
+            signals::exit_code()
         }
         #[cfg(feature = "server")]
         error if error.downcast_ref().is_some_and(|e| matches!(e, bise::server::ServeError::Interrupted)) => {
-            ExitCode::from(signals::EXIT_INTERRUPTED)
+            signals::exit_code()
         }
-        error if error.is::<signals::Interrupted>() => ExitCode::from(signals::EXIT_INTERRUPTED),
-        error if error.chain().any(interrupted) => ExitCode::from(signals::EXIT_INTERRUPTED),
+        error if error.is::<signals::Interrupted>() => signals::exit_code(),
+        error if error.chain().any(interrupted) => signals::exit_code(),
         _ => ExitCode::FAILURE,
     }
 }

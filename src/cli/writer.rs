@@ -147,7 +147,7 @@ impl Writer {
 
     /// Lets Ctrl-C end what is read or written, at once, as long as the guard lives.
     pub fn listen(&self) -> Writing {
-        signals::writing(self.session.cancel_handle())
+        signals::answering(self.session.cancel_handle())
     }
 
     /// What `--verbose-prompt` shows: the tokens of a prompt, without the first `n_before`, which were read before.

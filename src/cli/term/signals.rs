@@ -1,14 +1,24 @@
-//! Ctrl-C, and a model file that shrinks while it is mapped.
+//! Ctrl-C, signals that end the program, and a model file that shrinks while it is mapped.
 
 use std::io::Write;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::Result;
 use bise::Cancel;
 
 /// What Ctrl-C cancels; without it, Ctrl-C ends the program.
-static WRITING: Mutex<Option<Cancel>> = Mutex::new(None);
+static WRITING: Mutex<Option<(Work, Cancel)>> = Mutex::new(None);
+
+/// What is under way.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Work {
+    /// A text: the program may go on after Ctrl-C.
+    Text,
+    /// A file or a measurement: the program ends, and removes what is half written first.
+    File,
+}
 
 /// What a command says that Ctrl-C ended in an orderly way.
 #[derive(Debug, thiserror::Error)]
@@ -20,29 +30,95 @@ static COLOURED: AtomicBool = AtomicBool::new(false);
 /// The exit code of a program that Ctrl-C ended.
 pub const EXIT_INTERRUPTED: u8 = 130;
 
-/// Listens for Ctrl-C from now on, where there are signals.
+/// 128 and the number of the signal that was received last.
+static EXIT: AtomicU8 = AtomicU8::new(EXIT_INTERRUPTED);
+
+/// The exit code of a program that a signal ended in an orderly way: 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP.
+pub fn exit_code() -> ExitCode {
+    ExitCode::from(EXIT.load(Ordering::Relaxed))
+}
+
+/// Listens for Ctrl-C, SIGTERM and SIGHUP from now on, where there are signals, and lets a write beyond the limit of a file's size fail rather than
+/// end the program. To be called before there are other threads.
 ///
 /// # Errors
 /// If the system refuses.
 pub fn listen() -> Result<()> {
+    #[cfg(unix)]
+    anyhow::Context::context(listen_for_termination(), "listening for SIGTERM")?;
     #[cfg(not(target_family = "wasm"))]
     anyhow::Context::context(ctrlc::set_handler(on_interrupt), "listening for Ctrl-C")?;
     Ok(())
+}
+
+/// Blocks SIGTERM and SIGHUP in this thread and those it starts, and waits for them in one of its own. A signal that is ignored, as SIGHUP is below
+/// `nohup`, stays so.
+#[cfg(unix)]
+fn listen_for_termination() -> std::io::Result<()> {
+    // SAFETY: an all-zero `sigset_t` and `sigaction` are valid to be written to, all pointers are to locals that live through the calls, and a
+    // disposition of `SIG_IGN` runs no code of ours.
+    let (set, is_empty) = unsafe {
+        libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&mut set);
+        let mut is_empty = true;
+        for signal in [libc::SIGTERM, libc::SIGHUP] {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            libc::sigaction(signal, std::ptr::null(), &mut action);
+            if action.sa_sigaction != libc::SIG_IGN {
+                libc::sigaddset(&mut set, signal);
+                is_empty = false;
+            }
+        }
+        match libc::pthread_sigmask(libc::SIG_BLOCK, &set, std::ptr::null_mut()) {
+            0 => (set, is_empty),
+            error => return Err(std::io::Error::from_raw_os_error(error)),
+        }
+    };
+    if is_empty {
+        return Ok(());
+    }
+    std::thread::Builder::new().name("signals".into()).spawn(move || {
+        loop {
+            let mut signal = 0;
+            // SAFETY: both pointers are to values that live through the call, and the set was filled above.
+            if unsafe { libc::sigwait(&set, &mut signal) } == 0 {
+                on_termination(128 + signal as u8);
+            }
+        }
+    })?;
+    Ok(())
+}
+
+/// Ends the program, at once or after what is half written was removed.
+#[cfg(unix)]
+fn on_termination(exit: u8) {
+    match &*what_is_written() {
+        Some((Work::File, cancel)) if !cancel.is_cancelled() => {
+            EXIT.store(exit, Ordering::Relaxed);
+            cancel.cancel();
+        }
+        _ => end(exit),
+    }
 }
 
 /// The handler runs on a thread of its own, so it may lock.
 #[cfg_attr(target_family = "wasm", expect(dead_code, reason = "WASI has no signals"))]
 fn on_interrupt() {
     match &*what_is_written() {
-        Some(cancel) if !cancel.is_cancelled() => cancel.cancel(),
-        _ => {
-            if COLOURED.load(Ordering::Relaxed) {
-                // Not through `stdout`, whose lock the interrupted thread may hold.
-                let _ = std::io::stderr().write_all(b"\x1b[0m\n");
-            }
-            std::process::exit(i32::from(EXIT_INTERRUPTED));
-        }
+        Some((_, cancel)) if !cancel.is_cancelled() => cancel.cancel(),
+        _ => end(EXIT_INTERRUPTED),
     }
+}
+
+/// Ends the program with the terminal as it was.
+#[cfg_attr(target_family = "wasm", expect(dead_code, reason = "WASI has no signals"))]
+fn end(exit: u8) -> ! {
+    if COLOURED.load(Ordering::Relaxed) {
+        // Not through `stdout`, whose lock the interrupted thread may hold.
+        let _ = std::io::stderr().write_all(b"\x1b[0m\n");
+    }
+    std::process::exit(i32::from(exit));
 }
 
 /// Says that the terminal is in colour and wants to be put back before the program ends.
@@ -50,12 +126,21 @@ pub fn set_coloured(coloured: bool) {
     COLOURED.store(coloured, Ordering::Relaxed);
 }
 
-/// While this lives, the first Ctrl-C cancels the passes that write a text; the second ends the program.
+/// While this lives, the first Ctrl-C cancels what is under way; the second ends the program.
 pub struct Writing(Cancel);
 
-/// Begins a text that Ctrl-C interrupts by cancelling `cancel`.
+/// Begins a text that Ctrl-C interrupts by cancelling `cancel`. SIGTERM and SIGHUP end the program.
+pub fn answering(cancel: Cancel) -> Writing {
+    begin(Work::Text, cancel)
+}
+
+/// Begins a file or a measurement that Ctrl-C, SIGTERM and SIGHUP end by cancelling `cancel`: the command is to end too, with an error.
 pub fn writing(cancel: Cancel) -> Writing {
-    *what_is_written() = Some(cancel.clone());
+    begin(Work::File, cancel)
+}
+
+fn begin(work: Work, cancel: Cancel) -> Writing {
+    *what_is_written() = Some((work, cancel.clone()));
     Writing(cancel)
 }
 
@@ -66,7 +151,7 @@ impl Drop for Writing {
     }
 }
 
-fn what_is_written() -> MutexGuard<'static, Option<Cancel>> {
+fn what_is_written() -> MutexGuard<'static, Option<(Work, Cancel)>> {
     WRITING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

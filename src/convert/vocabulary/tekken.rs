@@ -41,7 +41,9 @@ const FIRST_SPECIAL_TOKENS: [&str; 20] = [
 ];
 
 /// The longest token; published ones have up to 128 bytes.
-const MAX_TOKEN_BYTES: usize = 2048;
+const MAX_TOKEN_BYTES: usize = 512;
+/// The most bytes of merges; those of published vocabularies have 4 MB.
+const MAX_MERGE_BYTES: usize = 32 << 20;
 
 /// A tekken vocabulary.
 #[derive(Debug)]
@@ -88,13 +90,13 @@ impl Tekken {
     /// The merges that lead to the tokens: every way to cut a token into two, token after token, ordered by the ranks of the halves.
     ///
     /// # Errors
-    /// If a token is not the union of two others.
+    /// If a token is not the union of two others, or there are more merges than any vocabulary has.
     pub fn merges(&self) -> Result<StrArray, ConvertError> {
         let alphabet = Alphabet::new();
         let ranks: HashMap<&[u8], usize> =
             self.ranked.iter().enumerate().map(|(rank, bytes)| (bytes.as_slice(), rank)).collect();
         let mut merges = StrArray::default();
-        let mut cuts = Vec::new();
+        let (mut cuts, mut n_bytes) = (Vec::new(), 0);
         for (rank, bytes) in self.ranked.iter().enumerate().skip(256) {
             cuts.clear();
             cuts.extend(
@@ -107,6 +109,20 @@ impl Tekken {
                     &format!("token {rank} of \"vocab\""),
                     found,
                     "a token that two others make up",
+                ));
+            }
+            // A token of n bytes that repeat has n − 1 cuts, so a small file may stand for many gigabytes.
+            n_bytes += cuts.len() * (alphabet.spell(bytes).len() + 1);
+            if n_bytes > MAX_MERGE_BYTES {
+                let found = format!(
+                    "{}, whose {} cuts make more than {MAX_MERGE_BYTES} bytes of merges in all",
+                    quoted(&String::from_utf8_lossy(bytes)),
+                    cuts.len()
+                );
+                return Err(self.json.invalid(
+                    &format!("token {rank} of \"vocab\""),
+                    found,
+                    "the tokens of a trained vocabulary",
                 ));
             }
             cuts.sort_unstable();
