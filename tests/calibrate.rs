@@ -173,6 +173,23 @@ fn the_bytes_do_not_depend_on_threads_nor_on_interruptions() {
     calibrated.remove().unwrap();
     assert!(std::fs::read(out).unwrap() == whole);
     assert!(!folder.path("work").exists());
+
+    // Killed when the first layer is done.
+    let args =
+        [&["quantize"], &WITH[..], &["--chunks", "9", "f16.gguf", "killed.gguf", "Q3_K_M", "1"]].concat();
+    let mut child = folder.command(&args).spawn().unwrap();
+    let start = std::time::Instant::now();
+    while !folder.path("killed.gguf.calibration/hidden-states").exists() {
+        assert!(start.elapsed().as_secs() < 300, "no layer is done");
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    child.kill().unwrap();
+    assert!(!child.wait().unwrap().success());
+    assert!(!folder.path("killed.gguf").exists());
+    let ran = folder.bise(&args).ok();
+    assert!(ran.stderr.contains(" of 9 layers are done: about "), "{}", ran.stderr);
+    assert!(std::fs::read(folder.path("killed.gguf")).unwrap() == whole);
+    assert!(!folder.path("killed.gguf.calibration").exists());
 }
 
 #[test]

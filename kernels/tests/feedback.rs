@@ -5,10 +5,14 @@
 
 mod common;
 
-use bise_kernels::linalg::{Factor, Gram, Workspace};
+use std::sync::atomic::AtomicBool;
+
+use bise_kernels::linalg::{Factor, FactorizeError, Gram, Workspace};
 use bise_kernels::quantize::{FeedbackScratch, QuantizeError};
 use bise_kernels::{Format, Isa, KernelTable, Team, dequantize_row};
 use common::Random;
+
+static NEVER: AtomicBool = AtomicBool::new(false);
 
 const QUANTIZED: [Format; 12] = [
     Format::Q8_0,
@@ -49,7 +53,7 @@ fn gram(kernels: &KernelTable, team: &Team, k: usize, x: &[f32]) -> Gram {
 }
 
 fn factor(kernels: &KernelTable, team: &Team, k: usize, x: &[f32]) -> Factor {
-    gram(kernels, team, k, x).factorize(team, kernels, &Workspace::new(team), 0.01).unwrap()
+    gram(kernels, team, k, x).factorize(team, kernels, &Workspace::new(team), 0.01, &NEVER).unwrap()
 }
 
 fn bits(factor: &Factor) -> Vec<u32> {
@@ -119,10 +123,16 @@ fn what_is_not_positive_comes_back_as_it_was() {
     let (before, workspace) = (gram(kernels, &team, k, &x), Workspace::new(&team));
     let e = weights(&mut random, 1, k);
     let expected = before.squared_error(kernels, &e);
-    let (error, after) = before.factorize(&team, kernels, &workspace, -0.5).unwrap_err();
-    assert!(error.column < k && error.pivot <= 0.0, "{error}");
+    let (error, after) = before.factorize(&team, kernels, &workspace, -0.5, &NEVER).unwrap_err();
+    let is_pivot =
+        matches!(error, FactorizeError::NotPositive { column, pivot } if column < k && pivot <= 0.0);
+    assert!(is_pivot, "{error}");
     assert_eq!(after.squared_error(kernels, &e), expected);
-    assert!(after.factorize(&team, kernels, &workspace, 0.1).is_ok());
+    let (error, after) =
+        after.factorize(&team, kernels, &workspace, 0.1, &AtomicBool::new(true)).unwrap_err();
+    assert_eq!(error, FactorizeError::Cancelled);
+    assert_eq!(after.squared_error(kernels, &e), expected);
+    assert!(after.factorize(&team, kernels, &workspace, 0.1, &NEVER).is_ok());
 }
 
 #[test]

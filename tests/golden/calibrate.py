@@ -3,7 +3,9 @@
 not calibrated with (both by llama-perplexity), and the mean error of the matrices' outputs over it.
 
     pip install numpy torch gguf==0.19.0
-    tests/golden/calibrate.py LLAMA_BIN BISE MODEL.F16.gguf CALIBRATION.txt HELDOUT.txt CONTEXT CHUNKS    (LLAMA_BIN: a folder with b11434)
+    tests/golden/calibrate.py LLAMA_BIN BISE MODEL.F16.gguf CALIBRATION.txt HELDOUT.txt CONTEXT CHUNKS [HELDOUT_CHUNKS [TYPE...]]
+
+LLAMA_BIN is a folder with b11434.
 """
 import math
 import pathlib
@@ -69,15 +71,16 @@ def inputs(t, keys, tokens, n_ctx):
         x = x + h @ w("ffn_down").T
 
 
-def main(llama, bise, model, calibration, heldout, n_ctx, chunks):
+def main(llama, bise, model, calibration, heldout, n_ctx, chunks, heldout_chunks, types):
     torch.set_num_threads(1)
     ran = lambda *args: subprocess.run([str(a) for a in args], check=True, capture_output=True, text=True)
     run = lambda *args: ran(*args).stdout
     tool = lambda name: pathlib.Path(llama) / f"llama-{name}"
     original, keys = tensors(model)
     ids = eval(run(tool("tokenize"), "-m", model, "-f", heldout, "--ids", "--log-disable").strip().splitlines()[-1])
-    ids = torch.tensor(ids[: min(len(ids) // n_ctx, HELDOUT_CHUNKS) * n_ctx]).view(-1, n_ctx)
-    ids[:, 0] = keys["tokenizer.ggml.bos_token_id"]
+    ids = torch.tensor(ids[: min(len(ids) // n_ctx, heldout_chunks) * n_ctx]).view(-1, n_ctx)
+    if keys.get("tokenizer.ggml.add_bos_token", True):
+        ids[:, 0] = keys["tokenizer.ggml.bos_token_id"]
     grams = {}
     for layer, names, x in inputs(original, keys, ids.flatten(), n_ctx):
         x = x.flatten(0, 1).double()
@@ -85,9 +88,9 @@ def main(llama, bise, model, calibration, heldout, n_ctx, chunks):
     with tempfile.TemporaryDirectory() as folder:
         at = lambda name: f"{folder}/{name}"
         run(tool("imatrix"), "-m", model, "-f", calibration, "-o", at("i.gguf"), "-c", n_ctx, "--chunks", chunks, "--no-ppl", "-t", 1)
-        perplexity = [tool("perplexity"), "-f", heldout, "-c", n_ctx, "--chunks", HELDOUT_CHUNKS, "-t", 1, "--kl-divergence-base", at("base")]
+        perplexity = [tool("perplexity"), "-f", heldout, "-c", n_ctx, "--chunks", heldout_chunks, "-t", 1, "--kl-divergence-base", at("base")]
         run(*perplexity, "-m", model)
-        for kind in TYPES:
+        for kind in types:
             makers = {
                 "llama-quantize": [tool("quantize"), model, at("q.gguf"), kind],
                 "llama-quantize --imatrix": [tool("quantize"), "--imatrix", at("i.gguf"), model, at("q.gguf"), kind],
@@ -117,5 +120,5 @@ def main(llama, bise, model, calibration, heldout, n_ctx, chunks):
 
 
 if __name__ == "__main__":
-    *paths, n_ctx, chunks = sys.argv[1:]
-    main(*paths, int(n_ctx), int(chunks))
+    paths, (n_ctx, chunks, *rest) = sys.argv[1:6], sys.argv[6:]
+    main(*paths, int(n_ctx), int(chunks), int(rest[0]) if rest else HELDOUT_CHUNKS, rest[1:] or TYPES)

@@ -1,5 +1,7 @@
 //! Cholesky factorization, by blocks.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use super::factor::Factor;
 use super::rank_update::add_products;
 use super::shared::Shared;
@@ -12,14 +14,21 @@ const BLOCK: usize = 256;
 /// Columns of them that one thread solves for.
 const COLUMNS: usize = 512;
 
-/// A matrix is not positive definite, as far as f32 can tell.
+/// Why a matrix was not factorized.
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
-#[error("the pivot of column {column} is {pivot:e}")]
-pub struct NotPositive {
-    /// The column at which elimination ended.
-    pub column: usize,
-    /// What should be positive there.
-    pub pivot: f32,
+#[non_exhaustive]
+pub enum FactorizeError {
+    /// It is not positive definite, as far as f32 can tell.
+    #[error("the pivot of column {column} is {pivot:e}")]
+    NotPositive {
+        /// The column at which elimination ended.
+        column: usize,
+        /// What should be positive there.
+        pivot: f32,
+    },
+    /// The flag was set meanwhile.
+    #[error("cancelled")]
+    Cancelled,
 }
 
 /// Factorizes the upper triangle of `data [k, k]` in place; the lower one keeps what was there.
@@ -30,14 +39,15 @@ pub(super) fn factorize(
     mut data: Vec<f32>,
     k: usize,
     damping: f64,
-) -> Result<Factor, (NotPositive, Vec<f32>)> {
+    cancelled: &AtomicBool,
+) -> Result<Factor, (FactorizeError, Vec<f32>)> {
     let diagonal: Vec<f32> = (0..k).map(|i| data[i * k + i]).collect();
     let mean = diagonal.iter().map(|x| f64::from(*x)).sum::<f64>() / k as f64;
     copy_triangle(&mut data, k, true);
     for i in 0..k {
         data[i * k + i] = (f64::from(diagonal[i]) + damping * mean) as f32;
     }
-    match eliminate(team, kernels, workspace, &mut data, k) {
+    match eliminate(team, kernels, workspace, &mut data, k, cancelled) {
         Ok(()) => Ok(Factor::new(k, data, diagonal)),
         Err(error) => {
             copy_triangle(&mut data, k, false);
@@ -71,8 +81,12 @@ fn eliminate(
     workspace: &Workspace,
     data: &mut [f32],
     k: usize,
-) -> Result<(), NotPositive> {
+    cancelled: &AtomicBool,
+) -> Result<(), FactorizeError> {
     for first in (0..k).step_by(BLOCK) {
+        if cancelled.load(Ordering::Relaxed) {
+            return Err(FactorizeError::Cancelled);
+        }
         let end = k.min(first + BLOCK);
         let (above, below) = data.split_at_mut(end * k);
         let rows = &mut above[first * k..];
@@ -86,7 +100,7 @@ fn eliminate(
 }
 
 /// Factorizes the square at column `first` of `rows`, in doubles.
-fn diagonal_block(rows: &mut [f32], k: usize, first: usize) -> Result<(), NotPositive> {
+fn diagonal_block(rows: &mut [f32], k: usize, first: usize) -> Result<(), FactorizeError> {
     let n = rows.len() / k;
     let mut square: Vec<f64> =
         rows.chunks(k).flat_map(|row| row[first..first + n].iter().map(|x| f64::from(*x))).collect();
@@ -94,7 +108,7 @@ fn diagonal_block(rows: &mut [f32], k: usize, first: usize) -> Result<(), NotPos
         let pivot = square[i * n + i];
         // A NaN is not positive either.
         if !(pivot > 0.0 && pivot.is_finite()) {
-            return Err(NotPositive { column: first + i, pivot: pivot as f32 });
+            return Err(FactorizeError::NotPositive { column: first + i, pivot: pivot as f32 });
         }
         let (above, below) = square.split_at_mut((i + 1) * n);
         let row = &mut above[i * n..];

@@ -1,6 +1,8 @@
 //! Sums of `XᵀX`.
 
-use super::cholesky::{NotPositive, factorize};
+use std::sync::atomic::AtomicBool;
+
+use super::cholesky::{FactorizeError, factorize};
 use super::factor::Factor;
 use super::rank_update::add_products;
 use super::workspace::Workspace;
@@ -75,16 +77,17 @@ impl Gram {
     /// The factor `U` of `H + damping · mean(diagonal) · 1 = UᵀU`.
     ///
     /// # Errors
-    /// Where that is not positive definite in f32; the matrix comes back as it was.
+    /// Where that is not positive definite in f32, or `cancelled` is set meanwhile; the matrix comes back as it was.
     pub fn factorize(
         self,
         team: &Team,
         kernels: &KernelTable,
         workspace: &Workspace,
         damping: f64,
-    ) -> Result<Factor, (NotPositive, Gram)> {
+        cancelled: &AtomicBool,
+    ) -> Result<Factor, (FactorizeError, Gram)> {
         let (k, n_rows) = (self.k, self.n_rows);
-        factorize(team, kernels, workspace, self.data, k, damping)
+        factorize(team, kernels, workspace, self.data, k, damping, cancelled)
             .map_err(|(error, data)| (error, Gram { k, n_rows, data }))
     }
 }

@@ -11,7 +11,7 @@ mod rank_update;
 mod shared;
 mod workspace;
 
-pub use cholesky::NotPositive;
+pub use cholesky::FactorizeError;
 pub use factor::Factor;
 pub use gram::Gram;
 pub use workspace::Workspace;

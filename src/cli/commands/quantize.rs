@@ -257,7 +257,7 @@ pub fn run(args: QuantizeArgs) -> Result<()> {
     if args.dry_run {
         print_plan(&plan, what.name)?;
         if let Some(text) = &args.calibrate.calibrate {
-            println!("{}", args.calibrate.predict(text, &file, &plan, &threads()?)?);
+            println!("{}", args.calibrate.predict(text, &file, &plan, &what.destination, &threads()?)?);
         }
         return Ok(());
     }

@@ -22,19 +22,26 @@ const HIDDEN: &str = "hidden-states";
 const MAGIC: &[u8; 8] = b"bisecal1";
 
 impl Folder {
-    /// Opens or makes the folder at `path`.
+    /// The folder at `path`, which need not be there.
     ///
     /// # Errors
-    /// Where the system refuses, and where what is there belongs to another run.
+    /// Where it cannot be read, and where what is there belongs to another run.
     pub fn open(path: &Path, fingerprint: u128) -> Result<Folder, QuantizeError> {
         let folder = Folder { path: path.to_owned(), fingerprint };
-        fs::create_dir_all(path).map_err(|error| folder.error("", "create the folder", error))?;
         match folder.read_head()? {
             Some((found, _, _)) if found != fingerprint => {
                 Err(QuantizeError::OtherCalibration { path: path.to_owned() })
             }
             _ => Ok(folder),
         }
+    }
+
+    /// Makes the folder where there is none.
+    ///
+    /// # Errors
+    /// Where the system refuses.
+    pub fn create(&self) -> Result<(), QuantizeError> {
+        fs::create_dir_all(&self.path).map_err(|error| self.error("", "create the folder", error))
     }
 
     /// The path of the bytes of matrix `matrix` of a tensor.
@@ -78,15 +85,25 @@ impl Folder {
         write().map_err(|error| self.error(HIDDEN, "write the file", error))
     }
 
-    /// Reads hidden states that were written to `x`, and returns how many steps are done; `None` where there are none.
+    /// How many steps the hidden states are behind; `None` where there are none.
     ///
     /// # Errors
     /// Where they cannot be read.
-    pub fn read_hidden(&self, x: &mut [f32]) -> Result<Option<usize>, QuantizeError> {
-        let Some((_, n_steps, mut file)) = self.read_head()? else { return Ok(None) };
-        file.read_exact(bytemuck::cast_slice_mut(x))
-            .map_err(|error| self.error(HIDDEN, "read the file", error))?;
-        Ok(Some(n_steps))
+    pub fn n_steps(&self) -> Result<Option<usize>, QuantizeError> {
+        Ok(self.read_head()?.map(|(_, n_steps, _)| n_steps))
+    }
+
+    /// Reads the hidden states, which are there, to `x`.
+    ///
+    /// # Errors
+    /// Where they cannot be read.
+    pub fn read_hidden(&self, x: &mut [f32]) -> Result<(), QuantizeError> {
+        match self.read_head()? {
+            Some((_, _, mut file)) => file
+                .read_exact(bytemuck::cast_slice_mut(x))
+                .map_err(|error| self.error(HIDDEN, "read the file", error)),
+            None => Err(self.error(HIDDEN, "open the file", io::ErrorKind::NotFound.into())),
+        }
     }
 
     fn read_head(&self) -> Result<Option<(u128, usize, File)>, QuantizeError> {

@@ -1,5 +1,6 @@
 //! How long a run takes, and how much memory, before it begins.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,6 +10,7 @@ use bise_kernels::{Format, Team};
 use bise_models::PassContext;
 
 use super::collector::Collector;
+use super::folder::Folder;
 use super::run::{Calibration, rows_a_task};
 use super::steps::Input;
 use crate::Cancel;
@@ -24,31 +26,35 @@ pub struct Prediction {
     pub memory: u64,
     /// Bytes in the folder at the end of the run.
     pub disk: u64,
+    /// Layers that an interrupted run has done: the time is for the rest.
+    pub layers: usize,
 }
 
 /// Columns of matrices that are measured at most.
 const MAX_COLUMNS: usize = 4096;
 
 impl Calibration<'_, '_> {
-    /// Runs a part of each kind of work and predicts the whole from that. It takes some seconds for a large model.
+    /// Runs a part of each kind of work and predicts from that what is left to do where `path` is the folder. It takes some seconds for a
+    /// large model.
     ///
     /// # Errors
-    /// As [`run`](Calibration::run), but for the folder.
-    pub fn predict(&self, cancel: &Cancel) -> Result<Prediction, QuantizeError> {
+    /// As [`run`](Calibration::run). The folder is not written to.
+    pub fn predict(&self, path: &Path, cancel: &Cancel) -> Result<Prediction, QuantizeError> {
+        let layers = self.n_done(&Folder::open(path, self.fingerprint())?)?;
         let (reading, products) = self.measure_reading(cancel)?;
         let largest = self.inputs().map(|input| input.k).max().unwrap_or(256);
         let k = (largest.min(MAX_COLUMNS) / 256 * 256).max(256);
         let sizes = [(k / 2).next_multiple_of(256).min(k), k];
         let mut factors = Vec::new();
         let times = sizes.map(|k| {
-            let (factor, seconds) = self.measure_factor(k);
+            let (factor, seconds) = self.measure_factor(k, cancel);
             factors.extend(factor);
             seconds
         });
         let factorizing = Fit::of(sizes, times, [2, 3]);
         let mut rounding: Vec<(Format, Fit)> = Vec::new();
         let mut seconds = 0.0;
-        for step in &self.steps {
+        for step in &self.steps[layers..] {
             for pass in &step.passes {
                 let read = if step.layer < self.config.n_layers { reading } else { 0.0 };
                 let squares: f64 =
@@ -71,7 +77,8 @@ impl Calibration<'_, '_> {
                 }
             }
         }
-        Ok(Prediction { time: Duration::from_secs_f64(seconds), memory: self.memory(), disk: self.disk() })
+        let time = Duration::from_secs_f64(seconds);
+        Ok(Prediction { time, memory: self.memory(), disk: self.disk(), layers })
     }
 
     fn inputs(&self) -> impl Iterator<Item = &Input> {
@@ -116,14 +123,14 @@ impl Calibration<'_, '_> {
     }
 
     /// The factor of a matrix of `k` columns, and the seconds that it takes.
-    fn measure_factor(&self, k: usize) -> (Option<Factor>, f64) {
+    fn measure_factor(&self, k: usize, cancel: &Cancel) -> (Option<Factor>, f64) {
         let (team, workspace) = (self.threads.team(), Workspace::new(self.threads.team()));
         let Some(mut gram) = Gram::try_new(k) else { return (None, 0.0) };
         // Any inputs that are not all alike.
         let x: Vec<f32> = (0..64 * k).map(|i| ((i * 7919) % 8191) as f32 / 4096.0 - 1.0).collect();
         gram.add(team, self.kernels, &workspace, &x);
         let start = Instant::now();
-        let factor = gram.factorize(team, self.kernels, &workspace, 1.0).ok();
+        let factor = gram.factorize(team, self.kernels, &workspace, 1.0, cancel.flag()).ok();
         (factor, start.elapsed().as_secs_f64())
     }
 

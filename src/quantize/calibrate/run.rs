@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bise_kernels::kv_page::{CacheType, PageLayout};
-use bise_kernels::linalg::{Factor, Gram, Workspace};
+use bise_kernels::linalg::{Factor, FactorizeError, Gram, Workspace};
 use bise_kernels::quantize::FeedbackScratch;
 use bise_kernels::{KernelTable, dequantize_row};
 use bise_models::gguf::GgufFile;
@@ -108,6 +108,11 @@ impl<'a, 'p> Calibration<'a, 'p> {
         self.tokens.len()
     }
 
+    /// Layers that are calibrated, the last matrix counted as one.
+    pub fn n_layers(&self) -> usize {
+        self.steps.len()
+    }
+
     /// Calibrates, with what is done so far in the folder `path`; `progress` is called as it goes on, and when a layer
     /// begins.
     ///
@@ -123,16 +128,13 @@ impl<'a, 'p> Calibration<'a, 'p> {
         progress: &mut dyn FnMut(CalibrateProgress),
     ) -> Result<Calibrated<'a>, QuantizeError> {
         let folder = Folder::open(path, self.fingerprint())?;
-        let d = self.config.n_embd;
-        let mut x = zeroed(self.tokens.len() * d)?;
-        let done = folder.read_hidden(&mut x)?.filter(|n| self.has_matrices(&folder, *n));
-        let first = match done {
-            Some(n) => n,
-            None => {
-                self.model.embed_tokens(&self.tokens, &mut x);
-                0
-            }
-        };
+        folder.create()?;
+        let mut x = zeroed(self.tokens.len() * self.config.n_embd)?;
+        let first = self.n_done(&folder)?;
+        match first {
+            0 => self.model.embed_tokens(&self.tokens, &mut x),
+            _ => folder.read_hidden(&mut x)?,
+        }
         let before = self.steps[..first].iter().map(|step| self.operations_of_step(step)).sum();
         let (done, all, n_layers) = (before, self.operations(), self.steps.len());
         let mut run = Run { folder, cancel, progress, notes: Vec::new(), layers: first, n_layers, done, all };
@@ -159,6 +161,12 @@ impl<'a, 'p> Calibration<'a, 'p> {
         inputs.flat_map(|input| input.targets.iter().copied())
     }
 
+    /// The steps that are done.
+    pub(super) fn n_done(&self, folder: &Folder) -> Result<usize, QuantizeError> {
+        let is_whole = |n: &usize| *n <= self.steps.len() && self.has_matrices(folder, *n);
+        Ok(folder.n_steps()?.filter(is_whole).unwrap_or(0))
+    }
+
     fn has_matrices(&self, folder: &Folder, n_steps: usize) -> bool {
         self.targets(n_steps).all(|target| {
             let tensor = &self.plan.tensors[target.tensor];
@@ -168,7 +176,7 @@ impl<'a, 'p> Calibration<'a, 'p> {
     }
 
     /// What tells this run from others whose folder must not be mixed with its own.
-    fn fingerprint(&self) -> u128 {
+    pub(super) fn fingerprint(&self) -> u128 {
         let mut hash = XxHash3_128::new();
         hash.write(&crate::session_file::fingerprint(self.file).to_le_bytes());
         hash.write(bytemuck::cast_slice(&self.tokens));
@@ -263,7 +271,7 @@ impl<'a, 'p> Calibration<'a, 'p> {
         if !diagonal.iter().all(|x| x.is_finite()) {
             return Err(not_finite(&name));
         }
-        let (n_rows, factor) = (gram.n_rows(), self.factorize(gram, &name, &mut run.notes));
+        let (n_rows, factor) = (gram.n_rows(), self.factorize(gram, &name, run)?);
         if factor.is_none() && n_rows < MIN_INPUTS {
             run.notes.push(format!(
                 "tensor '{name}': {n_rows} tokens visited it, expected at least {MIN_INPUTS}: quantized without error feedback"
@@ -276,26 +284,32 @@ impl<'a, 'p> Calibration<'a, 'p> {
     }
 
     /// The factor, with more damping where it needs that; `None` where there is none, or too few inputs for it.
-    fn factorize(&self, mut gram: Gram, name: &str, notes: &mut Vec<String>) -> Option<Factor> {
+    fn factorize(
+        &self,
+        mut gram: Gram,
+        name: &str,
+        run: &mut Run<'_>,
+    ) -> Result<Option<Factor>, QuantizeError> {
         if gram.n_rows() < MIN_INPUTS {
-            return None;
+            return Ok(None);
         }
         let (team, workspace) = (self.threads.team(), Workspace::new(self.threads.team()));
         let mut damping = self.options.damping;
         for _ in 0..=MORE_DAMPING {
-            match gram.factorize(team, self.kernels, &workspace, damping) {
-                Ok(factor) => return Some(factor),
+            match gram.factorize(team, self.kernels, &workspace, damping, run.cancel.flag()) {
+                Ok(factor) => return Ok(Some(factor)),
+                Err((FactorizeError::Cancelled, _)) => return Err(QuantizeError::Cancelled),
                 Err((error, same)) => {
                     gram = same;
-                    notes.push(format!(
+                    run.notes.push(format!(
                         "tensor '{name}': its inputs depend on each other ({error}): more damping than {damping}"
                     ));
                     damping *= 10.0;
                 }
             }
         }
-        notes.push(format!("tensor '{name}': quantized without error feedback"));
-        None
+        run.notes.push(format!("tensor '{name}': quantized without error feedback"));
+        Ok(None)
     }
 
     fn quantize_matrix(

@@ -57,13 +57,20 @@ impl CalibrateArgs {
         })
     }
 
-    /// Prints what calibrating with the text at `path` would take.
-    pub fn predict(&self, path: &Path, file: &GgufFile, plan: &Plan, threads: &Threads) -> Result<String> {
+    /// Says what calibrating with the text at `path` would take.
+    pub fn predict(
+        &self,
+        path: &Path,
+        file: &GgufFile,
+        plan: &Plan,
+        destination: &Path,
+        threads: &Threads,
+    ) -> Result<String> {
         let (tokens, bos) = self.tokens(path, file)?;
         let calibration = Calibration::new(file, plan, &tokens, bos, self.options(), threads)?;
         let cancel = Cancel::new();
         let _measuring = signals::writing(cancel.clone());
-        let prediction = calibration.predict(&cancel).map_err(said)?;
+        let prediction = calibration.predict(&self.folder(destination), &cancel).map_err(said)?;
         Ok(line(&calibration, &prediction, path, threads))
     }
 
@@ -88,7 +95,7 @@ impl CalibrateArgs {
         let folder = self.folder(destination);
         let cancel = Cancel::new();
         let _writing = signals::writing(cancel.clone());
-        let prediction = calibration.predict(&cancel).map_err(said)?;
+        let prediction = calibration.predict(&folder, &cancel).map_err(said)?;
         log.note(line(&calibration, &prediction, path, threads));
         const PARTS: usize = 1000;
         let bar = log.progress("calibrating (‰)", PARTS);
@@ -125,8 +132,12 @@ fn line(
     path: &Path,
     threads: &Threads,
 ) -> String {
+    let done = match prediction.layers {
+        0 => String::new(),
+        n => format!(", {n} of {} layers are done", calibration.n_layers()),
+    };
     format!(
-        "calibrating with {} tokens of {}: about {} on {} threads, {} of memory, {} on the disk meanwhile",
+        "calibrating with {} tokens of {}{done}: about {} on {} threads, {} of memory, {} on the disk meanwhile",
         calibration.n_tokens(),
         Printable(path.display()),
         duration(prediction.time),
