@@ -353,6 +353,50 @@ fn configurations_that_make_no_sense_are_refused() {
     says(&refused("nemo-f16", &[], |_| {}, config("{")), &["config.json", "JSON"]);
     says(&refused("nemo-f16", &[], |_| {}, config("[]")), &["config.json", "an object"]);
     says(&refused("nemo-f16", &[], |_| {}, config("{}")), &["'architectures'", "no such key"]);
+    // What `bise` would not run.
+    says(&with("nemo-f16", "rms_norm_eps", 1.5.into()), &["config.json: 'rms_norm_eps'", "found 1.5"]);
+    let linear = serde_json::json!({"rope_type": "linear", "factor": 1e-30, "rope_theta": 1e6});
+    says(&with("nemo-f16", "rope_parameters", linear), &["config.json: 'factor'", "a factor of"]);
+    let yarn =
+        serde_json::json!({"rope_type": "yarn", "factor": 4.0, "attention_factor": 1e5, "rope_theta": 1e6});
+    says(&with("nemo-f16", "rope_parameters", yarn), &["config.json: 'attention_factor'", "rotations"]);
+    let without = |family: &mut Family| drop(family.config().remove("vocab_size"));
+    says(
+        &refused("nemo-f16", &[], without, nothing),
+        &["[32000, 64], as config.json says, which lacks 'vocab_size'", "defaults"],
+    );
+    // An output matrix that is lost is not one that never was.
+    for (name, key, output) in
+        [("nemo-f16", "tie_word_embeddings", "lm_head"), ("native-v0.1", "tied_embeddings", "output")]
+    {
+        let lost = |family: &mut Family| {
+            family.config().remove(key);
+            for (_, tensors) in &mut family.files {
+                tensors.retain(|t| t.name != format!("{output}.weight"));
+            }
+        };
+        says(
+            &refused(name, &[], lost, nothing),
+            &[&format!("tensor '{output}.weight'"), "no such tensor", key],
+        );
+    }
+    // Scales that are lost, and blocks that are none.
+    for (name, part) in [
+        ("fp8-blocks", "model.layers.0.self_attn.k_proj.weight_scale_inv"),
+        ("compressed-fp8", "model.layers.1.self_attn.v_proj.weight_scale"),
+        ("native-ministral-3", "layers.1.feed_forward.w3.qscale_weight"),
+    ] {
+        let lost = |family: &mut Family| family.files[0].1.retain(|t| t.name != part);
+        says(&refused(name, &[], lost, nothing), &[part, "no such tensor", "of F8_E4M3", "scale"]);
+    }
+    let structure = |family: &mut Family| {
+        family.config()["quantization_config"]["config_groups"]["group_0"]["weights"]["block_structure"] =
+            "128".into();
+    };
+    says(
+        &refused("compressed-fp8", &[], structure, nothing),
+        &["'quantization_config.config_groups.group_0.weights.block_structure'", "two numbers"],
+    );
 }
 
 #[test]
@@ -382,6 +426,21 @@ fn what_cannot_be_converted_is_refused_by_name() {
         family.config().insert("moe".into(), serde_json::json!({"num_experts": 8, "num_experts_per_tok": 2}));
     };
     says(&refused("native-v0.1", &[], experts, nothing), &["'moe'", "not supported", "Hugging Face"]);
+    let native = |key: &str, value: serde_json::Value| {
+        refused(
+            "native-ministral-3",
+            &[],
+            |family| drop(family.config().insert(key.to_owned(), value)),
+            nothing,
+        )
+    };
+    says(&native("activation", "gelu".into()), &["'activation': 'gelu' is not supported", "silu"]);
+    says(&native("causal", false.into()), &["'causal': false is not supported"]);
+    says(&native("quantization", "fp8".into()), &["'quantization' with weights in '\"fp8\"'"]);
+    says(
+        &native("llama_4_scaling", serde_json::json!({"original_max_position_embeddings": 32, "beta": 0.1})),
+        &["'llama_4_scaling.original_max_position_embeddings'", "found 32", "expected 16, as 'yarn' says"],
+    );
     let pickles = |path: &Path| {
         std::fs::rename(path.join("model.safetensors"), path.join("pytorch_model.bin")).unwrap();
     };
@@ -410,7 +469,7 @@ fn what_cannot_be_converted_is_refused_by_name() {
     };
     says(
         &refused("nemo-f16", &[], bias, nothing),
-        &["q_proj.bias", "no such tensor", "would change the arithmetic"],
+        &["q_proj.bias", "no such tensor: it is a bias, which would change the arithmetic"],
     );
 }
 
@@ -455,6 +514,70 @@ fn the_source_and_files_that_are_there_stay() {
     let ran = folder.bise(["convert", "source", "--outtype", "q4"]);
     assert_eq!(ran.code, 2);
     says(&ran.stderr, &["'q4'", "auto, f32, f16", "q4_k_m"]);
+}
+
+#[test]
+fn windows_that_differ_limit_the_context_to_what_they_do_not_change() {
+    for (key, pattern, window, n_ctx) in [
+        ("_sliding_window", serde_json::json!([null, 32, 32, 32]), 32, 32),
+        ("sliding_window", serde_json::json!([64, 32]), 32, 32),
+        ("sliding_window", serde_json::json!([32, 32]), 32, 128),
+        ("_sliding_window", serde_json::json!(32), 32, 128),
+    ] {
+        let (mut family, folder) = (Family::load("native-small-3"), Folder::new());
+        family.config().insert(key.to_owned(), pattern);
+        let file = converted(&family, &folder, "auto", 1);
+        let config = MistralConfig::from_metadata(file.metadata()).unwrap();
+        assert_eq!((config.sliding_window, config.n_ctx_train), (Some(window), n_ctx), "{key}");
+    }
+}
+
+#[test]
+fn scales_of_a_kv_cache_are_left_out() {
+    let (mut family, folder) = (Family::load("fp8-blocks"), Folder::new());
+    for part in ["kv_scale", "k_proj.output_scale", "q_proj.act_scale"] {
+        let name = format!("model.layers.0.self_attn.{part}");
+        family.files[0].1.push(convert_support::Stored::new(&name, safetensors::Dtype::F32, vec![1]));
+    }
+    let config = family.config().remove("quantization_config").unwrap();
+    family.config().insert("compression_config".to_owned(), config);
+    converted(&family, &folder, "auto", 1);
+}
+
+#[test]
+fn a_file_that_becomes_bf16_is_named_so_and_is_not_begun_twice_in_a_pipe() {
+    let (mut family, folder) = (Family::load("nemo-f16"), Folder::new());
+    for tensor in family.files[0].1.iter_mut().filter(|t| t.name.ends_with("1.mlp.up_proj.weight")) {
+        tensor.dtype = safetensors::Dtype::F32;
+        tensor.bytes = vec![0; tensor.bytes.len() * 2];
+        tensor.bytes[..4].copy_from_slice(&1e6_f32.to_le_bytes());
+    }
+    std::fs::create_dir(folder.path("source")).unwrap();
+    family.write(&folder.path("source"));
+    folder.bise(["convert", "source"]).ok();
+    folder.bise(["convert", "source", "-o", "m-{ftype}.gguf"]).ok();
+    for name in ["source-bf16.gguf", "m-bf16.gguf"] {
+        assert_eq!(
+            GgufFile::open(folder.path(name)).unwrap().metadata().u32("general.file_type").unwrap(),
+            Some(32)
+        );
+    }
+    assert!(!folder.path("source-f16.gguf").exists() && !folder.path("m-f16.gguf").exists());
+    #[cfg(unix)]
+    says(
+        folder.bise(["convert", "source", "-o", "/dev/stdout"]).error(),
+        &["/dev/stdout", "1e6", "'blk.1.ffn_up.weight'", "--outtype bf16"],
+    );
+    // Its own output is none of the source.
+    for _ in 0..2 {
+        folder.bise(["convert", "source", "-o", "source/out.gguf", "--outtype", "bf16", "--force"]).ok();
+    }
+    // A snapshot in a cache is not written beside.
+    let snapshot = folder.path("hub/models--mistralai--Nemo-1/snapshots/0123abcd");
+    std::fs::create_dir_all(&snapshot).unwrap();
+    family.write(&snapshot);
+    folder.bise(["convert".as_ref(), snapshot.as_os_str()]).ok();
+    GgufFile::open(folder.path("Nemo-1-bf16.gguf")).unwrap();
 }
 
 #[test]

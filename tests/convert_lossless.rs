@@ -276,6 +276,43 @@ fn what_cannot_be_kept_is_an_error_where_it_must_be_and_a_line_where_not() {
     }
 }
 
+/// Turns the matrices whose names end so into integers of `n_bits`, in groups of 32 with the zero point in the middle.
+fn pack(family: &mut Family, n_bits: usize, is_chosen: impl Fn(&str) -> bool) {
+    let tensors = &mut family.files[0].1;
+    let chosen: Vec<Stored> = tensors.iter().filter(|t| is_chosen(&t.name)).cloned().collect();
+    tensors.retain(|t| !is_chosen(&t.name));
+    for matrix in chosen {
+        let (n_out, n_in) = (matrix.shape[0], matrix.shape[1]);
+        let part = |end: &str, dtype, shape| Stored::new(&format!("{}_{end}", matrix.name), dtype, shape);
+        let mut shape = part("shape", Dtype::I64, vec![2]);
+        shape.bytes = [n_out as i64, n_in as i64].iter().flat_map(|n| n.to_le_bytes()).collect();
+        tensors.push(part("packed", Dtype::I32, vec![n_out, n_in * n_bits / 32]));
+        tensors.push(part("scale", Dtype::F16, vec![n_out, n_in / 32]));
+        tensors.push(shape);
+    }
+}
+
+#[test]
+fn experts_of_4_and_of_8_bits_become_one_tensor_that_holds_both() {
+    let (mut family, folder) = (Family::load("mixtral"), Folder::new());
+    pack(&mut family, 8, |name| name.contains(".experts.1."));
+    pack(&mut family, 4, |name| name.contains(".experts.") && name.ends_with(".weight"));
+    let group = |n: u32| json!({ "weights": { "num_bits": n, "type": "int", "strategy": "group", "group_size": 32, "symmetric": true } });
+    family.config().insert(
+        "quantization_config".to_owned(),
+        json!({ "quant_method": "compressed-tensors", "format": "pack-quantized", "config_groups": { "a": group(4), "b": group(8) } }),
+    );
+    let f32s = converted(&family, &folder, "f32", None);
+    for lossless in [None, Some(Lossless::Smallest)] {
+        let file = converted(&family, &folder, "auto", lossless);
+        for tensor in file.tensors().filter(|tensor| tensor.name.contains("_exps.")) {
+            assert_eq!(tensor.tensor_type.name(), "Q8_0", "{}", tensor.name);
+            let expected = weights(&f32s, f32s.require_tensor(&tensor.name).unwrap());
+            assert!(weights(&file, tensor) == expected, "{}", tensor.name);
+        }
+    }
+}
+
 #[test]
 fn checkpoints_that_are_refused_leave_nothing_behind() {
     let refused = |name: &str, change: &dyn Fn(&mut Family), parts: &[&str]| {
@@ -298,6 +335,10 @@ fn checkpoints_that_are_refused_leave_nothing_behind() {
         &reordered,
         &["model.layers.1.mlp.down_proj.g_idx", "act-order", "column 40", "desc_act false"],
     );
+    let unset = |family: &mut Family| {
+        family.tensor("model.layers.1.mlp.down_proj.g_idx").bytes.fill(0xff);
+    };
+    refused("gptq", &unset, &["model.layers.1.mlp.down_proj.g_idx", "column 0 belongs to group -1"]);
     let method = |value: serde_json::Value| {
         move |family: &mut Family| family.config()["quantization_config"] = value.clone()
     };

@@ -24,7 +24,7 @@ pub struct AtomicFile(Target);
 
 #[derive(Debug)]
 enum Target {
-    Aside { file: NamedTempFile, path: PathBuf },
+    Aside { file: NamedTempFile, path: PathBuf, replaces: bool },
     Through(File),
 }
 
@@ -60,7 +60,22 @@ impl AtomicFile {
         if let Some(existing) = existing.filter(|_| cfg!(any(unix, windows))) {
             file.as_file().set_permissions(existing.permissions())?;
         }
-        Ok(AtomicFile(Target::Aside { file, path }))
+        Ok(AtomicFile(Target::Aside { file, path, replaces: true }))
+    }
+
+    /// Begins the file that is to be at `path`, where there is none. One that appears there before this one is whole stays, too.
+    ///
+    /// # Errors
+    /// As [`create`](AtomicFile::create), and if there is a file.
+    pub fn create_new(path: &Path) -> io::Result<AtomicFile> {
+        let mut file = AtomicFile::create(path)?;
+        if let Target::Aside { path, replaces, .. } = &mut file.0 {
+            if path.exists() {
+                return Err(io::ErrorKind::AlreadyExists.into());
+            }
+            *replaces = false;
+        }
+        Ok(file)
     }
 
     /// Ends the file: flushed to the disk and under its name, the directory included.
@@ -91,9 +106,10 @@ pub fn commit_all(mut files: Vec<AtomicFile>) -> Result<(), (usize, io::Error)> 
     }
     let mut in_place = Vec::new();
     for (i, file) in files.into_iter().enumerate() {
-        let Target::Aside { file, path } = file.0 else { continue };
+        let Target::Aside { file, path, replaces } = file.0 else { continue };
         let is_new = !path.exists();
-        if let Err(error) = file.persist(&path) {
+        let persisted = if replaces { file.persist(&path) } else { file.persist_noclobber(&path) };
+        if let Err(error) = persisted {
             for (path, _) in in_place.iter().filter(|(_, is_new)| *is_new) {
                 let _ = fs::remove_file(path);
             }
@@ -122,6 +138,13 @@ impl Write for AtomicFile {
             Target::Through(file) => file.flush(),
         }
     }
+}
+
+/// Whether what is written to `path` goes to a file aside first, so that it can be begun anew. A pipe or a device takes bytes as they come.
+#[must_use]
+pub fn is_set_aside(path: &Path) -> bool {
+    fs::metadata(path).map_or(true, |found| found.is_file())
+        && !links(path).iter().any(|path| is_open_file(path))
 }
 
 /// Whether the name stands for a file that is open already. It may be a regular one, which is not ours to replace.
@@ -270,6 +293,21 @@ mod tests {
         fs::create_dir(folder.path().join("d")).unwrap();
         assert_eq!(commit_all(files).unwrap_err().0, 2);
         assert_eq!(names(folder.path()), ["a", "b", "d"]);
+    }
+
+    #[test]
+    fn a_file_that_appears_meanwhile_stays_where_it_is_not_to_be_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("f");
+        let mut file = AtomicFile::create_new(&path).unwrap();
+        file.write_all(b"new").unwrap();
+        fs::write(&path, "mine").unwrap();
+        assert_eq!(file.commit().unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read(&path).unwrap(), b"mine");
+        assert_eq!(AtomicFile::create_new(&path).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(names(folder.path()), ["f"]);
+        write(&path, "newer").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"newer");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 use std::path::{Path, PathBuf};
 
+use bise_models::atomic_file::is_set_aside;
 use bise_models::gguf::Metadata;
 
 use super::checkpoint::{Checkpoint, Dtype};
@@ -117,6 +118,7 @@ impl<'a> Conversion<'a> {
         let name = options.model_name.as_deref();
         general::set_keys(&mut metadata, checkpoint, &config, name, (all, in_experts));
         config.set_keys(&mut metadata);
+        config.check_keys(checkpoint, &metadata)?;
         let of_tokenizer =
             set_tokenizer(&checkpoint.folder, checkpoint.layout, config.n_vocab, &mut metadata)?;
         let mut notes = config.notes;
@@ -189,26 +191,51 @@ impl<'a> Conversion<'a> {
         cancel: &Cancel,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Converted, ConvertError> {
+        self.write_as(&|_| path.to_owned(), options, threads, cancel, progress)
+    }
+
+    /// Writes the file where `path_of` says that one of its type is to be; see [`convert`].
+    ///
+    /// # Errors
+    /// As [`convert`], once the checkpoint has been read.
+    pub fn write_as(
+        &self,
+        path_of: &dyn Fn(FileType) -> PathBuf,
+        options: &ConvertOptions,
+        threads: &Threads,
+        cancel: &Cancel,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<Converted, ConvertError> {
         let mut notes = self.notes.clone();
         let mut plan = self.plan(options)?;
         let mut file_type = self.file_type(options.out_type);
-        let mut write = |plan: &Plan| {
+        let mut path = path_of(file_type);
+        let mut write = |plan: &Plan, path: &Path| {
             let n_bytes = plan.source_bytes();
             plan.write(self, path, threads, cancel, options.force, &mut |done| progress(done, n_bytes))
         };
-        match write(&plan) {
+        match write(&plan, &path) {
             Err(QuantizeError::TooLarge { tensor, found, .. })
                 if options.out_type == OutType::Auto && self.mix(OutType::Auto) == FileType::F16 =>
             {
+                if plan.paths(&path).iter().any(|path| !is_set_aside(path)) {
+                    return Err(ConvertError::Unsupported {
+                        path,
+                        what: format!("F16 for {found} of tensor '{tensor}'"),
+                        reason: "it is too large, and a part of the file is written already, which cannot be taken back: use --outtype bf16"
+                            .into(),
+                    });
+                }
                 notes.push(format!("tensor '{tensor}': {found} is too large for F16: BF16 is written"));
                 file_type = self.kept_type().unwrap_or(FileType::BF16);
                 plan = self.plan_as(FileType::BF16, options)?;
-                write(&plan)?;
+                path = path_of(file_type);
+                write(&plan, &path)?;
             }
             written => written?,
         }
         notes.extend(plan.notes.iter().cloned());
-        let paths = plan.paths(path);
+        let paths = plan.paths(&path);
         Ok(Converted { file_type, plan, notes, paths })
     }
 }
@@ -231,7 +258,7 @@ pub struct Converted {
 ///
 /// The bytes do not depend on the number of threads. The file appears under its name when it is whole and on the disk.
 ///
-/// With [`OutType::Auto`], weights that are too large for F16 make it a BF16 file.
+/// With [`OutType::Auto`], weights that are too large for F16 make it a BF16 file, unless it goes to a pipe.
 ///
 /// # Errors
 /// Where the checkpoint is damaged or of a kind that cannot be converted, a weight is not finite or too large for its type, a file is in the way

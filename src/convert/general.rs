@@ -25,16 +25,24 @@ pub(super) fn set_keys(
     set_sampling(to, checkpoint);
 }
 
+/// The name of the repository whose snapshot in Hugging Face's cache `folder` is: `models--mistralai--Mistral-7B-v0.1/snapshots/26bc…`.
+pub fn repository_of(folder: &Path) -> Option<String> {
+    let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
+    if folder.parent()?.file_name()? != "snapshots" {
+        return None;
+    }
+    let repository = folder.ancestors().nth(2)?.file_name()?.to_string_lossy().into_owned();
+    repository.strip_prefix("models--")?.rsplit("--").next().map(str::to_owned)
+}
+
 /// A readable name: that of the folder, or of the repository whose snapshot it is.
 fn name_of(folder: &Path) -> Option<String> {
-    let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
-    let name = folder.file_name()?.to_string_lossy().into_owned();
-    let is_snapshot = folder.parent()?.file_name()? == "snapshots";
-    let repository = folder.ancestors().nth(2).and_then(Path::file_name);
-    let name = match repository.map(|name| name.to_string_lossy().into_owned()).filter(|_| is_snapshot) {
-        // models--mistralai--Mistral-7B-v0.1/snapshots/26bc…
-        Some(repository) => repository.rsplit("--").next()?.to_owned(),
-        None => name,
+    let name = match repository_of(folder) {
+        Some(repository) => repository,
+        None => {
+            let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
+            folder.file_name()?.to_string_lossy().into_owned()
+        }
     };
     let words: Vec<&str> = name.split(['-', '_', ' ']).filter(|word| !word.is_empty()).collect();
     Some(words.join(" ")).filter(|name| !name.is_empty())

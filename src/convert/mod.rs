@@ -24,6 +24,7 @@ mod vocabulary;
 pub use checkpoint::{Checkpoint, Dtype, StoredTensor};
 pub use conversion::{Conversion, ConvertOptions, Converted, OutType, convert};
 pub use error::ConvertError;
+pub use general::repository_of;
 pub use keep::Lossless;
 pub use layout::Layout;
 pub use tokenizer::set_tokenizer;

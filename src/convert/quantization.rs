@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use super::checkpoint::Checkpoint;
 use super::error::ConvertError;
-use super::integers::Scheme;
+use super::integers::{Scheme, stated};
 use super::layout::Layout;
 
 /// How weights are stored, where they are not plain floating-point numbers.
@@ -13,6 +13,8 @@ use super::layout::Layout;
 pub struct Quantization {
     /// The size of blocks that share a scale: rows and columns.
     pub block: Option<[usize; 2]>,
+    /// The scale that every weight of 8 bits has, without the name of its module. None where nothing is said about such weights.
+    pub scale: Option<&'static str>,
     /// How layers are packed as integers.
     pub integers: Option<Scheme>,
 }
@@ -26,16 +28,19 @@ impl Quantization {
         let unsupported = |what: String, reason: &str| {
             Err(ConvertError::Unsupported { path: checkpoint.config_path(), what, reason: reason.into() })
         };
-        let object = |key: &str| checkpoint.config.get(key).and_then(Value::as_object);
         if checkpoint.layout == Layout::Mistral {
-            let Some(quantization) = object("quantization") else { return Ok(Quantization::default()) };
-            return match text(quantization, "qformat_weight") {
-                Some("fp8_e4m3") => Ok(Quantization::default()),
+            let Some(stated) = checkpoint.config.get("quantization").filter(|stated| !stated.is_null())
+            else {
+                return Ok(Quantization::default());
+            };
+            let format = match stated {
+                Value::Object(quantization) => text(quantization, "qformat_weight").unwrap_or("?").to_owned(),
+                other => other.to_string(),
+            };
+            return match format.as_str() {
+                "fp8_e4m3" => Ok(Quantization { scale: Some("qscale_weight"), ..Quantization::default() }),
                 other => unsupported(
-                    format!(
-                        "'quantization' with weights in '{}'",
-                        printable(other.unwrap_or("?").as_bytes())
-                    ),
+                    format!("'quantization' with weights in '{}'", printable(other.as_bytes())),
                     "of Mistral's own formats, fp8_e4m3 is read: convert the model from another repository",
                 ),
             };
@@ -43,33 +48,37 @@ impl Quantization {
         if let Some(scheme) = Scheme::find(&checkpoint.folder, &checkpoint.config)? {
             return Ok(Quantization { integers: Some(scheme), ..Quantization::default() });
         }
-        let inner = || object("text_config")?.get("quantization_config")?.as_object();
-        let Some(config) = object("quantization_config").or_else(inner) else {
-            return Ok(Quantization::default());
+        let Some((key, Value::Object(config))) = stated(&checkpoint.config) else {
+            // ModelOpt may say it in a file of its own.
+            let has_file = checkpoint.folder.join("hf_quant_config.json").exists();
+            return Ok(Quantization { scale: has_file.then_some("weight_scale"), ..Quantization::default() });
         };
         const ANOTHER: &str = "convert the model in BF16 or FP8, and quantize it with `bise quantize`";
-        let method = text(config, "quant_method").unwrap_or("?");
-        match method {
+        let method = text(config, "quant_method").unwrap_or("compressed-tensors").to_lowercase();
+        match method.replace('_', "-").as_str() {
             "fp8" => Ok(Quantization {
-                block: block(checkpoint, config.get("weight_block_size"))?,
+                block: block(checkpoint, "weight_block_size", config.get("weight_block_size"))?,
+                scale: Some("weight_scale_inv"),
                 ..Quantization::default()
             }),
             "compressed-tensors" => {
-                let format = text(config, "format").unwrap_or("?");
-                if !["float-quantized", "naive-quantized", "int-quantized"].contains(&format) {
+                let format = text(config, "format").unwrap_or("?").to_lowercase();
+                if !["float-quantized", "naive-quantized", "int-quantized"].contains(&format.as_str()) {
                     let what = format!("compressed-tensors in the format '{}'", printable(format.as_bytes()));
                     return unsupported(what, ANOTHER);
                 }
                 let groups = config.get("config_groups").and_then(Value::as_object);
-                let weights = groups.and_then(|groups| groups.values().next()?.get("weights"));
+                let (name, group) = groups.and_then(|groups| groups.iter().next()).unzip();
                 if groups.is_some_and(|groups| groups.len() > 1) {
                     let reason = "layers are quantized in different ways, of which only one is read";
                     return unsupported("compressed-tensors with several 'config_groups'".into(), reason);
                 }
-                let block = block(checkpoint, weights.and_then(|w| w.get("block_structure")))?;
-                Ok(Quantization { block, ..Quantization::default() })
+                let place = format!("{key}.config_groups.{}.weights.block_structure", name.map_or("", |n| n));
+                let stated = group.and_then(|group| group.get("weights")?.get("block_structure"));
+                let block = block(checkpoint, &place, stated)?;
+                Ok(Quantization { block, scale: Some("weight_scale"), ..Quantization::default() })
             }
-            "modelopt" if text(config, "quant_algo") == Some("FP8") => Ok(Quantization::default()),
+            "modelopt" => Ok(Quantization { scale: Some("weight_scale"), ..Quantization::default() }),
             other => unsupported(format!("quantization by '{}'", printable(other.as_bytes())), ANOTHER),
         }
     }
@@ -80,14 +89,18 @@ fn text<'a>(object: &'a Map<String, Value>, key: &str) -> Option<&'a str> {
 }
 
 /// The size of a block: two numbers above zero.
-fn block(checkpoint: &Checkpoint, value: Option<&Value>) -> Result<Option<[usize; 2]>, ConvertError> {
+fn block(
+    checkpoint: &Checkpoint,
+    key: &str,
+    value: Option<&Value>,
+) -> Result<Option<[usize; 2]>, ConvertError> {
     let Some(value) = value.filter(|value| !value.is_null()) else { return Ok(None) };
     let size = |value: &Value| value.as_u64().and_then(|n| usize::try_from(n).ok()).filter(|n| *n > 0);
     let sizes = value.as_array().map(|sizes| sizes.iter().map(size).collect::<Option<Vec<_>>>());
     match sizes.flatten().as_deref() {
         Some(&[rows, columns]) => Ok(Some([rows, columns])),
         _ => Err(checkpoint.config_error(
-            "weight_block_size",
+            key,
             printable(value.to_string().as_bytes()),
             "two numbers above 0, as in [128, 128]",
         )),

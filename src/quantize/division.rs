@@ -2,7 +2,7 @@
 //!
 //! Names, keys, their order and the bytes are those of llama.cpp's `llama-gguf-split`.
 
-use std::io::{BufWriter, Write};
+use std::io::{self, BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use bise_models::atomic_file::{AtomicFile, commit_all, is_same_file, remove_left_over};
@@ -200,16 +200,13 @@ impl Division {
         let mut done = 0;
         let mut whole = Vec::with_capacity(paths.len());
         for (part, path) in self.parts.iter().zip(&paths) {
-            whole.push(write_part(file, part, path, cancel, &mut |n| {
+            whole.push(write_part(file, part, path, cancel, force, &mut |n| {
                 done += n as u64;
                 progress(done);
             })?);
         }
         file.check_unchanged()?;
-        commit_all(whole).map_err(|(i, error)| {
-            let action = "put the file in place";
-            QuantizeError::File { path: paths[i].clone(), action, error }
-        })
+        commit_all(whole).map_err(|(i, error)| not_in_place(&paths[i], error))
     }
 }
 
@@ -229,17 +226,35 @@ pub(super) fn check_free(paths: &[PathBuf], sources: &[&Path], force: bool) -> R
     Ok(())
 }
 
+/// Begins the file at `path`, which is not to be replaced unless `force` allows it, even if it appears meanwhile.
+pub(super) fn begin(path: &Path, force: bool) -> Result<AtomicFile, QuantizeError> {
+    let created = if force { AtomicFile::create(path) } else { AtomicFile::create_new(path) };
+    created.map_err(|error| match error.kind() {
+        ErrorKind::AlreadyExists => QuantizeError::Exists { path: path.to_owned() },
+        _ => QuantizeError::File { path: path.to_owned(), action: "create the file", error },
+    })
+}
+
+/// The error of a file that is whole and cannot get its name.
+pub(super) fn not_in_place(path: &Path, error: io::Error) -> QuantizeError {
+    match error.kind() {
+        ErrorKind::AlreadyExists => QuantizeError::Exists { path: path.to_owned() },
+        _ => QuantizeError::File { path: path.to_owned(), action: "put the file in place", error },
+    }
+}
+
 fn write_part(
     file: &GgufFile,
     part: &DividedPart,
     path: &Path,
     cancel: &Cancel,
+    force: bool,
     progress: &mut dyn FnMut(usize),
 ) -> Result<AtomicFile, QuantizeError> {
     let failed = |error: WriteError| QuantizeError::Write { path: path.to_owned(), error };
     let file_error = |action| move |error| QuantizeError::File { path: path.to_owned(), action, error };
     let header = part.header().map_err(failed)?;
-    let aside = AtomicFile::create(path).map_err(file_error("create the file"))?;
+    let aside = begin(path, force)?;
     let mut writer = header.start(BufWriter::with_capacity(1 << 20, aside)).map_err(failed)?;
     for tensor in &part.tensors {
         let bytes = file.bytes(tensor);

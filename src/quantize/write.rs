@@ -7,7 +7,7 @@ use bise_kernels::KernelTable;
 use bise_models::atomic_file::{AtomicFile, commit_all};
 use bise_models::gguf::{GgufDataWriter, GgufWriter, Metadata, WriteError};
 
-use super::division::check_free;
+use super::division::{begin, check_free, not_in_place};
 use super::error::QuantizeError;
 use super::plan::{Plan, part_path};
 use super::slabs::for_each_slab;
@@ -58,23 +58,27 @@ impl Plan {
         let mut whole = Vec::with_capacity(paths.len());
         let mut done = 0;
         for (part, path) in paths.iter().enumerate() {
-            whole.push(self.write_part(source, part, path, threads, cancel, &mut |n| {
-                done += n as u64;
-                progress(done);
-            })?);
+            whole.push(self.write_part(
+                source,
+                part,
+                (path, begin(path, force)?),
+                threads,
+                cancel,
+                &mut |n| {
+                    done += n as u64;
+                    progress(done);
+                },
+            )?);
         }
         source.check_unchanged()?;
-        commit_all(whole).map_err(|(i, error)| {
-            let action = "put the file in place";
-            QuantizeError::File { path: paths[i].clone(), action, error }
-        })
+        commit_all(whole).map_err(|(i, error)| not_in_place(&paths[i], error))
     }
 
     fn write_part(
         &self,
         source: &dyn Source,
         part: usize,
-        path: &Path,
+        (path, aside): (&Path, AtomicFile),
         threads: &Threads,
         cancel: &Cancel,
         progress: &mut dyn FnMut(usize),
@@ -86,9 +90,6 @@ impl Plan {
         for tensor in tensors() {
             header.add_tensor(&tensor.name, &tensor.source.shape, tensor.tensor_type).map_err(failed)?;
         }
-        let action = "create the file";
-        let file_error = |error| QuantizeError::File { path: path.to_owned(), action, error };
-        let aside = AtomicFile::create(path).map_err(file_error)?;
         let mut writer: DataWriter =
             header.start(BufWriter::with_capacity(1 << 20, aside)).map_err(failed)?;
         let (team, kernels) = (threads.team(), KernelTable::detect());

@@ -119,9 +119,16 @@ fn ways_to_quantize_that_no_block_holds_are_refused_by_name_and_reason() {
         assert!(error.contains("config.json"), "{error}");
         assert!(error.contains(name) && error.contains(reason), "{name}, {reason}: {error}");
     }
-    let mlx = json!({ "quantization": { "group_size": 64, "bits": 4 } });
-    let error = find(Path::new("m"), mlx).unwrap_err().to_string();
-    assert!(error.contains("mlx"), "{error}");
+    let affine = json!({ "group_size": 64, "bits": 4, "mode": "affine" });
+    for mlx in
+        [json!({ "quantization": affine }), json!({ "quantization": affine, "quantization_config": affine })]
+    {
+        let error = find(Path::new("m"), mlx).unwrap_err().to_string();
+        assert!(error.contains("mlx") && error.contains("a bias of 16 bits"), "{error}");
+    }
+    let hqq = json!({ "quantization_config": { "quant_config": { "weight_quant_params": { "nbits": 4 } } } });
+    let error = find(Path::new("m"), hqq).unwrap_err().to_string();
+    assert!(error.contains("hqq") && error.contains("zero points are fractions"), "{error}");
     let mut rotated = weights(int(4, 128), "pack-quantized");
     rotated["transform_config"] = json!({ "config_groups": { "u": { "type": "hadamard" } } });
     let error = find(Path::new("m"), json!({ "quantization_config": rotated })).unwrap_err().to_string();

@@ -26,7 +26,7 @@ pub struct ConvertArgs {
     #[arg(value_name = "FOLDER")]
     source: PathBuf,
 
-    /// New file, or the folder for it; {ftype} in its name stands for the type (default: FOLDER-TYPE.gguf beside FOLDER)
+    /// New file, or the folder for it; {ftype} in its name stands for the type (default: FOLDER-TYPE.gguf beside FOLDER; for a snapshot in the cache of Hugging Face, REPOSITORY-TYPE.gguf here)
     #[arg(short, long, visible_alias = "outfile", value_name = "FILE")]
     output: Option<PathBuf>,
 
@@ -110,6 +110,9 @@ fn lossless(name: &str) -> Result<Lossless, String> {
     }
 }
 
+/// Notes that are shown of a conversion.
+const MAX_NOTES: usize = 6;
+
 /// Runs the command.
 ///
 /// # Errors
@@ -140,7 +143,9 @@ pub fn run(args: ConvertArgs) -> Result<()> {
         conversion.notes.iter().chain(&plan.notes).for_each(|note| log.warn(note));
         return print_plan(&plan, file_type);
     }
-    let output = args.output_path(file_type)?;
+    args.output_path(file_type)?;
+    // The type may change while it is written; what can be wrong with the name was.
+    let path_of = |file_type| args.output_path(file_type).unwrap_or_default();
     let start = Instant::now();
     let mut builder = Threads::builder();
     if let Some(n) = args.threads.filter(|n| *n > 0) {
@@ -151,7 +156,7 @@ pub fn run(args: ConvertArgs) -> Result<()> {
     let progress = log.progress("converting (MiB)", 0);
     let cancel = Cancel::new();
     let _writing = signals::writing(cancel.clone());
-    let converted = conversion.write(&output, &options, &threads, &cancel, &mut |done, all| {
+    let converted = conversion.write_as(&path_of, &options, &threads, &cancel, &mut |done, all| {
         progress.set_len((all / STEP) as usize);
         progress.set((done / STEP) as usize);
     });
@@ -162,7 +167,11 @@ pub fn run(args: ConvertArgs) -> Result<()> {
         }
         error => error.into(),
     })?;
-    converted.notes.iter().for_each(|note| log.warn(note));
+    let (shown, more) = converted.notes.split_at(converted.notes.len().min(MAX_NOTES));
+    shown.iter().for_each(|note| log.warn(note));
+    if !more.is_empty() {
+        log.warn(format_args!("and {} more notes, which --dry-run shows", more.len()));
+    }
     let names: Vec<_> = converted.paths.iter().map(|path| Printable(path.display()).to_string()).collect();
     log.note(format_args!(
         "{}: {} ({}, {:.2} bits a weight) in {:.1} s",
@@ -180,6 +189,10 @@ impl ConvertArgs {
     fn output_path(&self, file_type: FileType) -> Result<PathBuf> {
         let lower = file_type.name().to_lowercase();
         let named = || {
+            if let Some(repository) = bise::convert::repository_of(&self.source) {
+                // What is beside a snapshot is the cache's own.
+                return Ok(PathBuf::from(format!("{repository}-{lower}.gguf")));
+            }
             let folder = self.source.canonicalize().unwrap_or_else(|_| self.source.clone());
             let name = folder.file_name().map(|name| format!("{}-{lower}.gguf", name.to_string_lossy()));
             name.map(|name| folder.with_file_name(name))

@@ -112,10 +112,11 @@ impl Checkpoint {
         self.files[tensor.file].path()
     }
 
-    /// All files in the folder. None may be written to: configuration and tokenizer are as dear as the weights.
+    /// All files in the folder that a checkpoint consists of. None may be written to: configuration and tokenizer are as dear as the weights.
     pub fn paths(&self) -> Vec<PathBuf> {
         let entries = std::fs::read_dir(&self.folder).into_iter().flatten().flatten();
-        entries.map(|entry| entry.path()).filter(|path| path.is_file()).collect()
+        let is_source = |path: &PathBuf| path.is_file() && path.extension().is_none_or(|end| end != "gguf");
+        entries.map(|entry| entry.path()).filter(is_source).collect()
     }
 
     /// Checks that no file has changed since it was opened.

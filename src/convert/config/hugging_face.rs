@@ -130,6 +130,20 @@ pub(super) fn read(checkpoint: &Checkpoint) -> Result<ModelConfig, ConvertError>
         (Some(true), _) | (_, Some(true)) => Some(true),
         (inner, outer) => inner.or(outer),
     };
+    // What transformers assumes where neither does: Mistral3Config ties, all others do not.
+    let ties_by_default = arch_name == Some("Mistral3ForConditionalGeneration");
+    let tied = tied.or(Some(false).filter(|_| !ties_by_default));
+    const SIZES: [&str; 7] = [
+        "hidden_size",
+        "intermediate_size",
+        "num_hidden_layers",
+        "num_attention_heads",
+        "num_key_value_heads",
+        "num_local_experts",
+        "vocab_size",
+    ];
+    let is_assumed = |key: &&str| !fields.has(key) && (is_mixtral || *key != "num_local_experts");
+    let assumed = SIZES.into_iter().filter(is_assumed).collect();
     Ok(ModelConfig {
         arch,
         n_layers: size("num_hidden_layers", defaults.n_layers)?,
@@ -148,6 +162,7 @@ pub(super) fn read(checkpoint: &Checkpoint) -> Result<ModelConfig, ConvertError>
         temperature,
         experts,
         tied,
+        assumed,
         notes: Vec::new(),
     })
 }

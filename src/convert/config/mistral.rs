@@ -1,5 +1,6 @@
 //! `params.json`, as Mistral publishes it.
 
+use bise_models::printable::printable;
 use serde_json::Value;
 
 use super::fields::Fields;
@@ -10,6 +11,8 @@ use crate::convert::error::ConvertError;
 /// Contexts of models whose `params.json` does not say: width, layers, width of the feed-forward, the least rope base, context, name.
 const CONTEXTS: &[(usize, usize, usize, f64, usize, &str)] = &[
     (4096, 32, 14336, 0.0, 32768, "Mistral 7B"),
+    (4096, 36, 12288, 0.0, 32768, "Ministral 8B as Hugging Face's configuration has it"),
+    (3072, 30, 8192, 0.0, 131_072, "Voxtral Mini 3B"),
     (5120, 40, 14336, 0.0, 131_072, "Mistral Nemo"),
     (6144, 56, 16384, 0.0, 32768, "Mistral Small 22B and Codestral"),
     (5120, 40, 32768, 1e9, 131_072, "Mistral Small 3.1 and later"),
@@ -49,6 +52,13 @@ pub(super) fn read(checkpoint: &Checkpoint) -> Result<ModelConfig, ConvertError>
     if fields.text("model_type")?.is_some_and(|kind| kind == "mamba") {
         return unsupported("'model_type': 'mamba'", "`bise` runs transformers alone");
     }
+    if let Some(other) = fields.text("activation")?.filter(|name| *name != "silu") {
+        let what = format!("'activation': '{}'", printable(other.as_bytes()));
+        return unsupported(&what, "the feed-forward is computed with silu alone");
+    }
+    if fields.bool("causal")? == Some(false) {
+        return unsupported("'causal': false", "attention is computed with a causal mask alone");
+    }
     let mut notes = Vec::new();
     let n_embd = fields.require_size("dim")?;
     let n_heads = fields.require_size("n_heads")?;
@@ -62,13 +72,7 @@ pub(super) fn read(checkpoint: &Checkpoint) -> Result<ModelConfig, ConvertError>
             return Err(checkpoint.config_error("dim", n_embd.to_string(), expected));
         }
     };
-    let sliding_window = match fields.get("sliding_window") {
-        Some(Value::Array(_)) => {
-            let reason = "`bise` runs models with one window for all layers";
-            return unsupported("'sliding_window' that differs from layer to layer", reason);
-        }
-        _ => fields.size("sliding_window")?,
-    };
+    let (sliding_window, is_interleaved) = sliding_window(&fields)?;
     let rope_base = match fields.positive("rope_theta")? {
         Some(base) if base <= 1.0 => {
             return Err(checkpoint.config_error("rope_theta", base.to_string(), "a number above 1"));
@@ -90,6 +94,19 @@ pub(super) fn read(checkpoint: &Checkpoint) -> Result<ModelConfig, ConvertError>
         None => None,
         Some(scaling) => {
             let missing = || checkpoint.config_error("llama_4_scaling", "no 'beta'", "a number");
+            let stretched = yarn.as_ref().map(|yarn| yarn.original_ctx);
+            match (scaling.size("original_max_position_embeddings")?, stretched) {
+                (Some(n), Some(stretched)) if n != stretched => {
+                    let expected =
+                        format!("{stretched}, as 'yarn' says: GGUF files have one number for both");
+                    return Err(checkpoint.config_error(
+                        "llama_4_scaling.original_max_position_embeddings",
+                        n.to_string(),
+                        expected,
+                    ));
+                }
+                _ => {}
+            }
             Some(scaling.number("beta")?.ok_or_else(missing)?)
         }
     };
@@ -124,6 +141,17 @@ pub(super) fn read(checkpoint: &Checkpoint) -> Result<ModelConfig, ConvertError>
             n_ctx
         }
     };
+    // Within the smallest window, layers with and without one compute the same.
+    let n_ctx = match sliding_window.filter(|window| is_interleaved && *window < n_ctx) {
+        Some(window) => {
+            notes.push(format!(
+                "windows of attention differ from layer to layer, which makes no difference within {window} tokens: the context is that long \
+                 instead of {n_ctx}"
+            ));
+            window
+        }
+        None => n_ctx,
+    };
     let rows = || checkpoint.tensor("tok_embeddings.weight").and_then(|tensor| tensor.shape.first().copied());
     let n_vocab = match (fields.size("vocab_size")?, rows()) {
         (Some(n), _) => n,
@@ -147,9 +175,29 @@ pub(super) fn read(checkpoint: &Checkpoint) -> Result<ModelConfig, ConvertError>
         sliding_window,
         temperature,
         experts: None,
-        tied: fields.bool("tied_embeddings")?,
+        tied: Some(fields.bool("tied_embeddings")?.unwrap_or(false)),
+        assumed: Vec::new(),
         notes,
     })
+}
+
+/// The smallest window of the layers, and whether they differ in it. Ministral 8B has `_sliding_window`, a pattern of layers that repeats.
+fn sliding_window(fields: &Fields<'_>) -> Result<(Option<usize>, bool), ConvertError> {
+    let key = match fields.get("sliding_window") {
+        Some(_) => "sliding_window",
+        None => "_sliding_window",
+    };
+    let Some(value @ Value::Array(pattern)) = fields.get(key) else { return Ok((fields.size(key)?, false)) };
+    let mut windows = Vec::new();
+    for window in pattern {
+        match window.as_u64().and_then(|n| u32::try_from(n).ok()).filter(|n| *n > 0) {
+            Some(n) => windows.push(Some(n as usize)),
+            None if window.is_null() => windows.push(None),
+            None => return Err(fields.wrong(key, value, "numbers of tokens, or null, for each layer")),
+        }
+    }
+    let smallest = windows.iter().flatten().min().copied();
+    Ok((smallest, windows.iter().any(|window| *window != smallest)))
 }
 
 fn yarn(checkpoint: &Checkpoint, fields: &Fields<'_>) -> Result<Option<Yarn>, ConvertError> {

@@ -4,7 +4,8 @@ mod fields;
 mod hugging_face;
 mod mistral;
 
-use bise_models::gguf::Metadata;
+use bise_models::MistralConfig;
+use bise_models::gguf::{GgufError, Metadata};
 
 use super::checkpoint::Checkpoint;
 use super::error::ConvertError;
@@ -52,6 +53,34 @@ pub struct Yarn {
     pub log_multiplier: Option<f64>,
 }
 
+/// Keys of the architecture, and those of `config.json` and of `params.json` that they are made of.
+const ORIGINS: [(&str, &str, &str); 20] = [
+    ("block_count", "num_hidden_layers", "n_layers"),
+    ("context_length", "max_position_embeddings", "max_position_embeddings"),
+    ("embedding_length", "hidden_size", "dim"),
+    ("feed_forward_length", "intermediate_size", "hidden_dim"),
+    ("attention.head_count", "num_attention_heads", "n_heads"),
+    ("attention.head_count_kv", "num_key_value_heads", "n_kv_heads"),
+    ("attention.key_length", "head_dim", "head_dim"),
+    ("attention.value_length", "head_dim", "head_dim"),
+    ("rope.dimension_count", "head_dim", "head_dim"),
+    ("attention.layer_norm_rms_epsilon", "rms_norm_eps", "norm_eps"),
+    ("attention.temperature_scale", "llama_4_scaling_beta", "llama_4_scaling.beta"),
+    ("expert_count", "num_local_experts", "moe.num_experts"),
+    ("expert_used_count", "num_experts_per_tok", "moe.num_experts_per_tok"),
+    ("rope.freq_base", "rope_theta", "rope_theta"),
+    ("rope.scaling.factor", "factor", "yarn.factor"),
+    (
+        "rope.scaling.original_context_length",
+        "original_max_position_embeddings",
+        "yarn.original_max_position_embeddings",
+    ),
+    ("rope.scaling.attn_factor", "attention_factor", "yarn.factor"),
+    ("rope.scaling.yarn_beta_fast", "beta_fast", "yarn.beta"),
+    ("rope.scaling.yarn_beta_slow", "beta_slow", "yarn.alpha"),
+    ("rope.scaling.yarn_log_multiplier", "mscale_all_dim", "yarn.apply_scale"),
+];
+
 /// The hyper-parameters of a checkpoint.
 #[derive(Clone, Debug)]
 pub struct ModelConfig {
@@ -89,6 +118,8 @@ pub struct ModelConfig {
     pub experts: Option<(usize, usize)>,
     /// Whether the embedding serves as the output, too; `None` where the configuration does not say.
     pub tied: Option<bool>,
+    /// Keys of sizes that the configuration does not have, so that transformers' defaults are taken.
+    pub assumed: Vec<&'static str>,
     /// What the user should know, one line each.
     pub notes: Vec<String>,
 }
@@ -131,6 +162,27 @@ impl ModelConfig {
     /// Whether rows of queries and keys come in halves of a head, as transformers rotates them, rather than in pairs.
     pub fn rotates_halves(&self, layout: Layout) -> bool {
         layout == Layout::HuggingFace
+    }
+
+    /// Checks that the model can be run that the keys in `metadata` describe.
+    ///
+    /// # Errors
+    /// Where it cannot, with the key of the checkpoint's configuration that says so.
+    pub fn check_keys(&self, checkpoint: &Checkpoint, metadata: &Metadata) -> Result<(), ConvertError> {
+        match MistralConfig::from_metadata(metadata) {
+            Ok(_) => Ok(()),
+            Err(GgufError::Key { key, found, expected, .. }) => {
+                let end = key.strip_prefix(self.arch).and_then(|key| key.strip_prefix('.')).unwrap_or(&key);
+                let stated = ORIGINS.iter().find(|(gguf, ..)| *gguf == end);
+                let stated =
+                    stated.map_or(key.as_str(), |(_, hugging_face, mistral)| match checkpoint.layout {
+                        Layout::HuggingFace => hugging_face,
+                        Layout::Mistral => mistral,
+                    });
+                Err(checkpoint.config_error(stated, found, expected))
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Writes the keys of the architecture, in the order of llama.cpp's converter.

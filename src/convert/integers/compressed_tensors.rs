@@ -2,7 +2,7 @@
 
 use super::groups::{Scales, Zeros};
 use super::linear::{Layout, PackedLinear};
-use super::order::check_order;
+use super::order::{check_order, is_unset};
 use super::parts::{Part, Parts};
 use super::refused::refuse_variant;
 use super::settings::Settings;
@@ -116,7 +116,9 @@ impl CompressedTensors {
             let found = format!("{row_words} words for {n_in} columns in groups of {group_len}");
             return Err(packed.invalid(found, self.expected()));
         };
-        if let Some(g_idx) = parts.find("weight_g_idx") {
+        if let Some(g_idx) = parts.find("weight_g_idx")
+            && !is_unset(&g_idx)?
+        {
             check_order(&g_idx, n_in, group_len)?;
         }
         let n_bits = group.n_bits;

@@ -210,6 +210,7 @@ impl<'a> PackedLinear<'a> {
     pub fn encode(&self, rows: Range<usize>, format: Format, out: &mut [u8]) {
         let row_bytes = format.row_bytes(self.n_in()).expect("rows are multiples of 32 weights");
         assert_eq!(out.len(), rows.len() * row_bytes, "bytes of rows {rows:?} in {format}");
+        assert!(self.n_bits == 4 || format == Format::Q8_0, "{} bits in {format}", self.n_bits);
         let (block_bytes, blocks_a_group) = (format.block_bytes(), self.group_len / 32);
         self.for_each_row(rows.clone(), |row, q| {
             let out = &mut out[(row - rows.start) * row_bytes..][..row_bytes];

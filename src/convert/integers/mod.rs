@@ -28,4 +28,4 @@ mod words;
 
 pub use linear::{NotHeld, PackedLinear};
 pub use parts::{StoredTensor, Tensors};
-pub use scheme::Scheme;
+pub use scheme::{Scheme, stated};

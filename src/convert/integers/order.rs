@@ -3,14 +3,15 @@
 use super::parts::Part;
 use crate::convert::ConvertError;
 
+/// Whether no column was given a group: compressed-tensors fills all with -1 then.
+pub(super) fn is_unset(g_idx: &Part<'_>) -> Result<bool, ConvertError> {
+    Ok(g_idx.integers()?.iter().all(|group| *group == -1))
+}
+
 /// Checks that column `i` is of group `i / group_len`.
 pub(super) fn check_order(g_idx: &Part<'_>, n_in: usize, group_len: usize) -> Result<(), ConvertError> {
     let groups = g_idx.integers()?;
     g_idx.check_shape(&[n_in], "one group for each column")?;
-    // compressed-tensors fills those that were never set with -1.
-    if groups.iter().all(|group| *group == -1) {
-        return Ok(());
-    }
     let in_order = |(i, group): (usize, &i64)| usize::try_from(*group) == Ok(i / group_len);
     match groups.iter().enumerate().position(|pair| !in_order(pair)) {
         None => Ok(()),

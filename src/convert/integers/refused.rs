@@ -24,6 +24,7 @@ fn reason(method: &str) -> Option<&'static str> {
             "its rows are reordered or coded by a trellis, and its bits change within a tensor"
         }
         "hqq" | "sinq" => "its zero points are fractions, or scale rows and columns both",
+        "mlx" => "its groups have a bias of 16 bits beside their scale, in place of a zero point",
         "aqlm" | "vptq" | "quip" | "quip#" | "quipsharp" | "quip_sharp" | "higgs" => {
             "its weights are vectors of a codebook"
         }

@@ -24,6 +24,15 @@ enum Kind {
     CompressedTensors(CompressedTensors),
 }
 
+/// What `config.json` says about how weights are quantized, and under which key.
+pub fn stated(config: &Map<String, Value>) -> Option<(&'static str, &Value)> {
+    let inner = |key: &str| config.get(key).and_then(Value::as_object);
+    let objects = [Some(config), inner("text_config"), inner("language_config")];
+    let keys = ["quantization_config", "compression_config"];
+    let mut found = objects.into_iter().flatten().flat_map(|object| keys.map(|key| (key, object.get(key))));
+    found.find_map(|(key, value)| Some((key, value.filter(|value| !value.is_null())?)))
+}
+
 impl Scheme {
     /// The scheme of the checkpoint in `folder`, whose `config.json` says `config`. Checkpoints of older programs have a `quantize_config.json` or
     /// a `quant_config.json` in place of the key `quantization_config`.
@@ -34,28 +43,21 @@ impl Scheme {
     /// Where weights are quantized in a way that is not converted, or the configuration contradicts itself.
     pub fn find(folder: &Path, config: &Map<String, Value>) -> Result<Option<Scheme>, ConvertError> {
         let path = folder.join("config.json");
-        let inner = |key: &str| config.get(key).and_then(Value::as_object);
-        let objects = [Some(config), inner("text_config"), inner("language_config")];
-        for (object, key) in objects
-            .into_iter()
-            .flatten()
-            .flat_map(|o| [(o, "quantization_config"), (o, "compression_config")])
-        {
-            if let Some(value) = object.get(key).filter(|value| !value.is_null()) {
-                let map = value.as_object().ok_or_else(|| ConvertError::Invalid {
-                    path: path.clone(),
-                    what: key.to_owned(),
-                    found: short(value),
-                    expected: "an object".to_owned(),
-                })?;
-                return Scheme::of(&Settings { path: &path, within: format!("{key}."), map }, None);
-            }
-        }
+        // Newer versions say the same under `quantization_config`, too.
         if let Some(mlx) = config.get("quantization").and_then(Value::as_object)
             && mlx.contains_key("group_size")
         {
             let settings = Settings { path: &path, within: "quantization.".to_owned(), map: mlx };
             return Err(refuse(&settings, "mlx"));
+        }
+        if let Some((key, value)) = stated(config) {
+            let map = value.as_object().ok_or_else(|| ConvertError::Invalid {
+                path: path.clone(),
+                what: key.to_owned(),
+                found: short(value),
+                expected: "an object".to_owned(),
+            })?;
+            return Scheme::of(&Settings { path: &path, within: format!("{key}."), map }, None);
         }
         for (file, method) in [
             ("quantize_config.json", Some("gptq")),
@@ -87,6 +89,7 @@ impl Scheme {
             // Early bitsandbytes and compressed-tensors did not name themselves.
             None if known("load_in_4bit") || known("load_in_8bit") => "bitsandbytes".to_owned(),
             None if known("config_groups") => "compressed-tensors".to_owned(),
+            None if known("quant_config") || known("weight_quant_params") => "hqq".to_owned(),
             None => {
                 return Err(settings.missing("quant_method", "awq, gptq, compressed-tensors or fp8"));
             }

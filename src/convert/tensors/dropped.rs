@@ -31,6 +31,27 @@ const ENCODER_PARTS: [&str; 16] = [
     "patch_merge_mlp.",
 ];
 
+/// How names of scales and zero points end that are for activations, or for keys and values in a cache of 8 bits: by transformers, Mistral,
+/// AutoFP8, quark and ModelOpt, as vLLM reads them.
+const ACTIVATION_SCALES: [&str; 16] = [
+    "activation_scale",
+    ".qscale_act",
+    ".act_scale",
+    ".input_scale",
+    ".input_global_scale",
+    ".input_zero_point",
+    ".output_scale",
+    ".output_zero_point",
+    ".kv_scale",
+    ".q_scale",
+    ".k_scale",
+    ".v_scale",
+    ".prob_scale",
+    ".prob_output_scale",
+    ".k_zero_point",
+    ".v_zero_point",
+];
+
 impl Dropped {
     /// Why the tensor called `name` is left out; `None` if it is not.
     pub fn of(name: &str) -> Option<Dropped> {
@@ -38,7 +59,7 @@ impl Dropped {
             return Some(Dropped::Encoder);
         }
         let ends = |ends: &[&str]| ends.iter().any(|end| name.ends_with(end));
-        if ends(&["activation_scale", ".qscale_act", ".input_scale", ".k_scale", ".v_scale", ".q_scale"]) {
+        if ends(&ACTIVATION_SCALES) {
             return Some(Dropped::ActivationScale);
         }
         if ends(&[".rotary_emb.inv_freq", ".attention.masked_bias", ".attention.bias", "rope.freqs"]) {
@@ -51,7 +72,9 @@ impl Dropped {
     pub fn what(self) -> Option<&'static str> {
         match self {
             Dropped::Encoder => Some("encoders of images and sound, which `bise` does not run"),
-            Dropped::ActivationScale => Some("scales for activations, which are quantized without them"),
+            Dropped::ActivationScale => {
+                Some("scales for activations or a KV cache, which are quantized without them")
+            }
             Dropped::Implied => None,
         }
     }
@@ -79,6 +102,9 @@ mod tests {
             ("patch_merger.merging_layer.weight", Dropped::Encoder),
             ("model.layers.0.mlp.up_proj.activation_scale", Dropped::ActivationScale),
             ("layers.0.attention.wq.qscale_act", Dropped::ActivationScale),
+            ("model.layers.0.self_attn.kv_scale", Dropped::ActivationScale),
+            ("model.layers.0.self_attn.k_proj.output_scale", Dropped::ActivationScale),
+            ("model.layers.0.mlp.up_proj.act_scale", Dropped::ActivationScale),
             ("model.layers.0.self_attn.rotary_emb.inv_freq", Dropped::Implied),
         ] {
             assert_eq!(Dropped::of(name), Some(dropped), "{name}");

@@ -16,6 +16,7 @@ use super::checkpoint::Checkpoint;
 use super::config::{ModelConfig, Scaling};
 use super::error::ConvertError;
 use super::keep::Keep;
+use super::layout::Layout;
 use super::quantization::Quantization;
 use dropped::Dropped;
 use layer::{EMBEDDING, LAYER, Module, OUTPUT, OUTPUT_NORM};
@@ -42,8 +43,8 @@ pub fn collect<'a>(
     quantization: &Quantization,
     keep: Keep,
 ) -> Result<Tensors<'a>, ConvertError> {
-    let (names, used, notes) = (Names::of(checkpoint), HashSet::new(), Vec::new());
-    let mut collector = Collector { checkpoint, quantization, keep, names, used, notes };
+    let (names, used, notes) = (Names::of(checkpoint, &config.assumed), HashSet::new(), Vec::new());
+    let mut collector = Collector { checkpoint, quantization, keep, names, used, n_without_scale: 0, notes };
     let mut tensors = Vec::new();
     let layout = checkpoint.layout;
     let (d, q, kv) = (config.n_embd, config.n_heads * config.head_dim, config.n_kv_heads * config.head_dim);
@@ -90,7 +91,14 @@ pub fn collect<'a>(
     if collector.has(output) {
         tensors.push(collector.matrix("output.weight", output, config.n_vocab, d, None)?);
     } else if config.tied == Some(false) {
-        let expected = "it, because the configuration says that the embedding does not serve as the output";
+        let key = match layout {
+            Layout::HuggingFace => "tie_word_embeddings",
+            Layout::Mistral => "tied_embeddings",
+        };
+        let expected = format!(
+            "it, because the embedding does not serve as the output: {} does not say '{key}': true",
+            layout.config_name()
+        );
         return Err(checkpoint.tensor_error(&format!("{output}.weight"), "no such tensor", expected));
     }
     if let Scaling::Llama3 { factor, low, high, original_ctx } = config.scaling {
@@ -98,6 +106,13 @@ pub fn collect<'a>(
         tensors.push(Tensor::singles("rope_freqs.weight", divisors));
     }
     let mut notes = collector.left_out()?;
+    if collector.n_without_scale > 0 {
+        notes.push(format!(
+            "{} matrices of F8 have no scale, and {} says nothing of it: their weights are taken as they are",
+            collector.n_without_scale,
+            layout.config_name()
+        ));
+    }
     notes.append(&mut collector.notes);
     Ok(Tensors { tensors, notes })
 }
@@ -109,6 +124,7 @@ struct Collector<'a, 'q> {
     keep: Keep,
     names: Names<'a>,
     used: HashSet<&'a str>,
+    n_without_scale: usize,
     notes: Vec<String>,
 }
 
@@ -156,6 +172,7 @@ impl<'a> Collector<'a, '_> {
             Some(layers) if layers.has(module) => layers.matrix(module, shape, format)?,
             _ => stored_matrix(self.checkpoint, &self.names, self.quantization, module, shape)?,
         };
+        self.n_without_scale += usize::from(found.lacks_scale);
         self.used.extend(found.used);
         Ok(Piece::new(found.rows, heads.map(|n_heads| (n_heads, shape[0] / n_heads))))
     }
@@ -172,8 +189,12 @@ impl<'a> Collector<'a, '_> {
         for (name, tensor) in self.checkpoint.tensors().filter(|(name, _)| !self.used.contains(name)) {
             let Some(dropped) = Dropped::of(name) else {
                 let found = format!("shape {:?} of {}", tensor.shape, tensor.dtype.name());
-                let expected =
-                    "no such tensor: it would change the arithmetic, and nothing is known about it";
+                let expected = match name.ends_with(".bias") {
+                    true => {
+                        "no such tensor: it is a bias, which would change the arithmetic, and layers are computed without"
+                    }
+                    false => "no such tensor: it would change the arithmetic, and nothing is known about it",
+                };
                 return Err(self.checkpoint.tensor_error(name, found, expected));
             };
             match left_out.iter_mut().find(|(other, _)| *other == dropped) {

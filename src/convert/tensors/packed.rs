@@ -34,7 +34,7 @@ impl<'a> PackedLayers<'_, 'a> {
         keep: Keep,
         notes: &mut Vec<String>,
     ) -> Result<Option<Format>, ConvertError> {
-        let mut common = None;
+        let mut layers = Vec::new();
         if keep == Keep::Nothing || !modules.iter().any(|module| self.has(module)) {
             return Ok(None);
         }
@@ -42,19 +42,18 @@ impl<'a> PackedLayers<'_, 'a> {
             let found = match self.has(module) {
                 true => {
                     let linear = self.scheme.open(self, module)?;
-                    match keep {
+                    let format = match keep {
                         Keep::All(Some(format)) => linear.check_format(format).map(|()| format),
                         _ => linear.exact_format(),
-                    }
+                    };
+                    format.map(|format| (linear, format))
                 }
                 false => {
                     Err(NotHeld::new(module, "its weights are not quantized, but those of other experts are"))
                 }
             };
             match (found, keep) {
-                // Q5_0 holds what Q4_0 does.
-                (Ok(format), _) if common.is_none_or(|common| common == format) => common = Some(format),
-                (Ok(_), _) => common = Some(Format::Q5_0),
+                (Ok(layer), _) => layers.push(layer),
                 (Err(reason), Keep::WherePossible) => {
                     notes.push(format!("{reason}: its weights are converted"));
                     return Ok(None);
@@ -70,7 +69,12 @@ impl<'a> PackedLayers<'_, 'a> {
                 }
             }
         }
-        Ok(common)
+        let first = layers.first().map(|(_, format)| *format);
+        // Where layers differ, Q5_0 holds all integers of 4 bits, and Q8_0 those of 8 bits, too.
+        let candidates = first.into_iter().chain([Format::Q5_0, Format::Q8_0]);
+        let held_by_all =
+            |format: &Format| layers.iter().all(|(layer, _)| layer.check_format(*format).is_ok());
+        Ok(candidates.into_iter().find(held_by_all))
     }
 
     /// The weights of `module`, a matrix of the `shape` `[n_rows, k]`; in blocks of `format`, which was checked, or in F32.
@@ -86,11 +90,12 @@ impl<'a> PackedLayers<'_, 'a> {
         let (name, tensor) = used[0];
         if [linear.n_out(), linear.n_in()] != shape {
             let found = format!("weights of the shape {:?}", [linear.n_out(), linear.n_in()]);
-            let expected = format!("{shape:?}, as {} says", self.checkpoint.layout.config_name());
+            let expected = format!("{shape:?}, {}", self.names.because);
             return Err(self.checkpoint.tensor_error(name, found, expected));
         }
         let rows = Packed { linear, format, bytes: tensor.bytes.clone() };
-        Ok(Found { rows: Box::new(rows), used: used.into_iter().map(|(name, _)| name).collect() })
+        let used = used.into_iter().map(|(name, _)| name).collect();
+        Ok(Found { rows: Box::new(rows), used, lacks_scale: false })
     }
 }
 

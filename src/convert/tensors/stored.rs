@@ -14,10 +14,15 @@ use crate::convert::error::ConvertError;
 use crate::convert::quantization::Quantization;
 
 /// The tensors of the language model, by the names that they have in a checkpoint without encoders.
-pub(super) struct Names<'a>(HashMap<Cow<'a, str>, (&'a str, &'a StoredTensor)>);
+pub(super) struct Names<'a> {
+    tensors: HashMap<Cow<'a, str>, (&'a str, &'a StoredTensor)>,
+    /// What sizes are from, as in `as config.json says`.
+    pub because: String,
+}
 
 impl<'a> Names<'a> {
-    pub fn of(checkpoint: &'a Checkpoint) -> Names<'a> {
+    /// `assumed` are the keys of sizes that the configuration does not have.
+    pub fn of(checkpoint: &'a Checkpoint, assumed: &[&str]) -> Names<'a> {
         let mut names = HashMap::new();
         for (name, tensor) in checkpoint.tensors() {
             if Dropped::of(name).is_none() {
@@ -29,7 +34,13 @@ impl<'a> Names<'a> {
                 names.entry(plain).or_insert((name, tensor));
             }
         }
-        Names(names)
+        let mut because = format!("as {} says", checkpoint.layout.config_name());
+        if !assumed.is_empty() {
+            let keys: Vec<_> = assumed.iter().map(|key| format!("'{key}'")).collect();
+            because =
+                format!("{because}, which lacks {}: transformers' defaults were taken", keys.join(", "));
+        }
+        Names { tensors: names, because }
     }
 
     /// Whether there are weights of `module`.
@@ -43,7 +54,7 @@ impl<'a> Names<'a> {
 
     /// The tensor of that name, and how the checkpoint calls it.
     pub fn named(&self, name: &str) -> Option<(&'a str, &'a StoredTensor)> {
-        self.0.get(name).copied()
+        self.tensors.get(name).copied()
     }
 }
 
@@ -51,6 +62,8 @@ impl<'a> Names<'a> {
 pub(super) struct Found<'a> {
     pub rows: Box<dyn Rows + 'a>,
     pub used: Vec<&'a str>,
+    /// Weights of 8 bits without a scale.
+    pub lacks_scale: bool,
 }
 
 /// The weights of `module`, a matrix of the `shape` `[n_rows, k]`.
@@ -75,8 +88,15 @@ pub(super) fn stored_matrix<'a>(
         let expected = "floating-point weights, or I8 with a scale";
         return Err(checkpoint.tensor_error(name, tensor.dtype.name(), expected));
     }
+    let lacks_scale = scale.is_none() && matches!(tensor.dtype, Dtype::F8_E4M3 | Dtype::F8_E5M2);
+    if let (true, Some(part)) = (lacks_scale, quantization.scale) {
+        let missing = format!("{}.{part}", name.strip_suffix(".weight").unwrap_or(name));
+        let found =
+            format!("no such tensor beside '{}' of {}", printable(name.as_bytes()), tensor.dtype.name());
+        return Err(checkpoint.tensor_error(&missing, found, "the scale of its weights"));
+    }
     let rows = Stored { bytes: tensor.bytes.clone(), dtype: tensor.dtype, k: shape[1], scale };
-    Ok(Found { rows: Box::new(rows), used })
+    Ok(Found { rows: Box::new(rows), used, lacks_scale })
 }
 
 /// The weights of `module`, a vector.
@@ -91,7 +111,7 @@ pub(super) fn stored_vector<'a>(
         return Err(checkpoint.tensor_error(name, tensor.dtype.name(), "floating-point weights"));
     }
     let rows = Stored { bytes: tensor.bytes.clone(), dtype: tensor.dtype, k: n, scale: None };
-    Ok(Found { rows: Box::new(rows), used: vec![name] })
+    Ok(Found { rows: Box::new(rows), used: vec![name], lacks_scale: false })
 }
 
 fn weight<'a>(
@@ -100,17 +120,17 @@ fn weight<'a>(
     module: &str,
     shape: &[usize],
 ) -> Result<(&'a str, &'a StoredTensor), ConvertError> {
-    let config = checkpoint.layout.config_name();
+    let because = &names.because;
     let Some((name, tensor)) = names.get(module, "weight") else {
         if let Some((name, _)) = names.get(module, "qweight").or(names.get(module, "weight_packed")) {
             let expected = format!("how '{}' is quantized", printable(name.as_bytes()));
             return Err(checkpoint.config_error("quantization_config", "no such key", expected));
         }
-        let expected = format!("it with the shape {shape:?}, as {config} says");
+        let expected = format!("it with the shape {shape:?}, {because}");
         return Err(checkpoint.tensor_error(&format!("{module}.weight"), "no such tensor", expected));
     };
     if tensor.shape != shape {
-        let (found, expected) = (format!("shape {:?}", tensor.shape), format!("{shape:?}, as {config} says"));
+        let (found, expected) = (format!("shape {:?}", tensor.shape), format!("{shape:?}, {because}"));
         return Err(checkpoint.tensor_error(name, found, expected));
     }
     Ok((name, tensor))
