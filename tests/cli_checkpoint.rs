@@ -118,6 +118,62 @@ fn what_a_killed_process_left_is_not_used() {
     assert!(!left_over.exists() && file.is_file());
 }
 
+/// The names in the cache of converted checkpoints.
+fn cache(folder: &Folder) -> Vec<String> {
+    let entries = fs::read_dir(folder.path(".local/share/bise/models/converted")).unwrap();
+    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn what_a_killed_process_left_of_an_older_checkpoint_is_removed() {
+    let folder = with_checkpoint("mistral-v0.1");
+    story(&folder, &["-m", "source"]).ok();
+    let file = made(&folder).remove(0);
+    let name = file.file_name().unwrap().to_str().unwrap();
+    fs::rename(&file, file.with_file_name(format!(".{name}.abcdef.part"))).unwrap();
+    let config = folder.path("source/config.json");
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, format!("{text}\n")).unwrap();
+    story(&folder, &["-m", "source"]).ok();
+    let newest = made(&folder).remove(0).parent().unwrap().file_name().unwrap().to_str().unwrap().to_owned();
+    assert_eq!(cache(&folder), [newest], "no folder of the killed process, and no lock");
+}
+
+#[cfg(unix)]
+#[test]
+fn what_is_newer_or_being_made_is_not_removed() {
+    let folder = with_checkpoint("mistral-v0.1");
+    let source = fs::canonicalize(folder.path("source")).unwrap();
+    let root = folder.path(".local/share/bise/models/converted");
+    let record = |key: &str, made_of: &str| {
+        fs::create_dir_all(root.join(key)).unwrap();
+        let name = format!("{}:Q4_K_M", source.display());
+        let record =
+            serde_json::json!({"name": name, "file": "x.gguf", "made_of": made_of, "type": "Q4_K_M"});
+        fs::write(root.join(key).join("source.json"), record.to_string()).unwrap();
+    };
+    let hour = std::time::Duration::from_secs(3600);
+    let now = std::time::SystemTime::now();
+    for (key, time) in [("newer", now + hour), ("older", now - hour)] {
+        // Of another revision, which has another folder.
+        record(key, "/elsewhere");
+        fs::write(root.join(key).join("x.gguf"), "x").unwrap();
+        fs::File::open(root.join(key)).unwrap().set_modified(time).unwrap();
+    }
+    record("making", source.to_str().unwrap());
+    fs::write(root.join("making/.x.gguf.abcdef.part"), "x").unwrap();
+    let lock = fs::File::create(root.join("making.lock")).unwrap();
+    lock.lock().unwrap();
+    fs::write(root.join("forgotten.lock"), "").unwrap();
+    story(&folder, &["-m", "source"]).ok();
+    let mut names = cache(&folder);
+    names.retain(|name| !root.join(name).join("source-Q4_K_M.gguf").exists());
+    assert_eq!(names, ["making", "making.lock", "newer"]);
+    assert!(root.join("making/.x.gguf.abcdef.part").exists() && root.join("newer/x.gguf").exists());
+}
+
 #[test]
 fn what_cannot_be_converted_leaves_nothing() {
     let folder = with_checkpoint("mistral-v0.1");

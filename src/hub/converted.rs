@@ -12,6 +12,7 @@ use bise_models::atomic_file::AtomicFile;
 use serde_json::{Value, json};
 
 use super::digest::Sha256;
+use super::download::Lock;
 use super::error::HubError;
 use super::hugging_face::checkpoint;
 use super::model::{Extras, LocalModel, Place};
@@ -159,8 +160,9 @@ impl Converted {
         if let Some(model) = model(&path, checkpoint.full_name()) {
             return Ok(model);
         }
+        let started = SystemTime::now();
         make(checkpoint, &path, watch)?;
-        self.remove_older(checkpoint, &path);
+        self.remove_older(checkpoint, &path, started);
         model(&path, checkpoint.full_name()).ok_or_else(|| HubError::Corrupt {
             path: path.clone(),
             why: "found nothing, expected the file that was just written".into(),
@@ -177,36 +179,86 @@ impl Converted {
     /// # Errors
     /// The disk.
     pub fn remove(&self, model: &LocalModel) -> Result<(), HubError> {
+        let folder = model.path.parent().filter(|folder| folder.parent() == Some(&self.root));
+        // Held by another process, the folder is about to have a file again.
+        let lock = folder.and_then(|folder| Lock::try_acquire(&lock_of(folder)));
         fs::remove_file(&model.path).map_err(|error| HubError::io(&model.path, error))?;
-        if let Some(folder) = model.path.parent().filter(|folder| folder.parent() == Some(&self.root)) {
+        if let (Some(folder), Some(lock)) = (folder, lock) {
             let _ = fs::remove_dir_all(folder);
+            lock.remove();
         }
         Ok(())
     }
 
-    /// Removes what was made of the same checkpoint and for the same type before its files changed.
-    fn remove_older(&self, checkpoint: &Checkpoint, newest: &Path) {
+    /// Removes what was made of the same checkpoint and for the same type before its files changed, and what killed processes left of any.
+    /// `newest` was just made, by a run that began at `started`.
+    fn remove_older(&self, checkpoint: &Checkpoint, newest: &Path, started: SystemTime) {
         let name = checkpoint.full_name();
-        for (path, _) in self.records().into_iter().filter(|(path, other)| *other == name && path != newest) {
-            if let Some(older) = model(&path, name.clone()) {
-                let _ = self.remove(&older);
+        // Not if the checkpoint has changed meanwhile.
+        let is_current = self.path(checkpoint).is_ok_and(|path| path == newest);
+        let entries = fs::read_dir(&self.root).into_iter().flatten().flatten().map(|entry| entry.path());
+        for entry in entries {
+            let is_lock = entry.extension().is_some_and(|extension| extension == "lock");
+            let folder = if is_lock { entry.with_extension("") } else { entry };
+            if Some(folder.as_path()) == newest.parent() || is_lock && folder.exists() {
+                continue;
             }
+            // What is being made is left alone.
+            let Some(lock) = Lock::try_acquire(&lock_of(&folder)) else { continue };
+            match Record::of(&folder) {
+                Some(record) if record.path.is_file() => {
+                    // Renaming the whole file into the folder has set its time. Another run may have made a newer one since this one began.
+                    let made = fs::metadata(&folder).and_then(|metadata| metadata.modified());
+                    let is_older = is_current && record.made_of == checkpoint.folder
+                        || made.is_ok_and(|made| made < started);
+                    if record.name == name && is_older {
+                        let _ = fs::remove_dir_all(&folder);
+                    }
+                }
+                Some(_) => drop(fs::remove_dir_all(&folder)),
+                // Only if there is nothing in it.
+                None => drop(fs::remove_dir(&folder)),
+            }
+            lock.remove();
         }
     }
 
     /// Files that were made or are being made, and the names of what they are made of.
     fn records(&self) -> Vec<(PathBuf, String)> {
         let folders = fs::read_dir(&self.root).into_iter().flatten().flatten().map(|entry| entry.path());
-        let record = |folder: PathBuf| {
-            let text = fs::read_to_string(folder.join(RECORD)).ok()?;
-            let record: Value = serde_json::from_str(&text).ok()?;
-            let file = record["file"].as_str().filter(|file| checkpoint_file(file))?;
-            Some((folder.join(file), record["name"].as_str()?.to_owned()))
-        };
-        let mut records: Vec<_> = folders.filter_map(record).collect();
+        let records = folders.filter_map(|folder| Record::of(&folder));
+        let mut records: Vec<_> = records.map(|record| (record.path, record.name)).collect();
         records.sort();
         records
     }
+}
+
+/// What `source.json` says.
+struct Record {
+    /// Where the file is or will be.
+    path: PathBuf,
+    /// The name and the type of the checkpoint.
+    name: String,
+    /// The folder of the checkpoint.
+    made_of: PathBuf,
+}
+
+impl Record {
+    fn of(folder: &Path) -> Option<Record> {
+        let text = fs::read_to_string(folder.join(RECORD)).ok()?;
+        let record: Value = serde_json::from_str(&text).ok()?;
+        let file = record["file"].as_str().filter(|file| checkpoint_file(file))?;
+        Some(Record {
+            path: folder.join(file),
+            name: record["name"].as_str()?.to_owned(),
+            made_of: record["made_of"].as_str().unwrap_or_default().into(),
+        })
+    }
+}
+
+/// The lock of a folder: held while its file is made, and while it is removed.
+fn lock_of(folder: &Path) -> PathBuf {
+    folder.with_extension("lock")
 }
 
 /// Whether a name in a record is that of a file beside it.
@@ -249,7 +301,6 @@ fn make(checkpoint: &Checkpoint, path: &Path, watch: &mut Watch<'_>) -> Result<(
     /// Notes that are shown of a conversion that nobody asked for by its name.
     const MAX_NOTES: usize = 6;
 
-    use super::download::Lock;
     use super::progress::Progress;
     use crate::convert::{ConvertError, ConvertOptions, OutType, convert};
     use crate::quantize::{FileType, QuantizeError};
@@ -268,11 +319,12 @@ fn make(checkpoint: &Checkpoint, path: &Path, watch: &mut Watch<'_>) -> Result<(
         )));
     };
     let folder = path.parent().unwrap_or(Path::new("."));
-    let _lock = Lock::acquire(&folder.with_extension("lock"), &name, &mut |progress| match progress {
+    let lock = Lock::acquire(&lock_of(folder), &name, &mut |progress| match progress {
         Progress::Waiting { file } => watch(Progress::WaitingForConversion { name: file }),
         progress => watch(progress),
     })?;
     if path.is_file() {
+        lock.remove();
         return Ok(());
     }
     fs::create_dir_all(folder).map_err(|error| HubError::io(folder, error))?;
@@ -291,12 +343,14 @@ fn make(checkpoint: &Checkpoint, path: &Path, watch: &mut Watch<'_>) -> Result<(
         Err(error) => {
             // Nothing is left of it.
             let _ = fs::remove_dir_all(folder);
+            lock.remove();
             return Err(match error {
                 ConvertError::Write(QuantizeError::Cancelled) => HubError::ConversionCancelled,
                 error => failed(error.to_string()),
             });
         }
     };
+    lock.remove();
     let (shown, more) = converted.notes.split_at(converted.notes.len().min(MAX_NOTES));
     for text in shown {
         let _ = watch(Progress::Note { text });
