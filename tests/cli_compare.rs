@@ -105,3 +105,17 @@ fn what_cannot_be_compared_is_named() {
     assert!(ran.misuse().contains("found 32, expected 24"), "{}", ran.stderr);
     assert!(folder.bise(["compare", "none.gguf", MODEL, "-f", TEXT]).error().contains("none.gguf"));
 }
+
+#[test]
+fn what_is_read_is_not_overwritten_even_with_force() {
+    let folder = Folder::new();
+    for (name, original) in [("m.gguf", MODEL), ("t.txt", TEXT), ("b.base", BASE)] {
+        folder.write(name, std::fs::read(original).unwrap());
+        let text = if name == "b.base" { ["--kl-divergence-base", "b.base"] } else { ["-f", "t.txt"] };
+        folder.write("t.txt", std::fs::read(TEXT).unwrap());
+        folder.write("m.gguf", std::fs::read(MODEL).unwrap());
+        let ran = folder.bise(["compare", OTHER, "m.gguf", "--plot", name, "--force"].iter().chain(&text));
+        assert!(ran.error().contains(&format!("{name}: found a file that is read here")), "{}", ran.stderr);
+        assert!(std::fs::read(folder.path(name)).unwrap() == std::fs::read(original).unwrap());
+    }
+}

@@ -135,6 +135,22 @@ fn nothing_is_overwritten_and_nothing_half_is_left() {
 }
 
 #[test]
+fn what_is_read_is_not_overwritten_even_with_force() {
+    let folder = Folder::new();
+    folder.write("m.gguf", std::fs::read(MODEL).unwrap());
+    folder.write("t.txt", std::fs::read(TEXT).unwrap());
+    for (name, original) in [("m.gguf", MODEL), ("t.txt", TEXT)] {
+        let args = ["perplexity", "-m", "m.gguf", "-f", "t.txt", "-c", "24", "--no-escape", "--force"];
+        let ran = folder.bise(args.iter().chain(&["--kl-divergence-base", name]));
+        assert!(ran.error().contains(&format!("{name}: found a file that is read here")), "{}", ran.stderr);
+        assert!(std::fs::read(folder.path(name)).unwrap() == std::fs::read(original).unwrap());
+        let ran = folder.bise(["logits", "-m", "m.gguf", "-f", "t.txt", "-o", name]);
+        assert!(ran.error().contains(&format!("{name}: found a file that is read here")), "{}", ran.stderr);
+        assert!(std::fs::read(folder.path(name)).unwrap() == std::fs::read(original).unwrap());
+    }
+}
+
+#[test]
 fn a_base_that_is_none_is_an_error() {
     let folder = Folder::new();
     let good = std::fs::read(BASE).unwrap();

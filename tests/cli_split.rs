@@ -159,6 +159,15 @@ fn what_cannot_be_done_is_refused_and_leaves_nothing_behind() {
         (&["merge", first, "model.gguf"], "model.gguf: found a file, expected none: --force"),
         (&["merge", "--force", first, second], "found the source, expected another file"),
         (&["merge", first, "/dev/full"], "No space left"),
+        // What was written there is gone, and the parts would be, too.
+        (
+            &["merge", "--delete-splits", first, "/dev/null"],
+            "/dev/null: found a pipe, a device or an open file",
+        ),
+        (
+            &["merge", "--delete-splits", "--force", first, "/dev/stdout"],
+            "/dev/stdout: found a pipe, a device",
+        ),
     ];
     for (args, expected) in cases {
         let ran = folder.bise(*args);

@@ -45,7 +45,7 @@ impl AtomicFile {
         }
         let is_regular = existing.as_ref().is_none_or(Metadata::is_file);
         let links = links(path);
-        if !is_regular || links.iter().any(|path| is_open_file(path)) {
+        if is_written_through(path) {
             // Appending, because a regular file behind `/dev/stdout` may have something in it.
             let file = File::options().write(true).append(is_regular).open(path)?;
             return Ok(AtomicFile(Target::Through(file)));
@@ -145,6 +145,14 @@ impl Write for AtomicFile {
 pub fn is_set_aside(path: &Path) -> bool {
     fs::metadata(path).map_or(true, |found| found.is_file())
         && !links(path).iter().any(|path| is_open_file(path))
+}
+
+/// Whether what is written to `path` goes there as the bytes come, and nothing is known to be on a disk at the end: a pipe, a device, or what
+/// is open already, like `/dev/stdout`.
+#[must_use]
+pub fn is_written_through(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir())
+        || links(path).iter().any(|path| is_open_file(path))
 }
 
 /// Whether the name stands for a file that is open already. It may be a regular one, which is not ours to replace.

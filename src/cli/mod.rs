@@ -16,6 +16,7 @@ mod modelfile;
 mod npy;
 #[cfg(feature = "hub")]
 mod ollama_host;
+mod overwrite;
 mod prompt_cache;
 mod score;
 #[cfg(feature = "hub")]

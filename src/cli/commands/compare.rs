@@ -8,7 +8,7 @@ mod vocabulary;
 use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use bise::compare::{BaseReader, BaseWriter, Divergence, Estimate, Layout, compare_chunk, write_chunk};
 use bise::tokenizer::EncodeOptions;
 use bise::{Cancel, Engine, SessionOptions, Threads};
@@ -26,6 +26,7 @@ use crate::cli::args::source::SourceArgs;
 use crate::cli::args::threads::ThreadArgs;
 use crate::cli::compare::ended;
 use crate::cli::describe;
+use crate::cli::overwrite::{refuse_existing, refuse_sources};
 use crate::cli::score::Score;
 use crate::cli::term::console::Log;
 use crate::cli::term::printable::printable_json;
@@ -92,7 +93,11 @@ pub fn run(args: CompareArgs) -> Result<()> {
     for path in paths.iter().flatten() {
         signals::guard_mapped_file(path);
     }
-    vocabulary::check(&paths)?;
+    let files = vocabulary::check(&paths)?;
+    if let Some(path) = &args.plot {
+        let read = files.iter().chain(&args.file).chain(&args.kl_divergence_base);
+        refuse_sources(path, read.map(PathBuf::as_path))?;
+    }
     let threads = threads::start(&args.threads, log)?;
     let mut comparison = Comparison::new(&args, threads, log)?;
     let mut models = Vec::with_capacity(paths.len());
@@ -123,10 +128,8 @@ fn check_usage(args: &CompareArgs) -> Result<()> {
         return Err(wrong("there is no text: expected --file or --kl-divergence-base"));
     }
     match &args.plot {
-        Some(path) if !args.force && std::fs::metadata(path).is_ok_and(|found| found.is_file()) => {
-            bail!("{}: found a file, expected none (--force overwrites it)", Printable(path.display()))
-        }
-        _ => Ok(()),
+        Some(path) => refuse_existing(path, args.force),
+        None => Ok(()),
     }
 }
 

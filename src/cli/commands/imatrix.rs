@@ -13,6 +13,7 @@ use crate::cli::args::log::LogArgs;
 use crate::cli::args::model::{ContextArgs, ModelArgs};
 use crate::cli::args::numbers::positive_or_all;
 use crate::cli::args::prompt::EscapeArgs;
+use crate::cli::overwrite::refuse_sources;
 use crate::cli::score::Score;
 use crate::cli::term::console::Log;
 use crate::cli::term::signals;
@@ -156,14 +157,7 @@ pub fn run(args: ImatrixArgs) -> Result<()> {
 impl ImatrixArgs {
     /// Errs where the file that is written would replace one of `sources`.
     fn refuse_to_overwrite<'a>(&self, sources: impl IntoIterator<Item = &'a Path>) -> Result<()> {
-        for source in sources {
-            ensure!(
-                !is_same_file(source, &self.output),
-                "{}: found a file that is read here, expected another file to write to",
-                Printable(self.output.display())
-            );
-        }
-        Ok(())
+        refuse_sources(&self.output, sources)
     }
 
     /// Errs where `path` cannot be written, or has something that is to be kept, before hours of work.

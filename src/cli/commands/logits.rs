@@ -10,6 +10,7 @@ use crate::cli::args::model::{CacheArgs, ModelArgs};
 use crate::cli::args::numbers::{context_length, positive};
 use crate::cli::ids::{self, IdList};
 use crate::cli::npy::RowWriter;
+use crate::cli::overwrite::refuse_sources;
 use crate::cli::term::signals;
 use crate::cli::usage::wrong;
 use crate::cli::{load, text};
@@ -56,6 +57,8 @@ pub struct LogitsArgs {
 pub fn run(args: LogitsArgs) -> Result<()> {
     let log = args.log.log();
     let loaded = load::load(&args.model, None, log)?;
+    let read = loaded.engine.file().paths().chain(args.ids.as_deref()).chain(args.file.as_deref());
+    refuse_sources(&args.output, read)?;
     let tokenizer = loaded.engine.tokenizer();
     let tokens = match (&args.ids, &args.tokens, &args.file) {
         (Some(path), ..) => ids::from_npy(path, tokenizer)?,

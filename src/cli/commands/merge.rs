@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use bise::gguf::GgufFile;
 use bise::quantize::Division;
+use bise_models::atomic_file::is_written_through;
 use bise_models::printable::Printable;
 
 use crate::cli::args::log::LogArgs;
@@ -42,7 +43,7 @@ pub struct MergeArgs {
 /// Runs the command.
 ///
 /// # Errors
-/// A file that cannot be read, written or removed.
+/// A file that cannot be read, written or removed; `--delete-splits` where the model does not go to a file.
 pub fn run(args: MergeArgs) -> Result<()> {
     let log = args.log.log();
     signals::guard_mapped_file(&args.first);
@@ -51,6 +52,14 @@ pub fn run(args: MergeArgs) -> Result<()> {
         log.warn(warning);
     }
     let division = Division::merge(&file)?;
+    for note in &division.notes {
+        log.warn(note);
+    }
+    ensure!(
+        !args.delete_splits || !is_written_through(&args.merged),
+        "{}: found a pipe, a device or an open file, expected the name of a file with --delete-splits: nothing would be left of the model",
+        Printable(args.merged.display())
+    );
     if args.dry_run {
         return print(&division);
     }

@@ -7,7 +7,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use bise::gguf::{GgufFile, TensorType, Value};
 use bise::imatrix::Imatrix;
 use bise::quantize::{FileType, Importance, Plan, QuantizeError, QuantizeOptions, Source};
@@ -17,10 +17,10 @@ use calibrate::CalibrateArgs;
 
 use crate::cli::args::log::LogArgs;
 use crate::cli::describe;
+use crate::cli::overwrite::refuse_sources;
 use crate::cli::term::console::Log;
 use crate::cli::term::signals;
 use crate::cli::usage::wrong;
-use bise_models::atomic_file::is_same_file;
 use bise_models::printable::Printable;
 
 /// What to quantize, and how.
@@ -262,13 +262,7 @@ pub fn run(args: QuantizeArgs) -> Result<()> {
         return Ok(());
     }
     for destination in plan.paths(&what.destination) {
-        for source in given.into_iter().flatten() {
-            ensure!(
-                !is_same_file(source, &destination),
-                "{}: found a file that is read here, expected another file to write to",
-                Printable(destination.display())
-            );
-        }
+        refuse_sources(&destination, given.into_iter().flatten().map(PathBuf::as_path))?;
     }
     let start = Instant::now();
     let (threads, source_bytes) = (threads()?, plan.source_bytes());

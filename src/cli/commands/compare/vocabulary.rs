@@ -10,16 +10,19 @@ use bise_models::printable::{Printable, printable};
 
 use crate::cli::load;
 
-/// Errs where the vocabulary of a file is not that of the first; `None` is the built-in model.
+/// Errs where the vocabulary of a file is not that of the first; `None` is the built-in model. Returns the files of all models, parts of split
+/// ones included.
 ///
 /// # Errors
 /// That, and files that cannot be read.
-pub fn check(paths: &[Option<PathBuf>]) -> Result<()> {
+pub fn check(paths: &[Option<PathBuf>]) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
     let mut first: Option<(String, Tokenizer)> = None;
     for path in paths {
         let (name, tokenizer) = match path {
             Some(path) => {
                 let file = GgufFile::open(path)?;
+                files.extend(file.paths().map(PathBuf::from));
                 (file.name().to_owned(), Tokenizer::from_metadata(file.metadata())?)
             }
             None => {
@@ -39,7 +42,7 @@ pub fn check(paths: &[Option<PathBuf>]) -> Result<()> {
             }
         }
     }
-    Ok(())
+    Ok(files)
 }
 
 /// What the first difference is, and both sides of it.

@@ -11,6 +11,7 @@ use bise_models::printable::Printable;
 
 use super::progress::Printed;
 use super::{PerplexityArgs, tokens};
+use crate::cli::overwrite::{refuse_existing, refuse_sources};
 use crate::cli::term::console::Log;
 use crate::cli::term::signals;
 use crate::cli::usage::wrong;
@@ -40,10 +41,8 @@ impl DivergenceArgs {
                 "--ppl-stride: the chunks of --kl-divergence-base do not overlap: expected one of the two",
             )),
             Some(_) if self.kl_divergence => Ok(()),
-            Some(path) if !self.force && std::fs::metadata(path).is_ok_and(|found| found.is_file()) => {
-                bail!("{}: found a file, expected none (--force overwrites it)", Printable(path.display()))
-            }
-            _ => Ok(()),
+            Some(path) => refuse_existing(path, self.force),
+            None => Ok(()),
         }
     }
 }
@@ -57,8 +56,10 @@ pub fn write_base(
     path: &Path,
     log: Log,
 ) -> Result<()> {
+    let engine = session.engine();
+    refuse_sources(path, engine.file().paths().chain(args.file.as_deref()))?;
     let n_chunks = tokens.len() / n_ctx;
-    let layout = Layout { n_ctx, n_vocab: session.engine().config().n_vocab, n_chunks };
+    let layout = Layout { n_ctx, n_vocab: engine.config().n_vocab, n_chunks };
     let n_bytes = layout.n_bytes().ok_or_else(|| anyhow!("{n_chunks} chunks are too many for a file"))?;
     let name = Printable(path.display());
     log.note(format_args!("perplexity: saving all logits to {name} ({})", describe::bytes(n_bytes)));
