@@ -252,7 +252,7 @@ fn damaged_safetensors_are_named_with_the_damage() {
     let damaged = |damage: &dyn Fn(&Path)| refused("nemo-f16", &[], |_| {}, |folder| damage(&file(folder)));
     says(
         &damaged(&|path| rewrite(path, |bytes| bytes.truncate(bytes.len() - 10))),
-        &["ends 10 behind", "download it again"],
+        &["bytes of data, where this tensor ends at byte", "download it again"],
     );
     says(
         &damaged(&|path| rewrite(path, |bytes| bytes.truncate(100))),
@@ -277,7 +277,22 @@ fn damaged_safetensors_are_named_with_the_damage() {
         &damaged(&|path| in_header(path, "\"model.embed_tokens.weight\"", "\"lm_head.weight\"           ")),
         &["'lm_head.weight' comes twice"],
     );
-    says(&damaged(&|path| in_header(path, "[300,64]", "[-00,64]")), &["header", "invalid"]);
+    says(
+        &damaged(&|path| in_header(path, "[300,64]", "[-00,64]")),
+        &["header: found JSON with a fault in line 1, column"],
+    );
+    let cases = [
+        ("\"F16\"", "12345", "tensor 'lm_head.weight': \"dtype\": found 12345, expected the name of a type"),
+        (
+            "[300,64]",
+            "[30,-64]",
+            "tensor 'lm_head.weight': \"shape\": found [30,-64], expected an array of sizes",
+        ),
+        ("[0,38400]", "\"0,38400\"", "tensor 'lm_head.weight': \"data_offsets\": found \"0,38400\""),
+    ];
+    for (from, to, expected) in cases {
+        says(&damaged(&|path| in_header(path, from, to)), &[expected]);
+    }
     let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 4368439584\n";
     says(&damaged(&|path| std::fs::write(path, pointer).unwrap()), &["git-lfs pointer", "git lfs pull"]);
     says(&damaged(&|path| std::fs::write(path, "").unwrap()), &["model.safetensors", "an empty file"]);
@@ -307,6 +322,23 @@ fn weights_that_do_not_fit_the_type_are_named_with_their_place() {
     family.tensor(weight).bytes[..4].copy_from_slice(&1e6_f32.to_le_bytes());
     let file = converted(&family, &folder, "auto", 1);
     assert_eq!(file.require_tensor("blk.1.ffn_up.weight").unwrap().tensor_type.name(), "BF16");
+}
+
+#[test]
+fn a_broken_generation_config_is_named() {
+    let with = |text: &'static str| {
+        refused(
+            "nemo-f16",
+            &[],
+            |_| {},
+            |folder| {
+                std::fs::write(folder.join("generation_config.json"), text).unwrap();
+            },
+        )
+    };
+    says(&with("{"), &["generation_config.json", "valid JSON"]);
+    says(&with("{\"temperature\": 1e300}"), &["\"temperature\": found 1e", "that single precision holds"]);
+    says(&with("{\"top_k\": \"40\"}"), &["\"top_k\": found \"40\"", "whole number"]);
 }
 
 #[test]
@@ -351,7 +383,7 @@ fn configurations_that_make_no_sense_are_refused() {
     let config =
         |text: &'static str| move |path: &Path| std::fs::write(path.join("config.json"), text).unwrap();
     says(&refused("nemo-f16", &[], |_| {}, config("{")), &["config.json", "JSON"]);
-    says(&refused("nemo-f16", &[], |_| {}, config("[]")), &["config.json", "an object"]);
+    says(&refused("nemo-f16", &[], |_| {}, config("[]")), &["config.json", "a JSON object"]);
     says(&refused("nemo-f16", &[], |_| {}, config("{}")), &["'architectures'", "no such key"]);
     // What `bise` would not run.
     says(&with("nemo-f16", "rms_norm_eps", 1.5.into()), &["config.json: 'rms_norm_eps'", "found 1.5"]);

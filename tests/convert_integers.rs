@@ -470,7 +470,7 @@ fn older_configurations_are_read_from_files_of_their_own() {
     assert_eq!(scheme.open(&&Checkpoint::read("gptq_v1_g32"), "l").unwrap().group_len(), 32);
     write("quantize_config.json", "{");
     let error = find(folder.path(), json!({})).unwrap_err().to_string();
-    assert!(error.contains("quantize_config.json") && error.contains("expected JSON"), "{error}");
+    assert!(error.contains("quantize_config.json") && error.contains("expected valid JSON"), "{error}");
 }
 
 #[test]

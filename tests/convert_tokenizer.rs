@@ -389,6 +389,81 @@ fn invalid_tekken_files_are_refused_with_what_is_wrong() {
     assert_says(&message, &["\"token_bytes\" of token 260", "513 bytes", "1 to 512"]);
 }
 
+#[test]
+fn files_of_json_are_read_alike() {
+    for (name, file) in [
+        ("tekken-v11", "tekken.json"),
+        ("tekken-json", "tokenizer.json"),
+        ("sentence-piece", "tokenizer_config.json"),
+    ] {
+        let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 4368439584\n";
+        let message = refusal(name, |folder| std::fs::write(folder.join(file), pointer).unwrap());
+        assert_says(&message, &[file, "a git-lfs pointer", "git lfs pull"]);
+        // A byte order mark does no harm.
+        let golden = golden();
+        let case = case(&golden, name);
+        let folder = tempfile::tempdir().unwrap();
+        write(case, folder.path());
+        let path = folder.path().join(file);
+        let marked = [b"\xef\xbb\xbf", &*std::fs::read(&path).unwrap()].concat();
+        std::fs::write(&path, marked).unwrap();
+        convert(case, folder.path()).unwrap();
+    }
+}
+
+#[test]
+fn more_than_one_end_of_text_leaves_the_first() {
+    let golden = golden();
+    let case = case(&golden, "native-tokenizer-model");
+    let mut case = case.clone();
+    case["layout"] = json!("hf");
+    for file in ["config.json", "generation_config.json"] {
+        let folder = tempfile::tempdir().unwrap();
+        write(&case, folder.path());
+        std::fs::write(folder.path().join(file), "{\"eos_token_id\": [2, 7, 9]}").unwrap();
+        let (metadata, notes) = convert(&case, folder.path()).unwrap();
+        assert_eq!(metadata.u32("tokenizer.ggml.eos_token_id").unwrap(), Some(2), "{file}");
+        assert_says(&notes.join("\n"), &[file, "2 is kept, 7, 9 left out"]);
+    }
+}
+
+#[test]
+fn tokens_that_are_added_twice_or_in_the_place_of_others_are_noted() {
+    let golden = golden();
+    let case = case(&golden, "sentence-piece");
+    let folder = tempfile::tempdir().unwrap();
+    write(case, folder.path());
+    edit(folder.path(), "tokenizer_config.json", |config| {
+        let last = case["rows"].as_u64().unwrap() - 1;
+        config["added_tokens_decoder"][last.to_string()] = json!({"content": "<s>", "special": true});
+        config["added_tokens_decoder"]["100"] = json!({"content": "REPL"});
+    });
+    let (_, notes) = convert(case, folder.path()).unwrap();
+    assert_says(
+        &notes.join("\n"),
+        &["becomes \"REPL\" (token 100)", "\"<s>\" is token 1 and token", "replaces 1 pieces"],
+    );
+}
+
+#[test]
+fn an_added_token_behind_a_gap_is_left_out() {
+    let golden = golden();
+    let case = case(&golden, "tekken-json");
+    let rows = case["rows"].as_u64().unwrap();
+    for id in [rows + 3, 4_000_000] {
+        let folder = tempfile::tempdir().unwrap();
+        write(case, folder.path());
+        edit(folder.path(), "tokenizer.json", |json| {
+            let added = json["added_tokens"].as_array_mut().unwrap();
+            added.push(json!({"id": id, "content": "<far>", "special": true}));
+        });
+        let (metadata, notes) = convert(case, folder.path()).unwrap();
+        let tokens = metadata.str_array("tokenizer.ggml.tokens").unwrap().unwrap();
+        assert_eq!(tokens.len() as u64, rows);
+        assert_says(&notes.join("\n"), &["1 added tokens, from \"<far>\" on"]);
+    }
+}
+
 /// "AAA", "AAAAAA" and so on can be cut behind every third letter: 1300 tokens stand for 38 MB of merges.
 #[test]
 fn a_tekken_file_with_more_merges_than_any_has_is_refused() {

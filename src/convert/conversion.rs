@@ -116,7 +116,7 @@ impl<'a> Conversion<'a> {
             found.tensors.iter().filter(|tensor| tensor.name.contains("_exps.")).map(n_weights).sum();
         let mut metadata = Metadata::new("new file");
         let name = options.model_name.as_deref();
-        general::set_keys(&mut metadata, checkpoint, &config, name, (all, in_experts));
+        general::set_keys(&mut metadata, checkpoint, &config, name, (all, in_experts))?;
         config.set_keys(&mut metadata);
         config.check_keys(checkpoint, &metadata)?;
         let of_tokenizer =

@@ -3,26 +3,32 @@
 use std::path::Path;
 
 use bise_models::gguf::Metadata;
+use bise_models::printable::printable;
 use serde_json::Value;
 
-use super::checkpoint::{Checkpoint, read_object};
+use super::checkpoint::Checkpoint;
 use super::config::ModelConfig;
+use super::error::ConvertError;
+use super::json_file;
 
-/// Sets `general.*`: the architecture, a name, and how large the model is.
+/// Sets `general.*`: the architecture, a name, how large the model is, and how its makers sample from it.
+///
+/// # Errors
+/// If `generation_config.json` is broken.
 pub(super) fn set_keys(
     to: &mut Metadata,
     checkpoint: &Checkpoint,
     config: &ModelConfig,
     name: Option<&str>,
     n_weights: (u64, u64),
-) {
+) -> Result<(), ConvertError> {
     to.set("general.architecture", config.arch);
     to.set("general.type", "model");
     if let Some(name) = name.map(str::to_owned).or_else(|| name_of(&checkpoint.folder)) {
         to.set("general.name", name.as_str());
     }
     to.set("general.size_label", size_label(n_weights, config.experts).as_str());
-    set_sampling(to, checkpoint);
+    set_sampling(to, &checkpoint.folder.join("generation_config.json"))
 }
 
 /// The name of the repository whose snapshot in Hugging Face's cache `folder` is: `models--mistralai--Mistral-7B-v0.1/snapshots/26bc…`.
@@ -70,16 +76,28 @@ fn rounded(n: u64) -> String {
 }
 
 /// How the model's makers sample from it, as llama.cpp's converter notes it.
-fn set_sampling(to: &mut Metadata, checkpoint: &Checkpoint) {
-    let Ok(generation) = read_object(&checkpoint.folder.join("generation_config.json")) else { return };
+fn set_sampling(to: &mut Metadata, path: &Path) -> Result<(), ConvertError> {
+    let Some(generation) = json_file::object_if_there(path)? else { return Ok(()) };
+    let invalid = |name: &str, found: &Value, expected: &str| ConvertError::Invalid {
+        path: path.to_owned(),
+        what: format!("\"{name}\""),
+        found: printable(found.to_string().as_bytes()),
+        expected: expected.to_owned(),
+    };
     for (from, key) in [("temperature", "temp"), ("top_p", "top_p"), ("min_p", "min_p")] {
-        if let Some(x) = generation.get(from).and_then(Value::as_f64) {
-            to.set(&format!("general.sampling.{key}"), x as f32);
+        let Some(value) = generation.get(from).filter(|value| !value.is_null()) else { continue };
+        match value.as_f64().map(|x| x as f32) {
+            Some(x) if x.is_finite() => to.set(&format!("general.sampling.{key}"), x),
+            _ => return Err(invalid(from, value, "a number that single precision holds")),
         }
     }
-    if let Some(k) = generation.get("top_k").and_then(Value::as_i64).and_then(|k| i32::try_from(k).ok()) {
-        to.set("general.sampling.top_k", k);
+    if let Some(value) = generation.get("top_k").filter(|value| !value.is_null()) {
+        match value.as_i64().and_then(|k| i32::try_from(k).ok()) {
+            Some(k) => to.set("general.sampling.top_k", k),
+            None => return Err(invalid("top_k", value, "a whole number of 32 bits")),
+        }
     }
+    Ok(())
 }
 
 #[cfg(test)]

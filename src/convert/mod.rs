@@ -13,6 +13,7 @@ mod conversion;
 mod error;
 mod general;
 pub mod integers;
+mod json_file;
 mod keep;
 mod layout;
 mod quantization;

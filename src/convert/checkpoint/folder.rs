@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use bise_models::printable::printable;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::convert::error::ConvertError;
+use crate::convert::json_file;
 use crate::convert::layout::Layout;
 
 impl Layout {
@@ -190,7 +190,7 @@ fn read_index(path: &Path) -> Result<BTreeMap<String, String>, ConvertError> {
         found,
         expected: expected.into(),
     };
-    let index = read_json(path, 256 << 20)?;
+    let index = json_file::object(path)?;
     let Some(Value::Object(map)) = index.get("weight_map") else {
         return Err(invalid("'weight_map'", "no object".into(), "the file of each tensor"));
     };
@@ -237,31 +237,5 @@ impl Found {
             }
             None => Ok(()),
         }
-    }
-}
-
-/// Reads a file of at most `max` bytes that has one JSON object.
-pub(super) fn read_json(path: &Path, max: u64) -> Result<Map<String, Value>, ConvertError> {
-    let failed = |action| move |error| ConvertError::File { path: path.to_owned(), action, error };
-    let invalid = |found: String, expected: &str| ConvertError::Invalid {
-        path: path.to_owned(),
-        what: "contents".into(),
-        found,
-        expected: expected.into(),
-    };
-    let mut bytes = Vec::new();
-    let file = fs::File::open(path).map_err(failed("open the file"))?;
-    file.take(max + 1).read_to_end(&mut bytes).map_err(failed("read the file"))?;
-    if bytes.len() as u64 > max {
-        return Err(invalid(format!("more than {max} bytes"), "a file of JSON"));
-    }
-    let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
-    match serde_json::from_slice(text) {
-        Ok(Value::Object(object)) => Ok(object),
-        Ok(_) => Err(invalid("another JSON value".into(), "an object")),
-        Err(_) if text.starts_with(b"version https://git-lfs") => {
-            Err(invalid("a git-lfs pointer".into(), "the file itself: fetch it with `git lfs pull`"))
-        }
-        Err(error) => Err(invalid(printable(error.to_string().as_bytes()), "JSON")),
     }
 }

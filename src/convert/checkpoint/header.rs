@@ -3,12 +3,15 @@
 //! Format: <https://github.com/huggingface/safetensors#format>. It is read here rather than by the crate, whose errors do not say which tensors
 //! overlap, how much of a file is missing, or that a name comes twice.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::ops::Range;
 
 use bise_models::gguf::WholeFile;
 use bise_models::printable::printable;
-use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
+use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde_json::Value;
+use serde_json::error::Category;
 
 use super::dtype::Dtype;
 use crate::convert::error::ConvertError;
@@ -57,12 +60,30 @@ pub(super) fn read(file: &WholeFile) -> Result<Vec<Described>, ConvertError> {
     let mut parser = serde_json::Deserializer::from_slice(json);
     let entries = parser.deserialize_map(Header).and_then(|entries| parser.end().map(|()| entries));
     let entries = entries.map_err(|error| {
-        invalid("header".into(), printable(error.to_string().as_bytes()), "a safetensors header".into())
+        let found = match error.classify() {
+            Category::Data => "JSON that is no object of tensors".to_owned(),
+            Category::Eof => "JSON that ends too early".to_owned(),
+            Category::Syntax | Category::Io => {
+                format!("JSON with a fault in line {}, column {}", error.line(), error.column())
+            }
+        };
+        invalid("header".into(), found, "a safetensors header: download the file again".into())
     })?;
+    let mut names = HashSet::with_capacity(entries.len());
+    for (name, _) in &entries {
+        if !names.insert(name.as_str()) {
+            let found = format!("tensor '{}' comes twice", printable(name.as_bytes()));
+            return Err(invalid("header".into(), found, "names that differ".into()));
+        }
+    }
     let data = 8 + header_len;
     let mut tensors = Vec::with_capacity(entries.len());
-    for entry in entries {
-        let what = format!("tensor '{}'", printable(entry.name.as_bytes()));
+    for (name, fields) in &entries {
+        let what = format!("tensor '{}'", printable(name.as_bytes()));
+        let entry = Entry::of(name, fields).map_err(|(field, expected)| {
+            let found = fields.get(field).map_or_else(|| "nothing".to_owned(), Value::to_string);
+            invalid(format!("{what}: \"{field}\""), printable(found.as_bytes()), expected.into())
+        })?;
         let Some(dtype) = Dtype::from_name(&entry.dtype) else {
             let found = format!("dtype '{}'", printable(entry.dtype.as_bytes()));
             return Err(invalid(what, found, "a type of whole bytes, as in BF16 or F8_E4M3".into()));
@@ -81,7 +102,7 @@ pub(super) fn read(file: &WholeFile) -> Result<Vec<Described>, ConvertError> {
         }
         let size = (bytes.len() - data) as u64;
         if end > size {
-            let found = format!("{} bytes of data, which this tensor ends {} behind", size, end - size);
+            let found = format!("{size} bytes of data, where this tensor ends at byte {end}");
             return Err(invalid(what, found, "a whole file: download it again".into()));
         }
         let range = data + start as usize..data + end as usize;
@@ -116,35 +137,37 @@ struct Entry {
     offsets: [u64; 2],
 }
 
-#[derive(serde::Deserialize)]
-struct Fields {
-    dtype: String,
-    shape: Vec<u64>,
-    data_offsets: [u64; 2],
+impl Entry {
+    /// The entry that these fields describe; the error is the field that is wrong and what it should be.
+    fn of(name: &str, fields: &Value) -> Result<Entry, (&'static str, &'static str)> {
+        let numbers = |field: &str| -> Option<Vec<u64>> {
+            fields.get(field)?.as_array()?.iter().map(Value::as_u64).collect()
+        };
+        let dtype = fields.get("dtype").and_then(Value::as_str).ok_or(("dtype", "the name of a type"))?;
+        let shape = numbers("shape").ok_or(("shape", "an array of sizes"))?;
+        let offsets = numbers("data_offsets").and_then(|offsets| offsets.try_into().ok());
+        let offsets = offsets.ok_or(("data_offsets", "where the data begin and end"))?;
+        Ok(Entry { name: name.to_owned(), dtype: dtype.to_owned(), shape, offsets })
+    }
 }
 
-/// A map from names to fields that does not let a name come twice.
+/// Names and fields in their order, with names that come twice.
 struct Header;
 
 impl<'de> Visitor<'de> for Header {
-    type Value = Vec<Entry>;
+    type Value = Vec<(String, Value)>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object of tensors")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Vec<Entry>, A::Error> {
-        let (mut entries, mut names) = (Vec::new(), std::collections::HashSet::new());
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut entries = Vec::new();
         while let Some(name) = map.next_key::<String>()? {
-            if name == "__metadata__" {
-                map.next_value::<IgnoredAny>()?;
-                continue;
+            match name == "__metadata__" {
+                true => drop(map.next_value::<IgnoredAny>()?),
+                false => entries.push((name, map.next_value()?)),
             }
-            let Fields { dtype, shape, data_offsets: offsets } = map.next_value()?;
-            if !names.insert(name.clone()) {
-                return Err(A::Error::custom(format_args!("tensor '{name}' comes twice")));
-            }
-            entries.push(Entry { name, dtype, shape, offsets });
         }
         Ok(entries)
     }

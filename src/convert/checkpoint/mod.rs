@@ -12,6 +12,7 @@ use indexmap::IndexMap;
 use serde_json::{Map, Value};
 
 use super::error::ConvertError;
+use super::json_file;
 use super::layout::Layout;
 
 pub use dtype::Dtype;
@@ -52,7 +53,7 @@ impl Checkpoint {
             return Err(folder::not_a_folder(folder));
         }
         let layout = Layout::of(folder, mistral_format)?;
-        let config = read_object(&folder.join(layout.config_name()))?;
+        let config = json_file::object(&folder.join(layout.config_name()))?;
         let found = folder::weight_files(folder, layout)?;
         let (mut files, mut tensors) = (Vec::new(), IndexMap::<String, StoredTensor>::new());
         for path in &found.paths {
@@ -157,12 +158,4 @@ impl Checkpoint {
             expected: expected.into(),
         }
     }
-}
-
-/// Reads a file that has one JSON object.
-///
-/// # Errors
-/// If it cannot be read, is larger than any such file is, or is something else.
-pub fn read_object(path: &Path) -> Result<Map<String, Value>, ConvertError> {
-    folder::read_json(path, 256 << 20)
 }

@@ -1,6 +1,6 @@
 //! How a checkpoint is quantized.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::{Map, Value};
 
@@ -11,7 +11,7 @@ use super::linear::PackedLinear;
 use super::parts::{Parts, Tensors};
 use super::refused::refuse;
 use super::settings::{Settings, short};
-use crate::convert::ConvertError;
+use crate::convert::{ConvertError, json_file};
 
 /// How the layers of a checkpoint are quantized. Which ones are, their tensors tell.
 #[derive(Clone, Debug)]
@@ -65,14 +65,8 @@ impl Scheme {
             ("hf_quant_config.json", Some("modelopt")),
         ] {
             let path = folder.join(file);
-            if let Some(value) = read_json(&path)? {
-                let map = value.as_object().ok_or_else(|| ConvertError::Invalid {
-                    path: path.clone(),
-                    what: "the file".to_owned(),
-                    found: short(&value),
-                    expected: "an object".to_owned(),
-                })?;
-                return Scheme::of(&Settings { path: &path, within: String::new(), map }, method);
+            if let Some(map) = json_file::object_if_there(&path)? {
+                return Scheme::of(&Settings { path: &path, within: String::new(), map: &map }, method);
             }
         }
         Ok(None)
@@ -185,19 +179,4 @@ fn only<'t, 'a>(parts: Parts<'t, 'a>, packed: &str) -> Result<Parts<'t, 'a>, Con
 
 fn is_fp8(algorithm: Option<String>) -> bool {
     algorithm.is_some_and(|name| name == "fp8")
-}
-
-fn read_json(path: &PathBuf) -> Result<Option<Value>, ConvertError> {
-    let action = "read the file";
-    let text = match std::fs::read(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(ConvertError::File { path: path.clone(), action, error }),
-    };
-    serde_json::from_slice(&text).map(Some).map_err(|error| ConvertError::Invalid {
-        path: path.clone(),
-        what: "the file".to_owned(),
-        found: error.to_string(),
-        expected: "JSON".to_owned(),
-    })
 }

@@ -1,16 +1,12 @@
 //! The tokenizer's files in the folder of a checkpoint.
 
-use std::fs::File;
-use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use bise_models::printable::printable;
 use serde_json::{Map, Value};
 
-use crate::convert::ConvertError;
-
-/// The largest tokenizer's file that is read; published ones have up to 35 MB.
-const MAX_BYTES: u64 = 512 << 20;
+pub(in crate::convert) use crate::convert::json_file::kind;
+use crate::convert::{ConvertError, json_file};
 
 /// The folder of a checkpoint.
 #[derive(Debug, Clone, Copy)]
@@ -32,24 +28,7 @@ impl Folder<'_> {
     /// # Errors
     /// If it cannot be read, or is larger than any tokenizer's file.
     pub fn bytes(&self, name: &str) -> Result<Option<Vec<u8>>, ConvertError> {
-        let path = self.path(name);
-        let failed = |action| {
-            let path = path.clone();
-            move |error| ConvertError::File { path, action, error }
-        };
-        let file = match File::open(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(failed("open")(error)),
-        };
-        let n_bytes = file.metadata().map_err(failed("read"))?.len();
-        if n_bytes > MAX_BYTES {
-            let expected = format!("at most {MAX_BYTES} bytes");
-            return Err(invalid(&path, "the file", format!("{n_bytes} bytes"), expected));
-        }
-        let mut bytes = Vec::new();
-        file.take(MAX_BYTES).read_to_end(&mut bytes).map_err(failed("read"))?;
-        Ok(Some(bytes))
+        json_file::bytes(&self.path(name))
     }
 
     /// The text in the file called `name`, if there is one.
@@ -70,12 +49,7 @@ impl Folder<'_> {
     /// As for [`Self::bytes`], and if it is not a JSON object.
     pub fn json(&self, name: &str) -> Result<Option<Json>, ConvertError> {
         let path = self.path(name);
-        let Some(bytes) = self.bytes(name)? else { return Ok(None) };
-        match serde_json::from_slice(&bytes) {
-            Ok(Value::Object(fields)) => Ok(Some(Json { path, fields })),
-            Ok(value) => Err(invalid(&path, "the file", kind(&value), "a JSON object")),
-            Err(error) => Err(invalid(&path, "the file", error.to_string(), "valid JSON")),
-        }
+        Ok(json_file::object_if_there(&path)?.map(|fields| Json { path, fields }))
     }
 }
 
@@ -166,17 +140,5 @@ fn shown(value: &Value) -> String {
         Value::String(text) => quoted(text),
         Value::Array(_) | Value::Object(_) => kind(value).to_owned(),
         value => value.to_string(),
-    }
-}
-
-/// What a value is.
-pub(in crate::convert) fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a truth value",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a text",
-        Value::Array(_) => "an array",
-        Value::Object(_) => "an object",
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! The fields are those of `sentencepiece_model.proto`; what is not needed is skipped.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use bise_models::tokenizer::TokenType;
@@ -10,6 +11,7 @@ use prost::Message;
 use super::files::{Folder, invalid, quoted};
 use super::tokens::{ADDED_SCORE, Tokens, looks_special};
 use crate::convert::ConvertError;
+use crate::convert::json_file::is_lfs_pointer;
 
 #[derive(Clone, PartialEq, Message)]
 struct ModelProto {
@@ -73,7 +75,7 @@ impl Model {
     pub fn read(folder: Folder<'_>, name: &str) -> Result<Option<Model>, ConvertError> {
         let Some(bytes) = folder.bytes(name)? else { return Ok(None) };
         let path = folder.path(name);
-        if bytes.starts_with(b"version https://git-lfs") {
+        if is_lfs_pointer(&bytes) {
             let expected = "a SentencePiece model: fetch the file itself, as with git lfs pull";
             return Err(invalid(&path, "the file", "a pointer of Git LFS", expected));
         }
@@ -94,7 +96,7 @@ impl Model {
         if pieces.is_empty() {
             return Err(self.invalid("the file", "no pieces", "a SentencePiece model"));
         }
-        let mut ids = std::collections::HashMap::with_capacity(pieces.len());
+        let mut ids = HashMap::with_capacity(pieces.len());
         for (id, piece) in pieces.iter().enumerate() {
             let what = format!("piece {id}");
             if piece.piece().is_empty() {
@@ -215,6 +217,7 @@ impl Model {
             let Some(decoder) = decoder.as_object() else {
                 return Err(config.invalid(what, super::files::kind(decoder), "an object of tokens by id"));
             };
+            let mut replaced = Vec::new();
             for (key, token) in decoder {
                 let Ok(id) = key.trim().parse::<u32>() else {
                     return Err(config.invalid(what, quoted(key), "ids as keys"));
@@ -224,6 +227,11 @@ impl Model {
                     return Err(config.invalid(&what, "no \"content\"", "the text of a token"));
                 };
                 let id = id as usize;
+                if let Some(piece) = self.proto.pieces.get(id)
+                    && piece.piece() != text
+                {
+                    replaced.push(format!("{} becomes {} (token {id})", quoted(piece.piece()), quoted(text)));
+                }
                 if id >= n_rows {
                     n_left_out += 1;
                 } else if token.get("special").is_some_and(|special| special == true) || looks_special(text) {
@@ -232,6 +240,23 @@ impl Model {
                     tokens.replace(id, &text.replace('▁', " "), TokenType::UserDefined, ADDED_SCORE);
                 }
             }
+            if let Some(first) = replaced.first() {
+                notes.push(format!(
+                    "tokenizer_config.json: \"added_tokens_decoder\" replaces {} pieces of the vocabulary: {first}{}",
+                    replaced.len(),
+                    if replaced.len() > 1 { " and so on" } else { "" }
+                ));
+            }
+        }
+        let mut ids = HashMap::with_capacity(tokens.len());
+        let mut doubled = Vec::new();
+        for (id, text) in tokens.texts.iter().enumerate() {
+            if let Some(first) = ids.insert(text.as_str(), id) {
+                doubled.push(format!("{} is token {first} and token {id}", quoted(text)));
+            }
+        }
+        if let Some(first) = doubled.first() {
+            notes.push(format!("{} added tokens are there already: {first}", doubled.len()));
         }
         if n_left_out > 0 {
             notes.push(format!(

@@ -56,15 +56,24 @@ pub(super) fn set(
         let id = model_config
             .as_ref()
             .and_then(|config| config.get(&[&key]).or(config.get(&["text_config", &key])));
-        if let Some(id) = id.and_then(Value::as_u64) {
-            found.ids.entry(role).or_insert(id);
+        if let Some(id) = id {
+            found.set_first(role, id, "config.json", notes);
         }
     }
     for role in ["bos", "eos"] {
         if !found.ids.contains_key(role)
-            && let Some(id) = elsewhere(folder, role, config.as_ref(), texts)?
+            && let Some(id) = by_text(folder, role, config.as_ref(), texts)?
         {
             found.ids.insert(role, id);
+        }
+    }
+    let generation = folder.json("generation_config.json")?;
+    for role in ["bos", "eos"] {
+        if !found.ids.contains_key(role)
+            && let Some(id) =
+                generation.as_ref().and_then(|config| config.get(&[&format!("{role}_token_id")]))
+        {
+            found.set_first(role, id, "generation_config.json", notes);
         }
     }
     for (role, key) in ROLES {
@@ -85,8 +94,8 @@ pub(super) fn set(
     Ok(())
 }
 
-/// An id that `SpecialVocab` does not find: by the token's text among all tokens, or from `generation_config.json`.
-fn elsewhere(
+/// An id that `SpecialVocab` does not find: by the token's text among all tokens.
+fn by_text(
     folder: Folder<'_>,
     role: &str,
     config: Option<&Json>,
@@ -100,9 +109,7 @@ fn elsewhere(
             return Ok(Some(id as u64));
         }
     }
-    let generation = folder.json("generation_config.json")?;
-    let id = generation.as_ref().and_then(|config| config.get(&[&format!("{role}_token_id")]));
-    Ok(id.and_then(|id| id.as_u64().or_else(|| id.get(0)?.as_u64())))
+    Ok(None)
 }
 
 /// The flags of a normalizer that GGUF has keys for.
@@ -150,6 +157,22 @@ impl<'a> Found<'a> {
         found.default_to("bos", "cls");
         found.default_to("eos", "sep");
         found
+    }
+
+    /// Gives a role that has no token the id in `value`: a number, or the first of an array of them. GGUF files have no key for the others.
+    fn set_first(&mut self, role: &'static str, value: &Value, file: &str, notes: &mut Vec<String>) {
+        let listed = value.as_array().map_or(&[][..], Vec::as_slice);
+        let Some(id) = value.as_u64().or_else(|| listed.first()?.as_u64()) else { return };
+        let id = *self.ids.entry(role).or_insert(id);
+        let others: Vec<String> =
+            listed.iter().filter(|other| other.as_u64() != Some(id)).map(Value::to_string).collect();
+        if !others.is_empty() {
+            notes.push(format!(
+                "{file}: \"{role}_token_id\" has more than one token: {id} is kept, {} left out \
+                 (a model that writes it to end its turn needs --override-kv tokenizer.ggml.eot_token_id=int:ID)",
+                others.join(", ")
+            ));
+        }
     }
 
     fn has_role(&self, role: &str) -> bool {

@@ -118,13 +118,17 @@ impl TokenizerJson {
     /// embeddings for.
     pub fn drop_unembedded(&self, tokens: &mut Tokens, n_rows: usize, notes: &mut Vec<String>) {
         let vocab = self.json.get(&["model", "vocab"]);
-        let is_unembedded = |tokens: &Tokens| {
-            let (last, text) = (tokens.len() - 1, tokens.texts.last().expect("it is longer than n_rows"));
-            self.added.contains_key(&(last as u32)) && vocab.is_some_and(|vocab| vocab.get(text).is_none())
+        let is_added = |id: usize, text: &str| {
+            self.added.contains_key(&(id as u32)) && vocab.is_some_and(|vocab| vocab.get(text).is_none())
         };
         let mut dropped = Vec::new();
-        while tokens.len() > n_rows && is_unembedded(tokens) {
-            dropped.extend(tokens.pop());
+        while tokens.len() > n_rows {
+            // Ids that no token has are filled up.
+            match self.texts.get(tokens.len() - 1) {
+                Some(Some(text)) if is_added(tokens.len() - 1, text) => dropped.extend(tokens.pop()),
+                Some(Some(_)) => break,
+                Some(None) | None => drop(tokens.pop()),
+            }
         }
         if let Some(first) = dropped.last() {
             notes.push(format!(
