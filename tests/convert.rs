@@ -312,11 +312,20 @@ fn weights_that_do_not_fit_the_type_are_named_with_their_place() {
         for out_type in ["auto", "f32", "q8_0", "q4_k_m"] {
             let message =
                 refused("mistral-v0.1", &["--outtype", out_type], |family| set(family, bits), nothing);
-            says(&message, &["tensor 'blk.1.ffn_up.weight'", what, "in row 3, column 5"]);
+            let place = format!(".safetensors: tensor '{weight}'");
+            says(&message, &["tensor 'blk.1.ffn_up.weight'", what, "in row 3, column 5", &place, "download"]);
         }
     }
     let nan = |family: &mut Family| family.tensor("model.layers.0.self_attn.q_proj.weight").bytes[70] = 0x7f;
     says(&refused("fp8-blocks", &[], nan, nothing), &["tensor 'blk.0.attn_q.weight'", "NaN", "column 70"]);
+    let scale = "model.layers.0.self_attn.q_proj.weight_scale_inv";
+    let inf = |family: &mut Family| {
+        family.tensor(scale).bytes[..4].copy_from_slice(&f32::INFINITY.to_le_bytes());
+    };
+    says(&refused("fp8-blocks", &[], inf, nothing), &[scale, "inf at 0", "finite scales"]);
+    let expert = "model.layers.0.block_sparse_moe.experts.2.w1.weight";
+    let nan = |family: &mut Family| family.tensor(expert).bytes[..2].copy_from_slice(&[0xc0, 0x7f]);
+    says(&refused("mixtral", &[], nan, nothing), &[expert, "tensor 'blk.0.ffn_gate_exps.weight'", "NaN"]);
     // What is too large for F16 makes an automatic choice BF16.
     let (mut family, folder) = (Family::load("singles"), Folder::new());
     family.tensor(weight).bytes[..4].copy_from_slice(&1e6_f32.to_le_bytes());

@@ -262,6 +262,15 @@ fn what_cannot_be_kept_is_an_error_where_it_must_be_and_a_line_where_not() {
     let type_of = |name: &str| file.require_tensor(name).unwrap().tensor_type.name();
     assert_eq!((type_of("blk.1.attn_k.weight"), type_of("blk.0.attn_k.weight")), ("BF16", "Q4_0"));
     assert_eq!(file_type(&file), 2);
+    // One line for all layers.
+    for layer in 0..2 {
+        let scales = family.tensor(&format!("model.layers.{layer}.mlp.up_proj.weight_scale"));
+        scales.bytes[6..8].copy_from_slice(&0x33c0_u16.to_le_bytes());
+    }
+    std::fs::remove_dir_all(folder.path("source")).unwrap();
+    let several = run(&family, &folder, &[]).ok();
+    assert_eq!(several.stderr.matches("not exactly a half").count(), 1, "{}", several.stderr);
+    assert!(several.stderr.contains("(and 2 more tensors likewise)"), "{}", several.stderr);
     let explicit = run(&family, &folder, &["--outtype", "f32"]).ok();
     assert!(!explicit.stderr.contains("not exactly"), "{}", explicit.stderr);
 

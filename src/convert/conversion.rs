@@ -179,6 +179,21 @@ impl<'a> Conversion<'a> {
         Ok(plan)
     }
 
+    /// Adds the file and the tensor of the checkpoint to the error of a weight that is not finite.
+    fn with_place(&self, error: QuantizeError) -> ConvertError {
+        let QuantizeError::Tensor { tensor, .. } = &error else { return error.into() };
+        let named = self.tensors.iter().find(|ours| ours.name == *tensor).and_then(Tensor::not_finite);
+        let stored = named.and_then(|name| Some((name, self.checkpoint.tensor(name)?)));
+        match stored {
+            None => error.into(),
+            Some((name, stored)) => ConvertError::Weight {
+                path: self.checkpoint.path_of(stored).to_owned(),
+                name: name.to_owned(),
+                error,
+            },
+        }
+    }
+
     /// Writes the file at `path`; see [`convert`].
     ///
     /// # Errors
@@ -230,9 +245,9 @@ impl<'a> Conversion<'a> {
                 file_type = self.kept_type().unwrap_or(FileType::BF16);
                 plan = self.plan_as(FileType::BF16, options)?;
                 path = path_of(file_type);
-                write(&plan, &path)?;
+                write(&plan, &path).map_err(|error| self.with_place(error))?;
             }
-            written => written?,
+            written => written.map_err(|error| self.with_place(error))?,
         }
         notes.extend(plan.notes.iter().cloned());
         let paths = plan.paths(&path);

@@ -41,6 +41,20 @@ pub enum ConvertError {
         /// Why not, and what can be done instead.
         reason: String,
     },
+    /// A weight that is not finite.
+    #[error(
+        "{}: tensor '{}': {error}; the checkpoint is damaged, or was when it was saved: download this file again",
+        Printable(path.display()),
+        Printable(name)
+    )]
+    Weight {
+        /// The file.
+        path: PathBuf,
+        /// The tensor in the file.
+        name: String,
+        /// The weight and its place in the new file's tensor.
+        error: QuantizeError,
+    },
     /// A file with weights that cannot be opened or mapped.
     #[error(transparent)]
     Gguf(#[from] GgufError),

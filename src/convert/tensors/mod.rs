@@ -43,8 +43,9 @@ pub fn collect<'a>(
     quantization: &Quantization,
     keep: Keep,
 ) -> Result<Tensors<'a>, ConvertError> {
-    let (names, used, notes) = (Names::of(checkpoint, &config.assumed), HashSet::new(), Vec::new());
-    let mut collector = Collector { checkpoint, quantization, keep, names, used, n_without_scale: 0, notes };
+    let (names, used, not_kept) = (Names::of(checkpoint, &config.assumed), HashSet::new(), Vec::new());
+    let mut collector =
+        Collector { checkpoint, quantization, keep, names, used, n_without_scale: 0, not_kept };
     let mut tensors = Vec::new();
     let layout = checkpoint.layout;
     let (d, q, kv) = (config.n_embd, config.n_heads * config.head_dim, config.n_kv_heads * config.head_dim);
@@ -113,7 +114,11 @@ pub fn collect<'a>(
             layout.config_name()
         ));
     }
-    notes.append(&mut collector.notes);
+    match collector.not_kept.as_slice() {
+        [] => {}
+        [one] => notes.push(one.clone()),
+        [first, others @ ..] => notes.push(format!("{first} (and {} more tensors likewise)", others.len())),
+    }
     Ok(Tensors { tensors, notes })
 }
 
@@ -125,7 +130,8 @@ struct Collector<'a, 'q> {
     names: Names<'a>,
     used: HashSet<&'a str>,
     n_without_scale: usize,
-    notes: Vec<String>,
+    /// Integers that could not be kept, one line a layer.
+    not_kept: Vec<String>,
 }
 
 impl<'a> Collector<'a, '_> {
@@ -157,7 +163,7 @@ impl<'a> Collector<'a, '_> {
         let mut notes = Vec::new();
         let format =
             self.packed().map_or(Ok(None), |layers| layers.kept_format(modules, self.keep, &mut notes))?;
-        self.notes.append(&mut notes);
+        self.not_kept.append(&mut notes);
         Ok(format)
     }
 
@@ -173,14 +179,17 @@ impl<'a> Collector<'a, '_> {
             _ => stored_matrix(self.checkpoint, &self.names, self.quantization, module, shape)?,
         };
         self.n_without_scale += usize::from(found.lacks_scale);
+        let piece = Piece::new(found.rows, heads.map(|n_heads| (n_heads, shape[0] / n_heads)));
+        let piece = piece.from(found.used[0]);
         self.used.extend(found.used);
-        Ok(Piece::new(found.rows, heads.map(|n_heads| (n_heads, shape[0] / n_heads))))
+        Ok(piece)
     }
 
     fn vector(&mut self, name: &str, module: &str, n: usize) -> Result<Tensor<'a>, ConvertError> {
         let found = stored_vector(self.checkpoint, &self.names, module, n)?;
+        let piece = Piece::new(found.rows, None).from(found.used[0]);
         self.used.extend(found.used);
-        Ok(Tensor::vector(name.to_owned(), n, Piece::new(found.rows, None)))
+        Ok(Tensor::vector(name.to_owned(), n, piece))
     }
 
     /// What is left out: parts for images and sound, and what serves other programs. Errs on a tensor that is none of these.

@@ -214,6 +214,11 @@ impl Scale {
             tensor.dtype.to_f32(&tensor.bytes, &mut values);
             values
         };
+        if let Some((i, x)) = values().into_iter().enumerate().find(|(_, x)| !x.is_finite()) {
+            let found = format!("{x} at {i} of {:?}", tensor.shape);
+            let expected = "finite scales: the checkpoint is damaged, download it again";
+            return Err(checkpoint.tensor_error(name, found, expected));
+        }
         let blocks = block.map(|size| [shape[0].div_ceil(size[0]), shape[1].div_ceil(size[1])]);
         match (tensor.shape.as_slice(), block, blocks) {
             (_, _, _) if n == 1 => Ok(Scale::One(values()[0])),

@@ -63,6 +63,21 @@ impl<'a> Tensor<'a> {
         Cow::Owned(bytes_of(&x))
     }
 
+    /// The tensor of the checkpoint that has a weight which is not finite. Reads it until there.
+    pub fn not_finite(&self) -> Option<&'a str> {
+        let rows_a_piece = self.shape.get(1).copied().unwrap_or(1);
+        let is_damaged = |piece: &&Piece<'a>| {
+            let format =
+                piece.rows.tensor_type().format().expect("weights are of types that can be computed with");
+            let mut x = vec![0.0; self.shape[0]];
+            (0..rows_a_piece).any(|row| {
+                dequantize_row(format, &piece.rows.read(row..row + 1), &mut x);
+                x.iter().any(|x| !x.is_finite())
+            })
+        };
+        self.pieces.iter().find(is_damaged)?.name
+    }
+
     /// Whether it keeps its type, whatever others get.
     pub fn keeps_type(&self) -> bool {
         self.pieces
@@ -90,6 +105,8 @@ pub struct Piece<'a> {
     /// The rows of this many heads come in halves, and are put into pairs: rotary embedding turns row `i` of a head with row `i + len / 2` in
     /// transformers, and rows `2i` and `2i + 1` with each other in GGUF files.
     halves: Option<Halves>,
+    /// What the checkpoint calls it.
+    name: Option<&'a str>,
 }
 
 #[derive(Clone, Copy)]
@@ -101,7 +118,12 @@ struct Halves {
 impl<'a> Piece<'a> {
     /// The rows of `n_heads` heads, of `head_len` rows each, are put into pairs.
     pub(super) fn new(rows: Box<dyn Rows + 'a>, halves: Option<(usize, usize)>) -> Piece<'a> {
-        Piece { rows, halves: halves.map(|(n_heads, head_len)| Halves { n_heads, head_len }) }
+        Piece { rows, halves: halves.map(|(n_heads, head_len)| Halves { n_heads, head_len }), name: None }
+    }
+
+    /// The checkpoint's tensor `name`.
+    pub(super) fn from(self, name: &'a str) -> Piece<'a> {
+        Piece { name: Some(name), ..self }
     }
 
     fn read(&self, rows: Range<usize>) -> Cow<'_, [u8]> {
