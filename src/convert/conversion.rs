@@ -189,7 +189,7 @@ impl<'a> Conversion<'a> {
             Some((name, stored)) => ConvertError::Weight {
                 path: self.checkpoint.path_of(stored).to_owned(),
                 name: name.to_owned(),
-                error,
+                error: Box::new(error),
             },
         }
     }

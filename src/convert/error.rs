@@ -53,7 +53,7 @@ pub enum ConvertError {
         /// The tensor in the file.
         name: String,
         /// The weight and its place in the new file's tensor.
-        error: QuantizeError,
+        error: Box<QuantizeError>,
     },
     /// A file with weights that cannot be opened or mapped.
     #[error(transparent)]
