@@ -192,6 +192,89 @@ fn the_bytes_do_not_depend_on_threads_nor_on_interruptions() {
     assert!(!folder.path("killed.gguf.calibration").exists());
 }
 
+/// The error of calibrating `model` in `work`, stopped when `stop` layers are done.
+fn calibrate(model: &Path, text: &str, work: &Path, stop: usize) -> Result<(), QuantizeError> {
+    let file = GgufFile::open(model).unwrap();
+    let mut options = QuantizeOptions::new(FileType::Q3_K_M);
+    options.is_calibrated = true;
+    let plan = Plan::new(&file, &options).unwrap();
+    let tokenizer = Tokenizer::from_metadata(file.metadata()).unwrap();
+    let tokens = tokenizer.encode(text, EncodeOptions { add_special: true, parse_special: false });
+    let mut options = CalibrateOptions::default();
+    options.n_ctx = 256;
+    let (threads, cancel) = (Threads::new(2).unwrap(), Cancel::new());
+    let calibration =
+        Calibration::new(&file, &plan, &tokens[..2048], tokenizer.bos(), options, &threads).unwrap();
+    let ran = calibration.run(work, &cancel, &mut |progress| {
+        if progress.layers == stop {
+            cancel.cancel();
+        }
+    });
+    ran?.remove()
+}
+
+#[test]
+fn a_folder_is_of_one_run_and_what_was_changed_in_it_is_refused() {
+    let folder = folder();
+    let (work, model) = (folder.path("work"), folder.path("f16.gguf"));
+    // The user's own, whose names look like those of tensors.
+    std::fs::create_dir_all(work.join("blk.notes")).unwrap();
+    folder.write("work/blk.gguf", "a model");
+    folder.write("work/output.weight.txt", "notes");
+    let text = std::fs::read_to_string(golden("stories.txt")).unwrap();
+    let stop = |n| calibrate(&model, &text, &work, n);
+    assert!(matches!(stop(0), Err(QuantizeError::Cancelled)));
+
+    // From the first moment on.
+    let other_text = std::fs::read_to_string(golden("other_stories.txt")).unwrap();
+    let other = calibrate(&model, &other_text, &work, 99);
+    assert!(matches!(other, Err(QuantizeError::OtherCalibration { .. })), "{other:?}");
+    let key = "llama.rope.freq_base=float:20000";
+    folder.bise(["quantize", "--override-kv", key, "f16.gguf", "base.gguf", "COPY"]).ok();
+    let other = calibrate(&folder.path("base.gguf"), &text, &work, 99);
+    assert!(matches!(other, Err(QuantizeError::OtherCalibration { .. })), "{other:?}");
+
+    assert!(matches!(stop(2), Err(QuantizeError::Cancelled)));
+    let lock = std::fs::File::options().write(true).open(work.join("lock")).unwrap();
+    lock.lock().unwrap();
+    let busy = stop(99).unwrap_err().to_string();
+    assert!(busy.contains("work: found that another bise works in this folder"), "{busy}");
+    drop(lock);
+
+    let changed = |name: &str, change: &dyn Fn(&mut Vec<u8>), expected: &str| {
+        let path = work.join(name);
+        let whole = std::fs::read(&path).unwrap();
+        let mut bytes = whole.clone();
+        change(&mut bytes);
+        std::fs::write(&path, bytes).unwrap();
+        let error = stop(99).unwrap_err().to_string();
+        assert!(error.contains(&format!("{name}: found {expected}")), "{error}");
+        assert!(error.contains("remove the folder") && error.ends_with("to begin again"), "{error}");
+        std::fs::write(&path, whole).unwrap();
+    };
+    let hidden = "hidden-states";
+    changed(
+        hidden,
+        &|bytes| bytes[24..32].copy_from_slice(&1000_u64.to_le_bytes()),
+        "1000 layers, expected at most 9",
+    );
+    changed(hidden, &|bytes| bytes[32..40].fill(255), "");
+    changed(hidden, &|bytes| bytes.truncate(30), "a file that was cut off");
+    changed(hidden, &|bytes| bytes.truncate(bytes.len() - 1), "");
+    changed(hidden, &|bytes| bytes.push(0), "");
+    changed(hidden, &|bytes| bytes[4096..4100].copy_from_slice(&f32::NAN.to_le_bytes()), "damaged bytes");
+    let matrix = "blk.1.ffn_down.weight.0";
+    changed(matrix, &|bytes| bytes[777] ^= 1, "damaged bytes");
+    changed(matrix, &|bytes| bytes.push(0), "");
+    changed(matrix, &|bytes| bytes.clear(), "0 bytes");
+
+    stop(99).unwrap();
+    let mut left: Vec<_> =
+        std::fs::read_dir(&work).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["blk.gguf", "blk.notes", "output.weight.txt"]);
+}
+
 #[test]
 fn what_cannot_be_done_is_refused_at_once() {
     let folder = folder();
@@ -213,6 +296,30 @@ fn what_cannot_be_done_is_refused_at_once() {
     let other =
         error(&["--calibrate", "stories.txt", "--calibration-dir", "work", "f16.gguf", "out.gguf", "Q4_K_M"]);
     assert!(other.contains("work: found what was done with another model, text or type"), "{other}");
+    let inside = error(&[
+        "--calibrate",
+        "stories.txt",
+        "--calibration-dir",
+        "work",
+        "f16.gguf",
+        "work/o.gguf",
+        "Q4_K_M",
+    ]);
+    assert!(inside.contains("work/o.gguf: found a file in the folder of --calibration-dir"), "{inside}");
+    let file = error(&[
+        "--calibrate",
+        "stories.txt",
+        "--calibration-dir",
+        "short.txt",
+        "f16.gguf",
+        "o.gguf",
+        "Q4_K_M",
+    ]);
+    assert!(file.contains("short.txt: found a file, expected a folder"), "{file}");
+    for same in ["F16", "COPY"] {
+        let nothing = error(&["--calibrate", "stories.txt", "f16.gguf", "out.gguf", same]);
+        assert!(nothing.contains("--calibrate: found no matrix that gets another type"), "{nothing}");
+    }
     assert_eq!(names(&folder), ["f16.gguf", "short.txt", "stories.txt", "there.gguf", "work"]);
 }
 
@@ -237,12 +344,23 @@ fn a_dry_run_says_how_long_it_would_take_and_q4_k_c_is_q4_k_alone() {
 #[test]
 fn experts_are_calibrated_with_the_tokens_that_visit_them() {
     let folder = Folder::new();
-    let model = format!("{}/models/tests/oracles/mixtral_stacked.gguf", env!("CARGO_MANIFEST_DIR"));
     std::fs::copy(golden("stories.txt"), folder.path("stories.txt")).unwrap();
+    // As stacks, and a tensor for each expert.
+    for model in ["mixtral_stacked.gguf", "mixtral_split.gguf"] {
+        experts_are_calibrated(&folder, model);
+    }
+}
+
+fn experts_are_calibrated(folder: &Folder, model: &str) {
+    let model = format!("{}/models/tests/oracles/{model}", env!("CARGO_MANIFEST_DIR"));
     let ran = folder
         .bise(
-            [&["quantize", "--allow-requantize"], &WITH[..], &["--chunks", "12", &model, "out.gguf", "Q4_0"]]
-                .concat(),
+            [
+                &["quantize", "--force", "--allow-requantize"],
+                &WITH[..],
+                &["--chunks", "12", &model, "out.gguf", "Q4_0"],
+            ]
+            .concat(),
         )
         .ok();
     let file = GgufFile::open(folder.path("out.gguf")).unwrap();

@@ -144,6 +144,39 @@ pub enum QuantizeError {
         /// The folder.
         path: PathBuf,
     },
+    /// A folder that a calibration cannot go on in.
+    #[error("{}: found {found}, expected {expected}", Printable(path.display()))]
+    CalibrationFolder {
+        /// The folder, or a file in it.
+        path: PathBuf,
+        /// What was found.
+        found: String,
+        /// What was expected, and what to do.
+        expected: String,
+    },
+    /// No tensor would be calibrated.
+    #[error(
+        "--calibrate: found no matrix that gets another type with scales, expected a type as Q4_K_M that is not the source's"
+    )]
+    NothingToCalibrate,
+    /// The machine has less memory than calibrating takes.
+    #[error(
+        "calibrating with {n_chunks} contexts: found {free} bytes of memory free, expected {needed}: {}",
+        match fits {
+            Some(n) => format!("--chunks {n} fits"),
+            None => "no number of --chunks fits".to_owned(),
+        }
+    )]
+    TooLittleMemory {
+        /// Contexts that are read.
+        n_chunks: usize,
+        /// Bytes that the machine has free.
+        free: u64,
+        /// Bytes that are needed.
+        needed: u64,
+        /// Contexts for which they are enough.
+        fits: Option<usize>,
+    },
     /// The model cannot read the text.
     #[error(transparent)]
     Forward(#[from] ForwardError),

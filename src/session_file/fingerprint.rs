@@ -15,14 +15,24 @@ const SAMPLE_BYTES: usize = 4096;
 /// Fine-tuning moves nearly all weights, so two models that differ do so in the samples. A file in which single weights were changed
 /// elsewhere is not told from the original.
 pub(crate) fn fingerprint(file: &GgufFile) -> u128 {
-    let mut hash = XxHash3_128::new();
     let arch = file.metadata().str("general.architecture").ok().flatten().unwrap_or_default().to_owned();
     let by_itself = |key: &str| {
         key.strip_prefix(&arch)
             .and_then(|key| key.strip_prefix('.'))
             .is_some_and(|key| key.starts_with("rope.") || key == "attention.sliding_window")
     };
-    let mut entries: Vec<_> = file.metadata().iter().filter(|(key, _)| !by_itself(key)).collect();
+    hash_of(file, |key| !by_itself(key))
+}
+
+/// [`fingerprint`] with all of the metadata.
+#[cfg(feature = "quantize")]
+pub(crate) fn whole_fingerprint(file: &GgufFile) -> u128 {
+    hash_of(file, |_| true)
+}
+
+fn hash_of(file: &GgufFile, counts: impl Fn(&str) -> bool) -> u128 {
+    let mut hash = XxHash3_128::new();
+    let mut entries: Vec<_> = file.metadata().iter().filter(|(key, _)| counts(key)).collect();
     entries.sort_by_key(|(key, _)| *key);
     for (key, value) in entries {
         put(&mut hash, key.as_bytes());

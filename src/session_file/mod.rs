@@ -8,4 +8,6 @@ mod save;
 
 pub use error::SessionFileError;
 pub(crate) use fingerprint::fingerprint;
+#[cfg(feature = "quantize")]
+pub(crate) use fingerprint::whole_fingerprint;
 pub use restore::Restored;

@@ -247,6 +247,9 @@ pub fn run(args: QuantizeArgs) -> Result<()> {
         log.warn(warning);
     }
     let mut plan = Plan::new(&file, &options)?;
+    if let Some(text) = &args.calibrate.calibrate {
+        args.calibrate.check_folder(text, &what.destination, &plan.paths(&what.destination))?;
+    }
     for note in &plan.notes {
         log.warn(note);
     }
@@ -273,7 +276,10 @@ pub fn run(args: QuantizeArgs) -> Result<()> {
             let calibrated = args.calibrate.run(text, &file, &plan, &what.destination, &threads, log)?;
             calibrated.put_into(&mut plan);
             write(&plan, &calibrated, &what.destination, &threads, args.force, log)?;
-            calibrated.remove()?;
+            // The new file is in place: this is no reason to fail.
+            if let Err(error) = calibrated.remove() {
+                log.warn(error);
+            }
         }
     }
     let paths = plan.paths(&what.destination);

@@ -10,8 +10,7 @@ use bise_kernels::{Format, Team};
 use bise_models::PassContext;
 
 use super::collector::Collector;
-use super::folder::Folder;
-use super::run::{Calibration, rows_a_task};
+use super::run::{Calibration, MIN_TOKENS, rows_a_task};
 use super::steps::Input;
 use crate::Cancel;
 use crate::quantize::error::QuantizeError;
@@ -40,7 +39,7 @@ impl Calibration<'_, '_> {
     /// # Errors
     /// As [`run`](Calibration::run). The folder is not written to.
     pub fn predict(&self, path: &Path, cancel: &Cancel) -> Result<Prediction, QuantizeError> {
-        let layers = self.n_done(&Folder::open(path, self.fingerprint())?)?;
+        let layers = self.n_done(&self.folder(path)?)?;
         let (reading, products) = self.measure_reading(cancel)?;
         let largest = self.inputs().map(|input| input.k).max().unwrap_or(256);
         let k = (largest.min(MAX_COLUMNS) / 256 * 256).max(256);
@@ -152,6 +151,15 @@ impl Calibration<'_, '_> {
         start.elapsed().as_secs_f64() / (team.n_threads() * rows) as f64
     }
 
+    /// Checks that the machine has the memory, where it tells.
+    pub(super) fn check_memory(&self) -> Result<(), QuantizeError> {
+        let Some(free) = crate::memory::available_bytes() else { return Ok(()) };
+        let (n_ctx, d) = (self.options.n_ctx, self.config.n_embd);
+        let (needed, n_chunks) = (self.memory(), self.tokens.len() / n_ctx);
+        let fewest = MIN_TOKENS.div_ceil(n_ctx);
+        fits(free as u64, needed, n_chunks, 4 * (n_ctx * d) as u64, fewest)
+    }
+
     fn memory(&self) -> u64 {
         /// The program, its threads and the vocabulary.
         const PROGRAM: u64 = 48 << 20;
@@ -201,6 +209,17 @@ impl Calibration<'_, '_> {
     }
 }
 
+/// Whether `needed` bytes are `free`, `of_chunk` of them for each of `n_chunks` contexts, and with how many they would be: `fewest` or more.
+fn fits(free: u64, needed: u64, n_chunks: usize, of_chunk: u64, fewest: usize) -> Result<(), QuantizeError> {
+    if needed <= free {
+        return Ok(());
+    }
+    let others = needed.saturating_sub(n_chunks as u64 * of_chunk);
+    let fits = (free.saturating_sub(others) / of_chunk) as usize;
+    let fits = (fits >= fewest).then_some(fits);
+    Err(QuantizeError::TooLittleMemory { n_chunks, free, needed, fits })
+}
+
 /// `a · kᵖ + b · k^q`, through two measured points.
 #[derive(Clone, Copy)]
 struct Fit {
@@ -231,6 +250,21 @@ impl Fit {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_contexts_that_fit_are_said() {
+        // 100 bytes beside ten contexts of 50.
+        assert!(fits(600, 600, 10, 50, 4).is_ok());
+        let said = |free| fits(free, 600, 10, 50, 4).unwrap_err().to_string();
+        assert_eq!(
+            said(599),
+            "calibrating with 10 contexts: found 599 bytes of memory free, expected 600: --chunks 9 fits"
+        );
+        assert!(said(300).ends_with("--chunks 4 fits"));
+        for free in [0, 50, 299] {
+            assert!(said(free).ends_with("no number of --chunks fits"), "{free}");
+        }
+    }
 
     #[test]
     fn two_points_are_gone_through() {

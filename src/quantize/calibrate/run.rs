@@ -41,7 +41,7 @@ impl Default for CalibrateOptions {
 }
 
 /// The fewest tokens that a model is calibrated with.
-const MIN_TOKENS: usize = 2048;
+pub(super) const MIN_TOKENS: usize = 2048;
 /// The fewest inputs of an expert for error feedback to be of use.
 const MIN_INPUTS: u64 = 128;
 /// How often more damping is tried, ten times as much each time.
@@ -75,6 +75,13 @@ impl<'a, 'p> Calibration<'a, 'p> {
         options: CalibrateOptions,
         threads: &Threads,
     ) -> Result<Calibration<'a, 'p>, QuantizeError> {
+        let config = MistralConfig::from_metadata(file.metadata())?;
+        let layers: BTreeSet<usize> =
+            plan.tensors.iter().filter_map(|tensor| layer(&tensor.source.name)).collect();
+        let steps = steps(plan, &Vec::from_iter(layers), config.n_layers);
+        if steps.iter().all(|step| step.passes.iter().all(Vec::is_empty)) {
+            return Err(QuantizeError::NothingToCalibrate);
+        }
         let n_ctx = options.n_ctx.max(1);
         let expected = MIN_TOKENS.next_multiple_of(n_ctx);
         if tokens.len() < expected {
@@ -85,11 +92,7 @@ impl<'a, 'p> Calibration<'a, 'p> {
             tokens.chunks_mut(n_ctx).for_each(|chunk| chunk[0] = bos);
         }
         let kernels = KernelTable::detect();
-        let config = MistralConfig::from_metadata(file.metadata())?;
         let model = Mistral::load(file, config.clone(), kernels)?;
-        let layers: BTreeSet<usize> =
-            plan.tensors.iter().filter_map(|tensor| layer(&tensor.source.name)).collect();
-        let steps = steps(plan, &Vec::from_iter(layers), config.n_layers);
         Ok(Calibration {
             file,
             plan,
@@ -119,25 +122,36 @@ impl<'a, 'p> Calibration<'a, 'p> {
     /// The bytes do not depend on the number of threads, nor on whether it was interrupted.
     ///
     /// # Errors
-    /// Where the folder is of another run, inputs are not finite, there is no memory or no room on the disk, or it was cancelled. What is
-    /// done stays in the folder.
+    /// Where the folder is of another run, in use or damaged, inputs are not finite, there is no memory or no room on the disk, or it was
+    /// cancelled. What is done stays in the folder.
     pub fn run(
         &self,
         path: &Path,
         cancel: &Cancel,
         progress: &mut dyn FnMut(CalibrateProgress),
     ) -> Result<Calibrated<'a>, QuantizeError> {
-        let folder = Folder::open(path, self.fingerprint())?;
-        folder.create()?;
+        self.check_memory()?;
+        let mut folder = self.folder(path)?;
+        folder.take()?;
         let mut x = zeroed(self.tokens.len() * self.config.n_embd)?;
         let first = self.n_done(&folder)?;
-        match first {
-            0 => self.model.embed_tokens(&self.tokens, &mut x),
-            _ => folder.read_hidden(&mut x)?,
+        for target in self.targets(first) {
+            if cancel.is_cancelled() {
+                return Err(QuantizeError::Cancelled);
+            }
+            let (tensor, len) = self.matrix(target);
+            folder.check_bytes(tensor, target.matrix, len)?;
         }
+        let notes = match first {
+            0 => {
+                self.model.embed_tokens(&self.tokens, &mut x);
+                Vec::new()
+            }
+            _ => folder.read_hidden(&mut x)?,
+        };
         let before = self.steps[..first].iter().map(|step| self.operations_of_step(step)).sum();
         let (done, all, n_layers) = (before, self.operations(), self.steps.len());
-        let mut run = Run { folder, cancel, progress, notes: Vec::new(), layers: first, n_layers, done, all };
+        let mut run = Run { folder, cancel, progress, notes, layers: first, n_layers, done, all };
         let mut cx = PassContext::new(Arc::clone(self.threads.team()));
         for (i, step) in self.steps.iter().enumerate().skip(first) {
             run.layers = i;
@@ -146,9 +160,13 @@ impl<'a, 'p> Calibration<'a, 'p> {
                 self.pass(step, pass, &mut x, &mut cx, &mut run)?;
             }
             for tensor in self.plan.tensors.iter().filter(|t| layer(&t.source.name) == Some(step.layer)) {
-                self.file.leave(&tensor.source, 0..tensor.source.n_rows());
+                let (source, n) = (&tensor.source, tensor.source.rows_a_matrix());
+                (0..source.n_matrices()).for_each(|i| self.file.leave(source, i * n..(i + 1) * n));
             }
-            run.folder.write_hidden(i + 1, &x)?;
+            if !x.iter().all(|x| x.is_finite()) {
+                return Err(not_finite(&format!("blk.{}", step.layer)));
+            }
+            run.folder.write_hidden(i + 1, &run.notes, &x)?;
         }
         Source::check_unchanged(self.file)?;
         let tensors = self.targets(self.steps.len()).map(|t| self.plan.tensors[t.tensor].source.name.clone());
@@ -163,22 +181,33 @@ impl<'a, 'p> Calibration<'a, 'p> {
 
     /// The steps that are done.
     pub(super) fn n_done(&self, folder: &Folder) -> Result<usize, QuantizeError> {
-        let is_whole = |n: &usize| *n <= self.steps.len() && self.has_matrices(folder, *n);
-        Ok(folder.n_steps()?.filter(is_whole).unwrap_or(0))
+        let n = folder.n_steps()?.unwrap_or(0);
+        if n > self.steps.len() {
+            return Err(folder.too_many_steps(n, self.steps.len()));
+        }
+        for target in self.targets(n) {
+            let (tensor, len) = self.matrix(target);
+            folder.check_size(tensor, target.matrix, len)?;
+        }
+        Ok(n)
     }
 
-    fn has_matrices(&self, folder: &Folder, n_steps: usize) -> bool {
-        self.targets(n_steps).all(|target| {
-            let tensor = &self.plan.tensors[target.tensor];
-            let len = tensor.n_bytes() / tensor.source.n_matrices();
-            folder.has_matrix(&tensor.source.name, target.matrix, len)
-        })
+    /// The folder at `path`.
+    pub(super) fn folder(&self, path: &Path) -> Result<Folder, QuantizeError> {
+        let matrices = self.targets(self.steps.len()).map(|target| (self.matrix(target).0, target.matrix));
+        Folder::open(path, self.fingerprint(), matrices)
+    }
+
+    /// The name of a tensor, and the bytes of one of its matrices.
+    fn matrix(&self, target: Target) -> (&str, usize) {
+        let tensor = &self.plan.tensors[target.tensor];
+        (&tensor.source.name, tensor.n_bytes() / tensor.source.n_matrices())
     }
 
     /// What tells this run from others whose folder must not be mixed with its own.
-    pub(super) fn fingerprint(&self) -> u128 {
+    fn fingerprint(&self) -> u128 {
         let mut hash = XxHash3_128::new();
-        hash.write(&crate::session_file::fingerprint(self.file).to_le_bytes());
+        hash.write(&crate::session_file::whole_fingerprint(self.file).to_le_bytes());
         hash.write(bytemuck::cast_slice(&self.tokens));
         hash.write(&(self.options.n_ctx as u64).to_le_bytes());
         hash.write(&self.options.damping.to_le_bytes());

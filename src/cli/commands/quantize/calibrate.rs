@@ -1,10 +1,11 @@
 //! `bise quantize --calibrate`.
 
 use std::ffi::OsString;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use bise::gguf::GgufFile;
 use bise::quantize::{CalibrateOptions, Calibrated, Calibration, Plan, Prediction, QuantizeError};
 use bise::tokenizer::{EncodeOptions, Tokenizer};
@@ -57,6 +58,24 @@ impl CalibrateArgs {
         })
     }
 
+    /// Checks that neither the text nor the new files are in the folder for what is done so far, and that this can be one.
+    pub fn check_folder(&self, text: &Path, destination: &Path, outputs: &[PathBuf]) -> Result<()> {
+        let folder = self.folder(destination);
+        ensure!(
+            fs::metadata(&folder).map_or(true, |found| found.is_dir()),
+            "{}: found a file, expected a folder for what is done so far (--calibration-dir)",
+            Printable(folder.display())
+        );
+        for path in outputs.iter().map(PathBuf::as_path).chain([text]) {
+            ensure!(
+                !real(path).starts_with(real(&folder)),
+                "{}: found a file in the folder of --calibration-dir, expected one elsewhere: that folder is for what is done so far",
+                Printable(path.display())
+            );
+        }
+        Ok(())
+    }
+
     /// Says what calibrating with the text at `path` would take.
     pub fn predict(
         &self,
@@ -99,17 +118,19 @@ impl CalibrateArgs {
         log.note(line(&calibration, &prediction, path, threads));
         const PARTS: usize = 1000;
         let bar = log.progress("calibrating (‰)", PARTS);
+        let mut layers = prediction.layers;
         let done = calibration.run(&folder, &cancel, &mut |progress| {
+            layers = progress.layers;
             bar.set((progress.part * PARTS as f64) as usize);
         });
         drop(bar);
-        if matches!(done, Err(QuantizeError::Cancelled)) {
-            log.note(format_args!(
-                "{}: what is done so far; the same command goes on from there",
-                Printable(folder.display())
-            ));
-        }
-        let calibrated = done.map_err(said)?;
+        let calibrated = done.map_err(|error| match error {
+            QuantizeError::Cancelled => {
+                let (layer, n) = (layers + 1, calibration.n_layers());
+                signals::Interrupted(format!("the same command goes on with layer {layer} of {n}")).into()
+            }
+            error => anyhow::Error::from(error),
+        })?;
         for note in calibrated.notes() {
             log.warn(note);
         }
@@ -117,10 +138,17 @@ impl CalibrateArgs {
     }
 }
 
+/// Where a path leads, as far as it is there.
+fn real(path: &Path) -> PathBuf {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let of_parent = || Some(fs::canonicalize(path.parent()?).ok()?.join(path.file_name()?));
+    fs::canonicalize(&path).ok().or_else(of_parent).unwrap_or_else(|| path.clone())
+}
+
 /// An error as the command says it.
 fn said(error: QuantizeError) -> anyhow::Error {
     match error {
-        QuantizeError::Cancelled => bise::Error::from(bise::ForwardError::Cancelled).into(),
+        QuantizeError::Cancelled => signals::Interrupted("nothing was written".into()).into(),
         error => error.into(),
     }
 }
