@@ -574,6 +574,22 @@ fn windows_that_differ_limit_the_context_to_what_they_do_not_change() {
 }
 
 #[test]
+fn a_mistral_whose_configuration_is_silent_has_the_window_of_transformers() {
+    for (n_ctx, stated, window) in
+        [(8192, None, Some(4096)), (8192, Some(serde_json::Value::Null), None), (4096, None, None)]
+    {
+        let (mut family, folder) = (Family::load("nemo-f16"), Folder::new());
+        let config = family.config();
+        config.insert("max_position_embeddings".to_owned(), n_ctx.into());
+        config.remove("sliding_window");
+        config.extend(stated.map(|stated| ("sliding_window".to_owned(), stated)));
+        let file = converted(&family, &folder, "auto", 1);
+        let config = MistralConfig::from_metadata(file.metadata()).unwrap();
+        assert_eq!(config.sliding_window, window, "{n_ctx}");
+    }
+}
+
+#[test]
 fn scales_of_a_kv_cache_are_left_out() {
     let (mut family, folder) = (Family::load("fp8-blocks"), Folder::new());
     for part in ["kv_scale", "k_proj.output_scale", "q_proj.act_scale"] {

@@ -34,6 +34,7 @@ const MISTRAL: Defaults = Defaults {
     rms_eps: 1e-6,
     rope_base: 1e4,
 };
+const MISTRAL_WINDOW: usize = 4096;
 const MIXTRAL: Defaults = Defaults { rms_eps: 1e-5, rope_base: 1e6, ..MISTRAL };
 const MINISTRAL_3: Defaults = Defaults {
     n_layers: 34,
@@ -142,6 +143,20 @@ pub(super) fn read(checkpoint: &Checkpoint) -> Result<ModelConfig, ConvertError>
         "num_local_experts",
         "vocab_size",
     ];
+    let mut notes = Vec::new();
+    let sliding_window = match fields.size("sliding_window")? {
+        // MistralConfig has a window unless it is set to null.
+        None if arch_name == Some("MistralForCausalLM")
+            && !fields.has("sliding_window")
+            && n_ctx > MISTRAL_WINDOW =>
+        {
+            notes.push(format!(
+                "config.json has no 'sliding_window': {MISTRAL_WINDOW} is taken, as by transformers (null says that there is none)"
+            ));
+            Some(MISTRAL_WINDOW)
+        }
+        stated => stated,
+    };
     let is_assumed = |key: &&str| !fields.has(key) && (is_mixtral || *key != "num_local_experts");
     let assumed = SIZES.into_iter().filter(is_assumed).collect();
     Ok(ModelConfig {
@@ -158,12 +173,12 @@ pub(super) fn read(checkpoint: &Checkpoint) -> Result<ModelConfig, ConvertError>
         rms_eps: fields.positive("rms_norm_eps")?.unwrap_or(defaults.rms_eps),
         rope_base,
         scaling,
-        sliding_window: fields.size("sliding_window")?,
+        sliding_window,
         temperature,
         experts,
         tied,
         assumed,
-        notes: Vec::new(),
+        notes,
     })
 }
 
