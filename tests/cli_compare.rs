@@ -119,3 +119,72 @@ fn what_is_read_is_not_overwritten_even_with_force() {
         assert!(std::fs::read(folder.path(name)).unwrap() == std::fs::read(original).unwrap());
     }
 }
+
+#[test]
+fn a_model_that_fails_is_named_and_the_others_are_compared() {
+    let folder = Folder::new();
+    let file = bise::gguf::GgufFile::open(MODEL).unwrap();
+    let norm = file.require_tensor("output_norm.weight").unwrap().offset;
+    let mut bad = std::fs::read(MODEL).unwrap();
+    bad[norm..norm + 4].copy_from_slice(&f32::NAN.to_le_bytes());
+    folder.write("bad.gguf", bad);
+    let args = ["compare", MODEL, "bad.gguf", OTHER, "-f", TEXT, "-c", "24", "--chunks", "2", "-r", "0"];
+    let ran = folder.bise(args);
+    assert!(ran.error().contains("bad.gguf: ") && ran.stderr.contains("not finite"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("bise inspect --check-tensors"), "{}", ran.stderr);
+    for name in ["| plain_f32.gguf", "| rope_linear.gguf"] {
+        assert!(ran.text().contains(name), "{}", ran.text());
+    }
+    assert!(!ran.text().contains("bad.gguf"), "{}", ran.text());
+    let ran = folder.bise(args.iter().chain(&["--json"]));
+    let report: Value = serde_json::from_str(ran.text()).unwrap();
+    assert_eq!(
+        (&report["failed"][0]["model"], report["models"].as_array().unwrap().len()),
+        (&"bad.gguf".into(), 2)
+    );
+    // Nothing can be compared with it.
+    let ran = folder.bise(["compare", "bad.gguf", MODEL, "-f", TEXT, "-c", "24", "-r", "0"]);
+    assert!(ran.error().contains("bad.gguf: ") && ran.stdout.is_empty(), "{}", ran.stderr);
+}
+
+#[test]
+fn what_cannot_be_done_is_said_before_the_text_is_read() {
+    let folder = Folder::new();
+    let args = ["compare", MODEL, OTHER, "-f", TEXT, "-c", "24"];
+    let ran = folder.bise(args.iter().chain(&["--plot", "none/x.svg"]));
+    assert!(
+        ran.error().contains("none/x.svg: cannot create the file") && ran.stdout.is_empty(),
+        "{}",
+        ran.stderr
+    );
+    for (flag, n) in [
+        ("-p", "18446744073709551615"),
+        ("-p", "100000000000"),
+        ("-n", "18446744073709551615"),
+        ("-r", "18446744073709551615"),
+    ] {
+        let ran = folder.bise(args.iter().chain(&[flag, n]));
+        assert!(ran.code == 2 && ran.stderr.contains("expected a number from"), "{flag} {n}: {}", ran.stderr);
+    }
+    // What is drawn at the end fails when the table is there.
+    let more = ["--chunks", "1", "-r", "0", "--plot", "/dev/full"];
+    let ran = folder.bise(args.iter().chain(&more));
+    assert!(
+        ran.error().contains("/dev/full: cannot write") && ran.text().contains("| rope_linear"),
+        "{}",
+        ran.stderr
+    );
+}
+
+#[test]
+fn files_of_one_name_are_told_apart() {
+    let folder = Folder::new();
+    for (name, model) in [("a", MODEL), ("b", OTHER)] {
+        std::fs::create_dir(folder.path(name)).unwrap();
+        folder.write(&format!("{name}/m.gguf"), std::fs::read(model).unwrap());
+    }
+    let args = ["compare", "a/m.gguf", "b/m.gguf", "--kl-divergence-base", BASE, "--chunks", "1", "-r", "0"];
+    let ran = folder.bise(args.iter().chain(&["--no-escape"])).ok();
+    assert!(ran.text().contains("| a/m.gguf ") && ran.text().contains("| b/m.gguf "), "{}", ran.text());
+    assert!(ran.stderr.contains("--no-escape has no effect"), "{}", ran.stderr);
+}

@@ -189,12 +189,12 @@ fn a_base_that_is_none_is_an_error() {
     }
     let all: Vec<u8> = [i32::MAX; 3].iter().flat_map(|n| n.to_le_bytes()).collect();
     refused(&with(8, &all), &["size", "61700 bytes"]);
-    refused(&with(20 + 4 * 30, &272_i32.to_le_bytes()), &["chunk 2, token 6", "272"]);
-    refused(&with(20, &(-1_i32).to_le_bytes()), &["chunk 1, token 0", "-1"]);
+    refused(&with(20 + 4 * 30, &272_i32.to_le_bytes()), &["chunk 2, token 7", "272"]);
+    refused(&with(20, &(-1_i32).to_le_bytes()), &["chunk 1, token 1", "-1"]);
     let row = HEAD + 2 * 552;
-    refused(&with(row, &f32::NAN.to_le_bytes()), &["chunk 1, row 2", "NaN"]);
-    refused(&with(row, &(-1e-4_f32).to_le_bytes()), &["chunk 1, row 2", "-0.0001"]);
-    refused(&with(row + 4, &f32::INFINITY.to_le_bytes()), &["chunk 1, row 2", "inf"]);
+    refused(&with(row, &f32::NAN.to_le_bytes()), &["chunk 1, row 3", "NaN"]);
+    refused(&with(row, &(-1e-4_f32).to_le_bytes()), &["chunk 1, row 3", "-0.0001"]);
+    refused(&with(row + 4, &f32::INFINITY.to_le_bytes()), &["chunk 1, row 3", "inf"]);
     assert!(read(&folder.path("absent.base")).unwrap_err().to_string().contains("absent.base"));
     assert!(read(&folder.path("")).unwrap_err().to_string().contains("a directory"));
 }
@@ -208,7 +208,7 @@ fn a_base_of_another_model_is_an_error_of_one_line() {
         bad[HEAD + row * 552 + 8..][..544].fill(byte);
         folder.write("bad.base", bad);
         let ran = compare(&folder, "bad.base", &[]);
-        let place = format!("bad.base: chunk {}, row {}: ", row / 11 + 1, row % 11);
+        let place = format!("bad.base: chunk {}, row {}: ", row / 11 + 1, row % 11 + 1);
         assert!(ran.error().contains(&place) && ran.error().contains("add up to"), "{}", ran.stderr);
     }
     let args = ["perplexity", "--kl-divergence", "--kl-divergence-base", BASE];
@@ -234,6 +234,13 @@ fn flags_that_do_not_go_together_are_misuse() {
     assert_eq!(write(&folder, "base", &["--all-positions"]).code, 2);
     assert!(write(&folder, "base", &["--ppl-stride", "8"]).misuse().contains("--ppl-stride"));
     assert!(compare(&folder, BASE, &["--ppl-stride", "8"]).misuse().contains("--ppl-stride"));
+    assert!(
+        compare(&folder, BASE, &["--force"]).misuse().contains("--force: --kl-divergence writes no file")
+    );
+    let lines = compare(&folder, BASE, &["--ppl-output-type", "1"]);
+    assert!(lines.misuse().contains("--ppl-output-type"), "{}", lines.stderr);
+    let ran = compare(&folder, BASE, &["--no-escape", "--chunks", "1"]).ok();
+    assert!(ran.stderr.contains("--no-escape has no effect without --file"), "{}", ran.stderr);
     assert!(!Path::exists(&folder.path("base")));
 }
 

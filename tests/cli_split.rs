@@ -200,3 +200,26 @@ fn what_cannot_be_done_is_refused_and_leaves_nothing_behind() {
         ran.stderr
     );
 }
+
+#[test]
+fn a_part_of_another_quantization_is_named() {
+    let folder = Folder::new();
+    folder.model();
+    let split = |model: &str, prefix: &str| {
+        folder.bise(["split", "--split-max-tensors", "25", model, prefix]).ok();
+    };
+    split("model.gguf", "a");
+    folder.bise(["quantize", "--allow-requantize", "model.gguf", "other.gguf", "Q8_0"]).ok();
+    split("other.gguf", "b");
+    let first = names(&folder).into_iter().find(|name| name.starts_with("a-")).unwrap();
+    let ran = folder.bise(["merge", &first, "one.gguf"]).ok();
+    assert!(!ran.stderr.contains("quantization"), "{}", ran.stderr);
+    let second = first.replace("a-00001", "a-00002");
+    std::fs::copy(folder.path(&second.replace("a-", "b-")), folder.path(&second)).unwrap();
+    let ran = folder.bise(["merge", &first, "two.gguf"]).ok();
+    assert!(
+        ran.stderr.contains(&format!("{second}: found most weights in Q8_0, which no other")),
+        "{}",
+        ran.stderr
+    );
+}

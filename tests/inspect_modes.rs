@@ -61,7 +61,14 @@ fn hashes_are_those_of_gguf_hash() {
         let ran = folder.bise(["inspect", "plain_f16.gguf", "--check", manifest]);
         assert!(ran.error().contains(words), "{}", ran.stderr);
     }
-    assert!(folder.bise(["inspect", "plain_f16.gguf", "--no-layer"]).misuse().contains("--no-layer"));
+    for mode in [&["--no-layer"][..], &["--no-layer", "--verify"], &["--no-layer", "--histogram"]] {
+        let ran = folder.bise([&["inspect", "plain_f16.gguf"], mode].concat());
+        assert!(ran.misuse().contains("--no-layer"), "{}", ran.stderr);
+    }
+    for mode in ["--verify", "--hash", "--histogram"] {
+        let ran = folder.bise(["inspect", "plain_f16.gguf", mode, "--check-tensors"]);
+        assert!(ran.misuse().contains("--check-tensors"), "{}", ran.stderr);
+    }
     assert_eq!(folder.bise(["inspect", "plain_f16.gguf", "--hash", "md5"]).code, 2);
 }
 
@@ -279,4 +286,67 @@ fn scales_are_counted_by_their_magnitude() {
     let ran = folder.bise(["inspect", "--histogram", "tensor", "--json"]).ok();
     let report: Value = serde_json::from_str(ran.text()).unwrap();
     assert_eq!(report["histograms"].as_array().unwrap().len(), 75);
+}
+
+#[test]
+fn a_check_says_what_was_not_checked() {
+    let folder = Folder::new();
+    folder.write("m.gguf", std::fs::read(Path::new(ORACLES).join("plain_f16.gguf")).unwrap());
+    let all = folder.bise(["inspect", "m.gguf", "--hash"]).ok().text().to_owned();
+    let n = all.lines().count();
+    let (whole, tensors): (Vec<&str>, Vec<&str>) = all.lines().partition(|line| !line.contains(':'));
+    let check = |manifest: &str, more: &[&str]| {
+        folder.write("manifest", manifest);
+        folder.bise([&["inspect", "m.gguf", "-c", "manifest"], more].concat())
+    };
+    let ran = check(&all, &["--hash=sha256"]);
+    assert!(ran.error().contains("manifest: found hashes of kind xxh64, expected sha256"), "{}", ran.stderr);
+    let ran = check(&all, &["--hash=all"]).ok();
+    assert!(ran.stderr.contains("sha1, sha256 is not checked"), "{}", ran.stderr);
+    let ran = check(tensors[0], &[]);
+    assert!(ran.error().contains(&format!("1 of {n} hashes checked: found no xxh64 of")), "{}", ran.stderr);
+    // The hash of all tensors stands for each.
+    let ran = check(whole[0], &[]).ok();
+    assert!(ran.stderr.contains(&format!("1 of {n} hashes checked, those of all")), "{}", ran.stderr);
+    check(whole[0], &["--no-layer"]).ok();
+    let ran = check(&format!("{all}xxh64 0123 m.gguf:more.weight\n"), &[]);
+    assert!(ran.error().contains("a hash of tensor 'more.weight'"), "{}", ran.stderr);
+    let changed = tensors[0].replacen(tensors[0].split_whitespace().nth(1).unwrap(), "00", 1);
+    let ran = check(&changed, &[]);
+    assert!(ran.error().contains("found 1 hash that differs"), "{}", ran.stderr);
+    #[cfg(unix)]
+    {
+        assert!(std::process::Command::new("mkfifo").arg(folder.path("fifo")).status().unwrap().success());
+        for manifest in ["fifo", "/dev/zero", "."] {
+            let ran = folder.bise(["inspect", "m.gguf", "-c", manifest]);
+            assert!(ran.error().contains("expected a manifest in a file"), "{}", ran.stderr);
+        }
+    }
+    std::fs::File::create(folder.path("large")).unwrap().set_len((64 << 20) + 1).unwrap();
+    let ran = folder.bise(["inspect", "m.gguf", "-c", "large"]);
+    assert!(ran.error().contains("large: found more than 67108864 bytes"), "{}", ran.stderr);
+}
+
+#[test]
+fn spare_rows_of_the_vocabulary_are_not_certain() {
+    let mib = 1 << 20;
+    let found = |name: &str, holes: &[(usize, usize)]| {
+        let mut writer = GgufWriter::new();
+        writer.metadata_mut().set("general.architecture", "test");
+        writer.add_tensor(name, &[512, 4096], TensorType::F16).unwrap();
+        let mut data = vec![0x11_u8; 4 * mib];
+        holes.iter().for_each(|&(from, to)| data[from..to].fill(0));
+        let bytes = writer.write_all(Vec::new(), &[&data]).unwrap();
+        let found = verified(&GgufFile::from_bytes(bytes, "x").unwrap());
+        (found.faults.len(), found.not_certain.len())
+    };
+    for name in ["token_embd.weight", "output.weight"] {
+        assert_eq!(found(name, &[]), (0, 0));
+        assert_eq!(found(name, &[(3 * mib, 4 * mib)]), (0, 1), "{name}");
+        assert_eq!(found(name, &[(mib, 4 * mib)]), (0, 1), "{name}");
+        assert_eq!(found(name, &[(mib, 2 * mib), (2 * mib + 4096, 4 * mib)]), (1, 1), "{name}");
+        assert_eq!(found(name, &[(mib, 2 * mib)]), (1, 0), "{name}");
+        assert_eq!(found(name, &[(0, 4 * mib)]), (1, 0), "{name}");
+    }
+    assert_eq!(found("blk.0.ffn_up.weight", &[(3 * mib, 4 * mib)]), (1, 0));
 }

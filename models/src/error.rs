@@ -74,7 +74,7 @@ pub enum SpanError {
     NoPages(#[from] PoolError),
     /// Infinite or undefined activations: the weights are damaged, or too large for the arithmetic.
     #[error(
-        "the activations of layer {layer} are not finite in its {stage}: the weights may be damaged (see --check-tensors)"
+        "the activations of layer {layer} are not finite in its {stage}: the weights may be damaged (see `bise inspect --check-tensors`)"
     )]
     NotFinite {
         /// The layer, from 0.
@@ -83,7 +83,7 @@ pub enum SpanError {
         stage: Stage,
     },
     /// Infinite or undefined logits.
-    #[error("the logits are not finite: the weights may be damaged (see --check-tensors)")]
+    #[error("the logits are not finite: the weights may be damaged (see `bise inspect --check-tensors`)")]
     LogitsNotFinite,
 }
 

@@ -9,3 +9,8 @@ pub fn ended(error: CompareError) -> anyhow::Error {
         error => error.into(),
     }
 }
+
+/// Whether Ctrl-C ended a pass.
+pub fn is_interruption(error: &anyhow::Error) -> bool {
+    error.downcast_ref().is_some_and(bise::Error::is_cancelled)
+}

@@ -95,6 +95,11 @@ impl<W: Write> BaseWriter<W> {
         self.layout
     }
 
+    /// The chunk that the next row is of.
+    pub(super) fn chunk(&self) -> usize {
+        self.layout.n_chunks - self.rows_left.div_ceil(self.layout.rows() as u64) as usize
+    }
+
     /// Writes the next row, as [`encode_row`](super::encode_row) makes it.
     ///
     /// # Errors
@@ -217,7 +222,7 @@ impl BaseReader {
         let (numbers, _) = bytes.as_chunks::<4>();
         let tokens: Vec<u32> = numbers.iter().map(|token| u32::from_le_bytes(*token)).collect();
         if let Some(at) = tokens.iter().position(|token| *token as usize >= n_vocab) {
-            let what = format!("chunk {}, token {at}", i + 1);
+            let what = format!("chunk {}, token {}", i + 1, at + 1);
             let found = (tokens[at] as i32).to_string();
             return Err(content(&self.path, &what, found, format!("a token of the vocabulary of {n_vocab}")));
         }
@@ -254,12 +259,12 @@ impl BaseReader {
 
     /// An error about the row that is `i` behind those read before.
     fn bad_row(&self, i: usize, found: String, expected: &str) -> CompareError {
-        content(&self.path, &format!("chunk {}, row {}", self.at.0 + 1, self.at.1 + i), found, expected)
+        content(&self.path, &format!("chunk {}, row {}", self.at.0 + 1, self.at.1 + i + 1), found, expected)
     }
 
     /// An error about a row that was read, `back` before the next one, whose probabilities add up to `sum`.
     pub(super) fn bad_sum(&self, back: usize, sum: f64) -> CompareError {
-        let what = format!("chunk {}, row {}", self.at.0 + 1, self.at.1 - back);
+        let what = format!("chunk {}, row {}", self.at.0 + 1, self.at.1 - back + 1);
         content(&self.path, &what, format!("probabilities that add up to {sum:.3}"), "1")
     }
 

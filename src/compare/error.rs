@@ -32,9 +32,17 @@ pub enum CompareError {
         expected: String,
     },
     /// Logits that are no numbers.
-    #[error("the logits of token {position} of a chunk: found {found}, expected finite numbers")]
+    #[error(
+        "{}: chunk {chunk}, the logits of token {position}: found {found}, expected finite numbers: the weights may be damaged (see `bise \
+         inspect --check-tensors`)",
+        Printable(model)
+    )]
     NotFinite {
-        /// The token they come after.
+        /// The file of the model.
+        model: String,
+        /// The chunk, from 1.
+        chunk: usize,
+        /// The token of the chunk that they come after, from 1.
         position: usize,
         /// Their largest or their sum of exponentials.
         found: f32,

@@ -101,7 +101,8 @@ pub fn write_chunk<W: Write>(
     each: &mut dyn FnMut(f64),
 ) -> Result<(), CompareError> {
     let layout = writer.layout();
-    let mut position = layout.first();
+    let mut position = layout.first() + 1;
+    let (model, n) = (session.engine().file().name().to_owned(), writer.chunk() + 1);
     score_chunk(session, chunk, bos, layout.first(), &mut |batch| {
         let rows = batch.map(|_, logits, next| {
             let mut row = vec![0; layout.row_bytes()];
@@ -109,7 +110,12 @@ pub fn write_chunk<W: Write>(
             (row, nll)
         });
         for (row, nll) in rows {
-            let nll = nll.map_err(|found| CompareError::NotFinite { position, found })?;
+            let nll = nll.map_err(|found| CompareError::NotFinite {
+                model: model.clone(),
+                chunk: n,
+                position,
+                found,
+            })?;
             writer.row(&row)?;
             each(f64::from(nll));
             position += 1;
@@ -136,7 +142,8 @@ pub fn compare_chunk(
         return Err(content(base.path(), "tokens of the vocabulary", layout.n_vocab.to_string(), expected));
     }
     let tokens = base.chunk(chunk)?;
-    let (mut rows, mut position) = (Vec::new(), layout.first());
+    let (mut rows, mut position) = (Vec::new(), layout.first() + 1);
+    let model = session.engine().file().name().to_owned();
     score_chunk(session, &tokens, bos, layout.first(), &mut |batch| {
         base.rows(batch.len(), &mut rows)?;
         let compared = batch.map(|i, logits, next| {
@@ -146,7 +153,8 @@ pub fn compare_chunk(
         let n = compared.len();
         for (i, row) in compared.into_iter().enumerate() {
             if !row.nll.is_finite() || !row.kld.is_finite() {
-                return Err(CompareError::NotFinite { position, found: row.nll });
+                let (model, chunk) = (model.clone(), chunk + 1);
+                return Err(CompareError::NotFinite { model, chunk, position, found: row.nll });
             }
             // Cut at 16 nats and rounded to 16 bits, they still add up to 1 within a few hundredths.
             if !(0.9..1.1).contains(&row.base_sum) {

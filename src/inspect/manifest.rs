@@ -1,6 +1,9 @@
 //! Lists of hashes, as gguf-hash prints and checks them.
 
-use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use bise_models::printable::Printable;
@@ -18,6 +21,20 @@ pub enum ManifestError {
         path: PathBuf,
         /// The system's error.
         error: std::io::Error,
+    },
+    /// A folder, a pipe or a device.
+    #[error("{}: found {found}, expected a manifest in a file", Printable(path.display()))]
+    NotAFile {
+        /// Its path.
+        path: PathBuf,
+        /// What it is.
+        found: &'static str,
+    },
+    /// Larger than any manifest is.
+    #[error("{}: found more than {MOST_BYTES} bytes, expected a manifest, which has a line for each tensor", Printable(path.display()))]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
     },
     /// It has no line of a hash.
     #[error(
@@ -45,6 +62,8 @@ pub enum Found {
 #[derive(Debug)]
 pub struct Manifest {
     entries: HashMap<(HashKind, String), String>,
+    /// By names without folders; `None` where several files of that name have different hashes.
+    without_folders: HashMap<(HashKind, String), Option<String>>,
     kinds: Vec<HashKind>,
 }
 
@@ -58,11 +77,17 @@ impl Manifest {
     /// If it cannot be read, or has no hash.
     pub fn open(path: &Path) -> Result<Manifest, ManifestError> {
         let io = |error| ManifestError::Io { path: path.to_owned(), error };
+        // Opening a pipe could wait forever, and a device may have no end.
         let found = std::fs::metadata(path).map_err(io)?;
-        if found.len() > MOST_BYTES {
-            return Err(ManifestError::Empty { path: path.to_owned() });
+        if !found.is_file() {
+            let found = if found.is_dir() { "a folder" } else { "a pipe or device" };
+            return Err(ManifestError::NotAFile { path: path.to_owned(), found });
         }
-        let bytes = std::fs::read(path).map_err(io)?;
+        let mut bytes = Vec::new();
+        File::open(path).and_then(|file| file.take(MOST_BYTES + 1).read_to_end(&mut bytes)).map_err(io)?;
+        if bytes.len() as u64 > MOST_BYTES {
+            return Err(ManifestError::TooLarge { path: path.to_owned() });
+        }
         let manifest = Manifest::parse(&String::from_utf8_lossy(&bytes));
         match manifest.kinds.is_empty() {
             true => Err(ManifestError::Empty { path: path.to_owned() }),
@@ -71,7 +96,8 @@ impl Manifest {
     }
 
     fn parse(text: &str) -> Manifest {
-        let mut manifest = Manifest { entries: HashMap::new(), kinds: Vec::new() };
+        let mut manifest =
+            Manifest { entries: HashMap::new(), without_folders: HashMap::new(), kinds: Vec::new() };
         for line in text.lines() {
             let Some((kind, rest)) = line.trim_start().split_once(char::is_whitespace) else { continue };
             let Ok(kind) = kind.parse::<HashKind>() else { continue };
@@ -81,11 +107,17 @@ impl Manifest {
             if !manifest.kinds.contains(&kind) {
                 manifest.kinds.push(kind);
             }
-            // The first of two counts, as in gguf-hash.
-            let hash = || hash.to_ascii_lowercase();
-            manifest.entries.entry((kind, name.to_owned())).or_insert_with(hash);
+            let (hash, name) = (hash.to_ascii_lowercase(), in_this_folder(name).to_owned());
             // The file may be called from another folder.
-            manifest.entries.entry((kind, without_folders(name).to_owned())).or_insert_with(hash);
+            let short = (kind, without_folders(&name).to_owned());
+            // The first of two counts, as in gguf-hash.
+            if let Entry::Vacant(entry) = manifest.entries.entry((kind, name)) {
+                entry.insert(hash.clone());
+                let other = manifest.without_folders.entry(short).or_insert_with(|| Some(hash.clone()));
+                if other.as_ref().is_some_and(|other| *other != hash) {
+                    *other = None;
+                }
+            }
         }
         manifest.kinds.sort_unstable();
         manifest
@@ -108,14 +140,37 @@ impl Manifest {
             Some(tensor) => format!("{file}:{tensor}"),
             None => file.to_owned(),
         };
-        let entry =
-            [file, without_folders(file)].iter().find_map(|file| self.entries.get(&(hash.kind, name(file))));
-        match entry {
+        let exact = self.entries.get(&(hash.kind, name(in_this_folder(file))));
+        let short = || self.without_folders.get(&(hash.kind, name(without_folders(file))))?.as_ref();
+        match exact.or_else(short) {
             None => Found::Nothing,
             Some(text) if *text == hash.text => Found::Same,
             Some(text) => Found::Other(text.clone()),
         }
     }
+
+    /// Tensors of the file that is called `file` that it has hashes of, and `hashes` has not, in alphabetical order.
+    pub fn missing(&self, file: &str, hashes: &[TensorHash]) -> Vec<String> {
+        let kinds: HashSet<HashKind> = hashes.iter().map(|hash| hash.kind).collect();
+        let there: HashSet<&str> = hashes.iter().filter_map(|hash| hash.tensor.as_deref()).collect();
+        let of = |file: &str, names: &mut dyn Iterator<Item = &(HashKind, String)>| -> BTreeSet<String> {
+            let names = names.filter(|(kind, _)| kinds.contains(kind));
+            names
+                .filter_map(|(_, name)| Some(name.strip_prefix(file)?.strip_prefix(':')?.to_owned()))
+                .collect()
+        };
+        let mut tensors = of(in_this_folder(file), &mut self.entries.keys());
+        if tensors.is_empty() {
+            let certain = self.without_folders.iter().filter(|(_, hash)| hash.is_some());
+            tensors = of(without_folders(file), &mut certain.map(|(name, _)| name));
+        }
+        tensors.into_iter().filter(|tensor| !there.contains(tensor.as_str())).collect()
+    }
+}
+
+/// A path without `./` before it.
+fn in_this_folder(name: &str) -> &str {
+    name.strip_prefix("./").unwrap_or(name)
 }
 
 /// The last part of a path; names of tensors have no slashes.
@@ -145,5 +200,21 @@ mod tests {
         }
         assert_eq!(manifest.find("other.gguf", &hash("ab", None)), Found::Nothing);
         assert_eq!(manifest.find("my model.gguf", &hash("ab", Some("t"))), Found::Nothing);
+    }
+    #[test]
+    fn exact_names_come_first_and_names_of_several_files_do_not_count() {
+        let text = "xxh64 1 a/m.gguf\nxxh64 2 ./m.gguf\nxxh64 3 b/m.gguf\nxxh64 4 a/n.gguf\nxxh64 4 b/n.gguf\n\
+                    xxh64 5 a/m.gguf:t\nxxh64 6 a/m.gguf:u\nxxh64 7 a/m.gguf\n";
+        let manifest = Manifest::parse(text);
+        for (file, expected) in [("a/m.gguf", "1"), ("m.gguf", "2"), ("./m.gguf", "2"), ("b/m.gguf", "3")] {
+            assert_eq!(manifest.find(file, &hash(expected, None)), Found::Same, "{file}");
+        }
+        assert_eq!(manifest.find("c/m.gguf", &hash("1", None)), Found::Nothing);
+        assert_eq!(manifest.find("c/n.gguf", &hash("4", None)), Found::Same);
+        let there = [hash("1", None), hash("5", Some("t"))];
+        for file in ["a/m.gguf", "c/m.gguf"] {
+            assert_eq!(manifest.missing(file, &there), ["u"], "{file}");
+        }
+        assert!(manifest.missing("n.gguf", &there).is_empty());
     }
 }

@@ -16,6 +16,9 @@ const MOST: f32 = 65504.0;
 /// Bytes of nothing but zeros in a row that are no coincidence.
 const HOLE: usize = 1 << 20;
 
+/// Tensors with a row for each token, which may have more rows than there are tokens.
+const VOCABULARY: [&str; 2] = ["token_embd.weight", "output.weight"];
+
 /// Architectures whose shapes are known here.
 const KNOWN: [&str; 2] = ["llama", "mistral3"];
 
@@ -33,6 +36,8 @@ pub struct Fault {
 pub struct Verified {
     /// What is wrong. Nothing: the file is sound.
     pub faults: Vec<Fault>,
+    /// What may be wrong, or meant so.
+    pub not_certain: Vec<Fault>,
     /// What could not be looked at, and why.
     pub not_checked: Vec<Fault>,
     /// Tensors that were read whole.
@@ -67,10 +72,21 @@ pub fn verify(
         let fault = |what: String| Fault { tensor: Some(tensor.name.clone()), what };
         verified.faults.extend(state.not_finite.map(fault));
         verified.faults.extend(state.too_large.map(fault));
-        if let Some((at, n_bytes)) = state.longest_hole.filter(|(_, n)| *n >= HOLE) {
+        let has_spare_rows = VOCABULARY.contains(&tensor.name.as_str());
+        let is_hole = |hole: &(usize, usize)| hole.1 >= HOLE;
+        let (hole, spare) = match state.hole {
+            Some(end) if has_spare_rows && end.0 > 0 => (state.longest_hole, Some(end)),
+            end => (longer(state.longest_hole, end), None),
+        };
+        if let Some((at, n_bytes)) = hole.filter(is_hole) {
             verified.faults.push(fault(format!(
                 "found {n_bytes} bytes of zeros in a row from weight {at} on, expected weights: part of the file is missing, as after a \
                  download that was cut"
+            )));
+        }
+        if let Some((at, n_bytes)) = spare.filter(is_hole) {
+            verified.not_certain.push(fault(format!(
+                "found {n_bytes} bytes of zeros at the end, from weight {at} on: spare rows of the vocabulary, or part of the file is missing"
             )));
         }
         if state.unknown {
@@ -90,6 +106,7 @@ struct State {
     unknown: bool,
     /// Where zeros that reach up to here begin, and their bytes.
     hole: Option<(usize, usize)>,
+    /// Of those that have ended.
     longest_hole: Option<(usize, usize)>,
 }
 
@@ -98,19 +115,23 @@ impl State {
         self.not_finite = self.not_finite.take().or(seen.not_finite);
         self.too_large = self.too_large.take().or(seen.too_large);
         self.unknown |= seen.unknown;
-        let longer = |a: Option<(usize, usize)>, b: Option<(usize, usize)>| match (a, b) {
-            (Some(a), Some(b)) if b.1 <= a.1 => Some(a),
-            (a, None) => a,
-            (_, b) => b,
-        };
         // Zeros may go on from slab to slab.
         let joined = self.hole.map_or((seen.first, seen.leading), |(at, n)| (at, n + seen.leading));
+        if seen.leading == seen.n_bytes {
+            self.hole = Some(joined);
+            return;
+        }
         self.longest_hole = longer(longer(self.longest_hole, Some(joined)), seen.inner);
-        self.hole = match seen.leading == seen.n_bytes {
-            true => Some(joined),
-            false => Some((seen.trailing_at, seen.trailing)).filter(|(_, n)| *n > 0),
-        };
-        self.longest_hole = longer(self.longest_hole, self.hole);
+        self.hole = Some((seen.trailing_at, seen.trailing)).filter(|(_, n)| *n > 0);
+    }
+}
+
+/// The first of two holes, unless the other is longer.
+fn longer(a: Option<(usize, usize)>, b: Option<(usize, usize)>) -> Option<(usize, usize)> {
+    match (a, b) {
+        (Some(a), Some(b)) if b.1 <= a.1 => Some(a),
+        (a, None) => a,
+        (_, b) => b,
     }
 }
 

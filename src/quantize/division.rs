@@ -2,6 +2,7 @@
 //!
 //! Names, keys, their order and the bytes are those of llama.cpp's `llama-gguf-split`.
 
+use std::collections::BTreeMap;
 use std::io::{self, BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
@@ -159,7 +160,7 @@ impl Division {
         metadata.set(COUNT, 0_u16);
         let tensors = file.tensors().cloned().collect();
         let parts = vec![DividedPart { metadata, tensors }];
-        Ok(Division { parts, notes: Vec::new(), is_merged: true })
+        Ok(Division { parts, notes: foreign_part(file).into_iter().collect(), is_merged: true })
     }
 
     /// The files that [`write`](Division::write) writes: `PREFIX-00001-of-00003.gguf` and so on, or `path` itself where files are merged.
@@ -208,6 +209,29 @@ impl Division {
         file.check_unchanged()?;
         commit_all(whole).map_err(|(i, error)| not_in_place(&paths[i], error))
     }
+}
+
+/// What to say where most weights of a part have a type that no other part has in its layers. Nothing else tells a part of another quantization:
+/// only the first has metadata.
+fn foreign_part(file: &GgufFile) -> Option<String> {
+    let mut parts: Vec<BTreeMap<&'static str, usize>> = vec![BTreeMap::new(); file.n_parts()];
+    for tensor in file.tensors().filter(|t| t.name.starts_with("blk.") && t.shape.len() > 1) {
+        *parts[tensor.part].entry(tensor.tensor_type.name()).or_default() += tensor.n_elements();
+    }
+    let with_layers = parts.iter().filter(|part| !part.is_empty()).count();
+    let is_foreign = |(no, most): &(usize, &str)| {
+        let mut others = parts.iter().enumerate().filter(|(other, _)| other != no);
+        with_layers > 1 && others.all(|(_, part)| !part.contains_key(most))
+    };
+    let most =
+        |part: &BTreeMap<&'static str, usize>| part.iter().max_by_key(|(_, n)| **n).map(|(name, _)| *name);
+    // Of two files that have nothing in common, the second is named.
+    let (no, most) =
+        parts.iter().enumerate().rev().filter_map(|(no, part)| Some((no, most(part)?))).find(is_foreign)?;
+    let path = file.paths().nth(no).map_or_else(String::new, |path| path.display().to_string());
+    Some(format!(
+        "{path}: found most weights in {most}, which no other of the files has in its layers: it may be of another quantization of the model"
+    ))
 }
 
 /// Refuses to write over sources, and over other files unless `force` allows it. Removes what killed runs left beside the files.

@@ -11,6 +11,15 @@ pub fn positive(text: &str) -> Result<usize, String> {
     }
 }
 
+/// A number from `least` to `most`.
+#[cfg(feature = "compare")]
+pub fn within(least: usize, most: usize) -> impl Fn(&str) -> Result<usize, String> + Clone {
+    move |text| match text.parse() {
+        Ok(n) if (least..=most).contains(&n) => Ok(n),
+        _ => Err(format!("found '{text}', expected a number from {least} to {most}")),
+    }
+}
+
 /// A number above 0, or -1 for as many as there are.
 ///
 /// # Errors

@@ -97,6 +97,16 @@ impl PromptArgs {
 }
 
 impl EscapeArgs {
+    /// The flag that was given, if one was.
+    #[cfg(feature = "compare")]
+    pub fn given(self) -> Option<&'static str> {
+        match self {
+            EscapeArgs { escape: true, .. } => Some("--escape"),
+            EscapeArgs { no_escape: true, .. } => Some("--no-escape"),
+            _ => None,
+        }
+    }
+
     /// A text as meant: with its escapes processed, unless `--no-escape`.
     ///
     /// # Errors

@@ -6,17 +6,17 @@ mod speed;
 mod vocabulary;
 
 use std::io::{BufWriter, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use bise::compare::{BaseReader, BaseWriter, Divergence, Estimate, Layout, compare_chunk, write_chunk};
 use bise::tokenizer::EncodeOptions;
 use bise::{Cancel, Engine, SessionOptions, Threads};
-use bise_models::atomic_file::AtomicFile;
+use bise_models::atomic_file::{AtomicFile, is_written_through, remove_left_over};
 use bise_models::printable::Printable;
 
-use self::report::{Against, Compared, Report};
-use self::speed::SpeedArgs;
+use self::report::{Against, Compared, Failed, Report};
+use self::speed::{SpeedArgs, Speeds};
 use super::perplexity::DEFAULT_N_CTX;
 use crate::cli::args::log::LogArgs;
 use crate::cli::args::model::{ContextArgs, LoadMode, ModelArgs, RopeArgs};
@@ -24,7 +24,7 @@ use crate::cli::args::numbers::positive_or_all;
 use crate::cli::args::prompt::EscapeArgs;
 use crate::cli::args::source::SourceArgs;
 use crate::cli::args::threads::ThreadArgs;
-use crate::cli::compare::ended;
+use crate::cli::compare::{ended, is_interruption};
 use crate::cli::describe;
 use crate::cli::overwrite::{refuse_existing, refuse_sources};
 use crate::cli::score::Score;
@@ -81,7 +81,8 @@ pub struct CompareArgs {
 /// Runs the command.
 ///
 /// # Errors
-/// Models of different vocabularies, a text that is too short, a model that cannot be run, or a file that cannot be written.
+/// Models of different vocabularies, a text that is too short, a model that cannot be run (the others are compared nevertheless), or a file
+/// that cannot be written.
 pub fn run(args: CompareArgs) -> Result<()> {
     let log = args.log.log();
     check_usage(&args)?;
@@ -97,30 +98,78 @@ pub fn run(args: CompareArgs) -> Result<()> {
     if let Some(path) = &args.plot {
         let read = files.iter().chain(&args.file).chain(&args.kl_divergence_base);
         refuse_sources(path, read.map(PathBuf::as_path))?;
+        check_plot(path)?;
+    }
+    if let (Some(_), Some(flag)) = (&args.kl_divergence_base, args.escapes.given()) {
+        log.warn(format_args!("{flag} has no effect with --kl-divergence-base, which holds tokens"));
     }
     let threads = threads::start(&args.threads, log)?;
     let mut comparison = Comparison::new(&args, threads, log)?;
-    let mut models = Vec::with_capacity(paths.len());
+    let (mut models, mut measured, mut failed) = (Vec::new(), Vec::new(), Vec::new());
+    let mut stopped = None;
     for path in &paths {
-        models.push(comparison.model(path.as_ref())?);
+        match comparison.model(path.as_ref()) {
+            Ok(model) => {
+                models.push(model);
+                measured.push(path.as_ref());
+            }
+            Err(error) if is_interruption(&error) => {
+                stopped = Some(error);
+                break;
+            }
+            Err(error) => {
+                failed.push(Failed { name: name(path.as_ref()), error: format!("{error:#}") });
+                // Nothing can be compared with it.
+                if matches!(comparison.base, Base::Text(_)) {
+                    break;
+                }
+            }
+        }
     }
     comparison.drop_base();
-    let speeds = args.speed.measure(models.len(), |i, log| comparison.open(paths[i].as_ref(), log), log)?;
-    models.iter_mut().zip(speeds).for_each(|(model, speeds)| model.speeds = speeds);
-    let report = comparison.report(models);
-    if let Some(path) = &args.plot {
+    if stopped.is_none() && failed.len() < paths.len() && !models.is_empty() {
+        let mut speeds = vec![Speeds::default(); models.len()];
+        stopped = args.speed.measure(|i, log| comparison.open(measured[i], log), log, &mut speeds).err();
+        models.iter_mut().zip(speeds).for_each(|(model, speeds)| model.speeds = speeds);
+    }
+    let report = comparison.report(models, failed);
+    if !report.models.is_empty() {
+        let mut out = BufWriter::new(std::io::stdout().lock());
+        match args.json {
+            true => writeln!(out, "{}", printable_json(&format!("{:#}", report.json())))?,
+            false => report.print(&mut out)?,
+        }
+        out.flush()?;
+    }
+    if let Some(error) = stopped {
+        return Err(error);
+    }
+    if let Some(path) = args.plot.as_ref().filter(|_| !report.models.is_empty()) {
         let svg = plot::svg(&report);
         let failed = |error| anyhow!("{}: cannot write the file: {error}", Printable(path.display()));
         let mut file = AtomicFile::create(path).map_err(failed)?;
         file.write_all(svg.as_bytes()).and_then(|()| file.commit()).map_err(failed)?;
     }
-    let mut out = BufWriter::new(std::io::stdout().lock());
-    match args.json {
-        true => writeln!(out, "{}", printable_json(&format!("{:#}", report.json())))?,
-        false => report.print(&mut out)?,
+    match report.failed.as_slice() {
+        [] => Ok(()),
+        failed => bail!("{}", failed.iter().map(Failed::line).collect::<Vec<_>>().join("; ")),
     }
-    out.flush()?;
+}
+
+/// Errs where the drawing cannot be written, before anything is computed.
+fn check_plot(path: &Path) -> Result<()> {
+    // A pipe is opened once.
+    if is_written_through(path) {
+        return Ok(());
+    }
+    remove_left_over(path);
+    AtomicFile::create(path)
+        .map_err(|error| anyhow!("{}: cannot create the file: {error}", Printable(path.display())))?;
     Ok(())
+}
+
+fn name(path: Option<&PathBuf>) -> String {
+    path.map_or("built-in model".to_owned(), |path| path.display().to_string())
 }
 
 fn check_usage(args: &CompareArgs) -> Result<()> {
@@ -214,7 +263,7 @@ impl<'a> Comparison<'a> {
     /// Opens a model, has it read the text, and closes it.
     fn model(&mut self, path: Option<&PathBuf>) -> Result<Compared> {
         let engine = self.open(path, self.log)?;
-        let name = path.map_or("built-in model".to_owned(), |path| path.display().to_string());
+        let name = name(path);
         let mut compared = Compared::of(&name, &engine, &self.options);
         match &self.base {
             Base::Text(_) => compared.ppl = self.read_as_base(&engine)?,
@@ -299,7 +348,7 @@ impl<'a> Comparison<'a> {
         self.base = Base::Gone;
     }
 
-    fn report(&self, models: Vec<Compared>) -> Report {
+    fn report(&self, models: Vec<Compared>, failed: Vec<Failed>) -> Report {
         let text = self.args.kl_divergence_base.as_ref().or(self.args.file.as_ref());
         Report {
             text: text.map(|path| path.display().to_string()).unwrap_or_default(),
@@ -309,6 +358,7 @@ impl<'a> Comparison<'a> {
             n_threads: self.threads.n(),
             speed: self.args.speed.clone(),
             models,
+            failed,
         }
     }
 }

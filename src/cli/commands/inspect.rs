@@ -64,7 +64,7 @@ pub fn run(args: InspectArgs) -> Result<()> {
     let log = args.log.log();
     let path = source::model_path(args.file.as_ref().or(args.model.as_ref()), &args.source, log)?;
     #[cfg(feature = "compare")]
-    if let Some(done) = args.modes.run(path.as_deref(), args.json, log) {
+    if let Some(done) = args.modes.run(path.as_deref(), args.check_tensors, args.json, log) {
         return done;
     }
     let (opened, engine);

@@ -72,7 +72,7 @@ pub fn run(args: PerplexityArgs) -> Result<()> {
     let log = args.log.log();
     #[cfg(feature = "compare")]
     {
-        args.divergence.check(args.ppl_stride)?;
+        args.divergence.check(args.ppl_stride, args.ppl_output_type)?;
         if args.divergence.kl_divergence {
             return divergence::compare(&args, log);
         }

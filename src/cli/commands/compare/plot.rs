@@ -38,7 +38,7 @@ pub fn svg(report: &Report) -> String {
         "<text x=\"24\" y=\"30\" font-size=\"17\" font-weight=\"600\">Quality against size</text>"
     ));
     let base = match report.first_is_base {
-        true => format!(", compared with {}", report.models[0].short_name()),
+        true => format!(", compared with {}", report.names()[0]),
         false => String::new(),
     };
     let text = std::path::Path::new(&report.text).file_name().unwrap_or_default().to_string_lossy();
@@ -46,7 +46,7 @@ pub fn svg(report: &Report) -> String {
         "<text x=\"24\" y=\"48\" fill=\"#666\">{}</text>",
         escaped(&format!("{text}: {} positions{base}", report.n_positions()))
     ));
-    let names = names(&report.models);
+    let names = names(report);
     let points = |y: &dyn Fn(&Compared) -> Option<(f64, f64)>| -> Vec<Point> {
         let models = report.models.iter().zip(&names).enumerate();
         models
@@ -66,15 +66,16 @@ pub fn svg(report: &Report) -> String {
 }
 
 /// A short name for each model: its quantization if no other has it, else its file's.
-fn names(models: &[Compared]) -> Vec<String> {
-    let of = |model: &Compared| {
+fn names(report: &Report) -> Vec<String> {
+    let models = &report.models;
+    let of = |(model, name): (&Compared, String)| {
         let same = models.iter().filter(|other| other.quantization == model.quantization).count();
         match same {
             1 => model.quantization.clone(),
-            _ => model.short_name().trim_end_matches(".gguf").to_owned(),
+            _ => name.trim_end_matches(".gguf").to_owned(),
         }
     };
-    models.iter().map(of).map(|name| shortened(&name)).collect()
+    models.iter().zip(report.names()).map(of).map(|name| shortened(&name)).collect()
 }
 
 fn shortened(name: &str) -> String {

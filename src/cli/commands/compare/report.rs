@@ -1,6 +1,7 @@
 //! The results as a table and as JSON.
 
 use std::io::Write;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use bise::compare::{Estimate, Statistics};
@@ -27,6 +28,23 @@ pub struct Compared {
     /// `None` for the one that the others are compared with.
     pub against: Option<Against>,
     pub speeds: Speeds,
+}
+
+/// A model that could not be run.
+pub struct Failed {
+    /// Its file, as it was given.
+    pub name: String,
+    pub error: String,
+}
+
+impl Failed {
+    /// What happened to which model.
+    pub fn line(&self) -> String {
+        match self.error.contains(&self.name) {
+            true => Printable(&self.error).to_string(),
+            false => Printable(format!("{}: {}", self.name, self.error)).to_string(),
+        }
+    }
 }
 
 /// How it differs from the base.
@@ -71,12 +89,6 @@ impl Compared {
             }
         };
         format!("{}: perplexity {:.4} ± {:.4}{kld}", Printable(&self.name), self.ppl.value, self.ppl.error)
-    }
-
-    /// The name of the file without folders.
-    pub fn short_name(&self) -> String {
-        let name = std::path::Path::new(&self.name).file_name();
-        name.map_or_else(|| self.name.clone(), |name| name.to_string_lossy().into_owned())
     }
 
     fn json(&self) -> Value {
@@ -133,12 +145,20 @@ pub struct Report {
     pub n_threads: usize,
     pub speed: SpeedArgs,
     pub models: Vec<Compared>,
+    /// Those that could not be run.
+    pub failed: Vec<Failed>,
 }
 
 impl Report {
     /// Positions that were compared.
     pub fn n_positions(&self) -> usize {
         self.n_chunks * (self.n_ctx - 1 - self.n_ctx / 2)
+    }
+
+    /// The models' files with as few folders as tell them apart.
+    pub fn names(&self) -> Vec<String> {
+        let names: Vec<&str> = self.models.iter().map(|model| model.name.as_str()).collect();
+        names.iter().map(|name| distinct(name, &names)).collect()
     }
 
     /// Prints the table.
@@ -160,10 +180,10 @@ impl Report {
             "memory",
         ];
         let mut rows = vec![head.map(str::to_owned).to_vec()];
-        for model in &self.models {
+        for (model, name) in self.models.iter().zip(self.names()) {
             let speed = |samples: &[f64]| median(samples).map_or("–".to_owned(), |x| format!("{x:.1}"));
             let mut row = vec![
-                Printable(model.short_name()).to_string().replace('|', "\\|"),
+                Printable(name).to_string().replace('|', "\\|"),
                 describe::bytes(model.n_bytes),
                 format!("{:.2}", model.bits_per_weight),
                 format!("{:.4} ± {:.4}", model.ppl.value, model.ppl.error),
@@ -210,7 +230,7 @@ impl Report {
 
     fn caption(&self) -> String {
         let base = match self.first_is_base {
-            true => format!("compared with {}", self.models[0].short_name()),
+            true => format!("compared with {}", self.names()[0]),
             false => "compared with the log-probabilities there".to_owned(),
         };
         let speed = match self.speed.repetitions {
@@ -243,6 +263,37 @@ impl Report {
             "n_prompt": self.speed.n_prompt,
             "n_gen": self.speed.n_gen,
             "models": self.models.iter().map(Compared::json).collect::<Vec<_>>(),
+            "failed": self.failed.iter().map(|f| json!({ "model": f.name, "error": f.error })).collect::<Vec<_>>(),
         })
+    }
+}
+
+/// The shortest end of the path `name` that no other of `names` has.
+fn distinct(name: &str, names: &[&str]) -> String {
+    let end = |name: &str, n: usize| {
+        let parts: Vec<_> = Path::new(name).components().rev().take(n).collect();
+        parts.into_iter().rev().collect::<PathBuf>()
+    };
+    let n_parts = Path::new(name).components().count();
+    let is_distinct = |n: &usize| names.iter().all(|other| *other == name || end(other, *n) != end(name, *n));
+    let n = (1..n_parts).find(is_distinct);
+    n.map_or_else(|| name.to_owned(), |n| end(name, n).display().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::distinct;
+
+    #[test]
+    fn names_have_the_folders_that_tell_them_apart() {
+        let names =
+            ["/x/a/m.gguf", "/x/b/m.gguf", "/y/b/m.gguf", "n.gguf", "a/n2.gguf", "n3.gguf", "n3.gguf"];
+        let found: Vec<String> = names.iter().map(|name| distinct(name, &names)).collect();
+        assert_eq!(
+            found,
+            ["a/m.gguf", "x/b/m.gguf", "y/b/m.gguf", "n.gguf", "n2.gguf", "n3.gguf", "n3.gguf"]
+        );
+        assert_eq!(distinct("m.gguf", &["m.gguf", "a/m.gguf"]), "m.gguf");
+        assert_eq!(distinct("a/m.gguf", &["m.gguf", "a/m.gguf"]), "a/m.gguf");
     }
 }

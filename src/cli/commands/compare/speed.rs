@@ -5,22 +5,26 @@ use std::time::Instant;
 use anyhow::Result;
 use bise::{Engine, SessionOptions};
 
-use crate::cli::args::numbers::positive;
+use crate::cli::args::numbers::within;
 use crate::cli::term::console::{Level, Log};
+
+/// More than any context has room for.
+const MOST_TOKENS: usize = 1 << 20;
+const MOST_ROUNDS: usize = 1000;
 
 /// What is measured.
 #[derive(clap::Args, Clone, Debug)]
 pub struct SpeedArgs {
     /// Tokens of the prompt whose prefill is measured
-    #[arg(short = 'p', long, value_name = "N", default_value_t = 256, value_parser = positive)]
+    #[arg(short = 'p', long, value_name = "N", default_value_t = 256, value_parser = within(1, MOST_TOKENS))]
     pub n_prompt: usize,
 
     /// Tokens whose decode is measured
-    #[arg(short = 'n', long, value_name = "N", default_value_t = 32, value_parser = positive)]
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 32, value_parser = within(1, MOST_TOKENS))]
     pub n_gen: usize,
 
     /// Rounds; in each, every model is opened, warmed up and measured once; 0: speed is not measured
-    #[arg(short, long, value_name = "N", default_value_t = 3)]
+    #[arg(short, long, value_name = "N", default_value_t = 3, value_parser = within(0, MOST_ROUNDS))]
     pub repetitions: usize,
 }
 
@@ -40,20 +44,20 @@ pub fn median(values: &[f64]) -> Option<f64> {
 }
 
 impl SpeedArgs {
-    /// Measures `n` models, which `open` opens by their number. Every second round goes through them backwards.
+    /// Measures a model for each of `speeds`, which `open` opens by its number. Every second round goes through them backwards.
     ///
     /// # Errors
-    /// If a pass fails.
+    /// If a pass fails; `speeds` has what was measured before.
     pub fn measure(
         &self,
-        n: usize,
         open: impl Fn(usize, Log) -> Result<Engine>,
         log: Log,
-    ) -> Result<Vec<Speeds>> {
+        speeds: &mut [Speeds],
+    ) -> Result<()> {
+        let n = speeds.len();
         let progress = log.progress("measuring speed", self.repetitions * n);
         // What there is to warn of was said before.
         let quiet = Log { level: Level::Errors };
-        let mut speeds = vec![Speeds::default(); n];
         for round in 0..self.repetitions {
             for turn in 0..n {
                 let i = if round % 2 == 0 { turn } else { n - 1 - turn };
@@ -62,7 +66,7 @@ impl SpeedArgs {
                 progress.set(round * n + turn + 1);
             }
         }
-        Ok(speeds)
+        Ok(())
     }
 
     fn measure_one(&self, engine: &Engine, speeds: &mut Speeds) -> Result<()> {

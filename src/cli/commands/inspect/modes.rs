@@ -15,6 +15,7 @@ use bise::{Cancel, EngineOptions, Error, ForwardError, Threads};
 use crate::cli::load;
 use crate::cli::term::console::Log;
 use crate::cli::term::signals;
+use crate::cli::usage::wrong;
 
 /// Flags of each.
 #[derive(clap::Args, Debug)]
@@ -87,15 +88,19 @@ impl ModeArgs {
     ///
     /// # Errors
     /// A file that cannot be read; what a check finds.
-    pub fn run(&self, path: Option<&Path>, json: bool, log: Log) -> Option<Result<()>> {
+    pub fn run(&self, path: Option<&Path>, check_tensors: bool, json: bool, log: Log) -> Option<Result<()>> {
         let is_hash = !self.hash.is_empty() || self.check.is_some();
-        if !is_hash && !self.verify && self.diff.is_none() && self.histogram.is_none() {
-            return match self.no_layer {
-                true => {
-                    Some(Err(crate::cli::usage::wrong("--no-layer has no effect without --hash or --check")))
-                }
-                false => None,
-            };
+        let is_mode = is_hash || self.verify || self.diff.is_some() || self.histogram.is_some();
+        if self.no_layer && !is_hash {
+            return Some(Err(wrong("--no-layer has no effect without --hash or --check")));
+        }
+        if is_mode && check_tensors {
+            return Some(Err(wrong(
+                "--check-tensors has no effect with --hash, --check, --verify, --diff or --histogram (--verify checks the same)",
+            )));
+        }
+        if !is_mode {
+            return None;
         }
         Some(self.run_mode(path, json, log))
     }

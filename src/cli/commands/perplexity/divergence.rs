@@ -9,7 +9,7 @@ use bise::{Cancel, Session};
 use bise_models::atomic_file::AtomicFile;
 use bise_models::printable::Printable;
 
-use super::progress::Printed;
+use super::progress::{OutputType, Printed};
 use super::{PerplexityArgs, tokens};
 use crate::cli::overwrite::{refuse_existing, refuse_sources};
 use crate::cli::term::console::Log;
@@ -35,10 +35,16 @@ pub struct DivergenceArgs {
 
 impl DivergenceArgs {
     /// Errs where flags do not go together, or the file that is to be written is in the way, before anything is computed.
-    pub fn check(&self, stride: u32) -> Result<()> {
+    pub fn check(&self, stride: u32, output_type: OutputType) -> Result<()> {
         match &self.kl_divergence_base {
             Some(_) if stride > 0 => Err(wrong(
                 "--ppl-stride: the chunks of --kl-divergence-base do not overlap: expected one of the two",
+            )),
+            Some(_) if self.kl_divergence && self.force => {
+                Err(wrong("--force: --kl-divergence writes no file: expected one of the two"))
+            }
+            Some(_) if self.kl_divergence && output_type != OutputType::List => Err(wrong(
+                "--ppl-output-type: --kl-divergence prints lines of its own: expected one of the two",
             )),
             Some(_) if self.kl_divergence => Ok(()),
             Some(path) => refuse_existing(path, self.force),
@@ -104,6 +110,11 @@ pub fn compare(args: &PerplexityArgs, log: Log) -> Result<()> {
     options.n_ctx = layout.n_ctx;
     let engine = load::load(&args.model, Some((1, options)), log)?.into_engine(1, &options, log);
     let n_chunks = layout.n_chunks.min(args.chunks);
+    if args.file.is_none()
+        && let Some(flag) = args.escapes.given()
+    {
+        log.warn(format_args!("{flag} has no effect without --file: the base holds tokens"));
+    }
     if args.file.is_some() {
         check_text(&tokens(args, &engine)?, &mut base, n_chunks)?;
     }
@@ -156,8 +167,9 @@ fn check_text(tokens: &[u32], base: &mut BaseReader, n_chunks: usize) -> Result<
         }
         if let Some(at) = (0..n_ctx).find(|&at| found[at] != expected[at]) {
             bail!(
-                "{name}: chunk {}, token {at}: found {}, expected {}: it was made with another text or vocabulary than --file",
+                "{name}: chunk {}, token {}: found {}, expected {}: it was made with another text or vocabulary than --file",
                 i + 1,
+                at + 1,
                 found[at],
                 expected[at]
             );

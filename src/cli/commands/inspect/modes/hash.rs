@@ -2,7 +2,7 @@
 
 use std::io::{BufWriter, Write};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use bise::gguf::GgufFile;
 use bise::inspect::{Found, HashKind, Manifest, TensorHash};
 use bise_models::printable::Printable;
@@ -19,6 +19,24 @@ pub fn run(context: &Context, file: &GgufFile, name: &str, args: &ModeArgs) -> R
         // As in gguf-hash.
         kinds.push(manifest.strongest());
     }
+    if let (Some(manifest), Some(path)) = (&manifest, &args.check) {
+        let list = |kinds: &[HashKind]| kinds.iter().map(|kind| kind.name()).collect::<Vec<_>>().join(", ");
+        let (known, unknown): (Vec<_>, Vec<_>) =
+            kinds.iter().partition(|kind| manifest.kinds().contains(kind));
+        let (path, found) = (Printable(path.display()), list(manifest.kinds()));
+        ensure!(
+            !known.is_empty(),
+            "{path}: found hashes of kind {found}, expected {} (--hash)",
+            list(&unknown)
+        );
+        if !unknown.is_empty() {
+            let unknown = list(&unknown);
+            context
+                .log
+                .warn(format_args!("{path}: found hashes of kind {found} only: {unknown} is not checked"));
+        }
+        kinds = known;
+    }
     let hashes = context.with_progress("hashing (MiB)", file, |done| {
         bise::inspect::hash(file, &kinds, args.no_layer, &context.threads, &context.cancel, done)
     })?;
@@ -34,15 +52,50 @@ pub fn run(context: &Context, file: &GgufFile, name: &str, args: &ModeArgs) -> R
     }
     out.flush()?;
     let Some(found) = found else { return Ok(()) };
+    let manifest = manifest.expect("hashes were looked for in it");
+    verdict(context, name, &hashes, &found, &manifest.missing(name, &hashes), args.no_layer)
+}
+
+/// Errs where a hash is another or missing. The hash of all tensors stands for those of each.
+fn verdict(
+    context: &Context,
+    name: &str,
+    hashes: &[TensorHash],
+    found: &[Found],
+    missing: &[String],
+    only_whole: bool,
+) -> Result<()> {
+    let (n, name) = (hashes.len(), Printable(name));
     let n_other = found.iter().filter(|found| matches!(found, Found::Other(_))).count();
+    let n_same = found.iter().filter(|found| **found == Found::Same).count();
     if n_other > 0 {
-        bail!("{}: found {n_other} hashes that differ from the manifest, expected none", Printable(name));
+        let what =
+            if n_other == 1 { "1 hash that differs" } else { &format!("{n_other} hashes that differ") };
+        bail!("{name}: found {what} from the manifest, expected none");
     }
-    if !found.contains(&Found::Same) {
+    if n_same == 0 {
         bail!(
-            "{}: found nothing about it in the manifest, expected its hashes (by this name)",
-            Printable(name)
+            "{name}: found nothing about it in the manifest, expected its hashes (by this name, and by its path where several files have it)"
         );
+    }
+    if let (Some(first), false) = (missing.first(), only_whole) {
+        let more = if missing.len() > 1 { format!(" and {} more", missing.len() - 1) } else { String::new() };
+        bail!(
+            "{name}: the manifest has a hash of tensor '{first}'{more}, expected tensors that the file has"
+        );
+    }
+    let is_whole = |kind| {
+        hashes.iter().zip(found).any(|(h, f)| h.kind == kind && h.tensor.is_none() && *f == Found::Same)
+    };
+    let left_out = hashes.iter().zip(found).find(|(h, f)| **f == Found::Nothing && !is_whole(h.kind));
+    let n_checked = format!("{n_same} of {n} hashes checked");
+    if let Some((hash, _)) = left_out {
+        let what =
+            hash.tensor.as_ref().map_or("all tensors".to_owned(), |tensor| format!("tensor '{tensor}'"));
+        bail!("{name}: {n_checked}: found no {} of {what} in the manifest, expected one", hash.kind.name());
+    }
+    if n_same < n {
+        context.log.note(format_args!("{name}: {n_checked}, those of all tensors together among them"));
     }
     Ok(())
 }

@@ -27,6 +27,7 @@ pub fn run(context: &Context, file: &GgufFile) -> Result<()> {
                 "file": file.name(),
                 "sound": verified.faults.is_empty(),
                 "faults": faults(&verified.faults),
+                "not_certain": faults(&verified.not_certain),
                 "not_checked": faults(&verified.not_checked),
                 "n_tensors": verified.n_tensors,
                 "n_bytes": verified.n_bytes,
@@ -43,7 +44,12 @@ pub fn run(context: &Context, file: &GgufFile) -> Result<()> {
 }
 
 fn print(out: &mut impl Write, file: &GgufFile, verified: &Verified) -> std::io::Result<()> {
-    for (faults, what) in [(&verified.faults, ""), (&verified.not_checked, "not checked: ")] {
+    let lists = [
+        (&verified.faults, ""),
+        (&verified.not_certain, "not certain: "),
+        (&verified.not_checked, "not checked: "),
+    ];
+    for (faults, what) in lists {
         for fault in faults {
             let tensor = fault.tensor.as_ref().map(|name| format!("tensor '{name}': ")).unwrap_or_default();
             writeln!(out, "{}", Printable(format!("{what}{tensor}{}", fault.what)))?;
