@@ -45,45 +45,45 @@ pub fn exit_code() -> ExitCode {
 /// If the system refuses.
 pub fn listen() -> Result<()> {
     #[cfg(unix)]
-    anyhow::Context::context(listen_for_termination(), "listening for SIGTERM")?;
-    #[cfg(not(target_family = "wasm"))]
+    anyhow::Context::context(listen_for_signals(), "listening for Ctrl-C")?;
+    #[cfg(windows)]
     anyhow::Context::context(ctrlc::set_handler(on_interrupt), "listening for Ctrl-C")?;
     Ok(())
 }
 
-/// Blocks SIGTERM and SIGHUP in this thread and those it starts, and waits for them in one of its own. A signal that is ignored, as SIGHUP is below
-/// `nohup`, stays so.
+/// Blocks SIGINT, SIGTERM and SIGHUP in this thread and those it starts, and waits for them in one of its own. SIGTERM and SIGHUP stay ignored
+/// where they are, as SIGHUP is below `nohup`; SIGINT does not, because shells ignore it for what they start in the background.
 #[cfg(unix)]
-fn listen_for_termination() -> std::io::Result<()> {
-    // SAFETY: an all-zero `sigset_t` and `sigaction` are valid to be written to, all pointers are to locals that live through the calls, and a
-    // disposition of `SIG_IGN` runs no code of ours.
-    let (set, is_empty) = unsafe {
+fn listen_for_signals() -> std::io::Result<()> {
+    // SAFETY: an all-zero `sigset_t` and `sigaction` are valid to be written to, all pointers are to locals that live through the calls, and neither
+    // `SIG_IGN` nor `SIG_DFL` runs code of ours.
+    let set = unsafe {
         libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+        libc::signal(libc::SIGINT, libc::SIG_DFL);
         let mut set: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&mut set);
-        let mut is_empty = true;
+        libc::sigaddset(&mut set, libc::SIGINT);
         for signal in [libc::SIGTERM, libc::SIGHUP] {
             let mut action: libc::sigaction = std::mem::zeroed();
             libc::sigaction(signal, std::ptr::null(), &mut action);
             if action.sa_sigaction != libc::SIG_IGN {
                 libc::sigaddset(&mut set, signal);
-                is_empty = false;
             }
         }
         match libc::pthread_sigmask(libc::SIG_BLOCK, &set, std::ptr::null_mut()) {
-            0 => (set, is_empty),
+            0 => set,
             error => return Err(std::io::Error::from_raw_os_error(error)),
         }
     };
-    if is_empty {
-        return Ok(());
-    }
-    std::thread::Builder::new().name("signals".into()).spawn(move || {
+    // Little stack, for programs whose address space is limited.
+    std::thread::Builder::new().name("signals".into()).stack_size(256 << 10).spawn(move || {
         loop {
             let mut signal = 0;
             // SAFETY: both pointers are to values that live through the call, and the set was filled above.
-            if unsafe { libc::sigwait(&set, &mut signal) } == 0 {
-                on_termination(128 + signal as u8);
+            match unsafe { libc::sigwait(&set, &mut signal) } {
+                0 if signal == libc::SIGINT => on_interrupt(),
+                0 => on_termination(128 + signal as u8),
+                _ => {}
             }
         }
     })?;
