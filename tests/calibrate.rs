@@ -33,15 +33,6 @@ fn folder() -> Folder {
     folder
 }
 
-fn names(folder: &Folder) -> Vec<String> {
-    let mut names: Vec<_> = std::fs::read_dir(folder.path(""))
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
-    names.sort();
-    names
-}
-
 /// `XᵀX` of the inputs of each matrix.
 #[derive(Default)]
 struct Inputs(Mutex<BTreeMap<String, Gram>>);
@@ -104,7 +95,7 @@ fn outputs_over_another_text_are_nearer_than_with_an_importance_matrix() {
         .ok();
     assert!(ran.stderr.contains("tokens of stories.txt"), "{}", ran.stderr);
     // Nothing is left behind.
-    assert_eq!(names(&folder), ["calibrated.gguf", "f16.gguf", "i.gguf", "stories.txt", "weighted.gguf"]);
+    assert_eq!(folder.names(), ["calibrated.gguf", "f16.gguf", "i.gguf", "stories.txt", "weighted.gguf"]);
     let [f16, weighted, calibrated] =
         ["f16.gguf", "weighted.gguf", "calibrated.gguf"].map(|name| folder.path(name));
     let types = |path| {
@@ -320,7 +311,7 @@ fn what_cannot_be_done_is_refused_at_once() {
         let nothing = error(&["--calibrate", "stories.txt", "f16.gguf", "out.gguf", same]);
         assert!(nothing.contains("--calibrate: found no matrix that gets another type"), "{nothing}");
     }
-    assert_eq!(names(&folder), ["f16.gguf", "short.txt", "stories.txt", "there.gguf", "work"]);
+    assert_eq!(folder.names(), ["f16.gguf", "short.txt", "stories.txt", "there.gguf", "work"]);
 }
 
 #[test]
@@ -338,7 +329,7 @@ fn a_dry_run_says_how_long_it_would_take_and_q4_k_c_is_q4_k_alone() {
     assert!(said.lines().filter(|line| line.contains("_norm")).count() > 0);
     let types = said.lines().filter(|line| line.contains("blk.") && !line.contains("_norm"));
     assert!(types.clone().count() == 8 * 7 && types.clone().all(|line| line.contains("→ Q4_K")), "{said}");
-    assert_eq!(names(&folder), ["f16.gguf", "stories.txt"]);
+    assert_eq!(folder.names(), ["f16.gguf", "stories.txt"]);
 }
 
 #[test]

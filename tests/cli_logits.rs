@@ -8,14 +8,6 @@ use std::process::Command;
 
 use cli_support::Folder;
 
-/// What is in the folder, besides what the test put there.
-fn names(folder: &Folder) -> Vec<String> {
-    let entries = std::fs::read_dir(folder.path(".")).unwrap();
-    let mut names: Vec<_> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
-    names.sort();
-    names
-}
-
 fn logits(folder: &Folder, output: &str) -> cli_support::Ran {
     folder.bise(["logits", "--tokens", "1,2,3", "-o", output])
 }
@@ -36,7 +28,7 @@ fn a_device_or_a_pipe_is_written_to_and_not_replaced() {
     std::os::unix::fs::symlink("/dev/null", folder.path("link.npy")).unwrap();
     logits(&folder, "link.npy").ok();
     assert!(folder.path("link.npy").is_symlink() && is_device("/dev/null"));
-    assert_eq!(names(&folder), ["link.npy", "out.npy"]);
+    assert_eq!(folder.names(), ["link.npy", "out.npy"]);
     if cfg!(target_os = "linux") {
         let ran = logits(&folder, "/dev/full");
         assert!(ran.error().contains("/dev/full") && ran.error().contains("No space left"), "{}", ran.stderr);
@@ -57,7 +49,7 @@ fn a_disk_that_is_full_leaves_what_was_there_and_nothing_else() {
     limited.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
     let ran = folder.finish(&mut limited, b"");
     assert!(ran.error().contains("out.npy: File too large"), "{}", ran.stderr);
-    assert_eq!(names(&folder), ["out.npy"]);
+    assert_eq!(folder.names(), ["out.npy"]);
     assert_eq!(std::fs::read(folder.path("out.npy")).unwrap(), b"what was there");
 }
 
@@ -69,7 +61,7 @@ fn a_run_that_is_killed_leaves_no_half_file_under_the_name() {
     let mut child = command.spawn().unwrap();
     let aside =
         |names: &[String]| names.iter().any(|name| name.starts_with(".out.npy.") && name.ends_with(".part"));
-    while !aside(&names(&folder)) {
+    while !aside(&folder.names()) {
         assert!(child.try_wait().unwrap().is_none(), "it ended before the file was begun");
         std::thread::sleep(std::time::Duration::from_millis(1));
     }

@@ -18,15 +18,6 @@ fn folder() -> Folder {
     folder
 }
 
-fn names(folder: &Folder) -> Vec<String> {
-    let mut names: Vec<_> = std::fs::read_dir(folder.path(""))
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
-    names.sort();
-    names
-}
-
 fn types(path: &Path) -> Vec<(String, TensorType)> {
     GgufFile::open(path).unwrap().tensors().map(|t| (t.name.clone(), t.tensor_type)).collect()
 }
@@ -103,7 +94,7 @@ fn a_copy_is_what_it_was() {
 fn without_a_destination_the_file_is_named_after_its_type() {
     let folder = folder();
     folder.bise(["quantize", "f16.gguf", "q4_k"]).ok();
-    assert_eq!(names(&folder), ["f16.gguf", "ggml-model-Q4_K_M.gguf"]);
+    assert_eq!(folder.names(), ["f16.gguf", "ggml-model-Q4_K_M.gguf"]);
 }
 
 #[test]
@@ -172,7 +163,7 @@ fn a_dry_run_says_what_would_become_of_each_tensor_and_writes_nothing() {
     let n_tensors = types(&folder.path("f16.gguf")).len();
     assert_eq!(ran.text().lines().count(), n_tensors + 1);
     assert!(ran.text().lines().any(|line| line.starts_with("blk.0.attn_q.weight") && line.contains("Q4_K")));
-    assert_eq!(names(&folder), ["f16.gguf"]);
+    assert_eq!(folder.names(), ["f16.gguf"]);
 }
 
 #[test]
@@ -212,7 +203,7 @@ fn what_cannot_be_done_is_refused_and_leaves_nothing_behind() {
     let folder = folder();
     std::fs::write(folder.path("there.gguf"), "something").unwrap();
     std::fs::hard_link(folder.path("f16.gguf"), folder.path("link.gguf")).unwrap();
-    let before = names(&folder);
+    let before = folder.names();
     let source = std::fs::read(folder.path("f16.gguf")).unwrap();
     let cases: &[(&[&str], &str)] = &[
         (&["f16.gguf", "f16.gguf", "Q8_0"], "found the source, expected another file"),
@@ -247,7 +238,7 @@ fn what_cannot_be_done_is_refused_and_leaves_nothing_behind() {
         let ran = folder.bise([&["quantize"], *args].concat());
         assert!(ran.misuse().contains(expected), "{args:?}: {}", ran.stderr);
     }
-    assert_eq!(names(&folder), before);
+    assert_eq!(folder.names(), before);
     assert!(std::fs::read(folder.path("f16.gguf")).unwrap() == source);
     assert_eq!(std::fs::read(folder.path("there.gguf")).unwrap(), b"something");
 }
@@ -267,7 +258,7 @@ fn weights_that_are_no_numbers_are_named_with_their_place() {
     assert!(ran.error().contains(expected), "{}", ran.stderr);
     let ran = folder.bise(["quantize", "large.gguf", "out.gguf", "Q4_0"]);
     assert!(ran.error().contains("a block with weights of 1e9 in row 6, column 32"), "{}", ran.stderr);
-    assert_eq!(names(&folder), ["large.gguf", "nan.gguf"]);
+    assert_eq!(folder.names(), ["large.gguf", "nan.gguf"]);
 }
 
 #[test]

@@ -41,13 +41,6 @@ fn importance(path: &Path, entries: &[(&str, Vec<f64>, usize)]) {
     imatrix.save(path).unwrap();
 }
 
-fn names(folder: &Folder) -> Vec<String> {
-    let entries = std::fs::read_dir(folder.path("")).unwrap();
-    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-    names.sort();
-    names
-}
-
 fn quantize(folder: &Folder, args: &[&str]) -> Ran {
     folder.bise([&["quantize", "--force"], args].concat())
 }
@@ -128,7 +121,7 @@ fn layers_that_the_file_does_not_count_are_an_error_and_missing_ones_are_said() 
         let expected = format!("'llama.block_count': found {count}, expected 1 to");
         assert!(ran.error().contains(&expected), "{}", ran.stderr);
     }
-    assert_eq!(names(&folder), ["absurd.gguf", "few.gguf", "many.gguf", "out.gguf"]);
+    assert_eq!(folder.names(), ["absurd.gguf", "few.gguf", "many.gguf", "out.gguf"]);
 }
 
 #[test]
@@ -301,7 +294,7 @@ fn weights_in_halves_that_are_no_numbers_are_named() {
             assert!(ran.error().contains(expected), "{tensor_type} to {file_type}: {}", ran.stderr);
         }
     }
-    assert_eq!(names(&folder), ["nan.gguf"]);
+    assert_eq!(folder.names(), ["nan.gguf"]);
 }
 
 #[test]
@@ -350,7 +343,7 @@ fn a_program_that_is_told_to_end_leaves_nothing() {
     for (signal, code) in [(libc::SIGTERM, 143), (libc::SIGHUP, 129), (libc::SIGINT, 130)] {
         let line = ["quantize", "m.gguf", "out.gguf", "Q4_K", "1"];
         let mut child = folder.command(line).spawn().unwrap();
-        while !names(&folder).iter().any(is_aside) {
+        while !folder.names().iter().any(is_aside) {
             assert_eq!(child.try_wait().unwrap(), None, "it has ended by itself");
             std::thread::sleep(std::time::Duration::from_millis(1));
         }
@@ -360,7 +353,7 @@ fn a_program_that_is_told_to_end_leaves_nothing() {
         let stderr = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(code), "{stderr}");
         assert!(stderr.contains("interrupted: nothing was written"), "{stderr}");
-        assert_eq!(names(&folder), ["m.gguf"]);
+        assert_eq!(folder.names(), ["m.gguf"]);
     }
     // Below nohup a terminal that goes away is no reason to end.
     let mut command = std::process::Command::new("sh");
@@ -370,7 +363,7 @@ fn a_program_that_is_told_to_end_leaves_nothing() {
     );
     let output = command.arg("-c").arg(script).current_dir(folder.path("")).output().unwrap();
     assert_eq!(output.status.code(), Some(143), "{output:?}");
-    assert_eq!(names(&folder), ["m.gguf"]);
+    assert_eq!(folder.names(), ["m.gguf"]);
 }
 
 #[cfg(target_os = "linux")]
@@ -392,6 +385,6 @@ fn a_disk_that_fills_leaves_nothing_and_what_killed_runs_left_is_removed() {
     };
     let ran = limited(500, "--force m.gguf out.gguf Q8_0");
     assert!(ran.error().contains("out.gguf: ") && ran.stderr.contains("File too large"), "{}", ran.stderr);
-    assert_eq!(names(&folder), [".out.gguf.bak.part", "m.gguf", "out.gguf"]);
+    assert_eq!(folder.names(), [".out.gguf.bak.part", "m.gguf", "out.gguf"]);
     assert_eq!(std::fs::read(folder.path("out.gguf")).unwrap(), b"before");
 }

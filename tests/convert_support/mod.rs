@@ -6,6 +6,9 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use bise::convert::{ConvertOptions, OutType, convert};
+use bise::gguf::GgufFile;
+use bise::{Cancel, Threads};
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use serde_json::Value;
@@ -157,4 +160,32 @@ pub fn half(x: f32, format: bise_kernels::Format) -> [u8; 2] {
     let mut out = [0; 2];
     bise_kernels::KernelTable::detect().quantize_weights(format, 1, &[x], None, &mut out).unwrap();
     out
+}
+
+/// Checks that `message` contains each of `parts`.
+#[track_caller]
+pub fn says(message: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(message.contains(part), "{message}\nlacks: {part}");
+    }
+}
+
+/// The family as a file of the type.
+pub fn converted(
+    family: &Family,
+    folder: &super::cli_support::Folder,
+    out_type: &str,
+    threads: usize,
+) -> GgufFile {
+    let source = folder.path("source");
+    if !source.exists() {
+        std::fs::create_dir(&source).unwrap();
+        family.write(&source);
+    }
+    let path = folder.path(&format!("{out_type}-{threads}.gguf"));
+    let mut options = ConvertOptions::default();
+    options.out_type = OutType::from_name(out_type).unwrap();
+    let threads = Threads::new(threads).unwrap();
+    convert(&source, &path, &options, &threads, &Cancel::new(), &mut |_, _| {}).unwrap();
+    GgufFile::open(&path).unwrap()
 }

@@ -55,8 +55,7 @@ pub fn listen() -> Result<()> {
 /// where they are, as SIGHUP is below `nohup`; SIGINT does not, because shells ignore it for what they start in the background.
 #[cfg(unix)]
 fn listen_for_signals() -> std::io::Result<()> {
-    // SAFETY: an all-zero `sigset_t` and `sigaction` are valid to be written to, all pointers are to locals that live through the calls, and neither
-    // `SIG_IGN` nor `SIG_DFL` runs code of ours.
+    // SAFETY: all pointers are to locals, for which zeros are valid, and neither `SIG_IGN` nor `SIG_DFL` runs code of ours.
     let set = unsafe {
         libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
         libc::signal(libc::SIGINT, libc::SIG_DFL);

@@ -114,8 +114,8 @@ impl TokenizerJson {
         Ok(())
     }
 
-    /// Drops added tokens at the end until there are no more than `n_rows`, and says so in `notes`: some checkpoints add tokens that the model has no
-    /// embeddings for.
+    /// Drops the last added tokens while there are more tokens than rows in the embedding (`n_rows`), and notes which: some checkpoints add tokens to
+    /// the tokenizer without resizing the model.
     pub fn drop_unembedded(&self, tokens: &mut Tokens, n_rows: usize, notes: &mut Vec<String>) {
         let vocab = self.json.get(&["model", "vocab"]);
         let is_added = |id: usize, text: &str| {
