@@ -20,226 +20,7 @@ use super::commands::{bench, embedding, inspect, logits, perplexity, tokenize};
 use super::commands::{cp, create, list, ps, pull, rm, run, show, stop};
 #[cfg(feature = "quantize")]
 use super::commands::{imatrix, merge, quantize, split};
-
-const EXAMPLES: &str = "\
-Examples:
-  bise -p \"Once upon a time\" -n 64
-      a story from the built-in model
-  bise -m mistral.gguf -p \"The bise is\" -n 128
-      continue a text
-  bise -m mistral.gguf
-      hold a conversation, if the model has a chat template
-  bise -m mistral.gguf -sys \"Be brief.\" -p \"What is a fjord?\" -st
-      one question, one answer
-  bise -m mistral.gguf -f notes.txt --temp 0 -c 8192 -ctk q8_0 -ctv q8_0
-      greedy decoding, with a cache of half the size
-  bise -m mistral.gguf -f report.txt -n 200 --prompt-cache report.session
-      a long prompt, which is read only the first time
-  bise -m codestral.gguf --infill --in-prefix @head.rs --in-suffix @tail.rs
-      fill in the middle
-
-Flags are named as in llama.cpp and may be written as there (-ngl, -cnv, -ub, --top_k). Those that choose where or how fast \
-to compute, such as -ngl, are accepted with a warning; those that bise does not support are refused. A flag with [env: NAME] \
-can be set by that environment variable; what is typed wins.
-
-Without a subcommand, bise continues the prompt as it stands. Without a prompt, it holds a conversation if the model has a \
-chat template (-cnv and -no-cnv decide). Control tokens such as </s> in a prompt count as such, and a BOS token is added if \
-the vocabulary asks for one.
-
-Ctrl-C stops the text that is being generated, and a second one the program. Exit codes: 0 success, 1 error, 2 wrong usage, \
-130 Ctrl-C.";
-
-const CHAT_EXAMPLES: &str = "\
-Examples:
-  bise chat
-      talk to the built-in model
-  bise chat -m mistral.gguf -sys \"You are a pirate.\" --temp 0.7
-      with a system prompt
-  echo \"Name three winds.\" | bise chat -m mistral.gguf -st
-      one question from a pipe
-
-Type /help in a conversation for its commands.";
-
-const INSPECT_EXAMPLES: &str = "\
-Examples:
-  bise inspect mistral.gguf
-      shape, tensor types, memory for each context length, metadata
-  bise inspect --check-tensors mistral.gguf
-      also look for NaN and infinite weights
-  bise inspect --verify mistral.gguf
-      read every block and look for anything that is unsound; the exit code tells
-  bise inspect --hash sha256 mistral.gguf >mistral.manifest
-  bise inspect --check mistral.manifest mistral.gguf
-      hashes of the tensors, as llama.cpp's gguf-hash makes them, and whether they still hold
-  bise inspect mistral-f16.gguf --diff mistral-q4_k_m.gguf
-      keys and tensors that differ, and by how much
-  bise inspect --histogram tensor mistral.gguf
-      how large the scales are
-  bise inspect --json mistral.gguf
-      for programs";
-
-const TOKENIZE_EXAMPLES: &str = "\
-Examples:
-  bise tokenize -m mistral.gguf -p \"Once upon a time\"
-      a line for each token
-  bise tokenize -m mistral.gguf --stdin --ids <text.txt
-      the ids alone";
-
-const BENCH_EXAMPLES: &str = "\
-Examples:
-  bise bench -m mistral.gguf
-      512 tokens of prefill, 128 of decode
-  bise bench -m mistral.gguf -p 0 -n 64 -d 0,4096 -t 1,2
-      decode at two depths, with one thread and with two
-  bise bench -m mistral.gguf -p 0 -n 32 --parallel 8 -o json
-      eight sequences together, as JSON";
-
-const PERPLEXITY_EXAMPLES: &str = "\
-Examples:
-  bise perplexity -m mistral.gguf -f wiki.test.raw -c 512
-      as llama-perplexity computes it
-  bise perplexity -m mistral-f16.gguf -f wiki.test.raw --kl-divergence-base mistral.kld
-  bise perplexity -m mistral-q4_k_m.gguf --kl-divergence --kl-divergence-base mistral.kld
-      how far the predictions of the second model are from those of the first";
-
-#[cfg(feature = "compare")]
-const COMPARE_EXAMPLES: &str = "\
-Examples:
-  bise compare mistral-f16.gguf mistral-q8_0.gguf mistral-q4_k_m.gguf -f wiki.test.raw --chunks 40
-      how much worse each of the others is than the first, how much smaller and how much faster
-  bise compare mistral-q4_k_m.gguf mistral-q3_k_m.gguf --kl-divergence-base mistral.kld -r 0
-      compared with what `bise perplexity --kl-divergence-base mistral.kld` wrote; speed is not measured
-  bise compare f16.gguf q6_k.gguf q4_k_m.gguf -f text.txt --plot quality.svg --json >quality.json
-      for a web page
-
-One model at a time is in memory. The log-probabilities of the first lie in a file in TMPDIR for a while (2 bytes for each token of the \
-vocabulary and position). Divergence is that of Kullback and Leibler, in nats; `same top` is how often the likeliest token is the same.";
-
-#[cfg(feature = "convert")]
-const CONVERT_EXAMPLES: &str = "\
-Examples:
-  bise convert Mistral-7B-Instruct-v0.3 -o mistral-7b-{ftype}.gguf
-      a file in the 16 bits that the weights have
-  bise convert Mistral-7B-Instruct-v0.3 -o mistral-7b-q4_k_m.gguf --outtype q4_k_m
-      straight to a model of 4.8 bits a weight
-  bise convert --dry-run Ministral-3-8B-Instruct-2512
-      what would become of each tensor
-  bise convert --mistral-format Devstral-Small-2507 -o devstral.gguf --outtype bf16
-      from params.json and consolidated.safetensors";
-
-#[cfg(feature = "quantize")]
-const QUANTIZE_EXAMPLES: &str = "\
-Examples:
-  bise quantize mistral-f16.gguf mistral-q4_k_m.gguf Q4_K_M
-      a model of 4.8 bits a weight
-  bise quantize --imatrix mistral.imatrix.gguf mistral-f16.gguf mistral-q3_k_m.gguf Q3_K_M
-      with what a text says about which columns matter
-  bise quantize --dry-run mistral-f16.gguf Q4_K_M
-      what would become of each tensor
-  bise quantize --tensor-type 'ffn_down=q6_k' --token-embedding-type q8_0 in.gguf out.gguf Q4_K_S
-      with types of one's own
-
-Types: F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q2_K, Q2_K_S, Q3_K_S, Q3_K_M, Q3_K_L, Q4_K_S, Q4_K_M, Q5_K_S, Q5_K_M, Q6_K, \
-IQ4_NL, IQ4_XS and COPY, or their numbers as in llama-quantize; Q3_K, Q4_K and Q5_K are short for the _M ones.";
-
-#[cfg(feature = "quantize")]
-const IMATRIX_EXAMPLES: &str = "\
-Examples:
-  bise imatrix -m mistral-f16.gguf -f calibration.txt -o mistral.imatrix.gguf
-      for bise quantize --imatrix, and for llama-quantize
-  bise imatrix -m mistral-f16.gguf -f calibration.txt -o all.gguf --in-file part.gguf --from-chunk 40
-      go on where part.gguf ended after 40 chunks
-  bise imatrix --in-file one.gguf --in-file two.dat -o both.gguf
-      add up two of them";
-
-#[cfg(feature = "quantize")]
-const SPLIT_EXAMPLES: &str = "\
-Examples:
-  bise split --split-max-size 4G mistral-f16.gguf mistral-f16
-      mistral-f16-00001-of-00004.gguf and so on, each with 4 GB of weights at most
-  bise split --dry-run --split-max-tensors 100 mistral.gguf mistral
-      how many files there would be";
-
-#[cfg(feature = "quantize")]
-const MERGE_EXAMPLES: &str = "\
-Examples:
-  bise merge mistral-f16-00001-of-00004.gguf mistral-f16.gguf
-      one file of all four";
-
-const LOGITS_EXAMPLES: &str = "\
-Examples:
-  bise logits -m mistral.gguf -f text.txt -o logits.npy
-      for a text
-  bise logits -m mistral.gguf --tokens 1,415,2936 -o logits.npy
-      for token ids";
-
-const EMBEDDING_EXAMPLES: &str = "\
-Examples:
-  bise embedding -m e5-mistral.gguf -p \"The cat sat by the fire.\"
-      the vector of a text
-  bise embedding -m mistral.gguf -f lines.txt --pooling mean --embd-output-format json
-      a vector for each line, in the JSON of the OpenAI API";
-
-#[cfg(feature = "hub")]
-const RUN_EXAMPLES: &str = "\
-Examples:
-  bise run mistral
-      downloads it the first time, and holds a conversation
-  bise run mistral \"What is a fjord?\"
-      one question, one answer
-  bise run hf.co/bartowski/Codestral-22B-v0.1-GGUF <question.txt
-      any model of Hugging Face; the question from a file
-
-A name is looked for among your own models (bise create, bise cp), in the table of names (bise pull --help), in Ollama's store, and \
-then in Ollama's registry. Type /? in a conversation for its commands.";
-
-#[cfg(feature = "hub")]
-const PULL_EXAMPLES: &str = "\
-Examples:
-  bise pull mistral
-      by a name of the table
-  bise pull hf.co/bartowski/Codestral-22B-v0.1-GGUF:Q5_K_M
-      from Hugging Face
-  bise pull smollm:135m
-      from Ollama's registry
-
-A download that was cut, by Ctrl-C or otherwise, goes on where it ended. Every file is checked by its size and SHA-256.
-";
-
-#[cfg(feature = "hub")]
-const CREATE_EXAMPLES: &str = "\
-Examples:
-  printf 'FROM mistral\\nSYSTEM You are a pirate.\\nPARAMETER temperature 0.5\\n' >Modelfile
-  bise create pirate -f Modelfile
-  bise run pirate
-
-FROM, PARAMETER, SYSTEM, MESSAGE, LICENSE and TEMPLATE (in Jinja) are understood. A TEMPLATE in Go's language is left out, with a \
-warning, and the GGUF file's own is used; ADAPTER is refused.";
-
-#[cfg(feature = "server")]
-const SERVE_EXAMPLES: &str = "\
-Examples:
-  bise serve -m mistral.gguf
-      http://127.0.0.1:8080 for programs made for the OpenAI API (/v1/chat/completions …) or llama-server (/completion …)
-  bise serve --max-memory 12G
-      every model that `bise list` shows, loaded when a request names it
-  bise serve -m mistral.gguf --host 0.0.0.0 --api-key SECRET
-      for others in the network
-  bise serve -m mistral.gguf -c 32768 --parallel 8
-      eight requests at a time, 4096 tokens each
-  curl http://127.0.0.1:8080/v1/chat/completions -d '{\"messages\": [{\"role\": \"user\", \"content\": \"Hello\"}]}'";
-
-const COMPLETIONS_EXAMPLES: &str = "\
-Examples:
-  bise completions bash >~/.local/share/bash-completion/completions/bise
-  bise completions zsh >~/.zfunc/_bise
-  bise completions fish >~/.config/fish/completions/bise.fish";
-
-const MAN_EXAMPLES: &str = "\
-Examples:
-  bise man | man -l -
-      read it
-  bise man chat >~/.local/share/man/man1/bise-chat.1";
+use super::examples;
 
 /// Runs quantized Mistral models from GGUF files on a CPU
 #[derive(Parser, Debug)]
@@ -247,7 +28,7 @@ Examples:
     name = "bise",
     version,
     about,
-    after_help = EXAMPLES,
+    after_help = examples::BISE,
     args_conflicts_with_subcommands = true,
     args_override_self = true,
     disable_help_flag = true,
@@ -272,15 +53,15 @@ const STYLES: Styles = Styles::styled()
 #[derive(Subcommand, Debug)]
 pub enum Command {
     /// Hold a conversation
-    #[command(after_help = CHAT_EXAMPLES)]
+    #[command(after_help = examples::CHAT)]
     Chat(Box<ChatArgs>),
     /// Run a model by its name
     #[cfg(feature = "hub")]
-    #[command(after_help = RUN_EXAMPLES)]
+    #[command(after_help = examples::RUN)]
     Run(Box<run::RunArgs>),
     /// Download a model
     #[cfg(feature = "hub")]
-    #[command(after_help = format!("{PULL_EXAMPLES}\n{}", pull::table()))]
+    #[command(after_help = format!("{}\n{}", examples::PULL, pull::table()))]
     Pull(pull::PullArgs),
     /// List the models on this machine
     #[cfg(feature = "hub")]
@@ -297,7 +78,7 @@ pub enum Command {
     Rm(rm::RmArgs),
     /// Make a model from a Modelfile
     #[cfg(feature = "hub")]
-    #[command(after_help = CREATE_EXAMPLES)]
+    #[command(after_help = examples::CREATE)]
     Create(create::CreateArgs),
     /// List the models that a server holds in memory
     #[cfg(feature = "hub")]
@@ -306,59 +87,59 @@ pub enum Command {
     #[cfg(feature = "hub")]
     Stop(stop::StopArgs),
     /// Show what is in a GGUF file and how much memory it needs
-    #[command(after_help = INSPECT_EXAMPLES)]
+    #[command(after_help = examples::INSPECT)]
     Inspect(inspect::InspectArgs),
     /// Print the tokens of a text
-    #[command(after_help = TOKENIZE_EXAMPLES)]
+    #[command(after_help = examples::TOKENIZE)]
     Tokenize(tokenize::TokenizeArgs),
     /// Measure the speed of prefill and decode
-    #[command(after_help = BENCH_EXAMPLES)]
+    #[command(after_help = examples::BENCH)]
     Bench(Box<bench::BenchArgs>),
     /// Measure how well a model predicts a text
-    #[command(after_help = PERPLEXITY_EXAMPLES)]
+    #[command(after_help = examples::PERPLEXITY)]
     Perplexity(Box<perplexity::PerplexityArgs>),
     /// Compare models over a text: quality, size and speed
     #[cfg(feature = "compare")]
-    #[command(after_help = COMPARE_EXAMPLES)]
+    #[command(after_help = examples::COMPARE)]
     Compare(Box<compare::CompareArgs>),
     /// Make a GGUF file of a checkpoint of Hugging Face or Mistral
     #[cfg(feature = "convert")]
-    #[command(after_help = CONVERT_EXAMPLES)]
+    #[command(after_help = examples::CONVERT)]
     Convert(convert::ConvertArgs),
     /// Quantize a model file
     #[cfg(feature = "quantize")]
-    #[command(after_help = QUANTIZE_EXAMPLES)]
+    #[command(after_help = examples::QUANTIZE)]
     Quantize(Box<quantize::QuantizeArgs>),
     /// Learn from a text which weights matter, for quantizing
     #[cfg(feature = "quantize")]
-    #[command(after_help = IMATRIX_EXAMPLES)]
+    #[command(after_help = examples::IMATRIX)]
     Imatrix(Box<imatrix::ImatrixArgs>),
     /// Put a model into several files
     #[cfg(feature = "quantize")]
-    #[command(after_help = SPLIT_EXAMPLES)]
+    #[command(after_help = examples::SPLIT)]
     Split(split::SplitArgs),
     /// Put the files of a split model into one
     #[cfg(feature = "quantize")]
-    #[command(after_help = MERGE_EXAMPLES)]
+    #[command(after_help = examples::MERGE)]
     Merge(merge::MergeArgs),
     /// Write the logits of every token to a .npy file
-    #[command(after_help = LOGITS_EXAMPLES)]
+    #[command(after_help = examples::LOGITS)]
     Logits(Box<logits::LogitsArgs>),
     /// Print texts as vectors
-    #[command(after_help = EMBEDDING_EXAMPLES)]
+    #[command(after_help = examples::EMBEDDING)]
     Embedding(Box<embedding::EmbeddingArgs>),
     /// Serve a model over HTTP
     #[cfg(feature = "server")]
-    #[command(after_help = SERVE_EXAMPLES)]
+    #[command(after_help = examples::SERVE)]
     Serve(Box<serve::ServeArgs>),
     /// Print shell completions
-    #[command(after_help = COMPLETIONS_EXAMPLES)]
+    #[command(after_help = examples::COMPLETIONS)]
     Completions {
         /// The shell
         shell: clap_complete::Shell,
     },
     /// Print a page of the manual
-    #[command(after_help = MAN_EXAMPLES)]
+    #[command(after_help = examples::MAN)]
     Man {
         /// The command that the page is about (default: bise as a whole)
         command: Option<String>,

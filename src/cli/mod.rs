@@ -7,6 +7,7 @@ mod commands;
 mod compare;
 #[cfg(feature = "quantize")]
 mod division;
+mod examples;
 #[cfg(feature = "hub")]
 mod hub;
 mod ids;
