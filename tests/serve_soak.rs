@@ -86,7 +86,12 @@ fn soak(load: &Load) {
     let after = settled(&server, n_sockets, n_threads);
     eprintln!("before: {before:?}\nafter:  {after:?}");
     // Fewer is no leak: a connection of an earlier burst may have been on its way out when they were counted.
-    assert!(after.n_files <= before.n_files, "files and sockets: {} and now {}", before.n_files, after.n_files);
+    assert!(
+        after.n_files <= before.n_files,
+        "files and sockets: {} and now {}",
+        before.n_files,
+        after.n_files
+    );
     let most = before.anonymous as f64 * (1.0 + load.growth);
     assert!(
         (after.anonymous as f64) < most,
