@@ -182,6 +182,11 @@ impl Plan {
         self.tensors.iter().map(|tensor| tensor.source.n_elements() as u64).sum()
     }
 
+    /// Bits that a weight takes in the new file, on average.
+    pub fn bits_a_weight(&self) -> f64 {
+        self.n_bytes() as f64 * 8.0 / self.n_weights().max(1) as f64
+    }
+
     fn choose_types(&mut self, options: &QuantizeOptions, shape: ModelShape) -> Result<(), QuantizeError> {
         let mut patterns = Patterns::new(&options.tensor_types)?;
         let Some(base) = options.file_type.base() else {

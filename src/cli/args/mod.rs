@@ -16,6 +16,8 @@ pub mod server;
 pub mod source;
 pub mod speculation;
 mod stray;
+#[cfg(feature = "quantize")]
+pub mod tensor_types;
 pub mod threads;
 pub mod words;
 

@@ -6,14 +6,13 @@ use std::time::Instant;
 
 use anyhow::Result;
 use bise::convert::{Checkpoint, Conversion, ConvertError, ConvertOptions, Lossless, OutType};
-use bise::gguf::{TensorType, Value};
 use bise::imatrix::Imatrix;
 use bise::quantize::{FileType, Importance, Plan, QuantizeError};
 use bise::{Cancel, Threads};
 use bise_kernels::Format;
 
-use super::quantize::{key_value, named_type, tensor_type};
 use crate::cli::args::log::LogArgs;
+use crate::cli::args::tensor_types::TensorTypesArgs;
 use crate::cli::describe;
 use crate::cli::term::signals;
 use crate::cli::usage::wrong;
@@ -50,25 +49,8 @@ pub struct ConvertArgs {
     #[arg(long, value_name = "FILE")]
     imatrix: Option<PathBuf>,
 
-    /// Give every tensor the same type
-    #[arg(long)]
-    pure: bool,
-
-    /// Type of output.weight
-    #[arg(long, value_name = "TYPE", value_parser = tensor_type)]
-    output_tensor_type: Option<TensorType>,
-
-    /// Type of the token embedding
-    #[arg(long, value_name = "TYPE", value_parser = tensor_type)]
-    token_embedding_type: Option<TensorType>,
-
-    /// Type of the tensors whose name an expression matches, as in attn_q=q8_0; may be repeated, the first match counts
-    #[arg(long, value_name = "NAME=TYPE", value_parser = named_type)]
-    tensor_type: Vec<(String, TensorType)>,
-
-    /// Set metadata of the new file, as in general.name=str:Mistral; may be repeated
-    #[arg(long, value_name = "KEY=TYPE:VALUE", value_parser = key_value)]
-    override_kv: Vec<(String, Value)>,
+    #[command(flatten)]
+    types: TensorTypesArgs,
 
     /// Write the metadata and the vocabulary, and no tensors
     #[arg(long)]
@@ -126,11 +108,7 @@ pub fn run(args: ConvertArgs) -> Result<()> {
     options.model_name.clone_from(&args.model_name);
     options.force = args.force;
     options.vocab_only = args.vocab_only;
-    options.quantize.pure = args.pure;
-    options.quantize.output_tensor_type = args.output_tensor_type;
-    options.quantize.token_embedding_type = args.token_embedding_type;
-    options.quantize.tensor_types.clone_from(&args.tensor_type);
-    options.quantize.overrides.clone_from(&args.override_kv);
+    args.types.set(&mut options.quantize);
     if let Some(path) = &args.imatrix {
         options.quantize.importance = Some(Importance::of(&Imatrix::open(path)?, &path.to_string_lossy()));
     }
@@ -178,7 +156,7 @@ pub fn run(args: ConvertArgs) -> Result<()> {
         names.join(", "),
         describe::bytes(converted.plan.n_bytes()),
         converted.file_type,
-        bits_a_weight(&converted.plan),
+        converted.plan.bits_a_weight(),
         start.elapsed().as_secs_f64()
     ));
     Ok(())
@@ -211,10 +189,6 @@ impl ConvertArgs {
     }
 }
 
-fn bits_a_weight(plan: &Plan) -> f64 {
-    plan.n_bytes() as f64 * 8.0 / plan.n_weights().max(1) as f64
-}
-
 fn print_plan(plan: &Plan, file_type: FileType) -> Result<()> {
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     for tensor in &plan.tensors {
@@ -230,7 +204,7 @@ fn print_plan(plan: &Plan, file_type: FileType) -> Result<()> {
         )?;
     }
     let n_bytes = describe::bytes(plan.n_bytes());
-    writeln!(out, "{file_type}: {n_bytes}, {:.2} bits a weight", bits_a_weight(plan))?;
+    writeln!(out, "{file_type}: {n_bytes}, {:.2} bits a weight", plan.bits_a_weight())?;
     out.flush()?;
     Ok(())
 }

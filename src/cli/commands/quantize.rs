@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Result;
-use bise::gguf::{GgufFile, TensorType, Value};
+use bise::gguf::GgufFile;
 use bise::imatrix::Imatrix;
 use bise::quantize::{FileType, Importance, Plan, QuantizeError, QuantizeOptions, Source};
 use bise::{Cancel, Threads};
@@ -16,6 +16,7 @@ use bise::{Cancel, Threads};
 use calibrate::CalibrateArgs;
 
 use crate::cli::args::log::LogArgs;
+use crate::cli::args::tensor_types::{TensorTypesArgs, named_type};
 use crate::cli::describe;
 use crate::cli::overwrite::refuse_sources;
 use crate::cli::term::console::Log;
@@ -45,9 +46,8 @@ pub struct QuantizeArgs {
     #[command(flatten)]
     calibrate: CalibrateArgs,
 
-    /// Give every tensor the same type
-    #[arg(long)]
-    pure: bool,
+    #[command(flatten)]
+    types: TensorTypesArgs,
 
     /// Quantize tensors that are quantized already, too, at a loss of quality
     #[arg(long)]
@@ -57,19 +57,7 @@ pub struct QuantizeArgs {
     #[arg(long)]
     leave_output_tensor: bool,
 
-    /// Type of output.weight
-    #[arg(long, value_name = "TYPE", value_parser = tensor_type)]
-    output_tensor_type: Option<TensorType>,
-
-    /// Type of the token embedding
-    #[arg(long, value_name = "TYPE", value_parser = tensor_type)]
-    token_embedding_type: Option<TensorType>,
-
-    /// Type of the tensors whose name an expression matches, as in attn_q=q8_0; may be repeated, the first match counts
-    #[arg(long, value_name = "NAME=TYPE", value_parser = named_type)]
-    tensor_type: Vec<(String, TensorType)>,
-
-    /// File with more of those, separated by spaces or newlines
+    /// File with more of --tensor-type, separated by spaces or newlines
     #[arg(long, value_name = "FILE")]
     tensor_type_file: Option<PathBuf>,
 
@@ -80,10 +68,6 @@ pub struct QuantizeArgs {
     /// Write as many files as the source has
     #[arg(long)]
     keep_split: bool,
-
-    /// Set metadata of the new file, as in general.name=str:Mistral; may be repeated
-    #[arg(long, value_name = "KEY=TYPE:VALUE", value_parser = key_value)]
-    override_kv: Vec<(String, Value)>,
 
     /// Print what would become of each tensor, and the size, and write nothing
     #[arg(long)]
@@ -99,30 +83,6 @@ pub struct QuantizeArgs {
 
     #[command(flatten)]
     pub log: LogArgs,
-}
-
-pub(super) fn tensor_type(name: &str) -> Result<TensorType, String> {
-    let known = |t: &&TensorType| t.format().is_some();
-    TensorType::ALL.iter().filter(known).copied().find(|t| t.name().eq_ignore_ascii_case(name)).ok_or_else(
-        || {
-            let names: Vec<_> = TensorType::ALL.iter().filter(known).map(|t| t.name()).collect();
-            format!("found '{name}', expected one of {}", names.join(", "))
-        },
-    )
-}
-
-pub(super) fn named_type(text: &str) -> Result<(String, TensorType), String> {
-    match text.split_once('=') {
-        Some((name, type_name)) if !name.is_empty() => Ok((name.to_owned(), tensor_type(type_name)?)),
-        _ => Err(format!("found '{text}', expected NAME=TYPE, as in attn_q=q8_0")),
-    }
-}
-
-pub(super) fn key_value(text: &str) -> Result<(String, Value), String> {
-    match text.split_once('=') {
-        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), Value::parse_override(value)?)),
-        _ => Err(format!("found '{text}', expected KEY=TYPE:VALUE, as in general.name=str:Mistral")),
-    }
 }
 
 /// Source, destination, type and threads, as llama-quantize takes them.
@@ -190,12 +150,9 @@ fn unknown_type(name: &OsString) -> anyhow::Error {
 impl QuantizeArgs {
     fn options(&self, file_type: FileType) -> Result<QuantizeOptions> {
         let mut options = QuantizeOptions::new(file_type);
-        options.pure = self.pure;
+        self.types.set(&mut options);
         options.allow_requantize = self.allow_requantize;
         options.leave_output_tensor = self.leave_output_tensor;
-        options.output_tensor_type = self.output_tensor_type;
-        options.token_embedding_type = self.token_embedding_type;
-        options.tensor_types.clone_from(&self.tensor_type);
         if let Some(path) = &self.tensor_type_file {
             let types = crate::cli::text::from_file(path)?;
             for word in types.split_whitespace() {
@@ -205,7 +162,6 @@ impl QuantizeArgs {
             }
         }
         options.prune_layers.clone_from(&self.prune_layers);
-        options.overrides.clone_from(&self.override_kv);
         options.keep_split = self.keep_split;
         options.is_calibrated = self.calibrate.calibrate.is_some();
         if let Some(path) = &self.imatrix {
@@ -290,7 +246,7 @@ pub fn run(args: QuantizeArgs) -> Result<()> {
         describe::bytes(source_bytes),
         describe::bytes(plan.n_bytes()),
         what.name,
-        bits_a_weight(&plan),
+        plan.bits_a_weight(),
         start.elapsed().as_secs_f64()
     ));
     Ok(())
@@ -316,10 +272,6 @@ fn write(
     )
 }
 
-fn bits_a_weight(plan: &Plan) -> f64 {
-    plan.n_bytes() as f64 * 8.0 / plan.n_weights().max(1) as f64
-}
-
 fn print_plan(plan: &Plan, file_type: &str) -> Result<()> {
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     let mib = |bytes: usize| bytes as f64 / f64::from(1 << 20);
@@ -335,7 +287,7 @@ fn print_plan(plan: &Plan, file_type: &str) -> Result<()> {
         )?;
     }
     let (from, to) = (describe::bytes(plan.source_bytes()), describe::bytes(plan.n_bytes()));
-    writeln!(out, "{file_type}: {from} → {to}, {:.2} bits a weight", bits_a_weight(plan))?;
+    writeln!(out, "{file_type}: {from} → {to}, {:.2} bits a weight", plan.bits_a_weight())?;
     out.flush()?;
     Ok(())
 }

@@ -181,7 +181,19 @@ impl Calibration<'_, '_> {
             };
             source + step.passes.iter().map(pass).max().unwrap_or(0)
         };
-        PROGRAM + (hidden + cx + pages) as u64 + self.steps.iter().map(step).max().unwrap_or(0)
+        PROGRAM
+            + (hidden + cx + pages + self.embedding_bytes()) as u64
+            + self.steps.iter().map(step).max().unwrap_or(0)
+    }
+
+    /// Bytes of the token embedding that are read, in the pieces in which the system maps a file.
+    fn embedding_bytes(&self) -> usize {
+        const PIECE: usize = 64 << 10;
+        let embedding = self.model.weights().token_embd.bytes();
+        let mut tokens = self.tokens.clone();
+        tokens.sort_unstable();
+        tokens.dedup();
+        embedding.len().min(tokens.len() * PIECE)
     }
 
     /// Bytes of the rows in hand and of the new matrix.

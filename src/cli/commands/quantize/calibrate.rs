@@ -179,6 +179,7 @@ fn duration(time: Duration) -> String {
     let seconds = time.as_secs_f64();
     match seconds {
         ..100.0 => format!("{seconds:.1} s"),
+        ..1200.0 => format!("{} min {} s", seconds.round() as u64 / 60, seconds.round() as u64 % 60),
         ..6000.0 => format!("{:.0} min", seconds / 60.0),
         _ => format!("{:.1} h", seconds / 3600.0),
     }
