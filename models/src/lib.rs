@@ -1,5 +1,6 @@
 //! From a GGUF file to logits: the model files, tokenizers and forward pass of bise.
 
+pub mod adapter;
 pub mod atomic_file;
 mod attend;
 mod budget;
@@ -24,6 +25,7 @@ mod symlinks;
 pub mod tokenizer;
 pub mod weights;
 
+pub use adapter::{Adapter, AdapterError, LowRank};
 pub use budget::{MemoryBudget, OverCeiling, Reservation};
 pub use config::{ARCHITECTURES, AttentionTemperature, ExpertsConfig, MistralConfig};
 pub use error::{ForwardError, OutOfMemory, SpanError, Stage};

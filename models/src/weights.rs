@@ -10,6 +10,7 @@ use crate::config::MistralConfig;
 use crate::extras::{Extra, LeftOut};
 use crate::gguf::{GgufError, GgufFile, TensorBytes, TensorInfo, TensorType};
 use crate::printable::printable;
+use crate::site::{Projection, Site};
 
 /// The fewest tensors that a layer has.
 const MIN_LAYER_TENSORS: usize = 9;
@@ -175,6 +176,35 @@ impl Weights {
     /// the logits do not depend on.
     pub fn left_out(&self) -> Option<String> {
         self.left_out.line()
+    }
+
+    /// The matrix at `site`, if the model has it.
+    pub fn matrix(&self, site: Site) -> Option<&Matrix> {
+        let Site { layer, projection, expert } = site;
+        if projection == Projection::Output {
+            return (layer == self.layers.len() && expert.is_none()).then_some(&self.output);
+        }
+        let layer = self.layers.get(layer)?;
+        let ffn = match (&layer.ffn, expert) {
+            (FeedForwards::Dense(ffn), None) => Some(ffn),
+            (FeedForwards::Experts { experts, .. }, Some(e)) => Some(experts.get(e)?),
+            _ => None,
+        };
+        match projection {
+            Projection::FfnGate => ffn.map(|ffn| &ffn.gate),
+            Projection::FfnUp => ffn.map(|ffn| &ffn.up),
+            Projection::FfnDown => ffn.map(|ffn| &ffn.down),
+            _ if expert.is_some() => None,
+            Projection::AttnQ => Some(&layer.attn_q),
+            Projection::AttnK => Some(&layer.attn_k),
+            Projection::AttnV => Some(&layer.attn_v),
+            Projection::AttnOutput => Some(&layer.attn_output),
+            Projection::FfnGateInp => match &layer.ffn {
+                FeedForwards::Experts { router, .. } => Some(router),
+                FeedForwards::Dense(_) => None,
+            },
+            Projection::Output => unreachable!("returned above"),
+        }
     }
 
     /// All matrices of the model. The embedding comes twice if it is the output too.

@@ -1,0 +1,194 @@
+//! Adapters in GGUF files, as llama.cpp's `convert_lora_to_gguf.py` writes them and its `--lora` reads them.
+
+use std::collections::BTreeMap;
+
+use bise_kernels::dequantize_row;
+
+use super::Adapter;
+use super::error::AdapterError;
+use super::low_rank::LowRank;
+use super::tensor_name::Base;
+use crate::gguf::{GgufError, GgufFile, TensorInfo, Value};
+use crate::mistral::Mistral;
+use crate::site::{Projection, Site};
+
+/// The scale of all parts is this number over their rank, or 1 where it is 0 or missing.
+const ALPHA: &str = "adapter.lora.alpha";
+/// Tokens from which on an adapter acts (activated LoRA).
+const INVOCATION_TOKENS: &str = "adapter.alora.invocation_tokens";
+/// Keys of adapters that say nothing about the arithmetic.
+const DESCRIPTIVE: [&str; 2] = ["adapter.lora.task_name", "adapter.lora.prompt_prefix"];
+
+/// The two tensors of a part.
+#[derive(Default)]
+struct Pair<'a> {
+    a: Option<&'a TensorInfo>,
+    b: Option<&'a TensorInfo>,
+}
+
+impl Adapter {
+    /// The adapter in a GGUF file, for `model`.
+    ///
+    /// Tensors `NAME.lora_a [k, rank]` and `NAME.lora_b [rank, n_rows]` (GGUF's order of sizes) belong to the model's matrix `NAME`, and may
+    /// have any type that weights have. Of a matrix that holds all experts, they have one more size.
+    ///
+    /// # Errors
+    /// For a file that is no adapter, or one for another architecture or other shapes; for tensors without their counterpart, and for what is
+    /// not supported: adapters of the embedding and of norms, and activated LoRA.
+    pub fn from_gguf(file: &GgufFile, model: &Mistral) -> Result<Adapter, AdapterError> {
+        let alpha = check_metadata(file, model)?;
+        let mut pairs: BTreeMap<&str, Pair<'_>> = BTreeMap::new();
+        for info in file.tensors() {
+            if let Some(base) = info.name.strip_suffix(".lora_a") {
+                pairs.entry(base).or_default().a = Some(info);
+            } else if let Some(base) = info.name.strip_suffix(".lora_b") {
+                pairs.entry(base).or_default().b = Some(info);
+            } else {
+                let found = "a tensor that is no low-rank part";
+                let expected = "names that end in '.lora_a' or '.lora_b': others are not supported";
+                return Err(file.tensor_error(info, found, expected).into());
+            }
+        }
+        let mut parts = Vec::new();
+        for (base, pair) in pairs {
+            let (a, b) = match pair {
+                Pair { a: Some(a), b: Some(b) } => (a, b),
+                Pair { a: Some(one), .. } | Pair { b: Some(one), .. } => {
+                    let other = if one.name.ends_with(".lora_a") { "lora_b" } else { "lora_a" };
+                    let expected = format!("'{base}.{other}' beside it");
+                    return Err(file.tensor_error(one, "it alone", expected).into());
+                }
+                Pair { a: None, b: None } => unreachable!("made for one of them"),
+            };
+            add_parts(file, model, base, [a, b], alpha, &mut parts)?;
+        }
+        Adapter::new(file.name().to_owned(), model, parts)
+    }
+}
+
+/// Checks what the file says of itself; returns its alpha.
+fn check_metadata(file: &GgufFile, model: &Mistral) -> Result<f32, GgufError> {
+    let meta = file.metadata();
+    let require = |key: &str, expected: &str, why: &str| {
+        let found = match meta.str(key)? {
+            Some(text) if text == expected => return Ok(()),
+            Some(text) => format!("'{text}'"),
+            None => "nothing".to_owned(),
+        };
+        Err(meta.error(key, found, format!("'{expected}': {why}")))
+    };
+    require("general.type", "adapter", "a LoRA adapter beside the model, not a model")?;
+    require("adapter.type", "lora", "other adapters are not supported")?;
+    require("general.architecture", &model.config().arch, "that of the model it is used with")?;
+    let is_empty = |value: &Value| matches!(value, Value::Array(array) if array.is_empty());
+    if let Some(tokens) = meta.get(INVOCATION_TOKENS).filter(|value| !is_empty(value)) {
+        let expected = "no such key: adapters that act from some token on (aLoRA) are not supported";
+        return Err(meta.error(INVOCATION_TOKENS, tokens.describe(), expected));
+    }
+    let known =
+        |key: &str| ["adapter.type", ALPHA, INVOCATION_TOKENS].contains(&key) || DESCRIPTIVE.contains(&key);
+    if let Some((key, value)) = meta.iter().find(|(key, _)| key.starts_with("adapter.") && !known(key)) {
+        let expected = "no such key: it may change the arithmetic, and is not supported";
+        return Err(meta.error(key, value.describe(), expected));
+    }
+    let alpha = meta.f32(ALPHA)?.unwrap_or(0.0);
+    if !alpha.is_finite() {
+        return Err(meta.error(ALPHA, alpha.to_string(), "a finite number"));
+    }
+    Ok(alpha)
+}
+
+/// Reads the part of matrix `base`, or those of all its experts.
+fn add_parts(
+    file: &GgufFile,
+    model: &Mistral,
+    base: &str,
+    [a, b]: [&TensorInfo; 2],
+    alpha: f32,
+    parts: &mut Vec<(Site, LowRank)>,
+) -> Result<(), AdapterError> {
+    let n_experts = model.config().experts.map_or(0, |experts| experts.n_experts);
+    let (first, n) = match Base::from_name(base) {
+        Some(Base::One(site)) if site.projection == Projection::Output => {
+            (Site { layer: model.config().n_layers, ..site }, 1)
+        }
+        Some(Base::One(site)) => (site, 1),
+        Some(Base::Experts(site)) => (site, n_experts),
+        None => {
+            let expected = "adapters of the model's projections: those of other tensors are not supported";
+            return Err(file.tensor_error(a, format!("an adapter of '{base}'"), expected).into());
+        }
+    };
+    let Some(w) = model.weights().matrix(first) else {
+        let found = format!("an adapter of '{base}'");
+        return Err(file
+            .tensor_error(a, found, "a tensor that the model has: is it for another model?")
+            .into());
+    };
+    let (n_rows, k) = (w.view().n_rows(), w.view().k());
+    // Sizes of 1 at the end may be left out.
+    let size = |info: &TensorInfo, i: usize| info.shape.get(i).copied().unwrap_or(1);
+    let rank = size(a, 1);
+    let wrong = |info: &TensorInfo, expected: String| {
+        AdapterError::from(file.tensor_error(info, format!("shape {:?}", info.shape), expected))
+    };
+    let shape = |sizes: [usize; 2]| match n_of_stack(Base::from_name(base), n) {
+        Some(n) => format!("[{}, {}, {n}]", sizes[0], sizes[1]),
+        None => format!("{sizes:?}"),
+    };
+    let fits = |info: &TensorInfo, sizes: [usize; 2]| {
+        [size(info, 0), size(info, 1)] == sizes && size(info, 2) == n && size(info, 3) == 1
+    };
+    if !fits(a, [k, rank]) {
+        let expected = format!("{}: {k} columns as the model's '{base}' has", shape([k, rank]));
+        return Err(wrong(a, expected));
+    }
+    if !fits(b, [rank, n_rows]) {
+        let expected = format!(
+            "{}: the rank {rank} of '{}', and {n_rows} rows as the model's '{base}' has",
+            shape([rank, n_rows]),
+            a.name
+        );
+        return Err(wrong(b, expected));
+    }
+    let (mut all_a, mut all_b) = (floats(file, a)?, floats(file, b)?);
+    let scale = if alpha == 0.0 { 1.0 } else { alpha / rank as f32 };
+    if n == 1 {
+        parts.push((first, LowRank { rank, scale, a: all_a, b: all_b }));
+        return Ok(());
+    }
+    // From the last one on, so that each is cut off the end.
+    for e in (0..n).rev() {
+        let (a, b) = (all_a.split_off(e * rank * k), all_b.split_off(e * n_rows * rank));
+        parts.push((Site { expert: Some(e), ..first }, LowRank { rank, scale, a, b }));
+    }
+    Ok(())
+}
+
+/// How many matrices a tensor stacks, if it stacks any.
+fn n_of_stack(base: Option<Base>, n: usize) -> Option<usize> {
+    matches!(base, Some(Base::Experts(_))).then_some(n)
+}
+
+/// The numbers of a tensor.
+fn floats(file: &GgufFile, info: &TensorInfo) -> Result<Vec<f32>, AdapterError> {
+    let Some(format) = info.tensor_type.format() else {
+        let supported = bise_kernels::Format::ALL.map(bise_kernels::Format::name).join(", ");
+        let found = format!("type {}", info.tensor_type);
+        return Err(file.tensor_error(info, found, format!("one of {supported}")).into());
+    };
+    let (n, width) = (info.n_elements(), info.shape[0]);
+    let mut values = Vec::new();
+    values.try_reserve_exact(n).map_err(|_| AdapterError::OutOfMemory {
+        adapter: file.name().into(),
+        tensor: crate::printable::printable(info.name.as_bytes()),
+        n_bytes: 4 * n as u64,
+    })?;
+    values.resize(n, 0.0);
+    let bytes = file.bytes(info);
+    let row_bytes = bytes.len() / info.n_rows();
+    for (row, values) in bytes.chunks(row_bytes).zip(values.chunks_mut(width)) {
+        dequantize_row(format, row, values);
+    }
+    Ok(values)
+}

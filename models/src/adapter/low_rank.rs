@@ -1,0 +1,51 @@
+//! An adapter of one matrix.
+
+use super::error::AdapterError;
+use crate::mistral::Mistral;
+use crate::site::Site;
+
+/// LoRA beside one matrix `W [n_rows, k]`: `y = x·Wᵀ + scale · (x·Aᵀ)·Bᵀ`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LowRank {
+    /// Rows of A and columns of B, 1 or more.
+    pub rank: usize,
+    /// `alpha / rank`, or `alpha / √rank` for adapters with stabilised ranks (rslora).
+    pub scale: f32,
+    /// `[rank, k]`, row-major.
+    pub a: Vec<f32>,
+    /// `[n_rows, rank]`, row-major; rows in the order of the GGUF file, which permutes those of queries and keys.
+    pub b: Vec<f32>,
+}
+
+impl LowRank {
+    /// Checks that it fits the matrix of `model` at `site`.
+    pub(super) fn check(&self, adapter: &str, site: Site, model: &Mistral) -> Result<(), AdapterError> {
+        let name = |which: &str| format!("{site}.weight.{which}");
+        let Some(w) = model.weights().matrix(site) else {
+            let expected = "a matrix that the model has: is it for another model?";
+            return Err(AdapterError::tensor(adapter, format!("{site}.weight"), "adapters of it", expected));
+        };
+        let (n_rows, k) = (w.view().n_rows(), w.view().k());
+        if self.rank == 0 {
+            return Err(AdapterError::tensor(adapter, name("lora_a"), "rank 0", "a rank of 1 or more"));
+        }
+        for (which, values, [rows, columns]) in
+            [("lora_a", &self.a, [self.rank, k]), ("lora_b", &self.b, [n_rows, self.rank])]
+        {
+            if rows.checked_mul(columns) != Some(values.len()) {
+                let expected = format!("{rows} rows of {columns}, as the model's '{site}.weight' has it");
+                let found = format!("{} numbers", values.len());
+                return Err(AdapterError::tensor(adapter, name(which), found, expected));
+            }
+            if let Some(i) = values.iter().position(|value| !value.is_finite()) {
+                let found = format!("{} in row {}", values[i], i / columns);
+                return Err(AdapterError::tensor(adapter, name(which), found, "finite numbers"));
+            }
+        }
+        if !self.scale.is_finite() {
+            let found = format!("a scale of {}", self.scale);
+            return Err(AdapterError::tensor(adapter, format!("{site}.weight"), found, "a finite one"));
+        }
+        Ok(())
+    }
+}
