@@ -18,6 +18,8 @@
 pub mod activation;
 mod aligned;
 pub mod attention;
+#[cfg(feature = "train")]
+pub mod backward;
 mod cancel;
 mod float_dot;
 #[cfg(feature = "quantize")]
@@ -31,6 +33,8 @@ pub mod rope;
 mod simd;
 mod table;
 mod team;
+#[cfg(any(feature = "quantize", feature = "train"))]
+mod tile;
 pub mod weights;
 
 pub use activation::buffer::{ActivationBuffer, NotFinite};

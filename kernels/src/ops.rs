@@ -31,7 +31,7 @@ impl<'a> LeF32<'a> {
 
     /// Up to sixteen values from `i` on, then zeros.
     #[inline(always)]
-    fn load<S: Lanes>(&self, s: S, i: usize) -> S::F {
+    pub(crate) fn load<S: Lanes>(&self, s: S, i: usize) -> S::F {
         let rest = self.0[i..].as_flattened();
         match rest.first_chunk() {
             Some(chunk) => s.f32_le(chunk),
@@ -46,15 +46,16 @@ impl<'a> LeF32<'a> {
 
 /// Sixteen values from `i` on, or as many as there are, then zeros.
 #[inline(always)]
-fn load<S: Lanes>(s: S, x: &[f32], i: usize) -> S::F {
+pub(crate) fn load<S: Lanes>(s: S, x: &[f32], i: usize) -> S::F {
     match x[i..].first_chunk() {
         Some(chunk) => s.load(chunk),
         None => s.load_part(&x[i..]),
     }
 }
 
+/// Writes the first lanes to `out` from `i` on, as many as there is room for, sixteen at most.
 #[inline(always)]
-fn store<S: Lanes>(s: S, x: S::F, out: &mut [f32], i: usize) {
+pub(crate) fn store<S: Lanes>(s: S, x: S::F, out: &mut [f32], i: usize) {
     match out[i..].first_chunk_mut() {
         Some(chunk) => s.store(x, chunk),
         None => s.store_part(x, &mut out[i..]),

@@ -87,7 +87,7 @@ macro_rules! float_kernels {
             }
             $(#[$features])?
             unsafe fn apply_rope(row: &mut [f32], head_dim: usize, rope_dims: usize, rotation: &[f32]) {
-                rope::apply_rope(lanes!(), row, head_dim, rope_dims, rotation)
+                rope::apply_rope::<S, false>(lanes!(), row, head_dim, rope_dims, rotation)
             }
             $(#[$features])?
             unsafe fn attend_page(
@@ -155,6 +155,80 @@ macro_rules! float_kernels {
                         crate::linalg::product::product_block::<S, $m, $mv>(lanes!(), job)
                     }
                     product_block
+                },
+                #[cfg(feature = "train")]
+                backward: {
+                    use crate::backward::kernels as b;
+
+                    $(#[$features])?
+                    unsafe fn pack_left(job: b::PackLeft<'_>) {
+                        b::pack_left_job::<S, $m>(lanes!(), job)
+                    }
+                    $(#[$features])?
+                    unsafe fn pack_right(job: b::PackRight<'_>) {
+                        b::pack_right_job::<S, $mv>(lanes!(), job)
+                    }
+                    $(#[$features])?
+                    unsafe fn multiply(job: b::Multiply<'_>) {
+                        b::multiply::<S, $m, $mv>(lanes!(), job)
+                    }
+                    $(#[$features])?
+                    unsafe fn softmax_step(x: &mut [f32], running: (f32, f32), sums: &mut [f32]) -> (f32, f32) {
+                        b::softmax_step(lanes!(), x, running, sums)
+                    }
+                    $(#[$features])?
+                    unsafe fn score_gradients(x: &mut [f32], dx: &mut [f32], log_sum: f32, delta: f32) {
+                        b::score_gradients(lanes!(), x, dx, log_sum, delta)
+                    }
+                    $(#[$features])?
+                    unsafe fn dot(x: &[f32], y: &[f32]) -> f32 {
+                        b::dot(lanes!(), x, y)
+                    }
+                    $(#[$features])?
+                    unsafe fn rms_norm_backward(x: &[f32], w: LeF32<'_>, eps: f32, dy: &[f32], dx: &mut [f32]) {
+                        b::rms_norm_backward(lanes!(), x, w, eps, dy, dx)
+                    }
+                    $(#[$features])?
+                    unsafe fn swiglu_backward(gate: &mut [f32], up: &mut [f32], dy: &[f32]) {
+                        b::swiglu_backward(lanes!(), gate, up, dy)
+                    }
+                    $(#[$features])?
+                    unsafe fn rope_backward(row: &mut [f32], head_dim: usize, rope_dims: usize, rotation: &[f32]) {
+                        rope::apply_rope::<S, true>(lanes!(), row, head_dim, rope_dims, rotation)
+                    }
+                    $(#[$features])?
+                    unsafe fn exp_sum(x: &[f32], largest: f32) -> f64 {
+                        b::exp_sum(lanes!(), x, largest)
+                    }
+                    $(#[$features])?
+                    unsafe fn normalize(x: &mut [f32], largest: f32, inverse: f32) {
+                        b::normalize(lanes!(), x, largest, inverse)
+                    }
+                    $(#[$features])?
+                    unsafe fn drop_row(key: u64, threshold: u32, scale: f32, x: &[f32], out: &mut [f32]) {
+                        b::drop_row(lanes!(), key, threshold, scale, x, out)
+                    }
+                    $(#[$features])?
+                    unsafe fn add_dropped(key: u64, threshold: u32, scale: f32, x: &[f32], out: &mut [f32]) {
+                        b::add_dropped(lanes!(), key, threshold, scale, x, out)
+                    }
+
+                    b::BackwardKernels {
+                        tile: ($m, $mv * crate::simd::lanes::LANES),
+                        pack_left,
+                        pack_right,
+                        multiply,
+                        softmax_step,
+                        score_gradients,
+                        dot,
+                        rms_norm_backward,
+                        swiglu_backward,
+                        rope_backward,
+                        exp_sum,
+                        normalize,
+                        drop_row,
+                        add_dropped,
+                    }
                 },
             }
         };

@@ -23,8 +23,9 @@ pub fn fill_rope(pos: usize, inv_freq: &[f32], mscale: f32, out: &mut [f32]) {
     }
 }
 
+/// Turns each head of `row`, or turns it back.
 #[inline(always)]
-pub(crate) fn apply_rope<S: Lanes>(
+pub(crate) fn apply_rope<S: Lanes, const BACK: bool>(
     s: S,
     row: &mut [f32],
     head_dim: usize,
@@ -36,16 +37,18 @@ pub(crate) fn apply_rope<S: Lanes>(
     for head in row.chunks_exact_mut(head_dim) {
         let (x, x_rest) = head[..rope_dims].as_chunks_mut();
         for ((x, cos), sin) in x.iter_mut().zip(cos).zip(sin) {
-            s.store(turn(s, s.load(x), s.load(cos), s.load(sin)), x);
+            s.store(turn::<S, BACK>(s, s.load(x), s.load(cos), s.load(sin)), x);
         }
         if !rope_dims.is_multiple_of(LANES) {
-            let turned = turn(s, s.load_part(x_rest), s.load_part(cos_rest), s.load_part(sin_rest));
+            let turned =
+                turn::<S, BACK>(s, s.load_part(x_rest), s.load_part(cos_rest), s.load_part(sin_rest));
             s.store_part(turned, x_rest);
         }
     }
 }
 
 #[inline(always)]
-fn turn<S: Lanes>(s: S, x: S::F, cos: S::F, sin: S::F) -> S::F {
-    s.fma(x, cos, s.mul(s.swap_pairs(x), sin))
+fn turn<S: Lanes, const BACK: bool>(s: S, x: S::F, cos: S::F, sin: S::F) -> S::F {
+    let product = s.mul(s.swap_pairs(x), sin);
+    s.fma(x, cos, if BACK { s.sub(s.splat(0.0), product) } else { product })
 }

@@ -7,6 +7,8 @@ use crate::activation::rows::{Activations, QuantizedRows};
 use crate::aligned::CacheLine;
 use crate::attention::layout::PAGE_LEN;
 use crate::attention::partials::{PageHead, Partials};
+#[cfg(feature = "train")]
+use crate::backward::kernels::BackwardKernels;
 #[cfg(feature = "quantize")]
 use crate::linalg::factor::Factor;
 #[cfg(feature = "quantize")]
@@ -73,6 +75,9 @@ pub(crate) struct FloatKernels {
     /// Products of f32 matrices.
     #[cfg(feature = "quantize")]
     pub(crate) product_block: ProductBlockFn,
+    /// Derivatives, and products in f32.
+    #[cfg(feature = "train")]
+    pub(crate) backward: BackwardKernels,
 }
 
 impl KernelTable {

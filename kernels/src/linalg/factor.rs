@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use super::product::{BlockJob, Left, ProductBlockFn};
+use super::product::{BlockJob, ProductBlockFn};
+use crate::tile::Left;
 
 /// The upper triangular `U` of `H = UᵀU`, beside what `H` was.
 #[derive(Debug)]

@@ -1,10 +1,11 @@
 //! Products of a matrix with itself, added to another.
 
-use super::product::{BlockJob, Left};
+use super::product::BlockJob;
 use super::shared::Shared;
 use super::workspace::Workspace;
 use crate::table::KernelTable;
 use crate::team::Team;
+use crate::tile::Left;
 
 /// Columns of a block that one thread computes.
 const BLOCK: usize = 192;
