@@ -23,6 +23,8 @@ mod span;
 mod stream;
 mod symlinks;
 pub mod tokenizer;
+#[cfg(feature = "train")]
+pub mod train;
 pub mod weights;
 
 pub use adapter::{Adapter, AdapterError, LowRank};

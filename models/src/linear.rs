@@ -234,7 +234,7 @@ impl Linear<'_> {
 }
 
 /// Appends the `n_used` most likely experts with their weights, which sum to 1. Of equals, the first is taken.
-fn choose(probabilities: &mut [f32], n_used: usize, chosen: &mut Vec<(usize, f32)>) {
+pub(crate) fn choose(probabilities: &mut [f32], n_used: usize, chosen: &mut Vec<(usize, f32)>) {
     let first = chosen.len();
     for _ in 0..n_used {
         let mut best = 0;

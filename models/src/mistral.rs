@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use bise_kernels::{CancelFlags, KernelTable};
+use bise_kernels::{CancelFlags, KernelTable, Team};
 
 use crate::attend::{self, Queries};
 use crate::budget::MemoryBudget;
@@ -255,14 +255,26 @@ impl Mistral {
         s.positions.clear();
         s.positions
             .extend(batch.iter().flat_map(|span| span.cache.len()..span.cache.len() + span.tokens.len()));
-        let scale = 1.0 / (self.config.head_dim as f32).sqrt();
-        let temperature =
-            |pos: &usize| self.config.temperature.map_or(1.0, |temperature| temperature.at(*pos));
         s.scales.clear();
-        s.scales.extend(s.positions.iter().map(|pos| scale * temperature(pos)));
+        s.scales.resize(*m, 0.0);
+        let rotations = &mut s.rotations[..*m * 2 * self.config.rope.n_dims];
+        self.fill_positions(linear.team, &s.positions, rotations, &mut s.scales);
+    }
+
+    /// Writes the cosines and sines of `positions`, `[n, 2 · rope dims]`, and what queries there are multiplied by, `[n]`.
+    pub(crate) fn fill_positions(
+        &self,
+        team: &Team,
+        positions: &[usize],
+        rotations: &mut [f32],
+        scales: &mut [f32],
+    ) {
+        let scale = 1.0 / (self.config.head_dim as f32).sqrt();
+        for (factor, pos) in scales.iter_mut().zip(positions) {
+            *factor = scale * self.config.temperature.map_or(1.0, |temperature| temperature.at(*pos));
+        }
         let (n_dims, mscale) = (self.config.rope.n_dims, self.config.rope.mscale());
-        let positions = &s.positions;
-        linear.team.for_each_chunk(&mut s.rotations[..*m * 2 * n_dims], 2 * n_dims, |t, rotation| {
+        team.for_each_chunk(rotations, 2 * n_dims, |t, rotation| {
             bise_kernels::rope::fill_rope(positions[t], &self.inv_freqs, mscale, rotation);
         });
     }
