@@ -76,6 +76,7 @@ impl Calibration<'_, '_> {
                 }
             }
         }
+        self.leave_file();
         let time = Duration::from_secs_f64(seconds);
         Ok(Prediction { time, memory: self.memory(), disk: self.disk(), layers })
     }
@@ -181,19 +182,15 @@ impl Calibration<'_, '_> {
             };
             source + step.passes.iter().map(pass).max().unwrap_or(0)
         };
-        PROGRAM
-            + (hidden + cx + pages + self.embedding_bytes()) as u64
-            + self.steps.iter().map(step).max().unwrap_or(0)
+        let steps = self.steps.iter().map(step).max().unwrap_or(0);
+        PROGRAM + ((hidden + cx + pages) as u64 + steps).max(self.bytes_to_load())
     }
 
-    /// Bytes of the token embedding that are read, in the pieces in which the system maps a file.
-    fn embedding_bytes(&self) -> usize {
-        const PIECE: usize = 64 << 10;
-        let embedding = self.model.weights().token_embd.bytes();
-        let mut tokens = self.tokens.clone();
-        tokens.sort_unstable();
-        tokens.dedup();
-        embedding.len().min(tokens.len() * PIECE)
+    /// Bytes of the file that are mapped before the first step: three places of each tensor are looked at to tell it from others, and the
+    /// system maps what is around them.
+    fn bytes_to_load(&self) -> u64 {
+        const AROUND: usize = 512 << 10;
+        self.file.tensors().map(|tensor| tensor.n_bytes.min(3 * AROUND) as u64).sum()
     }
 
     /// Bytes of the rows in hand and of the new matrix.

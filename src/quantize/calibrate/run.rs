@@ -8,7 +8,7 @@ use bise_kernels::kv_page::{CacheType, PageLayout};
 use bise_kernels::linalg::{Factor, FactorizeError, Gram, Workspace};
 use bise_kernels::quantize::FeedbackScratch;
 use bise_kernels::{KernelTable, dequantize_row};
-use bise_models::gguf::GgufFile;
+use bise_models::gguf::{FileRanges, GgufFile};
 use bise_models::{KvCache, Mistral, PagePool, PassContext};
 use twox_hash::XxHash3_128;
 
@@ -149,6 +149,7 @@ impl<'a, 'p> Calibration<'a, 'p> {
             }
             _ => folder.read_hidden(&mut x)?,
         };
+        self.leave_file();
         let before = self.steps[..first].iter().map(|step| self.operations_of_step(step)).sum();
         let (done, all, n_layers) = (before, self.operations(), self.steps.len());
         let mut run = Run { folder, cancel, progress, notes, layers: first, n_layers, done, all };
@@ -171,6 +172,11 @@ impl<'a, 'p> Calibration<'a, 'p> {
         Source::check_unchanged(self.file)?;
         let tensors = self.targets(self.steps.len()).map(|t| self.plan.tensors[t.tensor].source.name.clone());
         Ok(Calibrated { file: self.file, folder: run.folder, tensors: tensors.collect(), notes: run.notes })
+    }
+
+    /// Leaves all of the file to the page cache. What little is read of each layer beforehand is mapped in pieces of up to 2 MB.
+    pub(super) fn leave_file(&self) {
+        FileRanges::of(self.file.tensors().map(|tensor| self.file.bytes(tensor))).leave();
     }
 
     /// The matrices of the first `n` steps.
