@@ -18,6 +18,7 @@
 //! # Ok::<(), bise::Error>(())
 //! ```
 
+pub mod adapter;
 mod cancel;
 pub mod chat;
 #[cfg(feature = "compare")]

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::config::MistralConfig;
 use crate::rows::{Rows, RowsMut};
 
 /// A weight matrix's role in its layer.
@@ -30,6 +31,36 @@ pub struct Site {
     pub projection: Projection,
     /// Which expert, where the feed-forward is sparse.
     pub expert: Option<usize>,
+}
+
+impl Site {
+    /// Rows and columns of the matrix in a model of this configuration; `None` where it has none there.
+    pub fn shape(self, config: &MistralConfig) -> Option<[usize; 2]> {
+        use Projection::*;
+        let Site { layer, projection, expert } = self;
+        let (d, ff) = (config.n_embd, config.n_ff);
+        if projection == Output {
+            return (layer == config.n_layers && expert.is_none()).then_some([config.n_vocab, d]);
+        }
+        let is_expert = matches!(projection, FfnGate | FfnUp | FfnDown);
+        let is_there = match (config.experts, expert) {
+            (Some(experts), Some(expert)) => is_expert && expert < experts.n_experts,
+            (Some(_), None) => !is_expert,
+            (None, expert) => expert.is_none(),
+        };
+        if layer >= config.n_layers || !is_there {
+            return None;
+        }
+        Some(match projection {
+            AttnQ => [config.q_dim(), d],
+            AttnK | AttnV => [config.kv_dim(), d],
+            AttnOutput => [d, config.q_dim()],
+            FfnGateInp => [config.experts?.n_experts, d],
+            FfnGate | FfnUp => [ff, d],
+            FfnDown => [d, ff],
+            Output => return None,
+        })
+    }
 }
 
 impl fmt::Display for Site {

@@ -52,7 +52,7 @@ pub(super) fn object_if_there(path: &Path) -> Result<Option<Map<String, Value>>,
 ///
 /// # Errors
 /// If there is no file, and as for [`object_if_there`].
-pub(super) fn object(path: &Path) -> Result<Map<String, Value>, ConvertError> {
+pub(crate) fn object(path: &Path) -> Result<Map<String, Value>, ConvertError> {
     object_if_there(path)?.ok_or_else(|| ConvertError::File {
         path: path.to_owned(),
         action: "open",
@@ -75,7 +75,7 @@ fn invalid(path: &Path, found: impl Into<String>, expected: impl Into<String>) -
 }
 
 /// What a value is.
-pub(super) fn kind(value: &Value) -> &'static str {
+pub(crate) fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "a truth value",

@@ -7,13 +7,13 @@
 //! The keys and tensors are those of llama.cpp's converter; `docs/convert.md` lists what differs.
 
 mod chat_template;
-mod checkpoint;
+pub(crate) mod checkpoint;
 mod config;
 mod conversion;
 mod error;
 mod general;
 pub mod integers;
-mod json_file;
+pub(crate) mod json_file;
 mod keep;
 mod layout;
 mod quantization;
@@ -28,4 +28,5 @@ pub use error::ConvertError;
 pub use general::repository_of;
 pub use keep::Lossless;
 pub use layout::Layout;
+pub(crate) use tensors::Halves;
 pub use tokenizer::set_tokenizer;

@@ -8,6 +8,7 @@ use super::Adapter;
 use super::error::AdapterError;
 use super::low_rank::LowRank;
 use super::tensor_name::Base;
+use crate::config::MistralConfig;
 use crate::gguf::{GgufError, GgufFile, TensorInfo, Value};
 use crate::mistral::Mistral;
 use crate::site::{Projection, Site};
@@ -36,7 +37,38 @@ impl Adapter {
     /// For a file that is no adapter, or one for another architecture or other shapes; for tensors without their counterpart, and for what is
     /// not supported: adapters of the embedding and of norms, and activated LoRA.
     pub fn from_gguf(file: &GgufFile, model: &Mistral) -> Result<Adapter, AdapterError> {
-        let alpha = check_metadata(file, model)?;
+        let read = GgufAdapter::read(file, model.config())?;
+        if read.embedding.is_some() {
+            let info = file.require_tensor(&format!("{EMBEDDING}.lora_a"))?;
+            let expected = "adapters of the model's projections: those of other tensors are not supported";
+            return Err(file.tensor_error(info, format!("an adapter of '{EMBEDDING}'"), expected).into());
+        }
+        Adapter::new(file.name().to_owned(), model, read.parts)
+    }
+}
+
+/// The name of the token embedding.
+const EMBEDDING: &str = "token_embd.weight";
+
+/// What the GGUF file of an adapter holds, before it is put beside a model.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct GgufAdapter {
+    /// `adapter.lora.alpha`; 0 where the file has none.
+    pub alpha: f32,
+    /// The parts of matrices, one for each expert, in order of their sites.
+    pub parts: Vec<(Site, LowRank)>,
+    /// That of the token embedding: its A is `[rank, n_vocab]` and its B `[n_embd, rank]`.
+    pub embedding: Option<LowRank>,
+}
+
+impl GgufAdapter {
+    /// Reads the adapter in `file`, for a model of the configuration `config`.
+    ///
+    /// # Errors
+    /// As [`Adapter::from_gguf`], except that an adapter of the embedding is read.
+    pub fn read(file: &GgufFile, config: &MistralConfig) -> Result<GgufAdapter, AdapterError> {
+        let alpha = check_metadata(file, config)?;
         let mut pairs: BTreeMap<&str, Pair<'_>> = BTreeMap::new();
         for info in file.tensors() {
             if let Some(base) = info.name.strip_suffix(".lora_a") {
@@ -49,7 +81,7 @@ impl Adapter {
                 return Err(file.tensor_error(info, found, expected).into());
             }
         }
-        let mut parts = Vec::new();
+        let (mut parts, mut embedding) = (Vec::new(), None);
         for (base, pair) in pairs {
             let (a, b) = match pair {
                 Pair { a: Some(a), b: Some(b) } => (a, b),
@@ -60,14 +92,18 @@ impl Adapter {
                 }
                 Pair { a: None, b: None } => unreachable!("made for one of them"),
             };
-            add_parts(file, model, base, [a, b], alpha, &mut parts)?;
+            match base {
+                EMBEDDING => embedding = Some(embedding_part(file, config, [a, b], alpha)?),
+                base => add_parts(file, config, base, [a, b], alpha, &mut parts)?,
+            }
         }
-        Adapter::new(file.name().to_owned(), model, parts)
+        parts.sort_by_key(|(site, _): &(Site, LowRank)| *site);
+        Ok(GgufAdapter { alpha, parts, embedding })
     }
 }
 
 /// Checks what the file says of itself; returns its alpha.
-fn check_metadata(file: &GgufFile, model: &Mistral) -> Result<f32, GgufError> {
+fn check_metadata(file: &GgufFile, config: &MistralConfig) -> Result<f32, GgufError> {
     let meta = file.metadata();
     let require = |key: &str, expected: &str, why: &str| {
         let found = match meta.str(key)? {
@@ -79,7 +115,7 @@ fn check_metadata(file: &GgufFile, model: &Mistral) -> Result<f32, GgufError> {
     };
     require("general.type", "adapter", "a LoRA adapter beside the model, not a model")?;
     require("adapter.type", "lora", "other adapters are not supported")?;
-    require("general.architecture", &model.config().arch, "that of the model it is used with")?;
+    require("general.architecture", &config.arch, "that of the model it is used with")?;
     let is_empty = |value: &Value| matches!(value, Value::Array(array) if array.is_empty());
     if let Some(tokens) = meta.get(INVOCATION_TOKENS).filter(|value| !is_empty(value)) {
         let expected = "no such key: adapters that act from some token on (aLoRA) are not supported";
@@ -101,16 +137,16 @@ fn check_metadata(file: &GgufFile, model: &Mistral) -> Result<f32, GgufError> {
 /// Reads the part of matrix `base`, or those of all its experts.
 fn add_parts(
     file: &GgufFile,
-    model: &Mistral,
+    config: &MistralConfig,
     base: &str,
     [a, b]: [&TensorInfo; 2],
     alpha: f32,
     parts: &mut Vec<(Site, LowRank)>,
 ) -> Result<(), AdapterError> {
-    let n_experts = model.config().experts.map_or(0, |experts| experts.n_experts);
+    let n_experts = config.experts.map_or(0, |experts| experts.n_experts);
     let (first, n) = match Base::from_name(base) {
         Some(Base::One(site)) if site.projection == Projection::Output => {
-            (Site { layer: model.config().n_layers, ..site }, 1)
+            (Site { layer: config.n_layers, ..site }, 1)
         }
         Some(Base::One(site)) => (site, 1),
         Some(Base::Experts(site)) => (site, n_experts),
@@ -119,13 +155,12 @@ fn add_parts(
             return Err(file.tensor_error(a, format!("an adapter of '{base}'"), expected).into());
         }
     };
-    let Some(w) = model.weights().matrix(first) else {
+    let Some([n_rows, k]) = first.shape(config) else {
         let found = format!("an adapter of '{base}'");
         return Err(file
             .tensor_error(a, found, "a tensor that the model has: is it for another model?")
             .into());
     };
-    let (n_rows, k) = (w.view().n_rows(), w.view().k());
     // Sizes of 1 at the end may be left out.
     let size = |info: &TensorInfo, i: usize| info.shape.get(i).copied().unwrap_or(1);
     let rank = size(a, 1);
@@ -152,7 +187,7 @@ fn add_parts(
         return Err(wrong(b, expected));
     }
     let (mut all_a, mut all_b) = (floats(file, a)?, floats(file, b)?);
-    let scale = if alpha == 0.0 { 1.0 } else { alpha / rank as f32 };
+    let scale = scale(alpha, rank);
     if n == 1 {
         parts.push((first, LowRank { rank, scale, a: all_a, b: all_b }));
         return Ok(());
@@ -163,6 +198,31 @@ fn add_parts(
         parts.push((Site { expert: Some(e), ..first }, LowRank { rank, scale, a, b }));
     }
     Ok(())
+}
+
+/// Reads the part of the token embedding, whose A lies with a row for each token.
+fn embedding_part(
+    file: &GgufFile,
+    config: &MistralConfig,
+    [a, b]: [&TensorInfo; 2],
+    alpha: f32,
+) -> Result<LowRank, AdapterError> {
+    let (n_vocab, rank) = (config.n_vocab, a.shape[0]);
+    for (info, rows) in [(a, n_vocab), (b, config.n_embd)] {
+        let n_rows = info.shape.get(1).copied().unwrap_or(1);
+        if info.shape.len() > 2 || [info.shape[0], n_rows] != [rank, rows] {
+            let expected = format!("[{rank}, {rows}], as the model's '{EMBEDDING}' has it");
+            return Err(file.tensor_error(info, format!("shape {:?}", info.shape), expected).into());
+        }
+    }
+    let (rows, b) = (floats(file, a)?, floats(file, b)?);
+    let a = (0..rank).flat_map(|r| rows.iter().skip(r).step_by(rank).copied()).collect();
+    Ok(LowRank { rank, scale: scale(alpha, rank), a, b })
+}
+
+/// What a product is multiplied by.
+fn scale(alpha: f32, rank: usize) -> f32 {
+    if alpha == 0.0 { 1.0 } else { alpha / rank as f32 }
 }
 
 /// How many matrices a tensor stacks, if it stacks any.

@@ -8,6 +8,7 @@ mod tensor_name;
 use std::fmt;
 
 pub use error::AdapterError;
+pub use from_gguf::GgufAdapter;
 pub use low_rank::LowRank;
 
 use crate::mistral::Mistral;

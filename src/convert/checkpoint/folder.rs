@@ -51,7 +51,7 @@ impl Layout {
 }
 
 /// The names of the files in `folder`; those that are no text cannot be ours.
-fn names(folder: &Path) -> Result<BTreeSet<String>, ConvertError> {
+pub(crate) fn names(folder: &Path) -> Result<BTreeSet<String>, ConvertError> {
     let failed = |action| move |error| ConvertError::File { path: folder.to_owned(), action, error };
     let mut names = BTreeSet::new();
     for entry in fs::read_dir(folder).map_err(failed("list the folder"))? {
@@ -109,7 +109,7 @@ fn nothing(folder: &Path, names: &BTreeSet<String>, found: &str, expected: &str)
 }
 
 /// The files with weights, and what an index says about them.
-pub(super) struct Found {
+pub(crate) struct Found {
     /// In the order of their names.
     pub paths: Vec<PathBuf>,
     index: Option<(PathBuf, BTreeMap<String, String>)>,
@@ -118,9 +118,21 @@ pub(super) struct Found {
 /// The files with the weights of the checkpoint in `folder`.
 pub(super) fn weight_files(folder: &Path, layout: Layout) -> Result<Found, ConvertError> {
     let names = names(folder)?;
-    let prefix = layout.prefix();
+    numbered_files(folder, &names, layout.prefix())?.ok_or_else(|| no_safetensors(folder, &names, layout))
+}
+
+/// The files `PREFIX*.safetensors` among the `names` in `folder`: those that an index names, or all; `None` where there are none.
+///
+/// # Errors
+/// Where some are missing, or the index is broken.
+pub(crate) fn numbered_files(
+    folder: &Path,
+    names: &BTreeSet<String>,
+    prefix: &str,
+) -> Result<Option<Found>, ConvertError> {
     let index_path = folder.join(format!("{prefix}.safetensors.index.json"));
-    let parts: Vec<&str> = names.iter().map(String::as_str).filter(|name| layout.is_weights(name)).collect();
+    let is_part = |name: &&str| name.starts_with(prefix) && name.ends_with(".safetensors");
+    let parts: Vec<&str> = names.iter().map(String::as_str).filter(is_part).collect();
     if names.contains(&format!("{prefix}.safetensors.index.json")) {
         let index = read_index(&index_path)?;
         let files: BTreeSet<&str> = index.values().map(String::as_str).collect();
@@ -135,11 +147,11 @@ pub(super) fn weight_files(folder: &Path, layout: Layout) -> Result<Found, Conve
         }
         if !files.is_empty() {
             let paths = files.iter().map(|file| folder.join(file)).collect();
-            return Ok(Found { paths, index: Some((index_path, index)) });
+            return Ok(Some(Found { paths, index: Some((index_path, index)) }));
         }
     }
     if parts.is_empty() {
-        return Err(no_safetensors(folder, &names, layout));
+        return Ok(None);
     }
     // A file without a number beside numbered ones is another version of the model; the doubled tensors tell.
     let numbered: Vec<(usize, usize)> = parts.iter().filter_map(|name| number(name)).collect();
@@ -154,7 +166,7 @@ pub(super) fn weight_files(folder: &Path, layout: Layout) -> Result<Found, Conve
             });
         }
     }
-    Ok(Found { paths: parts.iter().map(|name| folder.join(name)).collect(), index: None })
+    Ok(Some(Found { paths: parts.iter().map(|name| folder.join(name)).collect(), index: None }))
 }
 
 /// The numbers in `…-00001-of-00003.safetensors`.

@@ -16,6 +16,7 @@ use super::json_file;
 use super::layout::Layout;
 
 pub use dtype::Dtype;
+pub(crate) use folder::{Found, names, numbered_files};
 
 /// A tensor as the checkpoint has it.
 #[derive(Clone, Debug)]
@@ -43,6 +44,43 @@ pub struct Checkpoint {
     tensors: IndexMap<String, StoredTensor>,
 }
 
+/// Files with weights, and the tensors in them by name.
+type Tensors = (Vec<WholeFile>, IndexMap<String, StoredTensor>);
+
+/// The tensors of some files: files in their order, and the tensors of a file in the order of their names.
+pub(crate) fn read_tensors(found: &Found) -> Result<Tensors, ConvertError> {
+    let (mut files, mut tensors) = (Vec::new(), IndexMap::<String, StoredTensor>::new());
+    for path in &found.paths {
+        let file = WholeFile::open(path)?;
+        let mut described = header::read(&file)?;
+        described.sort_by(|a, b| a.name.cmp(&b.name));
+        for described in described {
+            let stored = StoredTensor {
+                file: files.len(),
+                dtype: described.dtype,
+                shape: described.shape,
+                bytes: file.bytes().slice(described.range),
+            };
+            if let Some(other) = tensors.insert(described.name.clone(), stored) {
+                let other: &WholeFile = files.get(other.file).unwrap_or(&file);
+                return Err(ConvertError::Invalid {
+                    path: path.clone(),
+                    what: format!("tensor '{}'", printable(described.name.as_bytes())),
+                    found: format!(
+                        "it here and in {}",
+                        printable(other.path().display().to_string().as_bytes())
+                    ),
+                    expected: "each tensor in one file: remove what belongs to another version of the model"
+                        .into(),
+                });
+            }
+        }
+        files.push(file);
+    }
+    found.check_index(|name| tensors.contains_key(name), tensors.keys().map(String::as_str))?;
+    Ok((files, tensors))
+}
+
 impl Checkpoint {
     /// Opens the checkpoint in `folder`. Where it is there in both layouts, that of Hugging Face is taken unless `mistral_format`.
     ///
@@ -54,37 +92,7 @@ impl Checkpoint {
         }
         let layout = Layout::of(folder, mistral_format)?;
         let config = json_file::object(&folder.join(layout.config_name()))?;
-        let found = folder::weight_files(folder, layout)?;
-        let (mut files, mut tensors) = (Vec::new(), IndexMap::<String, StoredTensor>::new());
-        for path in &found.paths {
-            let file = WholeFile::open(path)?;
-            let mut described = header::read(&file)?;
-            described.sort_by(|a, b| a.name.cmp(&b.name));
-            for described in described {
-                let stored = StoredTensor {
-                    file: files.len(),
-                    dtype: described.dtype,
-                    shape: described.shape,
-                    bytes: file.bytes().slice(described.range),
-                };
-                if let Some(other) = tensors.insert(described.name.clone(), stored) {
-                    let other: &WholeFile = files.get(other.file).unwrap_or(&file);
-                    return Err(ConvertError::Invalid {
-                        path: path.clone(),
-                        what: format!("tensor '{}'", printable(described.name.as_bytes())),
-                        found: format!(
-                            "it here and in {}",
-                            printable(other.path().display().to_string().as_bytes())
-                        ),
-                        expected:
-                            "each tensor in one file: remove what belongs to another version of the model"
-                                .into(),
-                    });
-                }
-            }
-            files.push(file);
-        }
-        found.check_index(|name| tensors.contains_key(name), tensors.keys().map(String::as_str))?;
+        let (files, tensors) = read_tensors(&folder::weight_files(folder, layout)?)?;
         Ok(Checkpoint { folder: folder.to_owned(), layout, config, files, tensors })
     }
 

@@ -1,6 +1,7 @@
 //! The tensors of the new file, and where their rows come from.
 
 mod dropped;
+mod halves;
 mod layer;
 mod packed;
 mod rope;
@@ -23,6 +24,7 @@ use layer::{EMBEDDING, LAYER, Module, OUTPUT, OUTPUT_NORM};
 use packed::PackedLayers;
 use stored::{Names, stored_matrix, stored_vector};
 
+pub(crate) use halves::Halves;
 pub use tensor::{Piece, Tensor};
 
 /// The tensors of the new file and what was left out of it.

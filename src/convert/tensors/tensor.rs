@@ -4,6 +4,7 @@ use std::ops::Range;
 use bise_kernels::dequantize_row;
 use bise_models::gguf::{TensorBytes, TensorType};
 
+use super::halves::Halves;
 use super::rows::Rows;
 
 /// A tensor of the new file, before it gets its new type.
@@ -102,23 +103,16 @@ impl<'a> Tensor<'a> {
 /// A matrix of a tensor.
 pub struct Piece<'a> {
     rows: Box<dyn Rows + 'a>,
-    /// The rows of this many heads come in halves, and are put into pairs: rotary embedding turns row `i` of a head with row `i + len / 2` in
-    /// transformers, and rows `2i` and `2i + 1` with each other in GGUF files.
+    /// The rows of this many heads come in halves, and are put into pairs.
     halves: Option<Halves>,
     /// What the checkpoint calls it.
     name: Option<&'a str>,
 }
 
-#[derive(Clone, Copy)]
-struct Halves {
-    n_heads: usize,
-    head_len: usize,
-}
-
 impl<'a> Piece<'a> {
     /// The rows of `n_heads` heads, of `head_len` rows each, are put into pairs.
     pub(super) fn new(rows: Box<dyn Rows + 'a>, halves: Option<(usize, usize)>) -> Piece<'a> {
-        Piece { rows, halves: halves.map(|(n_heads, head_len)| Halves { n_heads, head_len }), name: None }
+        Piece { rows, halves: halves.map(|(n_heads, head_len)| Halves::new(n_heads, head_len)), name: None }
     }
 
     /// The checkpoint's tensor `name`.
@@ -149,16 +143,6 @@ impl<'a> Piece<'a> {
         // Whole heads.
         let heads = rows.start / head_len..rows.end.div_ceil(head_len).min(n_heads);
         self.rows.places(heads.start * head_len..heads.end * head_len)
-    }
-}
-
-impl Halves {
-    /// Where some rows of one head of the new file are stored: the even ones, and the odd ones.
-    fn stored(self, rows: Range<usize>) -> [Range<usize>; 2] {
-        let head = rows.start / self.head_len * self.head_len;
-        let (start, end) = (rows.start - head, rows.end - head);
-        let second = head + self.head_len / 2;
-        [head + start.div_ceil(2)..head + end.div_ceil(2), second + start / 2..second + end / 2]
     }
 }
 

@@ -1,0 +1,75 @@
+use std::path::Path;
+
+use bise_models::gguf::GgufFile;
+use bise_models::{Adapter, Mistral};
+
+use super::error::{AdapterFileError, pickled};
+#[cfg(feature = "convert")]
+use super::{peft, target::Target};
+
+/// The adapter at `path`, for `model`: a GGUF file, or a folder of PEFT (or one of the two files in it).
+///
+/// # Errors
+/// For files that are missing or damaged, adapters of a kind that is not supported, and those that do not fit the model. A build without the
+/// feature `convert` reads GGUF files alone.
+pub fn load(path: &Path, model: &Mistral) -> Result<Adapter, AdapterFileError> {
+    match folder_of(path)? {
+        None => Ok(Adapter::from_gguf(&GgufFile::open(path)?, model)?),
+        Some(folder) => from_folder(folder, path, model),
+    }
+}
+
+/// The folder of PEFT that a path leads to; `None` where it leads to a GGUF file.
+///
+/// # Errors
+/// Where it leads to the weights of another program.
+pub(super) fn folder_of(path: &Path) -> Result<Option<&Path>, AdapterFileError> {
+    if path.is_dir() {
+        return Ok(Some(path));
+    }
+    let ends = |end: &str| path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case(end));
+    if ["bin", "pt", "pth", "pkl"].into_iter().any(ends) && !begins_as_gguf(path) {
+        return Err(pickled(path));
+    }
+    let parent = || path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match path.is_file() && (ends("safetensors") || ends("json")) && !begins_as_gguf(path) {
+        true => Ok(Some(parent())),
+        false => Ok(None),
+    }
+}
+
+fn begins_as_gguf(path: &Path) -> bool {
+    use std::io::Read;
+    let mut magic = [0; 4];
+    std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut magic)).is_ok() && &magic == b"GGUF"
+}
+
+#[cfg(feature = "convert")]
+fn from_folder(folder: &Path, path: &Path, model: &Mistral) -> Result<Adapter, AdapterFileError> {
+    let read = peft::PeftAdapter::open(folder, model.config())?;
+    let mut parts = Vec::with_capacity(read.parts.len());
+    for (target, part) in read.parts {
+        match target {
+            Target::Matrix(site) => parts.push((site, part)),
+            Target::Embedding => {
+                return Err(AdapterFileError::Unsupported {
+                    path: path.to_owned(),
+                    what: "an adapter of the token embedding (embed_tokens)".into(),
+                    reason: "it cannot be used beside a model: `bise lora merge` makes a model of both"
+                        .into(),
+                });
+            }
+        }
+    }
+    Ok(Adapter::new(path.display().to_string(), model, parts)?)
+}
+
+#[cfg(not(feature = "convert"))]
+fn from_folder(_: &Path, path: &Path, _: &Mistral) -> Result<Adapter, AdapterFileError> {
+    Err(AdapterFileError::Unsupported {
+        path: path.to_owned(),
+        what: "an adapter of PEFT".into(),
+        reason: "this build reads GGUF files alone: `bise lora convert` of a full build makes one of it"
+            .into(),
+    })
+}

@@ -1,0 +1,18 @@
+//! Files of adapters (LoRA): folders of PEFT and GGUF files, read, written and turned into each other.
+//!
+//! [`load`] reads either for a model that runs. [`peft`] and [`gguf`] read and write them for a model of which only the configuration is known.
+
+#[cfg(feature = "convert")]
+mod encode;
+mod error;
+#[cfg(feature = "convert")]
+pub mod gguf;
+mod load;
+#[cfg(feature = "convert")]
+pub mod peft;
+mod target;
+
+pub use bise_models::{Adapter, AdapterError, GgufAdapter, LowRank};
+pub use error::AdapterFileError;
+pub use load::load;
+pub use target::Target;
