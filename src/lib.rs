@@ -31,6 +31,8 @@ pub mod description;
 pub mod embedding;
 mod engine;
 mod error;
+#[cfg(feature = "eval")]
+pub mod eval;
 pub mod generation;
 #[cfg(feature = "hub")]
 pub mod hub;

@@ -13,6 +13,8 @@ use super::args::{ChatArgs, GenerateArgs, environment, help, words};
 use super::commands::compare;
 #[cfg(feature = "convert")]
 use super::commands::convert;
+#[cfg(feature = "eval")]
+use super::commands::eval;
 #[cfg(feature = "server")]
 use super::commands::serve;
 use super::commands::{bench, embedding, inspect, logits, perplexity, tokenize};
@@ -102,6 +104,10 @@ pub enum Command {
     #[cfg(feature = "compare")]
     #[command(after_help = examples::COMPARE)]
     Compare(Box<compare::CompareArgs>),
+    /// Score a model on public sets of questions, as lm-evaluation-harness does
+    #[cfg(feature = "eval")]
+    #[command(after_help = examples::EVAL)]
+    Eval(Box<eval::EvalArgs>),
     /// Make a GGUF file of a checkpoint of Hugging Face or Mistral
     #[cfg(feature = "convert")]
     #[command(after_help = examples::CONVERT)]
@@ -176,6 +182,8 @@ impl Cli {
             Some(Command::Perplexity(args)) => args.log,
             #[cfg(feature = "compare")]
             Some(Command::Compare(args)) => args.log,
+            #[cfg(feature = "eval")]
+            Some(Command::Eval(args)) => args.log,
             #[cfg(feature = "convert")]
             Some(Command::Convert(args)) => args.log,
             #[cfg(feature = "quantize")]

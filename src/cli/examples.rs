@@ -94,6 +94,21 @@ Examples:
 One model at a time is in memory. The log-probabilities of the first lie in a file in TMPDIR for a while (2 bytes for each token of the \
 vocabulary and position). Divergence is that of Kullback and Leibler, in nats; `same top` is how often the likeliest token is the same.";
 
+#[cfg(feature = "eval")]
+pub const EVAL: &str = "\
+Examples:
+  hf download Rowan/hellaswag --repo-type dataset --local-dir data/hellaswag
+  bise eval -m mistral.gguf --tasks hellaswag --data data
+      all 10042 questions; --limit 100 for the first hundred
+  bise eval -m mistral.gguf --tasks mmlu,triviaqa --num-fewshot 5 --data data --json scores.json
+      with five examples before each question
+  bise eval -m mistral.gguf --suite mistral-7b --data data
+      the tasks of Mistral 7B's announcement, and its figures
+  bise eval -m mistral-instruct.gguf --tasks arc_challenge --data data --apply-chat-template
+      asked in a conversation
+
+Prompts, examples and metrics are those of lm-evaluation-harness 0.4.13. Where a dataset is missing, the message says how to download it.";
+
 #[cfg(feature = "convert")]
 pub const CONVERT: &str = "\
 Examples:

@@ -42,6 +42,8 @@ use command_line::{Cli, Command, CommandLine};
 use commands::compare as compare_command;
 #[cfg(feature = "convert")]
 use commands::convert;
+#[cfg(feature = "eval")]
+use commands::eval;
 #[cfg(feature = "server")]
 use commands::serve;
 use commands::{bench, chat, completions, embedding, generate, inspect, logits, man, perplexity, tokenize};
@@ -114,6 +116,8 @@ fn execute(cli: Cli, typed: &[String]) -> Result<ExitCode> {
         Some(Command::Perplexity(args)) => perplexity::run(*args),
         #[cfg(feature = "compare")]
         Some(Command::Compare(args)) => compare_command::run(*args),
+        #[cfg(feature = "eval")]
+        Some(Command::Eval(args)) => eval::run(*args),
         #[cfg(feature = "convert")]
         Some(Command::Convert(args)) => convert::run(args),
         #[cfg(feature = "quantize")]

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-#[cfg(feature = "compare")]
+#[cfg(any(feature = "compare", feature = "eval"))]
 use anyhow::bail;
 use anyhow::{Result, ensure};
 use bise_models::atomic_file::is_same_file;
@@ -21,7 +21,7 @@ pub fn refuse_sources<'a>(destination: &Path, sources: impl IntoIterator<Item = 
 }
 
 /// Errs where there is a file at `destination`, unless `force` allows to replace it.
-#[cfg(feature = "compare")]
+#[cfg(any(feature = "compare", feature = "eval"))]
 pub fn refuse_existing(destination: &Path, force: bool) -> Result<()> {
     if !force && std::fs::metadata(destination).is_ok_and(|found| found.is_file()) {
         bail!("{}: found a file, expected none: --force overwrites it", Printable(destination.display()));

@@ -160,7 +160,7 @@ fn file_template(engine: &Engine) -> Option<&str> {
 }
 
 /// The template by name or source, of a file, or the model's own.
-fn template(args: &TemplateArgs, engine: &Engine) -> Result<ChatTemplate> {
+pub fn template(args: &TemplateArgs, engine: &Engine) -> Result<ChatTemplate> {
     if let Some(template) = given_template(args)? {
         let adds_space =
             engine.file().metadata().bool("tokenizer.ggml.add_space_prefix").ok().flatten().unwrap_or(true);

@@ -13,6 +13,8 @@ pub mod cp;
 #[cfg(feature = "hub")]
 pub mod create;
 pub mod embedding;
+#[cfg(feature = "eval")]
+pub mod eval;
 pub mod generate;
 #[cfg(feature = "quantize")]
 pub mod imatrix;
