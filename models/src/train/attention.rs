@@ -8,6 +8,7 @@ use crate::site::{Projection, Site};
 use crate::train::buffers::Activations;
 use crate::train::error::{Place, TrainError, Values};
 use crate::train::lora::Loras;
+use crate::train::products::InputGradient;
 use crate::train::step::Step;
 use crate::weights::Layer;
 
@@ -83,9 +84,8 @@ impl<'a> Step<'a> {
         let products = &mut self.products;
         // Queries, keys and values matter if something before them is trained.
         let goes_on = is_wanted || loras.has_any(&[Projection::AttnQ, Projection::AttnK, Projection::AttnV]);
-        da.fill(0.0);
         let lora = loras.get_mut(Projection::AttnOutput);
-        products.backward(0, &layer.attn_output, lora, a, dx, goes_on.then_some(&mut *da));
+        products.backward(0, &layer.attn_output, lora, a, dx, InputGradient::set_if(goes_on, da));
         if !goes_on {
             return Ok(());
         }
@@ -96,15 +96,12 @@ impl<'a> Step<'a> {
         products.executor.rope_backward(dk, kv_dim, c.head_dim, c.rope.n_dims, self.rotations);
 
         products.rms_norm(x, &layer.attn_norm, c.rms_eps, h)?;
-        dh.fill(0.0);
-        let matrices = [
-            (Projection::AttnQ, &layer.attn_q, dq),
-            (Projection::AttnK, &layer.attn_k, dk),
-            (Projection::AttnV, &layer.attn_v, dv),
-        ];
-        for (projection, w, dy) in matrices {
-            products.backward(0, w, loras.get_mut(projection), h, dy, is_wanted.then_some(&mut *dh));
-        }
+        let (lora, to) = (loras.get_mut(Projection::AttnQ), InputGradient::set_if(is_wanted, dh));
+        products.backward(0, &layer.attn_q, lora, h, dq, to);
+        let (lora, to) = (loras.get_mut(Projection::AttnK), InputGradient::add_if(is_wanted, dh));
+        products.backward(0, &layer.attn_k, lora, h, dk, to);
+        let (lora, to) = (loras.get_mut(Projection::AttnV), InputGradient::add_if(is_wanted, dh));
+        products.backward(0, &layer.attn_v, lora, h, dv, to);
         if is_wanted {
             products.executor.rms_norm_backward(x, layer.attn_norm.view(), c.rms_eps, dh, dx);
             products.check(dx)?;

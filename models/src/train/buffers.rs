@@ -6,8 +6,10 @@ use bise_kernels::{ActivationBuffer, StripScratch, matmul};
 
 use crate::config::MistralConfig;
 use crate::error::{OutOfMemory, SpanError};
-use crate::scratch::FFN_ROWS;
 use crate::train::products::LoraBuffers;
+
+/// The most rows in a feed-forward at a time. It is several times wider than everything else; more rows share each dequantized weight.
+pub(crate) const FFN_ROWS: usize = 512;
 
 /// The most bytes of logits at a time (but always at least one row).
 const LOGITS_BYTES: usize = 32 << 20;
@@ -23,6 +25,8 @@ pub(crate) struct Sizes {
     pub rank: usize,
     /// Numbers in the largest input of a matrix with LoRA.
     pub widest_input: usize,
+    /// The most rows of a matrix with LoRA.
+    pub most_outputs: usize,
     pub n_threads: usize,
     pub has_dropout: bool,
     pub checkpointing: bool,
@@ -145,13 +149,25 @@ impl Buffers {
         Buffers::in_room(config, sizes, &mut Room { bytes: 0, is_counted_only: false })
     }
 
-    /// Bytes of [`Buffers::new`].
+    /// Bytes of [`Buffers::new`], and of those that the kernels allocate when first used.
     pub fn bytes(config: &MistralConfig, sizes: &Sizes) -> usize {
         let mut room = Room { bytes: 0, is_counted_only: true };
         Buffers::in_room(config, sizes, &mut room).map_or(usize::MAX, |_| room.bytes)
     }
 
+    /// Bytes of what the [`Executor`](bise_kernels::backward::Executor) packs: the left factor of the largest product, up to 2048 deep, and
+    /// for each thread a block of the right one and some of attention's.
+    fn executor_bytes(config: &MistralConfig, sizes: &Sizes) -> usize {
+        const LEFT_DEPTH: usize = 2048;
+        const THREAD: usize = 2 << 20;
+        let product = sizes.rows.saturating_mul(config.n_ff.max(config.n_embd).min(LEFT_DEPTH));
+        let gradient = sizes.most_outputs.saturating_mul(sizes.rows.min(LEFT_DEPTH));
+        let left = product.max(gradient).saturating_mul(size_of::<f32>());
+        left.saturating_add(sizes.n_threads.saturating_mul(THREAD))
+    }
+
     fn in_room(config: &MistralConfig, sizes: &Sizes, room: &mut Room) -> Result<Buffers, OutOfMemory> {
+        room.count(Buffers::executor_bytes(config, sizes))?;
         let c = config;
         let (d, q_dim, kv_dim, ff) = (c.n_embd, c.q_dim(), c.kv_dim(), c.n_ff);
         let (rows, ffn_rows, logits_rows) = (sizes.rows, sizes.ffn_rows(), sizes.logits_rows(config));

@@ -3,9 +3,8 @@
 //! Its matrices have no LoRA. The gradient passes through the chosen experts, and through the weights that the router gives them.
 
 use crate::linear::{Target, choose};
-use crate::scratch::FFN_ROWS;
 use crate::site::{Projection, Site};
-use crate::train::buffers::Activations;
+use crate::train::buffers::{Activations, FFN_ROWS};
 use crate::train::error::{Place, TrainError, Values};
 use crate::train::lora::Loras;
 use crate::train::step::Step;

@@ -3,11 +3,11 @@
 use std::ops::Range;
 
 use crate::linear::Target;
-use crate::scratch::FFN_ROWS;
 use crate::site::{Projection, Site};
-use crate::train::buffers::Activations;
+use crate::train::buffers::{Activations, FFN_ROWS};
 use crate::train::error::{Place, TrainError, Values};
 use crate::train::lora::Loras;
+use crate::train::products::InputGradient;
 use crate::train::step::Step;
 use crate::weights::{FeedForward, Layer};
 
@@ -67,19 +67,16 @@ impl Step<'_> {
             let (h, dh) = (&self.s.h[..n * d], &mut self.s.dh[..n * d]);
             let (act, dact) = (&self.s.act[..n * ff], &mut self.s.dact[..n * ff]);
             let products = &mut self.products;
-            dact.fill(0.0);
             let lora = loras.get_mut(Projection::FfnDown);
-            products.backward(first, &ffn.down, lora, act, dx, goes_on.then_some(&mut *dact));
+            products.backward(first, &ffn.down, lora, act, dx, InputGradient::set_if(goes_on, dact));
             if !goes_on {
                 continue;
             }
             products.executor.swiglu_backward(gate, up, dact);
-            dh.fill(0.0);
-            for (projection, w, dy) in
-                [(Projection::FfnGate, &ffn.gate, gate), (Projection::FfnUp, &ffn.up, up)]
-            {
-                products.backward(first, w, loras.get_mut(projection), h, dy, is_wanted.then_some(&mut *dh));
-            }
+            let (lora, to) = (loras.get_mut(Projection::FfnGate), InputGradient::set_if(is_wanted, dh));
+            products.backward(first, &ffn.gate, lora, h, gate, to);
+            let (lora, to) = (loras.get_mut(Projection::FfnUp), InputGradient::add_if(is_wanted, dh));
+            products.backward(first, &ffn.up, lora, h, up, to);
             if is_wanted {
                 products.executor.rms_norm_backward(x, layer.ffn_norm.view(), self.config.rms_eps, dh, dx);
                 products.check(dx)?;

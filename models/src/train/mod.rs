@@ -10,6 +10,7 @@ mod error;
 mod example;
 mod experts;
 mod feed_forward;
+mod flops;
 mod head;
 mod layer;
 mod lora;
@@ -20,5 +21,6 @@ mod trainer;
 
 pub use error::{Place, TrainError, Values};
 pub use example::{Example, Loss};
+pub use flops::Flops;
 pub use options::{Targets, TrainOptions};
-pub use trainer::{Factor, Parameter, Trainer};
+pub use trainer::{Factor, Parameter, Times, Trainer};

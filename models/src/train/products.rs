@@ -28,6 +28,25 @@ pub(crate) struct Products<'a> {
     pub place: Place,
 }
 
+/// Where the gradient of a product's input goes.
+pub(crate) enum InputGradient<'a> {
+    Unwanted,
+    Set(&'a mut [f32]),
+    Add(&'a mut [f32]),
+}
+
+impl<'a> InputGradient<'a> {
+    /// [`InputGradient::Unwanted`] unless `is_wanted`.
+    pub fn set_if(is_wanted: bool, dx: &'a mut [f32]) -> InputGradient<'a> {
+        if is_wanted { InputGradient::Set(dx) } else { InputGradient::Unwanted }
+    }
+
+    /// [`InputGradient::Unwanted`] unless `is_wanted`.
+    pub fn add_if(is_wanted: bool, dx: &'a mut [f32]) -> InputGradient<'a> {
+        if is_wanted { InputGradient::Add(dx) } else { InputGradient::Unwanted }
+    }
+}
+
 /// Room for LoRA beside one matrix.
 #[derive(Default)]
 pub(crate) struct LoraBuffers {
@@ -90,8 +109,8 @@ impl Products<'_> {
         Ok(())
     }
 
-    /// From `dy`, the gradient of `y` in [`Products::forward`]: adds LoRA's gradients to those it has, and `dx += dy·W + s·mask((dy·B)·A)`
-    /// if it is wanted.
+    /// From `dy`, the gradient of `y` in [`Products::forward`]: adds LoRA's gradients to those it has, and writes that of `x` to `dx`, or
+    /// adds it: `dy·W + s·mask((dy·B)·A)`.
     pub fn backward(
         &mut self,
         first: usize,
@@ -99,10 +118,12 @@ impl Products<'_> {
         lora: Option<&mut Lora>,
         x: &[f32],
         dy: &[f32],
-        mut dx: Option<&mut [f32]>,
+        mut dx: InputGradient<'_>,
     ) {
-        if let Some(dx) = dx.as_deref_mut() {
-            self.executor.product_backward(w.view(), dy, dx, true);
+        match &mut dx {
+            InputGradient::Unwanted => {}
+            InputGradient::Set(dx) => self.executor.product_backward(w.view(), dy, dx, false),
+            InputGradient::Add(dx) => self.executor.product_backward(w.view(), dy, dx, true),
         }
         let Some(lora) = lora else { return };
         let n = x.len() / lora.k();
@@ -110,7 +131,7 @@ impl Products<'_> {
         let (x, u) = self.s.input(self.executor, self.dropout, self.batch, first, lora, x);
         let du_rows = &mut du[..n * lora.part.rank];
         lora.backward(self.executor, x, u, dy, du_rows);
-        if let Some(dx) = dx {
+        if let InputGradient::Set(dx) | InputGradient::Add(dx) = dx {
             match self.dropout {
                 None => lora.input_backward(self.executor, du_rows, dx, true),
                 Some(dropout) => {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
 
 use bise_kernels::Team;
 use bise_kernels::backward::{Dropout, Executor};
@@ -39,7 +40,17 @@ pub struct Trainer<'m> {
     batch: Batch,
     buffers: Buffers,
     cancel: Arc<AtomicBool>,
+    times: Times,
     _reservation: Reservation,
+}
+
+/// How long passes took, all together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Times {
+    /// From tokens to the loss.
+    pub forward: Duration,
+    /// From the loss to the gradients, activations that are computed again included.
+    pub backward: Duration,
 }
 
 /// One of LoRA's matrices.
@@ -107,6 +118,7 @@ impl<'m> Trainer<'m> {
             executor: Executor::new(team, model.kernels()),
             batch: Batch::default(),
             cancel: Arc::default(),
+            times: Times::default(),
             _reservation: reservation,
         })
     }
@@ -170,7 +182,7 @@ impl<'m> Trainer<'m> {
 
     /// A pass over the batch.
     fn pass(&mut self, is_backward: bool) -> Result<Loss, TrainError> {
-        let Trainer { model, loras, first, executor, batch, buffers, .. } = self;
+        let Trainer { model, loras, first, executor, batch, buffers, times, .. } = self;
         let (config, weights, first) = (model.config(), model.weights(), *first);
         let (m, d) = (batch.n(), config.n_embd);
         let Buffers { x, dx, checkpoints, kept, between, steps, lora, served, rotations, scales, spans } =
@@ -203,6 +215,7 @@ impl<'m> Trainer<'m> {
             values: Values::Activations,
             place: Place::Attention(0),
         };
+        let begin = Instant::now();
         team.together(|| {
             model.embed_tokens(&batch.tokens, x);
             model.fill_positions(&team, &batch.positions, &mut rotations[..m * 2 * n_dims], &mut scales[..m]);
@@ -230,10 +243,13 @@ impl<'m> Trainer<'m> {
                 }
                 step.feed_forwards(i, layer, loras, x, kept)?;
             }
+            // Its gradient is part of the same steps: a chunk of logits becomes its own.
+            let loss = step.loss(weights, x, is_backward.then_some(&mut *dx))?;
+            times.forward += begin.elapsed();
             if !is_backward {
-                return step.loss(weights, x, None);
+                return Ok(loss);
             }
-            let loss = step.loss(weights, x, Some(dx))?;
+            let begin = Instant::now();
             for (i, layer) in weights.layers.iter().enumerate().skip(first).rev() {
                 let visited = i - first;
                 let (x, loras) = (&checkpoints[visited][..m * d], &mut loras[visited]);
@@ -245,8 +261,14 @@ impl<'m> Trainer<'m> {
                 }
                 step.layer_backward(i, layer, loras, x, between, kept, dx, i > first)?;
             }
+            times.backward += begin.elapsed();
             Ok(loss)
         })
+    }
+
+    /// How long passes took since the trainer was made. The gradient of the logits counts as forward.
+    pub fn times(&self) -> Times {
+        self.times
     }
 
     /// The trained matrices: in order of layers, then projections, A before B.
@@ -291,6 +313,7 @@ fn sizes(
         n_visited: 0,
         rank: 0,
         widest_input: 0,
+        most_outputs: 0,
         n_threads,
         has_dropout: options.dropout > 0.0,
         checkpointing: options.checkpointing,
@@ -304,7 +327,8 @@ fn sizes(
                 why: "the model has no such layer",
             });
         }
-        let [_, k] = options::shape(config, site.projection);
+        let [n_rows, k] = options::shape(config, site.projection);
+        sizes.most_outputs = sizes.most_outputs.max(n_rows);
         let rows = if site.projection == Projection::FfnDown { sizes.ffn_rows() } else { sizes.rows };
         sizes.widest_input = sizes.widest_input.max(rows.saturating_mul(k));
         sizes.n_visited = sizes.n_visited.max(config.n_layers - site.layer);
