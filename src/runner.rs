@@ -145,7 +145,12 @@ impl Runner {
         self.engine.file().check_unchanged()?;
         let mut spans: SmallVec<[Span<'_>; SMALL_BATCH]> = batch
             .iter_mut()
-            .map(|feed| Span { cache: feed.sequence.cache_mut(), tokens: feed.tokens, output: feed.output })
+            .map(|feed| Span {
+                cache: feed.sequence.cache_mut(),
+                tokens: feed.tokens,
+                output: feed.output,
+                adapters: &[],
+            })
             .collect();
         let outputs = self.engine.model().forward(&mut self.context, &mut spans, cancel)?;
         drop(spans);

@@ -109,7 +109,7 @@ fn logits(file: &GgufFile, tokens: &[u32]) -> Vec<Vec<f32>> {
     let pool = PagePool::new(layout, config.n_layers, usize::MAX);
     let mut cache = KvCache::new(&pool, tokens.len(), config.sliding_window);
     let mut context = PassContext::new(Arc::new(Team::new(1).unwrap()));
-    let mut batch = [Span { cache: &mut cache, tokens, output: Output::All }];
+    let mut batch = [Span { cache: &mut cache, tokens, output: Output::All, adapters: &[] }];
     let never = AtomicBool::new(false);
     let mut outputs = model.forward(&mut context, &mut batch, &never).unwrap();
     let mut rows = Vec::new();

@@ -24,6 +24,7 @@ mod cancel;
 mod float_dot;
 #[cfg(feature = "quantize")]
 pub mod linalg;
+pub mod low_rank;
 pub mod matmul;
 pub mod ops;
 #[cfg(feature = "quantize")]
@@ -44,8 +45,9 @@ pub use aligned::CacheLine;
 pub use attention::layout::{self as kv_page, CacheType, PAGE_LEN, PageLayout};
 pub use attention::{Attention, AttentionScratch, PageHead, Partials, QuerySpan, attention};
 pub use cancel::CancelFlags;
+pub use low_rank::LowRankPair;
 pub use matmul::strip::{OutStrip, StripScratch};
-pub use matmul::{Product, matmul};
+pub use matmul::{Product, matmul, matmul_then};
 pub use ops::LeF32;
 pub use rope::fill_rope;
 pub use simd::isa::Isa;

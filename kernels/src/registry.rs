@@ -5,6 +5,7 @@ use crate::activation::rows::Activations;
 use crate::attention::page;
 use crate::attention::partials::{self, PageHead, Partials};
 use crate::float_dot::{self, Bf16, F16, F32};
+use crate::low_rank::expand::{self, ExpandJob};
 use crate::matmul::strip::{OutStrip, StripFn, StripScratch};
 use crate::ops::{self, LeF32};
 use crate::rope;
@@ -39,7 +40,7 @@ macro_rules! formats_with_scales {
 
 /// Builds the kernels of one instruction set.
 ///
-/// `product R x T`: weight rows and activation rows of a tile of sums. `scores V`: vectors of keys that meet four queries at a time.
+/// `product R x T`: weight rows (or 16 rows of a low-rank B) and activation rows of a tile of sums. `scores V`: vectors of keys that meet four queries at a time.
 /// `values R`: queries that meet 32 dimensions of a value at a time. `block M x V`: rows and vectors of a tile of a product of f32 matrices.
 /// Each as many as the registers hold.
 macro_rules! float_kernels {
@@ -64,6 +65,18 @@ macro_rules! float_kernels {
             $(#[$features])?
             unsafe fn product_bf16(w: QuantMatrix<'_>, x: Activations<'_>, y: OutStrip<'_>, _: &mut StripScratch) {
                 float_dot::product::<S, Bf16, $r, $t>(lanes!(), w, x, y)
+            }
+            $(#[$features])?
+            unsafe fn expand_f32(job: ExpandJob<'_>) {
+                expand::expand::<S, F32, $r, $t>(lanes!(), job)
+            }
+            $(#[$features])?
+            unsafe fn expand_f16(job: ExpandJob<'_>) {
+                expand::expand::<S, F16, $r, $t>(lanes!(), job)
+            }
+            $(#[$features])?
+            unsafe fn expand_bf16(job: ExpandJob<'_>) {
+                expand::expand::<S, Bf16, $r, $t>(lanes!(), job)
             }
             $(#[$features])?
             unsafe fn rms_norm(x: &[f32], weight: LeF32<'_>, eps: f32, out: &mut [f32]) -> bool {
@@ -109,6 +122,7 @@ macro_rules! float_kernels {
 
             FloatKernels {
                 product: [product_f32, product_f16, product_bf16],
+                expand: [expand_f32, expand_f16, expand_bf16],
                 rms_norm,
                 swiglu,
                 add_scaled,

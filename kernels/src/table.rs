@@ -13,6 +13,8 @@ use crate::backward::kernels::BackwardKernels;
 use crate::linalg::factor::Factor;
 #[cfg(feature = "quantize")]
 use crate::linalg::product::{BlockJob, ProductBlockFn};
+use crate::low_rank::expand::{ExpandFn, ExpandJob};
+use crate::low_rank::pair::LowRankPair;
 use crate::matmul::plan::{FEW_ROWS, STRIP_ROWS};
 use crate::matmul::scratch::scratch_bytes;
 use crate::matmul::strip::{OutStrip, StripFn, StripScratch};
@@ -56,6 +58,8 @@ pub struct KernelTable {
 pub(crate) struct FloatKernels {
     /// Products with F32, F16 and BF16 weights, for few activation rows and for many.
     pub(crate) product: [StripFn; 3],
+    /// The second product of a low-rank pair, with a B in F32, F16 or BF16.
+    pub(crate) expand: [ExpandFn; 3],
     pub(crate) rms_norm: unsafe fn(&[f32], LeF32<'_>, f32, &mut [f32]) -> bool,
     pub(crate) swiglu: unsafe fn(&mut [f32], &[f32]),
     pub(crate) add_scaled: unsafe fn(&mut [f32], &[f32], f32),
@@ -126,6 +130,19 @@ impl KernelTable {
             let n = room.min(w.n_rows() - first);
             // SAFETY: a table is handed out for an available ISA only, and the shapes of whole and parts were checked.
             unsafe { self.panel[w.format() as usize](w.rows(first, n), x, y.columns(first, n), scratch) }
+        }
+    }
+
+    /// `y[t][r] += scale · Σ u[t][j] · B[first + r][j]`, with `u [m, rank]` and `y [m, _]` for rows of B from `first` on.
+    ///
+    /// # Panics
+    /// Where `first` is no multiple of 16, `u` has another shape, or B has fewer rows.
+    pub fn expand(&self, pair: &LowRankPair, first: usize, u: &[f32], scale: f32, y: OutStrip<'_>) {
+        assert_eq!(u.len(), y.m() * pair.rank(), "{} rows of {} numbers", y.m(), pair.rank());
+        let b = pair.b_tiles(first..first + y.n_rows());
+        // SAFETY: a table is handed out for an available ISA only, and the shapes were checked.
+        unsafe {
+            self.floats.expand[pair.b_format() as usize](ExpandJob { u, rank: pair.rank(), b, scale, y })
         }
     }
 

@@ -72,6 +72,20 @@ pub enum SpanError {
     /// There is no memory for its keys and values.
     #[error(transparent)]
     NoPages(#[from] PoolError),
+    /// One of its adapters has other shapes than the model.
+    #[error("the adapter {name} is for another model")]
+    AdapterMisfit {
+        /// The adapter's name.
+        name: String,
+    },
+    /// The factor on the scale of one of its adapters is infinite or undefined.
+    #[error("the scale of the adapter {name} is {scale}, which is no finite number")]
+    AdapterScale {
+        /// The adapter's name.
+        name: String,
+        /// The factor, as text.
+        scale: String,
+    },
     /// Infinite or undefined activations: the weights are damaged, or too large for the arithmetic.
     #[error(
         "the activations of layer {layer} are not finite in its {stage}: the weights may be damaged (see `bise inspect --check-tensors`)"

@@ -3,8 +3,11 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use bise_kernels::{ActivationBuffer, CancelFlags, KernelTable, Product, StripScratch, Team, matmul};
+use bise_kernels::{
+    ActivationBuffer, CancelFlags, KernelTable, OutStrip, Product, StripScratch, Team, matmul_then,
+};
 
+use crate::adapter::applied::AppliedAdapters;
 use crate::error::{ForwardError, SpanError};
 use crate::rows::RowsMut;
 use crate::scratch::{ExpertsScratch, FFN_ROWS};
@@ -33,6 +36,7 @@ pub(crate) struct Linear<'a> {
     pub stream: Option<&'a WeightStream>,
     pub quantized: &'a mut ActivationBuffer,
     pub strips: &'a [Mutex<StripScratch>],
+    pub adapters: &'a mut AppliedAdapters,
     /// The first error of each span.
     pub errors: &'a mut [Option<SpanError>],
     /// The error of spans whose activations are not finite at this point of the pass.
@@ -105,7 +109,7 @@ impl Linear<'_> {
         });
     }
 
-    /// `y = x·Wᵀ` for each target. Neighbours that take activations in the same form share one parallel step. `spans` tells the span of
+    /// `y = x·Wᵀ` for each target, and what the adapters of the rows add to it. Neighbours that take activations in the same form share one parallel step. `spans` tells the span of
     /// each row; rows that are not finite are cleared with all others of their span.
     pub fn project<const N: usize>(
         &mut self,
@@ -115,6 +119,7 @@ impl Linear<'_> {
     ) -> Result<(), ForwardError> {
         let (m, k) = (x.n(), x.width());
         let sites = targets.each_ref().map(|target| target.site);
+        self.adapters.find(&sites, spans);
         let mut products = targets.map(|target| Product { w: target.w.view(), y: target.y });
         let mut first = 0;
         while first < N {
@@ -133,14 +138,17 @@ impl Linear<'_> {
                             .expect("finite rows")
                     }
                 };
-            matmul(
-                self.team,
-                self.kernels,
-                &mut products[first..first + same],
-                activations,
-                self.strips,
-                self.cancel,
-            );
+            let (kernels, cancel) = (self.kernels, self.cancel);
+            let has_adapters = !self.adapters.is_empty();
+            if first == 0 && has_adapters {
+                // After rows that are not finite have been cleared.
+                self.adapters.shrink(self.team, kernels, x.view(), self.strips, cancel);
+            }
+            let adapters = &*self.adapters;
+            let add = |i, row, y: OutStrip<'_>| adapters.expand(kernels, first + i, row, y);
+            let products = &mut products[first..first + same];
+            let then = has_adapters.then_some(&add as &(dyn Fn(usize, usize, OutStrip<'_>) + Sync));
+            matmul_then(self.team, kernels, products, activations, self.strips, cancel, then);
             first += same;
         }
         self.check_cancel()?;

@@ -81,7 +81,8 @@ impl Mistral {
     /// layer.
     ///
     /// # Errors
-    /// Before anything is computed: a token outside the vocabulary, a span without room in its context, no memory for keys and values.
+    /// Before anything is computed: a token outside the vocabulary, a span without room in its context or with an adapter for another model, no
+    /// memory for keys and values.
     /// Later: a cancelled pass, and one in which every span failed. All sequences stay as they were.
     pub fn forward<'s>(
         &'s self,
@@ -110,6 +111,7 @@ impl Mistral {
             stream: self.stream.as_ref(),
             quantized: &mut s.quantized,
             strips: &s.strips,
+            adapters: &mut s.adapters,
             errors: &mut s.errors,
             not_finite: SpanError::LogitsNotFinite,
         };
@@ -153,7 +155,7 @@ impl Mistral {
         assert!(cache.is_empty() && x.len().is_multiple_of(d), "{} values in an empty cache", x.len());
         let tokens = vec![0; x.len() / d];
         // The last layer computes what is wanted alone.
-        let batch = &mut [Span { cache, tokens: &tokens, output: Output::Hidden }];
+        let batch = &mut [Span { cache, tokens: &tokens, output: Output::Hidden, adapters: &[] }];
         self.check(batch)?;
         let (team, hook, s) = cx.split(&self.config, tokens.len())?;
         s.begin(batch, self.config.n_vocab)?;
@@ -165,6 +167,7 @@ impl Mistral {
             stream: None,
             quantized: &mut s.quantized,
             strips: &s.strips,
+            adapters: &mut s.adapters,
             errors: &mut s.errors,
             not_finite: SpanError::LogitsNotFinite,
         };
@@ -206,6 +209,10 @@ impl Mistral {
                 SpanError::UnknownToken { token, n_vocab }
             } else if n_tokens > room {
                 SpanError::ContextFull { n_tokens, position, room }
+            } else if let Some((adapter, _)) = span.adapters.iter().find(|(a, _)| !a.fits(&self.config)) {
+                SpanError::AdapterMisfit { name: adapter.name().to_owned() }
+            } else if let Some((adapter, scale)) = span.adapters.iter().find(|(_, s)| !s.is_finite()) {
+                SpanError::AdapterScale { name: adapter.name().to_owned(), scale: scale.to_string() }
             } else {
                 continue;
             };

@@ -66,6 +66,13 @@ impl PassContext {
         Ok(())
     }
 
+    /// Lets go of the adapters of the last pass, which the next one would do otherwise: one that nobody has any more is freed.
+    pub fn release_adapters(&mut self) {
+        if let Some(scratch) = &mut self.scratch {
+            scratch.adapters.end();
+        }
+    }
+
     /// The team, the hook, and the scratch for a pass of `n_rows` tokens.
     pub(crate) fn split(
         &mut self,

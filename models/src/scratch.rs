@@ -6,6 +6,7 @@ use bise_kernels::attention::AttentionScratch;
 use bise_kernels::kv_page::{CacheType, PageLayout};
 use bise_kernels::{ActivationBuffer, StripScratch, Team, matmul};
 
+use crate::adapter::applied::AppliedAdapters;
 use crate::budget::{MemoryBudget, Reservation};
 use crate::config::MistralConfig;
 use crate::error::{ForwardError, OutOfMemory, SpanError};
@@ -24,6 +25,7 @@ pub(crate) struct Scratch {
     pub quantized: ActivationBuffer,
     pub strips: Vec<Mutex<StripScratch>>,
     pub attention: AttentionScratch,
+    pub adapters: AppliedAdapters,
     /// The first error of each span of the batch.
     pub errors: Vec<Option<SpanError>>,
     budget: MemoryBudget,
@@ -155,6 +157,7 @@ impl Scratch {
                 .map_err(|_| out_of_memory)?,
             attention: AttentionScratch::try_new(&layout(config), config.n_heads, team.n_threads())
                 .map_err(|_| out_of_memory)?,
+            adapters: AppliedAdapters::default(),
             errors: Vec::new(),
             budget: budget.clone(),
             _reservation: reservation,
@@ -165,7 +168,7 @@ impl Scratch {
     /// Prepares for a pass over `batch`.
     ///
     /// # Errors
-    /// If there is no memory for the logits it asks for.
+    /// If there is no memory for its adapters or the logits it asks for.
     pub fn begin(&mut self, batch: &[Span<'_>], n_vocab: usize) -> Result<(), ForwardError> {
         self.errors.clear();
         self.errors.resize(batch.len(), None);
@@ -179,6 +182,7 @@ impl Scratch {
             s.wanted.extend(span.wanted().map(wanted));
             s.spans.extend(std::iter::repeat_n(i, span.tokens.len()));
         }
+        self.adapters.begin(batch, &self.budget)?;
         let n_wanted = s.wanted.iter().filter(|wanted| !wanted.is_hidden).count();
         self.reserve_logits(n_wanted, n_vocab)
     }

@@ -22,6 +22,19 @@ pub enum Projection {
     Output,
 }
 
+impl Projection {
+    /// Whether both are multiplied with the same activations in one step of a layer.
+    pub(crate) fn shares_input(self, other: Projection) -> bool {
+        use Projection::*;
+        let step = |projection| match projection {
+            AttnQ | AttnK | AttnV => AttnQ,
+            FfnGate | FfnUp => FfnGate,
+            alone => alone,
+        };
+        step(self) == step(other)
+    }
+}
+
 /// One matrix of the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Site {

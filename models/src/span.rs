@@ -1,7 +1,9 @@
 //! The input of a forward pass: the next tokens of each sequence, and the output wanted for them.
 
 use std::ops::Range;
+use std::sync::Arc;
 
+use crate::adapter::packed::Adapter;
 use crate::kv::KvCache;
 
 /// The output wanted for the tokens of a span.
@@ -25,6 +27,8 @@ pub struct Span<'a> {
     pub tokens: &'a [u32],
     /// The output wanted.
     pub output: Output,
+    /// The adapters that act on it, each with a factor on its scale; those with a factor of 0 do not act. What is added is added in this order.
+    pub adapters: &'a [(Arc<Adapter>, f32)],
 }
 
 impl Span<'_> {

@@ -202,13 +202,17 @@ fn tensors_that_do_not_fit_are_refused_by_name() {
 
     for (name, words) in [
         ("blk.7.attn_k.weight", &["blk.7.attn_k.weight", "another model"][..]),
-        ("token_embd.weight", &["token_embd.weight", "not supported"]),
         ("blk.0.attn_norm.weight", &["blk.0.attn_norm.weight", "not supported"]),
         ("blk.0.attn_k.bias", &["blk.0.attn_k.bias", "not supported"]),
         ("blk.0.\u{1b}[2J.weight", &["blk.0.\\u{1b}[2J", "not supported"]),
     ] {
         no(&pair(name, [n_rows, k], 2), words);
     }
+    let n_vocab = m.config().n_vocab;
+    let mut embedding = pair("token_embd.weight", [k, n_vocab], 2);
+    // Its A is transposed.
+    embedding[0].1 = vec![2, n_vocab];
+    no(&embedding, &["token_embd.weight", "not supported"]);
     let mut tensors = good.clone();
     tensors.push(("blk.0.attn_norm.weight".into(), vec![k], TensorType::F32, f32s(&vec![1.0; k])));
     no(&tensors, &["blk.0.attn_norm.weight", "lora_a"]);

@@ -36,7 +36,7 @@ fn read(model: &Mistral, team: &Arc<Team>, cache_type: CacheType, chunk: usize, 
     let ids: Vec<u32> = (0..N_IDS).map(|i| ((7 * i * i + 3 * i + 1) % config.n_vocab) as u32).collect();
     let mut logits = Vec::new();
     for tokens in ids.chunks(chunk) {
-        let mut batch = [Span { cache: &mut cache, tokens, output }];
+        let mut batch = [Span { cache: &mut cache, tokens, output, adapters: &[] }];
         logits.extend(forward(model, &mut context, &mut batch));
     }
     logits
@@ -144,14 +144,14 @@ fn sequences_read_together_are_as_if_alone() {
         let texts: [&[u32]; 3] = [&[1, 50, 60, 70, 80], &[1, 90], &[1, 100, 110, 120, 5, 6, 7]];
         let mut alone = Vec::new();
         for tokens in texts {
-            let mut batch = [Span { cache: &mut cache(), tokens, output: Output::Last }];
+            let mut batch = [Span { cache: &mut cache(), tokens, output: Output::Last, adapters: &[] }];
             alone.extend(forward(&model, &mut context, &mut batch));
         }
         let mut caches = texts.map(|_| cache());
         let mut batch: Vec<Span<'_>> = caches
             .iter_mut()
             .zip(texts)
-            .map(|(cache, tokens)| Span { cache, tokens, output: Output::Last })
+            .map(|(cache, tokens)| Span { cache, tokens, output: Output::Last, adapters: &[] })
             .collect();
         let together = forward(&model, &mut context, &mut batch);
         assert!(together == alone, "{}", path.display());

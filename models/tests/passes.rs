@@ -86,7 +86,7 @@ fn forward(model: &Mistral, context: &mut PassContext, batch: &mut [Span<'_>]) -
 }
 
 fn all(model: &Mistral, context: &mut PassContext, cache: &mut KvCache, tokens: &[u32]) -> Vec<Bits> {
-    let batch = &mut [Span { cache, tokens, output: Output::All }];
+    let batch = &mut [Span { cache, tokens, output: Output::All, adapters: &[] }];
     forward(model, context, batch).into_iter().map(|row| row.2).collect()
 }
 
@@ -118,8 +118,8 @@ fn share(name: &str, cache_type: CacheType, n: usize, common: usize) {
     // Pieces that end inside pages and at their edges.
     for range in [0..1, 1..30, 30..92, 92..150] {
         let mut batch = [
-            Span { cache: &mut first, tokens: &ours[range.clone()], output: Output::All },
-            Span { cache: &mut second, tokens: &theirs[range], output: Output::All },
+            Span { cache: &mut first, tokens: &ours[range.clone()], output: Output::All, adapters: &[] },
+            Span { cache: &mut second, tokens: &theirs[range], output: Output::All, adapters: &[] },
         ];
         for (span, _, bits) in forward(&model, &mut context, &mut batch) {
             together[span].push(bits);
@@ -194,8 +194,8 @@ fn a_pool_that_is_full_refuses_a_span_before_anything_is_read() {
     let (mut first, mut second) = (cache(&model, &pages), cache(&model, &pages));
     let tokens = ids(0, 2 * PAGE_LEN, model.config().n_vocab);
     let mut batch = [
-        Span { cache: &mut first, tokens: &tokens, output: Output::Last },
-        Span { cache: &mut second, tokens: &tokens, output: Output::Last },
+        Span { cache: &mut first, tokens: &tokens, output: Output::Last, adapters: &[] },
+        Span { cache: &mut second, tokens: &tokens, output: Output::Last, adapters: &[] },
     ];
     let error = model.forward(&mut context, &mut batch, &NEVER).err().unwrap();
     let page_bytes = pages.page_bytes();
@@ -230,7 +230,7 @@ fn fails_alone(model: &Mistral, types: [CacheType; 3], middle: &[u32], error: &S
     let mut batch: Vec<Span<'_>> = caches
         .iter_mut()
         .zip(texts)
-        .map(|(cache, tokens)| Span { cache, tokens, output: Output::All })
+        .map(|(cache, tokens)| Span { cache, tokens, output: Output::All, adapters: &[] })
         .collect();
     let mut outputs = model.forward(&mut context, &mut batch, &NEVER).unwrap();
     assert_eq!([0, 1, 2].map(|i| outputs.failure(i).cloned()), [None, Some(error.clone()), None]);
@@ -244,7 +244,7 @@ fn fails_alone(model: &Mistral, types: [CacheType; 3], middle: &[u32], error: &S
     assert_eq!(pools[1].n_used(), if types[1] == types[0] { pools[1].n_used() } else { 0 });
 
     // Alone, it is the pass that fails.
-    let mut batch = [Span { cache: &mut caches[1], tokens: middle, output: Output::Last }];
+    let mut batch = [Span { cache: &mut caches[1], tokens: middle, output: Output::Last, adapters: &[] }];
     let failed = model.forward(&mut context, &mut batch, &NEVER).err().unwrap();
     assert_eq!(failed, ForwardError::Span { span: 0, error: error.clone() });
     assert_eq!(caches[1].len(), 0);
@@ -327,7 +327,7 @@ fn a_cancelled_pass_ends_at_the_product_it_is_in_and_leaves_no_trace() {
         let mut run = |text: &mut KvCache, after| {
             let sites = Sites::new(after);
             context.set_hook(Some(sites.clone()));
-            let mut batch = [Span { cache: text, tokens: &tokens, output: Output::Last }];
+            let mut batch = [Span { cache: text, tokens: &tokens, output: Output::Last, adapters: &[] }];
             let result = model.forward(&mut context, &mut batch, &[&NEVER, &sites.cancel][..]).map(drop);
             (result, sites.seen.lock().unwrap().len())
         };
@@ -407,7 +407,7 @@ fn logits_are_the_output_matrix_times_the_hidden_states() {
     let tokens = ids(0, 40, model.config().n_vocab);
     let logits = all(&model, &mut context, &mut cache(&model, &pages), &tokens);
     let mut text = cache(&model, &pages);
-    let mut batch = [Span { cache: &mut text, tokens: &tokens, output: Output::Hidden }];
+    let mut batch = [Span { cache: &mut text, tokens: &tokens, output: Output::Hidden, adapters: &[] }];
     let hidden = forward(&model, &mut context, &mut batch);
     assert_eq!(hidden.len(), 40);
     let (w, mut row) = (model.weights().output.view(), vec![0.0; model.config().n_embd]);
@@ -433,7 +433,7 @@ fn spans_of_one_batch_ask_for_different_outputs() {
     let outputs = [Output::None, Output::Hidden, Output::Last, Output::All, Output::Hidden];
     let mut alone = Vec::new();
     for (i, (tokens, output)) in texts.iter().zip(outputs).enumerate() {
-        let mut batch = [Span { cache: &mut cache(&model, &pages), tokens, output }];
+        let mut batch = [Span { cache: &mut cache(&model, &pages), tokens, output, adapters: &[] }];
         alone.extend(forward(&model, &mut context, &mut batch).into_iter().map(|row| (i, row.1, row.2)));
     }
     assert_eq!(alone.len(), 4 + 1 + 6 + 3);
@@ -442,7 +442,7 @@ fn spans_of_one_batch_ask_for_different_outputs() {
         .iter_mut()
         .zip(&texts)
         .zip(outputs)
-        .map(|((cache, tokens), output)| Span { cache, tokens, output })
+        .map(|((cache, tokens), output)| Span { cache, tokens, output, adapters: &[] })
         .collect();
     assert!(forward(&model, &mut context, &mut batch) == alone);
     // All of them, the one that asked for nothing too, can be continued.
@@ -469,7 +469,7 @@ fn logits_of_many_rows_come_in_strips_and_are_those_of_few() {
     assert!(few.eq(many.iter().cloned()));
     // A reader may stop: the next pass does not notice.
     let mut text = cache(&model, &pages);
-    let mut batch = [Span { cache: &mut text, tokens: &tokens, output: Output::All }];
+    let mut batch = [Span { cache: &mut text, tokens: &tokens, output: Output::All, adapters: &[] }];
     let mut outputs = model.forward(&mut context, &mut batch, &NEVER).unwrap();
     outputs.next_row().unwrap().unwrap();
     assert!(text.truncate(500));

@@ -30,7 +30,7 @@ fn read(
 ) {
     let (never, mut context) = (AtomicBool::new(false), PassContext::new(Arc::new(Team::new(1).unwrap())));
     for (i, tokens) in ids.chunks(chunk).enumerate() {
-        let mut batch = [Span { cache, tokens, output }];
+        let mut batch = [Span { cache, tokens, output, adapters: &[] }];
         let mut outputs = model.forward(&mut context, &mut batch, &never).unwrap();
         let mut values = Vec::new();
         while let Some(row) = outputs.next_row().unwrap() {

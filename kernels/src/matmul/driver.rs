@@ -37,6 +37,25 @@ pub fn matmul(
     scratch: &[Mutex<StripScratch>],
     cancel: CancelFlags<'_>,
 ) {
+    matmul_then(team, kernels, products, x, scratch, cancel, None);
+}
+
+/// What a task goes on with: the number of its product, its first weight row, and the outputs that it has just written.
+pub type Then<'a> = &'a (dyn Fn(usize, usize, OutStrip<'_>) + Sync);
+
+/// [`matmul`], where each task calls `then` with its outputs while they are still in the cache.
+///
+/// # Panics
+/// As [`matmul`], and if `then` does.
+pub fn matmul_then(
+    team: &Team,
+    kernels: &KernelTable,
+    products: &mut [Product<'_>],
+    x: Activations<'_>,
+    scratch: &[Mutex<StripScratch>],
+    cancel: CancelFlags<'_>,
+    then: Option<Then<'_>>,
+) {
     let m = x.m();
     let panel = m >= PANEL_MIN_ROWS;
     let n_products = products.len();
@@ -51,7 +70,7 @@ pub fn matmul(
         if cancel.is_set() {
             return;
         }
-        for strip in strips() {
+        for (i, strip) in strips().enumerate() {
             if task >= strip.n_tasks {
                 task -= strip.n_tasks;
                 continue;
@@ -60,10 +79,19 @@ pub fn matmul(
             let w = strip.w.rows(rows.start, rows.len());
             // `products` borrows the output until `run` returns.
             // SAFETY: `Tasks` has every row in one task, and `Strip::new` asserted that the output has `m` rows of `n_rows`.
-            let y = unsafe { OutStrip::new(strip.y.0.add(rows.start), strip.w.n_rows(), rows.len(), m) };
+            let mut y = unsafe { OutStrip::new(strip.y.0.add(rows.start), strip.w.n_rows(), rows.len(), m) };
             // A panic of a task leaves numbers, which the next one overwrites.
             let scratch = &mut *scratch[worker].lock().unwrap_or_else(PoisonError::into_inner);
-            return if panel { kernels.panel(w, x, y, scratch) } else { kernels.dot(w, x, y, scratch) };
+            let out = y.columns(0, rows.len());
+            if panel {
+                kernels.panel(w, x, out, scratch);
+            } else {
+                kernels.dot(w, x, out, scratch);
+            }
+            if let Some(then) = then {
+                then(i, rows.start, y);
+            }
+            return;
         }
     });
 }

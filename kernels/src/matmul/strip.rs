@@ -52,6 +52,15 @@ impl<'a> OutStrip<'a> {
         OutStrip { y: self.y.wrapping_add(first), n_rows: n, ..*self }
     }
 
+    /// The outputs of activation rows `first..first + n` as a strip of their own.
+    ///
+    /// # Panics
+    /// Where they are not all there.
+    pub fn rows(&mut self, first: usize, n: usize) -> OutStrip<'_> {
+        assert!(first + n <= self.m, "activation rows {first} to {} of {}", first + n, self.m);
+        OutStrip { y: self.y.wrapping_add(first * self.ld), m: n, ..*self }
+    }
+
     /// Weight rows of the strip.
     pub fn n_rows(&self) -> usize {
         self.n_rows

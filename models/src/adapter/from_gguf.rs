@@ -4,13 +4,11 @@ use std::collections::BTreeMap;
 
 use bise_kernels::dequantize_row;
 
-use super::Adapter;
 use super::error::AdapterError;
 use super::low_rank::LowRank;
 use super::tensor_name::Base;
 use crate::config::MistralConfig;
 use crate::gguf::{GgufError, GgufFile, TensorInfo, Value};
-use crate::mistral::Mistral;
 use crate::site::{Projection, Site};
 
 /// The scale of all parts is this number over their rank, or 1 where it is 0 or missing.
@@ -27,28 +25,8 @@ struct Pair<'a> {
     b: Option<&'a TensorInfo>,
 }
 
-impl Adapter {
-    /// The adapter in a GGUF file, for `model`.
-    ///
-    /// Tensors `NAME.lora_a [k, rank]` and `NAME.lora_b [rank, n_rows]` (GGUF's order of sizes) belong to the model's matrix `NAME`, and may
-    /// have any type that weights have. Of a matrix that holds all experts, they have one more size.
-    ///
-    /// # Errors
-    /// For a file that is no adapter, or one for another architecture or other shapes; for tensors without their counterpart, and for what is
-    /// not supported: adapters of the embedding and of norms, and activated LoRA.
-    pub fn from_gguf(file: &GgufFile, model: &Mistral) -> Result<Adapter, AdapterError> {
-        let read = GgufAdapter::read(file, model.config())?;
-        if read.embedding.is_some() {
-            let info = file.require_tensor(&format!("{EMBEDDING}.lora_a"))?;
-            let expected = "adapters of the model's projections: those of other tensors are not supported";
-            return Err(file.tensor_error(info, format!("an adapter of '{EMBEDDING}'"), expected).into());
-        }
-        Adapter::new(file.name().to_owned(), model, read.parts)
-    }
-}
-
 /// The name of the token embedding.
-const EMBEDDING: &str = "token_embd.weight";
+pub(super) const EMBEDDING: &str = "token_embd.weight";
 
 /// What the GGUF file of an adapter holds, before it is put beside a model.
 #[derive(Clone, Debug)]
@@ -66,7 +44,7 @@ impl GgufAdapter {
     /// Reads the adapter in `file`, for a model of the configuration `config`.
     ///
     /// # Errors
-    /// As [`Adapter::from_gguf`], except that an adapter of the embedding is read.
+    /// As [`Adapter::from_gguf`](super::Adapter::from_gguf), except that an adapter of the embedding is read.
     pub fn read(file: &GgufFile, config: &MistralConfig) -> Result<GgufAdapter, AdapterError> {
         let alpha = check_metadata(file, config)?;
         let mut pairs: BTreeMap<&str, Pair<'_>> = BTreeMap::new();

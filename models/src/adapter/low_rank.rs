@@ -1,7 +1,7 @@
 //! An adapter of one matrix.
 
 use super::error::AdapterError;
-use crate::mistral::Mistral;
+use crate::config::MistralConfig;
 use crate::site::Site;
 
 /// LoRA beside one matrix `W [n_rows, k]`: `y = x·Wᵀ + scale · (x·Aᵀ)·Bᵀ`.
@@ -18,14 +18,18 @@ pub struct LowRank {
 }
 
 impl LowRank {
-    /// Checks that it fits the matrix of `model` at `site`.
-    pub(super) fn check(&self, adapter: &str, site: Site, model: &Mistral) -> Result<(), AdapterError> {
+    /// Checks that it fits the matrix at `site` of models of this configuration.
+    pub(super) fn check(
+        &self,
+        adapter: &str,
+        site: Site,
+        config: &MistralConfig,
+    ) -> Result<(), AdapterError> {
         let name = |which: &str| format!("{site}.weight.{which}");
-        let Some(w) = model.weights().matrix(site) else {
+        let Some([n_rows, k]) = site.shape(config) else {
             let expected = "a matrix that the model has: is it for another model?";
             return Err(AdapterError::tensor(adapter, format!("{site}.weight"), "adapters of it", expected));
         };
-        let (n_rows, k) = (w.view().n_rows(), w.view().k());
         if self.rank == 0 {
             return Err(AdapterError::tensor(adapter, name("lora_a"), "rank 0", "a rank of 1 or more"));
         }

@@ -4,6 +4,7 @@ use std::sync::Mutex;
 
 use bise_kernels::{ActivationBuffer, StripScratch, matmul};
 
+use crate::adapter::applied::AppliedAdapters;
 use crate::config::MistralConfig;
 use crate::error::{OutOfMemory, SpanError};
 use crate::train::products::LoraBuffers;
@@ -107,6 +108,8 @@ pub(crate) struct ExpertsBuffers {
 pub(crate) struct Served {
     pub quantized: ActivationBuffer,
     pub strips: Vec<Mutex<StripScratch>>,
+    /// None: training has products of its own for what it trains.
+    pub adapters: AppliedAdapters,
     /// That of the only span.
     pub errors: [Option<SpanError>; 1],
 }
@@ -257,6 +260,7 @@ impl Served {
         Ok(Served {
             quantized: ActivationBuffer::try_new(shapes).map_err(|_| room.out_of_memory())?,
             strips: (0..n_strips).map(strip).collect::<Result<_, _>>().map_err(|_| room.out_of_memory())?,
+            adapters: AppliedAdapters::default(),
             errors: [None],
         })
     }

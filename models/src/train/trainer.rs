@@ -199,6 +199,7 @@ impl<'m> Trainer<'m> {
                 stream: None,
                 quantized: &mut served.quantized,
                 strips: &served.strips,
+                adapters: &mut served.adapters,
                 errors: &mut served.errors,
                 not_finite: SpanError::LogitsNotFinite,
             }
