@@ -15,8 +15,8 @@ pub enum TrainError {
         /// What is wrong with it.
         problem: String,
     },
-    /// Something that is not trained.
-    #[error("{what} cannot be trained: {why}")]
+    /// Something that is not supported.
+    #[error("training does not take {what}: {why}")]
     Unsupported {
         /// What was asked for.
         what: String,

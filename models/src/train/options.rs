@@ -37,7 +37,10 @@ impl Targets {
             return Err(TrainError::Unsupported { what, why: "take from 1 to as many as the model has" });
         }
         if self.projections.is_empty() {
-            return Err(TrainError::Unsupported { what: "nothing".into(), why: "name at least one matrix" });
+            return Err(TrainError::Unsupported {
+                what: "an empty list of targets".into(),
+                why: "name at least one matrix",
+            });
         }
         for projection in &self.projections {
             check(config, Site { layer: 0, projection: *projection, expert: None })?;

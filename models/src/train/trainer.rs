@@ -79,10 +79,8 @@ impl<'m> Trainer<'m> {
     /// Training that begins at `initial`, on the threads of `team`. All memory is reserved here, from `budget`.
     ///
     /// # Errors
-    /// For matrices that are not trained, shapes that do not fit, and where `budget` or the system has not the memory.
-    ///
-    /// # Panics
-    /// Where the dropout is not in [0, 1).
+    /// For matrices that are not trained, shapes that do not fit, a dropout outside [0, 1), and where `budget` or the system has not the
+    /// memory.
     pub fn new(
         model: &'m Mistral,
         initial: &Adapter,
@@ -91,7 +89,10 @@ impl<'m> Trainer<'m> {
         budget: &MemoryBudget,
     ) -> Result<Trainer<'m>, TrainError> {
         let config = model.config();
-        let dropout = Dropout::new(options.dropout).expect("a dropout of 0 or more and below 1");
+        let dropout = Dropout::new(options.dropout).ok_or_else(|| TrainError::Unsupported {
+            what: format!("a dropout of {}", options.dropout),
+            why: "take a part from 0 to below 1",
+        })?;
         let sites: Vec<(Site, usize)> = initial.sites().map(|(site, rank, _)| (site, rank)).collect();
         let sizes = sizes(config, &sites, options, team.n_threads())?;
         let first = config.n_layers - sizes.n_visited;
@@ -216,6 +217,15 @@ impl<'m> Trainer<'m> {
             values: Values::Activations,
             place: Place::Attention(0),
         };
+        // Layers before they are needed, where weights are streamed.
+        let stream_to = |i: usize| {
+            if let Some(stream) = model.stream() {
+                stream.enter(i);
+            }
+        };
+        if let Some(stream) = model.stream() {
+            stream.begin();
+        }
         let begin = Instant::now();
         team.together(|| {
             model.embed_tokens(&batch.tokens, x);
@@ -231,6 +241,7 @@ impl<'m> Trainer<'m> {
             let none = Loras::default();
             let is_whole = kept[0].is_whole;
             for (i, layer) in weights.layers.iter().enumerate() {
+                stream_to(i);
                 let visited = i.checked_sub(first);
                 let loras = visited.map_or(&none, |visited| &loras[visited]);
                 if is_backward && let Some(visited) = visited {
@@ -244,6 +255,7 @@ impl<'m> Trainer<'m> {
                 }
                 step.feed_forwards(i, layer, loras, x, kept)?;
             }
+            stream_to(config.n_layers);
             // Its gradient is part of the same steps: a chunk of logits becomes its own.
             let loss = step.loss(weights, x, is_backward.then_some(&mut *dx))?;
             times.forward += begin.elapsed();
@@ -252,6 +264,7 @@ impl<'m> Trainer<'m> {
             }
             let begin = Instant::now();
             for (i, layer) in weights.layers.iter().enumerate().skip(first).rev() {
+                stream_to(i);
                 let visited = i - first;
                 let (x, loras) = (&checkpoints[visited][..m * d], &mut loras[visited]);
                 let slot = if is_whole { visited } else { 0 };

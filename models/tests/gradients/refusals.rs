@@ -84,14 +84,14 @@ fn only_matrices_of_the_layers_are_trained() {
     use Projection::*;
     assert_eq!(
         message("mixtral_stacked", &[AttnQ, FfnUp], 1),
-        "'blk.0.ffn_up' cannot be trained: the feed-forward has experts: adapters are trained for its attention only (q, k, v, o)"
+        "training does not take 'blk.0.ffn_up': the feed-forward has experts: adapters are trained for its attention only (q, k, v, o)"
     );
     assert!(
         message("plain_f16", &[Output], 1)
-            .starts_with("'output' cannot be trained: adapters are trained for queries")
+            .starts_with("training does not take 'output': adapters are trained for queries")
     );
-    assert!(message("plain_f16", &[], 1).starts_with("nothing cannot be trained"));
-    assert!(message("plain_f16", &[AttnQ], 3).starts_with("3 layers cannot be trained"));
+    assert!(message("plain_f16", &[], 1).starts_with("training does not take an empty list of targets"));
+    assert!(message("plain_f16", &[AttnQ], 3).starts_with("training does not take 3 layers"));
 
     let model = case("plain_f16").model(Isa::detect());
     let site = Site { layer: 2, projection: Output, expert: None };
@@ -99,7 +99,20 @@ fn only_matrices_of_the_layers_are_trained() {
     let adapter = Adapter::new("heads".into(), &model, [(site, part)]).unwrap();
     let team = Arc::new(Team::new(1).unwrap());
     let error = Trainer::new(&model, &adapter, &EXACT, team, &MemoryBudget::unlimited()).err().unwrap();
-    assert!(error.to_string().starts_with("'output' cannot be trained"), "{error}");
+    assert!(error.to_string().starts_with("training does not take 'output'"), "{error}");
+}
+
+#[test]
+fn a_dropout_leaves_something() {
+    let case = case("plain_f16");
+    let model = case.model(Isa::detect());
+    for dropout in [1.0, -0.1, f32::NAN] {
+        let options = TrainOptions { dropout, ..EXACT };
+        let team = Arc::new(Team::new(1).unwrap());
+        let budget = MemoryBudget::unlimited();
+        let error = Trainer::new(&model, &case.adapter(&model), &options, team, &budget).err().unwrap();
+        assert!(error.to_string().starts_with("training does not take a dropout of"), "{error}");
+    }
 }
 
 #[test]

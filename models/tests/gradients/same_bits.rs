@@ -1,6 +1,7 @@
 //! The same bits, whatever the threads, the instruction set, and the split of the examples.
 
 use bise_kernels::Isa;
+use bise_models::MemoryBudget;
 use bise_models::train::TrainOptions;
 
 use super::cases::{EXACT, Text, case, collect, gradients, trainer};
@@ -71,5 +72,21 @@ fn any_split_into_passes_and_calls() {
             }
             assert_same("calls", &(loss, collect(&mut trainer)), &golden);
         }
+    }
+}
+
+#[test]
+fn weights_that_are_streamed() {
+    for name in ["mixtral_stacked", "tiny"] {
+        let case = case(name);
+        let [whole, streamed] = [false, true].map(|is_streamed| {
+            let model = case.model(Isa::detect());
+            let model = match is_streamed {
+                true => model.streamed(0, 0, &MemoryBudget::unlimited()),
+                false => model,
+            };
+            gradients(case, &model, &EXACT, 2)
+        });
+        assert_same(name, &streamed, &whole);
     }
 }
