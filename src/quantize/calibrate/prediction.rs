@@ -99,18 +99,19 @@ impl Calibration<'_, '_> {
         self.model.embed_tokens(tokens, &mut embedded);
         let mut cx = PassContext::new(Arc::clone(self.threads.team()));
         let mut measure = |inputs: &[Input]| -> Result<f64, QuantizeError> {
+            let new = Collector::try_new(&self.threads, self.kernels, inputs);
+            let mut collector = Arc::new(new.ok_or_else(|| super::run::out_of_memory(inputs))?);
             let (mut n, mut start) = (0, Instant::now());
             loop {
-                let new = Collector::try_new(&self.threads, self.kernels, inputs);
-                let mut collector = Arc::new(new.ok_or_else(|| super::run::out_of_memory(inputs))?);
                 let mut x = embedded.clone();
                 self.read(step.layer, &mut x, true, &collector, &mut cx, cancel, &mut || ())?;
-                let collector = Arc::get_mut(&mut collector).expect("the pass is over");
-                inputs.iter().for_each(|input| drop(collector.take(input)));
                 n += 1;
                 if n == 1 {
+                    // This one touched the sums' memory, as only the first of a layer does.
                     start = Instant::now();
                 } else if start.elapsed() >= LEAST {
+                    let collector = Arc::get_mut(&mut collector).expect("the pass is over");
+                    inputs.iter().for_each(|input| drop(collector.take(input)));
                     return Ok(start.elapsed().as_secs_f64() / ((n - 1) * tokens.len()) as f64);
                 }
             }
