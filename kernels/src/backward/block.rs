@@ -5,9 +5,10 @@ use std::ops::Range;
 use crate::matmul::strip::OutStrip;
 use crate::ops::{load, store};
 use crate::simd::lanes::{LANES, Lanes};
-use crate::tile::{Left, pack_left, pack_right, tile};
-use crate::weights::dequantize::dequantize_row;
+use crate::tile::{Left, pack_left, pack_right, tile, transpose_rows};
+use crate::weights::format::Format;
 use crate::weights::matrix::QuantMatrix;
+use crate::weights::unpack::{Unpacked32, UnpackedK, unpack_32, unpack_256};
 
 /// How far a right factor is packed at a time. A multiple of the longest block of weights.
 pub(super) const DEPTH: usize = 256;
@@ -35,7 +36,7 @@ pub(crate) struct PackLeft<'a> {
 }
 
 /// Packs columns `columns` of a right factor, `depth` deep: `[panel][depth][columns of a panel]`. Where they are weights, both begin with a
-/// block, and `packed` has room for a row of them behind the panels.
+/// block, and `packed` has room for sixteen rows of [`DEPTH`] behind the panels.
 pub(crate) struct PackRight<'a> {
     pub(super) right: Right<'a>,
     pub columns: Range<usize>,
@@ -56,70 +57,129 @@ pub(crate) struct Multiply<'a> {
 }
 
 #[inline(always)]
-pub(crate) fn pack_left_job<S: Lanes, const M: usize>(_: S, job: PackLeft<'_>) {
-    pack_left::<M>(job.left, job.rows, job.depth, job.scale, job.packed)
+pub(crate) fn pack_left_job<S: Lanes, const M: usize>(s: S, job: PackLeft<'_>) {
+    pack_left::<S, M>(s, job.left, job.rows, job.depth, job.scale, job.packed)
 }
 
 #[inline(always)]
-pub(crate) fn pack_right_job<S: Lanes, const V: usize>(_: S, job: PackRight<'_>) {
+pub(crate) fn pack_right_job<S: Lanes, const V: usize>(s: S, job: PackRight<'_>) {
     let PackRight { right, columns, depth, packed } = job;
     let (width, n, len) = (V * LANES, columns.len(), depth.len());
-    let (packed, row) = packed.split_at_mut(n.div_ceil(width) * width * len);
+    let (packed, rows) = packed.split_at_mut(n.div_ceil(width) * width * len);
     match right {
         Right::ByDepth { data, stride } => {
             pack_right(&data[depth.start * stride + columns.start..], stride, n, len, width, packed);
         }
         Right::ByColumn { data, stride } => {
-            for j in 0..n {
-                scatter(&data[(columns.start + j) * stride..][depth.clone()], j, width, packed);
+            for first in (0..packed.len() / len.max(1)).step_by(LANES) {
+                let column = |j: usize| &data[(columns.start + first + j) * stride..][depth.clone()];
+                let columns = std::array::from_fn(|j| if first + j < n { column(j) } else { &[][..] });
+                place_columns(s, columns, first, width, len, packed);
             }
-            clear_rest(n, len, width, packed);
         }
         Right::WeightRows(w) => {
-            let row = &mut row[..n];
             for d in 0..len {
-                dequantize_part(w, depth.start + d, columns.clone(), row);
-                for (panel, part) in packed.chunks_exact_mut(width * len).zip(row.chunks(width)) {
-                    let to = &mut panel[d * width..][..width];
-                    to[..part.len()].copy_from_slice(part);
-                    to[part.len()..].fill(0.0);
+                let mut place = |j: usize, x: S::F| {
+                    let at = j / width * width * len + d * width + j % width;
+                    store(s, x, packed, at);
+                };
+                weights(s, w, depth.start + d, columns.clone(), &mut place);
+                for j in (n.next_multiple_of(LANES)..n.next_multiple_of(width)).step_by(LANES) {
+                    place(j, s.splat(0.0));
                 }
             }
         }
         Right::WeightColumns(w) => {
-            let row = &mut row[..len];
-            for j in 0..n {
-                dequantize_part(w, columns.start + j, depth.clone(), row);
-                scatter(row, j, width, packed);
+            let row_len = len.next_multiple_of(LANES);
+            for first in (0..packed.len() / len.max(1)).step_by(LANES) {
+                let n_rows = n.saturating_sub(first).min(LANES);
+                for (j, row) in rows.chunks_exact_mut(row_len).take(n_rows).enumerate() {
+                    weights(s, w, columns.start + first + j, depth.clone(), |d, x| store(s, x, row, d));
+                }
+                let column = |j: usize| &rows[j * row_len..][..len];
+                let columns = std::array::from_fn(|j| if j < n_rows { column(j) } else { &[][..] });
+                place_columns(s, columns, first, width, len, packed);
             }
-            clear_rest(n, len, width, packed);
         }
     }
 }
 
-/// Column `j` of a right factor.
+/// Sixteen columns of a right factor, from column `first` on; zeros where they are empty.
 #[inline(always)]
-fn scatter(column: &[f32], j: usize, width: usize, packed: &mut [f32]) {
-    let panel = &mut packed[j / width * width * column.len()..][..width * column.len()];
-    for (to, x) in panel.chunks_exact_mut(width).zip(column) {
-        to[j % width] = *x;
+fn place_columns<S: Lanes>(
+    s: S,
+    columns: [&[f32]; LANES],
+    first: usize,
+    width: usize,
+    depth: usize,
+    packed: &mut [f32],
+) {
+    let panel = &mut packed[first / width * width * depth..][..width * depth];
+    let first = first % width;
+    if columns[0].is_empty() {
+        panel.chunks_exact_mut(width).for_each(|columns| columns[first..][..LANES].fill(0.0));
+        return;
+    }
+    transpose_rows(s, columns, 1.0, width, &mut panel[first..]);
+}
+
+/// Calls `place(j, x)` for each sixteen weights `x` of `range`, whole blocks, of a row, with the number of the first, counted from the start of
+/// `range`. Behind the end of the row are zeros. The weights are those of [`dequantize_row`](crate::dequantize_row).
+#[inline(always)]
+fn weights<S: Lanes>(
+    s: S,
+    w: QuantMatrix<'_>,
+    row: usize,
+    range: Range<usize>,
+    mut place: impl FnMut(usize, S::F),
+) {
+    let format = w.format();
+    let bytes_of = |weights: usize| format.row_bytes(weights).expect("whole blocks");
+    let bytes = &w.row(row)[bytes_of(range.start)..bytes_of(range.end)];
+    match format {
+        Format::F32 => floats(bytes, |bytes| s.f32_le(bytes), place),
+        Format::F16 => floats(bytes, |bytes| s.f16_le(bytes), place),
+        Format::BF16 => floats(bytes, |bytes| s.bf16_le(bytes), place),
+        _ if format.block_len() == 32 => {
+            let mut u = Unpacked32::ZERO;
+            for (i, block) in bytes.chunks_exact(format.block_bytes()).enumerate() {
+                let has_min = unpack_32(format, block, &mut u);
+                let (d, m) = (s.splat(u.d), s.splat(u.m));
+                let qs = bytemuck::cast_slice::<i8, u8>(&u.qs).as_chunks::<LANES>().0;
+                for (j, qs) in qs.iter().enumerate() {
+                    let x = s.mul(d, s.i8(qs));
+                    place(32 * i + LANES * j, if has_min { s.add(x, m) } else { x });
+                }
+            }
+        }
+        _ => {
+            let mut u = UnpackedK::ZERO;
+            for (i, block) in bytes.chunks_exact(format.block_bytes()).enumerate() {
+                unpack_256(format, block, &mut u);
+                let qs = bytemuck::cast_slice::<i8, u8>(&u.qs).as_chunks::<LANES>().0;
+                for (j, qs) in qs.iter().enumerate() {
+                    let scale = s.splat(u.d * u.scales[j] as f32);
+                    // Zero where there are no mins.
+                    let min = s.splat(u.dmin * u.mins[j] as f32);
+                    place(256 * i + LANES * j, s.sub(s.mul(scale, s.i8(qs)), min));
+                }
+            }
+        }
     }
 }
 
-/// Fills up the last panel with zeros.
+/// Sixteen weights of `N` bytes at a time.
 #[inline(always)]
-fn clear_rest(n: usize, depth: usize, width: usize, packed: &mut [f32]) {
-    if !n.is_multiple_of(width) {
-        let last = &mut packed[n / width * width * depth..];
-        last.chunks_exact_mut(width).for_each(|columns| columns[n % width..].fill(0.0));
+fn floats<F, const N: usize>(bytes: &[u8], load: impl Fn(&[u8; N]) -> F, mut place: impl FnMut(usize, F)) {
+    let (whole, rest) = bytes.as_chunks::<N>();
+    for (i, bytes) in whole.iter().enumerate() {
+        place(LANES * i, load(bytes));
     }
-}
-
-/// Weights `range`, whole blocks, of a row.
-#[inline(always)]
-fn dequantize_part(w: QuantMatrix<'_>, row: usize, range: Range<usize>, out: &mut [f32]) {
-    let bytes = |weights: usize| w.format().row_bytes(weights).expect("whole blocks");
-    dequantize_row(w.format(), &w.row(row)[bytes(range.start)..bytes(range.end)], out);
+    if !rest.is_empty() {
+        let mut last = [0; N];
+        last[..rest.len()].copy_from_slice(rest);
+        place(LANES * whole.len(), load(&last));
+    }
 }
 
 #[inline(always)]
@@ -129,30 +189,47 @@ pub(crate) fn multiply<S: Lanes, const M: usize, const V: usize>(s: S, job: Mult
     let (m, n) = (out.m(), out.n_rows());
     for i in 0..m.div_ceil(M) {
         let left = &left[(i * left_depth + depth.start) * M..][..len * M];
-        let n_rows = M.min(m - i * M);
+        let rows = i * M..m.min((i + 1) * M);
         for j in 0..n.div_ceil(width) {
             let right = &right[j * width * len..][..width * len];
             let columns = j * width..n.min((j + 1) * width);
-            let mut sums = [[s.splat(0.0); V]; M];
-            if add {
-                for t in 0..M {
-                    if t < n_rows {
-                        let row = &out.row(i * M + t)[columns.clone()];
-                        for v in 0..V {
-                            sums[t][v] = load(s, row, (v * LANES).min(row.len()));
-                        }
-                    }
+            match columns.len() <= LANES {
+                true => add_tile::<S, M, V, 1>(s, left, right, rows.clone(), columns, &mut out, add),
+                false => add_tile::<S, M, V, V>(s, left, right, rows.clone(), columns, &mut out, add),
+            }
+        }
+    }
+}
+
+/// A tile of the output, of whose vectors in a row the first `N` are wanted.
+#[inline(always)]
+fn add_tile<S: Lanes, const M: usize, const V: usize, const N: usize>(
+    s: S,
+    left: &[f32],
+    right: &[f32],
+    rows: Range<usize>,
+    columns: Range<usize>,
+    out: &mut OutStrip<'_>,
+    add: bool,
+) {
+    let mut sums = [[s.splat(0.0); N]; M];
+    if add {
+        for i in 0..M {
+            if i < rows.len() {
+                let row = &out.row(rows.start + i)[columns.clone()];
+                for v in 0..N {
+                    sums[i][v] = load(s, row, (v * LANES).min(row.len()));
                 }
             }
-            let sums = tile::<S, M, V>(s, left, right, sums);
-            for t in 0..M {
-                if t < n_rows {
-                    let row = &mut out.row(i * M + t)[columns.clone()];
-                    for v in 0..V {
-                        let at = (v * LANES).min(row.len());
-                        store(s, sums[t][v], row, at);
-                    }
-                }
+        }
+    }
+    let sums = tile::<S, M, V, N>(s, left, right, sums);
+    for i in 0..M {
+        if i < rows.len() {
+            let row = &mut out.row(rows.start + i)[columns.clone()];
+            for v in 0..N {
+                let at = (v * LANES).min(row.len());
+                store(s, sums[i][v], row, at);
             }
         }
     }

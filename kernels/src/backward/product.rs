@@ -91,7 +91,7 @@ impl Executor {
                     let left = &packed[tiles * tile_rows * depth.len()..];
                     let panels = columns.len().next_multiple_of(tile_columns) * DEPTH;
                     let buffers = &mut *lock(&workers[worker]);
-                    let right_room = room(&mut buffers.right, panels + COLUMNS.max(DEPTH));
+                    let right_room = room(&mut buffers.right, panels + 16 * DEPTH);
                     for part in depth.clone().step_by(DEPTH) {
                         let part = part..depth.end.min(part + DEPTH);
                         let (columns, job_depth) = (columns.clone(), part.clone());

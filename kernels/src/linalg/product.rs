@@ -36,13 +36,13 @@ pub(crate) fn product_block<S: Lanes, const M: usize, const V: usize>(s: S, job:
     let (packed_left, packed_right) = packed.split_at_mut(left_len);
     for first in (0..depth).step_by(DEPTH) {
         let len = DEPTH.min(depth - first);
-        pack_left::<M>(left, 0..m, first..first + len, 1.0, packed_left);
+        pack_left::<S, M>(s, left, 0..m, first..first + len, 1.0, packed_left);
         pack_right(&right[first * right_stride..], right_stride, n, len, V * LANES, packed_right);
         for j in 0..n_tiles {
             let right = &packed_right[j * V * LANES * len..][..V * LANES * len];
             for i in 0..m_tiles {
                 let left = &packed_left[i * M * len..][..M * len];
-                let sums = tile::<S, M, V>(s, left, right, [[s.splat(0.0); V]; M]);
+                let sums = tile::<S, M, V, V>(s, left, right, [[s.splat(0.0); V]; M]);
                 let columns = j * V * LANES..n.min((j + 1) * V * LANES);
                 for (i, sums) in (i * M..m).zip(&sums) {
                     let row = &mut out[i * n + columns.start..i * n + columns.end];

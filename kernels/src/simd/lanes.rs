@@ -75,6 +75,22 @@ pub(crate) trait Lanes: Copy {
         max
     }
 
+    /// Lane `j` of vector `i` becomes lane `i` of vector `j`.
+    #[cfg(any(feature = "quantize", feature = "train"))]
+    #[inline(always)]
+    fn transpose(self, x: [Self::F; 16]) -> [Self::F; 16] {
+        let (mut rows, mut columns) = ([[0.0; 16]; 16], [[0.0; 16]; 16]);
+        for i in 0..16 {
+            self.store(x[i], &mut rows[i]);
+        }
+        for (j, column) in columns.iter_mut().enumerate() {
+            for i in 0..16 {
+                column[i] = rows[i][j];
+            }
+        }
+        columns.map(|column| self.load(&column))
+    }
+
     /// Up to sixteen values, then zeros.
     #[inline(always)]
     fn load_part(self, x: &[f32]) -> Self::F {

@@ -4,6 +4,8 @@
 //! [`Block32`].
 
 use crate::weights::block::*;
+#[cfg(feature = "train")]
+use crate::weights::format::Format;
 
 /// 256 weights: `w[i] = d · scales[i / 16] · qs[i] − dmin · mins[i / 16]`.
 #[repr(C, align(64))]
@@ -57,6 +59,47 @@ pub trait Block32: Block {
     const HAS_MIN: bool;
     /// Writes every field of `u`.
     fn unpack(&self, u: &mut Unpacked32);
+}
+
+/// Takes a block of 256 weights apart.
+///
+/// # Panics
+/// Where the format has other blocks, or `block` is none of it.
+#[cfg(feature = "train")]
+pub(crate) fn unpack_256(format: Format, block: &[u8], u: &mut UnpackedK) {
+    fn unpack<B: BlockK>(block: &[u8], u: &mut UnpackedK) {
+        bytemuck::from_bytes::<B>(block).unpack(u);
+    }
+    match format {
+        Format::Q2_K => unpack::<BlockQ2K>(block, u),
+        Format::Q3_K => unpack::<BlockQ3K>(block, u),
+        Format::Q4_K => unpack::<BlockQ4K>(block, u),
+        Format::Q5_K => unpack::<BlockQ5K>(block, u),
+        Format::Q6_K => unpack::<BlockQ6K>(block, u),
+        Format::IQ4_XS => unpack::<BlockIQ4XS>(block, u),
+        _ => panic!("{format} has no blocks of 256 weights"),
+    }
+}
+
+/// Takes a block of 32 weights apart; false where the format has no minimum to add.
+///
+/// # Panics
+/// Where the format has other blocks, or `block` is none of it.
+#[cfg(feature = "train")]
+pub(crate) fn unpack_32(format: Format, block: &[u8], u: &mut Unpacked32) -> bool {
+    fn unpack<B: Block32>(block: &[u8], u: &mut Unpacked32) -> bool {
+        bytemuck::from_bytes::<B>(block).unpack(u);
+        B::HAS_MIN
+    }
+    match format {
+        Format::Q8_0 => unpack::<BlockQ8_0>(block, u),
+        Format::Q4_0 => unpack::<BlockQ4_0>(block, u),
+        Format::Q4_1 => unpack::<BlockQ4_1>(block, u),
+        Format::Q5_0 => unpack::<BlockQ5_0>(block, u),
+        Format::Q5_1 => unpack::<BlockQ5_1>(block, u),
+        Format::IQ4_NL => unpack::<BlockIQ4NL>(block, u),
+        _ => panic!("{format} has no blocks of 32 weights"),
+    }
 }
 
 /// The 32 nibbles of 16 bytes: the low ones, then the high ones.

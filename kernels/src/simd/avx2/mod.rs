@@ -162,6 +162,48 @@ impl Lanes for Avx2 {
             _mm_cvtss_f32(_mm_add_ss(x, _mm_movehdup_ps(x)))
         })
     }
+
+    #[cfg(any(feature = "quantize", feature = "train"))]
+    #[inline(always)]
+    fn transpose(self, x: [Self::F; 16]) -> [Self::F; 16] {
+        let mut out = [self.splat(0.0); 16];
+        for (i, j) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+            let mut block = [proven!(_mm256_setzero_ps()); 8];
+            for r in 0..8 {
+                block[r] = x[8 * i + r][j];
+            }
+            let block = transpose_8(self, block);
+            for c in 0..8 {
+                out[8 * j + c][i] = block[c];
+            }
+        }
+        out
+    }
+}
+
+/// Eight vectors of eight lanes.
+#[cfg(any(feature = "quantize", feature = "train"))]
+#[inline(always)]
+fn transpose_8(_: Avx2, x: [__m256; 8]) -> [__m256; 8] {
+    // SAFETY: the first argument proves the features.
+    unsafe {
+        let mut quads = x;
+        for b in [0, 4] {
+            let (low, high) = (_mm256_unpacklo_ps(x[b], x[b + 1]), _mm256_unpackhi_ps(x[b], x[b + 1]));
+            let (low_2, high_2) =
+                (_mm256_unpacklo_ps(x[b + 2], x[b + 3]), _mm256_unpackhi_ps(x[b + 2], x[b + 3]));
+            quads[b] = _mm256_shuffle_ps::<0b01_00_01_00>(low, low_2);
+            quads[b + 1] = _mm256_shuffle_ps::<0b11_10_11_10>(low, low_2);
+            quads[b + 2] = _mm256_shuffle_ps::<0b01_00_01_00>(high, high_2);
+            quads[b + 3] = _mm256_shuffle_ps::<0b11_10_11_10>(high, high_2);
+        }
+        let mut out = quads;
+        for i in 0..4 {
+            out[i] = _mm256_permute2f128_ps::<0x20>(quads[i], quads[4 + i]);
+            out[4 + i] = _mm256_permute2f128_ps::<0x31>(quads[i], quads[4 + i]);
+        }
+        out
+    }
 }
 
 impl Avx2 {

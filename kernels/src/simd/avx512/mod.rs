@@ -143,4 +143,37 @@ impl Lanes for Avx512 {
             _mm_cvtss_f32(_mm_add_ss(x, _mm_movehdup_ps(x)))
         })
     }
+
+    #[cfg(any(feature = "quantize", feature = "train"))]
+    #[inline(always)]
+    fn transpose(self, x: [__m512; 16]) -> [__m512; 16] {
+        let zero = self.splat(0.0);
+        // Quarters of a register are transposed in blocks of four vectors, then exchanged.
+        let mut blocks = [zero; 16];
+        for b in (0..16).step_by(4) {
+            proven!({
+                let (low, high) = (_mm512_unpacklo_ps(x[b], x[b + 1]), _mm512_unpackhi_ps(x[b], x[b + 1]));
+                let (low_2, high_2) =
+                    (_mm512_unpacklo_ps(x[b + 2], x[b + 3]), _mm512_unpackhi_ps(x[b + 2], x[b + 3]));
+                blocks[b] = _mm512_shuffle_ps::<0b01_00_01_00>(low, low_2);
+                blocks[b + 1] = _mm512_shuffle_ps::<0b11_10_11_10>(low, low_2);
+                blocks[b + 2] = _mm512_shuffle_ps::<0b01_00_01_00>(high, high_2);
+                blocks[b + 3] = _mm512_shuffle_ps::<0b11_10_11_10>(high, high_2);
+            });
+        }
+        let mut out = [zero; 16];
+        for i in 0..4 {
+            proven!({
+                let even = _mm512_shuffle_f32x4::<0b10_00_10_00>(blocks[i], blocks[4 + i]);
+                let odd = _mm512_shuffle_f32x4::<0b11_01_11_01>(blocks[i], blocks[4 + i]);
+                let even_2 = _mm512_shuffle_f32x4::<0b10_00_10_00>(blocks[8 + i], blocks[12 + i]);
+                let odd_2 = _mm512_shuffle_f32x4::<0b11_01_11_01>(blocks[8 + i], blocks[12 + i]);
+                out[i] = _mm512_shuffle_f32x4::<0b10_00_10_00>(even, even_2);
+                out[4 + i] = _mm512_shuffle_f32x4::<0b10_00_10_00>(odd, odd_2);
+                out[8 + i] = _mm512_shuffle_f32x4::<0b11_01_11_01>(even, even_2);
+                out[12 + i] = _mm512_shuffle_f32x4::<0b11_01_11_01>(odd, odd_2);
+            });
+        }
+        out
+    }
 }
