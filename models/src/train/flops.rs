@@ -83,6 +83,7 @@ fn pairs(n: usize, window: Option<usize>) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rope_scaling::{RopeConfig, RopeScaling};
 
     #[test]
     fn pairs_are_those_inside_the_window() {
@@ -92,5 +93,57 @@ mod tests {
         }
         assert_eq!(pairs(6, None), 21.0);
         assert_eq!(pairs(0, None), 0.0);
+    }
+
+    /// Mistral 7B, `n_layers` of its 32.
+    fn mistral(n_layers: usize) -> MistralConfig {
+        let rope = RopeConfig { n_dims: 128, base: 1e6, scaling: RopeScaling::None, attn_factor: 1.0 };
+        MistralConfig {
+            arch: "llama".into(),
+            n_layers,
+            n_predict_layers: 0,
+            n_ctx_train: 32768,
+            n_embd: 4096,
+            n_ff: 14336,
+            n_heads: 32,
+            n_kv_heads: 8,
+            head_dim: 128,
+            n_vocab: 32000,
+            rms_eps: 1e-5,
+            rope,
+            sliding_window: None,
+            window_assumed: false,
+            temperature: None,
+            experts: None,
+        }
+    }
+
+    fn flops(n_layers: usize, first: usize, checkpointing: bool, n_labels: usize) -> Flops {
+        let config = mistral(n_layers);
+        let sites = (first..n_layers)
+            .map(|layer| (Site { layer, projection: Projection::AttnQ, expert: None }, 16))
+            .collect::<Vec<_>>();
+        let options = TrainOptions { checkpointing, ..TrainOptions::default() };
+        Flops::of(&config, &sites, &options, 512, n_labels).unwrap()
+    }
+
+    #[test]
+    fn two_for_each_weight_and_token_and_what_attention_takes() {
+        // 218,103,808 weights in the matrices of a layer; attention of 512 tokens takes a hundredth as much, and its
+        // gradient three.
+        let layer = 2.0 * 512.0 * 218_103_808.0;
+        let near = |found: f64, expected: f64| (found / expected - 1.0).abs() < 0.04;
+        let all = flops(32, 0, true, 0);
+        assert!(near(all.forward, 32.0 * layer), "{all:?}");
+        assert!(near(all.backward, 32.0 * layer), "{all:?}");
+        // The product of a feed-forward's third matrix is not computed again.
+        assert!(near(all.recomputed, 32.0 * (layer - 2.0 * 512.0 * 4096.0 * 14336.0)), "{all:?}");
+        // The gradient ends with the lowest adapted layer.
+        let some = flops(32, 24, true, 0);
+        assert!(near(some.forward, 32.0 * layer) && near(some.backward, 7.9 * layer), "{some:?}");
+        assert!(flops(32, 0, false, 0).recomputed < 0.01 * all.recomputed);
+        // Logits, and their gradient.
+        let head = flops(1, 0, true, 100).total() - flops(1, 0, true, 0).total();
+        assert_eq!(head, 2.0 * 2.0 * 100.0 * 32000.0 * 4096.0);
     }
 }

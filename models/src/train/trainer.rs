@@ -71,7 +71,7 @@ pub struct Parameter<'a> {
     pub factor: Factor,
     /// Its numbers, row-major.
     pub values: &'a mut [f32],
-    /// Of the loss by each, summed over all examples since they were cleared.
+    /// The derivative of the loss by each, summed over all examples since gradients were cleared.
     pub gradient: &'a mut [f32],
 }
 

@@ -47,7 +47,7 @@ fn the_loss_is_that_of_the_model_that_serves() {
         let served: f64 = texts.iter().map(|text| served(&model, &adapter, text)).sum();
         let off = (loss / served - 1.0).abs();
         // Sums in another order are rounded to other 8-bit activations here and there.
-        let room = if case.name == "tiny" { 1e-3 } else { 1e-6 };
+        let room = if case.name == "tiny" { 3e-3 } else { 1e-6 };
         assert!(off < room, "{}: {loss}, served {served}", case.name);
         println!("{}: off by {off:.1e}", case.name);
     }
