@@ -77,6 +77,8 @@ pub const PERPLEXITY: &str = "\
 Examples:
   bise perplexity -m mistral.gguf -f wiki.test.raw -c 512
       as llama-perplexity computes it
+  bise perplexity -m mistral.gguf --hellaswag -f hellaswag_val_full.txt
+      llama-perplexity's questions; also --winogrande and --multiple-choice
   bise perplexity -m mistral-f16.gguf -f wiki.test.raw --kl-divergence-base mistral.kld
   bise perplexity -m mistral-q4_k_m.gguf --kl-divergence --kl-divergence-base mistral.kld
       how far the predictions of the second model are from those of the first";

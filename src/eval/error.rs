@@ -94,6 +94,14 @@ pub enum EvalError {
         /// What rows were looked for, if not any.
         what: Option<String>,
     },
+    /// A file of llama-perplexity's is not sound.
+    #[error("{}: {}", Printable(file), Printable(what))]
+    TaskFile {
+        /// The file.
+        file: String,
+        /// Where, what was found and what was expected.
+        what: String,
+    },
     /// There are fewer examples than are to be shown.
     #[error(
         "{task}: found {found} examples to choose from, expected at least {expected} for --num-fewshot {n_shots}"

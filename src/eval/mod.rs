@@ -10,6 +10,7 @@ mod error;
 mod evaluate;
 mod likelihood;
 mod load;
+mod mersenne_twister;
 mod mmlu;
 mod prompt;
 mod python_random;
@@ -20,6 +21,7 @@ mod select;
 mod statistics;
 mod table;
 mod task;
+pub mod task_file;
 
 pub use error::EvalError;
 pub use evaluate::{DEFAULT_SEED, EvalOptions, TaskResult, evaluate};

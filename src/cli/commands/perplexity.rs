@@ -3,6 +3,8 @@
 #[cfg(feature = "compare")]
 mod divergence;
 mod progress;
+#[cfg(feature = "eval")]
+mod questions;
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -25,6 +27,10 @@ pub struct PerplexityArgs {
     /// Text to score (one newline at its end is dropped)
     #[arg(short, long, value_name = "FILE", conflicts_with = "ids")]
     file: Option<PathBuf>,
+
+    /// Score the text of a file as it is, with the newline at its end
+    #[arg(long, alias = "bf", value_name = "FILE", conflicts_with_all = ["file", "ids"])]
+    binary_file: Option<PathBuf>,
 
     /// Score these token ids instead; no BOS token is added
     #[arg(long, value_name = "IDS.npy")]
@@ -55,6 +61,11 @@ pub struct PerplexityArgs {
 
     #[command(flatten)]
     pub log: LogArgs,
+
+    #[cfg(feature = "eval")]
+    #[command(flatten)]
+    questions: questions::QuestionArgs,
+
     #[command(flatten)]
     model: ModelArgs,
     #[command(flatten)]
@@ -70,6 +81,14 @@ pub const DEFAULT_N_CTX: usize = 512;
 /// The text is too short, or a pass fails.
 pub fn run(args: PerplexityArgs) -> Result<()> {
     let log = args.log.log();
+    #[cfg(feature = "eval")]
+    if let Some((kind, n)) = args.questions.kind() {
+        #[cfg(feature = "compare")]
+        if args.divergence.kl_divergence_base.is_some() {
+            return Err(wrong("--kl-divergence-base: questions are no text: expected one of the two"));
+        }
+        return questions::run(&args, kind, n, log);
+    }
     #[cfg(feature = "compare")]
     {
         args.divergence.check(args.ppl_stride, args.ppl_output_type)?;
@@ -77,7 +96,7 @@ pub fn run(args: PerplexityArgs) -> Result<()> {
             return divergence::compare(&args, log);
         }
     }
-    if args.file.is_none() && args.ids.is_none() {
+    if args.file.is_none() && args.binary_file.is_none() && args.ids.is_none() {
         return Err(no_text());
     }
     let mut options = args.context.session_options();
@@ -165,7 +184,13 @@ fn tokens(args: &PerplexityArgs, engine: &Engine) -> Result<Vec<u32>> {
             let text = args.escapes.meant("--file", text::without_last_newline(path)?)?;
             Ok(tokenizer.encode(&text, EncodeOptions { add_special: true, parse_special: false }))
         }
-        (None, None) => Err(no_text()),
+        (None, None) => match &args.binary_file {
+            Some(path) => {
+                let text = args.escapes.meant("--binary-file", text::from_file(path)?)?;
+                Ok(tokenizer.encode(&text, EncodeOptions { add_special: true, parse_special: false }))
+            }
+            None => Err(no_text()),
+        },
     }
 }
 

@@ -63,7 +63,10 @@ pub fn write_base(
     log: Log,
 ) -> Result<()> {
     let engine = session.engine();
-    refuse_sources(path, engine.file().paths().chain(args.file.as_deref()))?;
+    refuse_sources(
+        path,
+        engine.file().paths().chain(args.file.as_deref()).chain(args.binary_file.as_deref()),
+    )?;
     let n_chunks = tokens.len() / n_ctx;
     let layout = Layout { n_ctx, n_vocab: engine.config().n_vocab, n_chunks };
     let n_bytes = layout.n_bytes().ok_or_else(|| anyhow!("{n_chunks} chunks are too many for a file"))?;
