@@ -20,6 +20,8 @@ pub struct Executor {
 pub(super) struct Buffers {
     /// The right factor of a product, or keys.
     pub right: Vec<f32>,
+    /// Keys as they lie.
+    pub key_rows: Vec<f32>,
     /// Values.
     pub values: Vec<f32>,
     /// Queries, scaled, and packed.

@@ -94,6 +94,16 @@ impl AttentionShape<'_> {
     }
 }
 
+/// The longest that one of `n_threads` is busy where each takes the next of `costs`, the largest first, when it is done with one.
+pub(super) fn makespan(costs: &[u64], n_threads: usize) -> u64 {
+    let mut busy = vec![0; n_threads];
+    for cost in costs {
+        let next = busy.iter_mut().min().expect("a thread at least");
+        *next += cost;
+    }
+    busy.into_iter().max().expect("a thread at least")
+}
+
 /// Rows of a sequence, with a head of keys.
 #[derive(Clone)]
 pub(super) struct Block {
@@ -190,4 +200,17 @@ pub(super) fn multiply(
     let out = OutStrip::whole(out, m, n);
     // SAFETY: a table is handed out for an available ISA only.
     unsafe { (kernels.multiply)(Multiply { left, left_depth: depth, depth: 0..depth, right, out, add }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_a_thread_is_busy() {
+        assert_eq!(makespan(&[], 3), 0);
+        assert_eq!(makespan(&[9; 8], 8), 9);
+        assert_eq!(makespan(&[9; 8], 5), 18);
+        assert_eq!(makespan(&[7, 4, 3, 2], 2), 9);
+    }
 }
