@@ -201,6 +201,7 @@ impl Engine {
             Wanted::First => &texts[text][..1],
             Wanted::All | Wanted::Last => texts[text],
         };
+        let adapters = self.adapters();
         let mut waiting = 0..texts.len();
         let mut reading: Vec<Reading> = Vec::new();
         let mut runner = self.shared_runner();
@@ -213,7 +214,8 @@ impl Engine {
                     else {
                         break;
                     };
-                    let sequence = Sequence::new(&pool, n_ctx, self.config().sliding_window);
+                    let mut sequence = Sequence::new(&pool, n_ctx, self.config().sliding_window);
+                    sequence.set_adapters(adapters.clone());
                     reading.push(Reading { text, sequence, n_next: 0 });
                 }
                 let reading = &mut reading[n_fed];

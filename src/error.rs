@@ -3,6 +3,7 @@ use bise_models::gguf::GgufError;
 use bise_models::tokenizer::TokenizerError;
 use bise_models::{ForwardError, OutOfMemory, OverCeiling, SpanError};
 
+use crate::adapter::error::AdapterFileError;
 use crate::memory::fit::DoesNotFit;
 use crate::sampling::SamplingError;
 use crate::scheduler::refused::Refused;
@@ -90,6 +91,9 @@ pub enum Error {
         /// What the panic says.
         what: String,
     },
+    /// An adapter.
+    #[error(transparent)]
+    Adapter(Box<AdapterFileError>),
     /// A session in a file.
     #[error(transparent)]
     SessionFile(#[from] SessionFileError),
@@ -141,5 +145,11 @@ impl From<Refused> for Error {
             Refused::TooFewPages { n_pages, max_pages } => Error::TooFewPages { n_pages, max_pages },
             refused => Error::Refused(Box::new(refused)),
         }
+    }
+}
+
+impl From<AdapterFileError> for Error {
+    fn from(error: AdapterFileError) -> Error {
+        Error::Adapter(Box::new(error))
     }
 }

@@ -7,6 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use bise_models::tokenizer::EncodeOptions;
 
+use crate::adapter::list::Adapters;
 use crate::constraint::Constraint;
 use crate::generation::{Event, Finish, GenerationOptions};
 use crate::prefix::PrefixOptions;
@@ -21,13 +22,20 @@ pub struct Request {
     pub options: GenerationOptions,
     /// What the text may be.
     pub constraint: Option<Box<dyn Constraint>>,
+    /// The adapters that act on it; those of the engine where `None`. Texts with different ones share passes.
+    pub adapters: Option<Adapters>,
 }
 
 impl Request {
     /// A request with the tokens of a text: control tokens in it count as such, and BOS comes first where the vocabulary asks for it.
     pub fn new(engine: &Engine, prompt: &str, options: GenerationOptions) -> Request {
         let encode = EncodeOptions { add_special: true, parse_special: true };
-        Request { prompt: engine.tokenizer().encode(prompt, encode), options, constraint: None }
+        Request {
+            prompt: engine.tokenizer().encode(prompt, encode),
+            options,
+            constraint: None,
+            adapters: None,
+        }
     }
 }
 
@@ -125,12 +133,13 @@ pub fn generate_many(
     )?;
     core.set_cancel(options.cancel.clone());
     for (index, request) in requests.into_iter().enumerate() {
-        let Request { prompt, options, constraint } = request;
+        let Request { prompt, options, constraint, adapters } = request;
         let sink = Collector { index, many: &many, is_over: false };
         let request = crate::scheduler::Request {
             prompt,
             options,
             constraint,
+            adapters,
             cache_prompt: false,
             prompt_log_probs: None,
             slot: None,

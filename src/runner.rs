@@ -122,12 +122,17 @@ impl Runner {
         Ok(self.context.reserve(self.engine.config(), n_rows)?)
     }
 
+    /// Lets go of the adapters of the last pass, which the next one would do otherwise: one that nobody has any more is freed.
+    pub fn release_adapters(&mut self) {
+        self.context.release_adapters();
+    }
+
     /// Has `hook` called after every product, or none.
     pub fn set_hook(&mut self, hook: Option<Arc<dyn Hook>>) {
         self.context.set_hook(hook);
     }
 
-    /// Reads the tokens of a batch in one pass. What each sequence gets does not depend on the others, nor on how its tokens are cut into
+    /// Reads the tokens of a batch in one pass, each sequence with its own adapters ([`Sequence::set_adapters`]). What each sequence gets does not depend on the others, nor on how its tokens are cut into
     /// passes, bit for bit.
     ///
     /// A sequence whose activations become infinite or NaN fails alone ([`Outputs::failure`]) and stays as it was. Setting `cancel`, or one
@@ -145,11 +150,9 @@ impl Runner {
         self.engine.file().check_unchanged()?;
         let mut spans: SmallVec<[Span<'_>; SMALL_BATCH]> = batch
             .iter_mut()
-            .map(|feed| Span {
-                cache: feed.sequence.cache_mut(),
-                tokens: feed.tokens,
-                output: feed.output,
-                adapters: &[],
+            .map(|feed| {
+                let (cache, adapters) = feed.sequence.parts_mut();
+                Span { cache, tokens: feed.tokens, output: feed.output, adapters }
             })
             .collect();
         let outputs = self.engine.model().forward(&mut self.context, &mut spans, cancel)?;

@@ -1,8 +1,11 @@
 //! The tokens of one text, with their keys and values.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use bise_models::{KvCache, OutOfMemory, PagePool, PageRef};
+use bise_models::{Adapter, KvCache, OutOfMemory, PagePool, PageRef};
+
+use crate::adapter::list::Adapters;
 
 /// The initial capacity of the list of tokens.
 const FIRST_TOKENS: usize = 4096;
@@ -14,19 +17,21 @@ pub struct Sequence {
     tokens: Vec<u32>,
     cache: KvCache,
     lineage: u64,
+    adapters: Adapters,
 }
 
 impl Sequence {
     /// An empty sequence that takes its pages from `pool` and holds up to `n_ctx` tokens, or any number with a sliding window.
     pub fn new(pool: &PagePool, n_ctx: usize, window: Option<usize>) -> Sequence {
         let tokens = Vec::with_capacity(FIRST_TOKENS.min(n_ctx));
-        Sequence { tokens, cache: KvCache::new(pool, n_ctx, window), lineage: new_lineage() }
+        let cache = KvCache::new(pool, n_ctx, window);
+        Sequence { tokens, cache, lineage: new_lineage(), adapters: Adapters::none() }
     }
 
-    /// A sequence whose `tokens` the cache has read.
-    pub(crate) fn restored(tokens: Vec<u32>, cache: KvCache) -> Sequence {
+    /// A sequence whose `tokens` the cache has read, with these adapters.
+    pub(crate) fn restored(tokens: Vec<u32>, cache: KvCache, adapters: Adapters) -> Sequence {
         debug_assert_eq!(tokens.len(), cache.len());
-        Sequence { tokens, cache, lineage: new_lineage() }
+        Sequence { tokens, cache, lineage: new_lineage(), adapters }
     }
 
     /// The tokens read so far.
@@ -59,6 +64,19 @@ impl Sequence {
         &self.cache
     }
 
+    /// The adapters that act on it.
+    pub fn adapters(&self) -> &Adapters {
+        &self.adapters
+    }
+
+    /// Has `adapters` act on it from now on. If they are others than before, all tokens are forgotten: their keys and values are of no use.
+    pub fn set_adapters(&mut self, adapters: Adapters) {
+        if self.adapters != adapters {
+            self.clear();
+        }
+        self.adapters = adapters;
+    }
+
     /// Forgets the tokens from `position` on. Returns false, with nothing changed, if `position` is past the end, or so far back that the
     /// keys and values it needs have left the sliding window; clear the sequence and read its tokens again then.
     #[must_use]
@@ -78,17 +96,17 @@ impl Sequence {
     }
 
     /// Starts with the first `n` tokens of `other`, sharing its pages. Returns false, with nothing changed, if this sequence is not empty, if
-    /// the pools or windows differ, or if `other` no longer has the keys and values that position `n` needs.
+    /// the pools, windows or adapters differ, or if `other` no longer has the keys and values that position `n` needs.
     #[must_use]
     pub fn adopt(&mut self, other: &Sequence, n: usize) -> bool {
-        let adopted = self.cache.adopt(&other.cache, n);
+        let adopted = self.adapters == other.adapters && self.cache.adopt(&other.cache, n);
         if adopted {
             self.tokens.extend_from_slice(&other.tokens[..n]);
         }
         adopted
     }
 
-    /// Starts with `tokens`, whose keys and values are in `pages`; as [`KvCache::adopt_pages`].
+    /// Starts with `tokens`, whose keys and values, computed with its adapters, are in `pages`; as [`KvCache::adopt_pages`].
     #[must_use]
     pub fn adopt_pages(&mut self, tokens: &[u32], first_page: usize, pages: &[PageRef]) -> bool {
         let adopted = self.cache.adopt_pages(first_page, pages, tokens.len());
@@ -108,8 +126,9 @@ impl Sequence {
         self.tokens.try_reserve_exact(n_more).map_err(|_| out_of_memory)
     }
 
-    pub(crate) fn cache_mut(&mut self) -> &mut KvCache {
-        &mut self.cache
+    /// What a pass works with: keys and values, and adapters.
+    pub(crate) fn parts_mut(&mut self) -> (&mut KvCache, &[(Arc<Adapter>, f32)]) {
+        (&mut self.cache, self.adapters.as_slice())
     }
 
     /// Appends tokens whose keys and values are in the cache.
@@ -120,7 +139,12 @@ impl Sequence {
 
 impl Clone for Sequence {
     fn clone(&self) -> Sequence {
-        Sequence { tokens: self.tokens.clone(), cache: self.cache.clone(), lineage: new_lineage() }
+        Sequence {
+            tokens: self.tokens.clone(),
+            cache: self.cache.clone(),
+            lineage: new_lineage(),
+            adapters: self.adapters.clone(),
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use bise_models::{ForwardError, KvCache, OutOfMemory, Output, PoolError, Reserva
 use smallvec::SmallVec;
 
 use self::ahead::Ahead;
+use crate::adapter::list::Adapters;
 use crate::{Cancel, Engine, Error, Feed, Sequence, SessionOptions};
 
 /// One text: the tokens read so far, their keys and values, and the logits after the last token.
@@ -102,6 +103,28 @@ impl Session {
     /// The number of tokens that still fit; `usize::MAX` with a sliding window.
     pub fn room(&self) -> usize {
         self.sequence.room().saturating_add(self.ahead.len())
+    }
+
+    /// The adapters that act on it: those of the engine, unless others were set.
+    pub fn adapters(&self) -> &Adapters {
+        self.sequence.adapters()
+    }
+
+    /// Has `adapters` act on it from now on. If they are others than before, the tokens read so far are read again, with them.
+    ///
+    /// # Errors
+    /// Adapters for another model, or with a factor that is no finite number: nothing has changed then. If tokens are read again, as
+    /// [`Session::prefill`].
+    pub fn set_adapters(&mut self, adapters: Adapters) -> Result<(), Error> {
+        adapters.check(self.engine.config()).map_err(refusal)?;
+        if adapters == *self.adapters() {
+            return Ok(());
+        }
+        self.drop_ahead();
+        let tokens = self.tokens().to_vec();
+        self.clear();
+        self.sequence.set_adapters(adapters);
+        if tokens.is_empty() { Ok(()) } else { self.prefill(&tokens).map(drop) }
     }
 
     /// The number of drafts that were read ahead of the position and may still be accepted (see [`Session::decode_ahead`]).

@@ -137,7 +137,7 @@ fn a_request_that_fails_harms_no_other() {
     let folder = tempfile::tempdir().unwrap();
     let engine = with_infinite_embedding(300, &folder.path().join("model.gguf"));
     let expected = alone(&engine, &SessionOptions::default());
-    let raw = |prompt: Vec<u32>, options| Request { prompt, options, constraint: None };
+    let raw = |prompt: Vec<u32>, options| Request { prompt, options, constraint: None, adapters: None };
     let wrong = SamplingParams { mirostat: 9, ..SamplingParams::greedy() };
     // Chosen after two tokens, and fatal when it is read.
     let fatal = SamplingParams { logit_bias: vec![(300, 1e6)], ..SamplingParams::greedy() };
@@ -185,7 +185,12 @@ fn a_prompt_or_context_that_does_not_fit_ends_that_request_alone() {
         max_tokens: None,
         ..GenerationOptions::default()
     };
-    let request = |n: u32, options| Request { prompt: (300..300 + n).collect(), options, constraint: None };
+    let request = |n: u32, options| Request {
+        prompt: (300..300 + n).collect(),
+        options,
+        constraint: None,
+        adapters: None,
+    };
     let requests =
         vec![request(21, greedy(3)), request(20, greedy(3)), request(5, no_end()), request(4, greedy(3))];
     let (outcomes, _) = together(&engine, requests, &options);
@@ -207,7 +212,14 @@ fn no_more_texts_are_under_way_than_there_is_room_for() {
             ..greedy(80)
         };
         let prompt = |i: u32| vec![1, 400 + i, 500, 600];
-        (0..7).map(|i| Request { prompt: prompt(i), options: options.clone(), constraint: None }).collect()
+        (0..7)
+            .map(|i| Request {
+                prompt: prompt(i),
+                options: options.clone(),
+                constraint: None,
+                adapters: None,
+            })
+            .collect()
     };
     let most_open = |options: &ManyOptions| {
         let (mut open, mut most) = (BTreeSet::new(), 0);
@@ -244,8 +256,8 @@ fn texts_go_on_while_a_long_prompt_is_read() {
     let sampling = SamplingParams { ignore_eos: true, ..SamplingParams::greedy() };
     let options = GenerationOptions { sampling, ..greedy(60) };
     let requests = vec![
-        Request { prompt: vec![1, 400], options: options.clone(), constraint: None },
-        Request { prompt: long, options, constraint: None },
+        Request { prompt: vec![1, 400], options: options.clone(), constraint: None, adapters: None },
+        Request { prompt: long, options, constraint: None, adapters: None },
     ];
     let mut order = Vec::new();
     generate_many(&engine, requests, &many(8, 2), &mut |i, _| {

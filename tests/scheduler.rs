@@ -357,7 +357,7 @@ fn what_panics_harms_no_other_job() {
     submit_good(&worker);
     let done = Box::new(|_| panic!("a callback that fails"));
     let texts = vec![vec![1, 2, 3]];
-    worker.embed(EmbedJob { texts, pooling: None, normalize: false, done }).unwrap().detach();
+    worker.embed(EmbedJob { texts, pooling: None, normalize: false, adapters: None, done }).unwrap().detach();
     submit_good(&worker);
     assert!(worker.wait(Duration::from_secs(60)));
     for log in &logs {
@@ -465,7 +465,7 @@ type Embedded = Result<Vec<Vec<f32>>, bise::Error>;
 fn embed(texts: &[Vec<u32>], pooling: Option<Pooling>) -> (EmbedJob, mpsc::Receiver<Embedded>) {
     let (sender, receiver) = mpsc::channel();
     let done = Box::new(move |result| sender.send(result).unwrap());
-    (EmbedJob { texts: texts.to_vec(), pooling, normalize: true, done }, receiver)
+    (EmbedJob { texts: texts.to_vec(), pooling, normalize: true, adapters: None, done }, receiver)
 }
 
 #[test]

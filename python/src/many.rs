@@ -68,7 +68,7 @@ pub fn generate(
         // Each has a seed of its own, so that a drawn one can be told.
         let mut options = options.clone();
         options.sampling.seed = options::drawn_seed(options.sampling.seed);
-        requests.push(Request { prompt, options, constraint: None });
+        requests.push(Request { prompt, options, constraint: None, adapters: None });
     }
     let seeds: Vec<u32> = requests.iter().map(|request| request.options.sampling.seed).collect();
     let cancel = Cancel::new();

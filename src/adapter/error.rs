@@ -73,7 +73,7 @@ pub enum AdapterFileError {
     /// The files of an adapter or of a checkpoint.
     #[cfg(feature = "convert")]
     #[error(transparent)]
-    Checkpoint(#[from] crate::convert::ConvertError),
+    Checkpoint(#[from] crate::convert::error::ConvertError),
 }
 
 /// The error for weights that run code when they are read.

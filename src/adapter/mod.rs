@@ -4,9 +4,11 @@
 
 #[cfg(feature = "convert")]
 mod encode;
-mod error;
+pub(crate) mod error;
+mod for_engine;
 #[cfg(feature = "convert")]
 pub mod gguf;
+pub(crate) mod list;
 mod load;
 #[cfg(feature = "convert")]
 pub mod peft;
@@ -14,5 +16,6 @@ mod target;
 
 pub use bise_models::{Adapter, AdapterError, GgufAdapter, LowRank};
 pub use error::AdapterFileError;
+pub use list::Adapters;
 pub use load::load;
 pub use target::Target;

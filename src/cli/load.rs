@@ -164,13 +164,17 @@ fn tell_memory(plan: &MemoryPlan, options: &SessionOptions, limit: Option<Memory
         n => format!("{n} sequences, "),
     };
     let window = plan.sliding_window().map_or(String::new(), |n| format!(", window {n}"));
+    let adapters = match plan.adapters_bytes() {
+        0 => String::new(),
+        n => format!("adapters {}, ", format_bytes(n)),
+    };
     let limit = match limit {
         None => String::new(),
         Some(MemoryLimit::Auto) => "; --max-memory auto".to_owned(),
         Some(MemoryLimit::Bytes(n)) => format!("; --max-memory {}", format_bytes(n)),
     };
     log.note(format_args!(
-        "memory: {} now, {} when the context is full: {weights}, {} anonymous ({copied}keys and values {}, buffers {}, program {}, \
+        "memory: {} now, {} when the context is full: {weights}, {} anonymous ({copied}{adapters}keys and values {}, buffers {}, program {}, \
          tokenizer {}); {sequences}context {n_ctx}{window}, keys {}, values {}{limit}",
         format_bytes(plan.now()),
         format_bytes(plan.full()),
@@ -220,6 +224,7 @@ fn engine_options(args: &ModelArgs) -> Result<EngineOptions> {
         stream_weights: args.stream_weights,
         sliding_window: args.sliding_window,
         overrides,
+        adapters: args.adapters.all(),
         ..EngineOptions::default()
     })
 }

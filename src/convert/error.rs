@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use bise_models::gguf::GgufError;
 use bise_models::printable::Printable;
 
-use crate::quantize::QuantizeError;
+use crate::quantize::error::QuantizeError;
 
 /// Why a checkpoint cannot be converted.
 #[derive(Debug, thiserror::Error)]

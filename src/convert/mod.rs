@@ -10,7 +10,7 @@ mod chat_template;
 pub(crate) mod checkpoint;
 mod config;
 mod conversion;
-mod error;
+pub(crate) mod error;
 mod general;
 pub mod integers;
 pub(crate) mod json_file;

@@ -1,6 +1,6 @@
 //! [`EngineBuilder`]: the options of an engine, one method each.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bise_kernels::Isa;
 use bise_models::gguf::Value;
@@ -99,6 +99,12 @@ impl EngineBuilder {
     /// Whether weights are read from the file again and again: see [`EngineOptions::stream_weights`].
     pub fn stream_weights(mut self, stream: bool) -> EngineBuilder {
         self.options.stream_weights = stream;
+        self
+    }
+
+    /// Loads an adapter (LoRA) that acts on all texts which ask for no others, with this factor on its scale; see [`Engine::load_adapter`].
+    pub fn adapter(mut self, path: impl Into<PathBuf>, scale: f32) -> EngineBuilder {
+        self.options.adapters.push((path.into(), scale));
         self
     }
 

@@ -19,6 +19,8 @@ pub(super) struct Footprint {
     pub n_threads: usize,
     pub program: Program,
     pub weights: WeightsPlan,
+    /// Adapters that are to be loaded.
+    pub adapters: usize,
     /// The least that weights take while they are streamed; `None` where there is nothing to stream.
     least_streamed: Option<usize>,
     n_weights: u64,
@@ -63,6 +65,7 @@ impl Footprint {
                 locked: file.n_resident_bytes() - copied,
                 streamed: None,
             },
+            adapters: 0,
             least_streamed: WeightStream::is_possible(weights).then(|| WeightStream::least_bytes(weights)),
             n_weights: file.tensors().map(|tensor| tensor.n_elements() as u64).sum(),
         }
@@ -116,6 +119,7 @@ impl Footprint {
             n_drafts: SpeculationOptions::default().n_max,
             program: self.program,
             weights: self.weights,
+            adapters: self.adapters,
         }
     }
 
@@ -211,6 +215,7 @@ pub(super) fn plan_file(path: &Path, options: &EngineOptions) -> Result<Footprin
     };
     let footprint = Footprint::new(&file, &config, &weights, &tokenizer, n_threads, mapped);
     let mut footprint = footprint.opened_as(&file, options);
+    footprint.adapters = super::adapters::n_bytes(&options.adapters);
     footprint.limit(options)?;
     Ok(footprint)
 }

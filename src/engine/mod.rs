@@ -1,9 +1,10 @@
 //! A model opened and ready to run: the file, its tokenizer, its weights and a team of threads.
 
+mod adapters;
 mod builder;
 mod ceiling;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bise_kernels::kv_page::CacheType;
@@ -12,10 +13,12 @@ use bise_models::gguf::{GgufFile, OpenOptions, Value};
 use bise_models::tokenizer::Tokenizer;
 use bise_models::{MemoryBudget, Mistral, MistralConfig, PagePool, PassContext, WeightStream};
 
+use crate::adapter::list::Adapters;
 use crate::memory::{MemoryLimit, MemoryPlan};
 use crate::threads::Threads;
 use crate::{Error, Sequence};
 
+use adapters::LoadedAdapters;
 pub use builder::EngineBuilder;
 use ceiling::{Ceiling, Footprint, page_layout};
 
@@ -48,6 +51,8 @@ pub struct EngineOptions {
     pub sliding_window: Option<usize>,
     /// Metadata in place of the file's.
     pub overrides: Vec<(String, Value)>,
+    /// Adapters (LoRA) that act on all texts which ask for no others, each with a factor on its scale: GGUF files and folders of PEFT.
+    pub adapters: Vec<(PathBuf, f32)>,
 }
 
 impl Default for EngineOptions {
@@ -63,6 +68,7 @@ impl Default for EngineOptions {
             stream_weights: false,
             sliding_window: None,
             overrides: Vec::new(),
+            adapters: Vec::new(),
         }
     }
 }
@@ -102,6 +108,7 @@ struct Inner {
     fingerprint: OnceLock<u128>,
     footprint: Footprint,
     ceiling: Ceiling,
+    adapters: LoadedAdapters,
 }
 
 impl Engine {
@@ -182,6 +189,7 @@ impl Engine {
         let n_threads = threads.n();
         let footprint = Footprint::new(&file, &config, model.weights(), &tokenizer, n_threads, mapped);
         let mut footprint = footprint.opened_as(&file, options);
+        footprint.adapters = adapters::n_bytes(&options.adapters);
         let (ceiling, model) = Ceiling::new(options, &mut footprint, model)?;
         if options.stream_weights && footprint.weights.streamed.is_none() {
             warnings.push(
@@ -194,7 +202,9 @@ impl Engine {
             warnings.extend(locked.err().map(|error| format!("mlock had no effect: {error}")));
             footprint.set_locked(&file);
         }
-        Ok(Engine(Arc::new(Inner {
+        // From here on they are counted as they are.
+        footprint.adapters = 0;
+        let engine = Engine(Arc::new(Inner {
             file,
             model,
             tokenizer,
@@ -204,7 +214,11 @@ impl Engine {
             fingerprint: OnceLock::new(),
             footprint,
             ceiling,
-        })))
+            adapters: LoadedAdapters::default(),
+        }));
+        let adapters = options.adapters.iter().map(|(path, scale)| Ok((engine.load_adapter(path)?, *scale)));
+        engine.set_adapters(Adapters::new(adapters.collect::<Result<Vec<_>, Error>>()?))?;
+        Ok(engine)
     }
 
     /// Pages for sequences that are to share them, at most `max_pages`; `options` says how keys and values are stored.
@@ -213,10 +227,12 @@ impl Engine {
         PagePool::with_budget(layout, self.config().n_layers, max_pages, self.budget())
     }
 
-    /// An empty sequence with pages of its own; see [`Sequence::new`] for one that shares them.
+    /// An empty sequence with pages of its own and the engine's adapters; see [`Sequence::new`] for one that shares them.
     pub fn sequence(&self, options: &SessionOptions) -> Sequence {
         let pool = self.page_pool(options, usize::MAX);
-        Sequence::new(&pool, self.n_ctx(options), self.config().sliding_window)
+        let mut sequence = Sequence::new(&pool, self.n_ctx(options), self.config().sliding_window);
+        sequence.set_adapters(self.adapters());
+        sequence
     }
 
     /// The file.
@@ -261,6 +277,7 @@ impl Engine {
         let anonymous = crate::memory::anonymous_bytes().unwrap_or(0);
         let others = (self.budget().used() + plan.weights.copied).saturating_sub(self.0.ceiling.base_bytes());
         plan.program.anonymous = plan.program.anonymous.max(anonymous.saturating_sub(others));
+        plan.adapters = self.0.adapters.n_bytes(options.n_ubatch);
         plan
     }
 
@@ -298,7 +315,9 @@ impl Engine {
 
     /// Errs where a session with these options could not fill its context under the ceiling on memory.
     pub(crate) fn check_ceiling(&self, options: &SessionOptions) -> Result<(), Error> {
-        self.0.ceiling.check(&self.0.footprint, &self.0.footprint.plan(options))
+        let mut plan = self.0.footprint.plan(options);
+        plan.adapters = self.0.adapters.n_bytes(options.n_ubatch);
+        self.0.ceiling.check(&self.0.footprint, &plan)
     }
 
     /// Working memory that no pass uses. The lock is only ever held to push or pop, which leaves the list whole even if it panics.

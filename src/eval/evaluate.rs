@@ -158,6 +158,7 @@ fn continued(
         prompt: encoder.prompt(&prompts[0], MAX_ANSWER_TOKENS),
         options: generation.clone(),
         constraint: None,
+        adapters: None,
     });
     let many = ManyOptions {
         session: options.session,

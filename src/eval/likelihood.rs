@@ -190,7 +190,10 @@ impl Reader<'_> {
 
     fn empty(&self) -> Sequence {
         let config = self.engine.config();
-        Sequence::new(&self.pool, self.engine.n_ctx(&self.options.session), config.sliding_window)
+        let n_ctx = self.engine.n_ctx(&self.options.session);
+        let mut sequence = Sequence::new(&self.pool, n_ctx, config.sliding_window);
+        sequence.set_adapters(self.engine.adapters());
+        sequence
     }
 
     /// Reads on in the open branches, `n_rows` tokens together at most.

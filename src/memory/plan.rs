@@ -33,6 +33,8 @@ pub struct MemoryPlan {
     pub(crate) n_drafts: usize,
     pub(crate) program: Program,
     pub(crate) weights: WeightsPlan,
+    /// Adapters that are loaded or to be loaded, with their buffers.
+    pub(crate) adapters: usize,
 }
 
 /// The process without the model.
@@ -111,6 +113,11 @@ impl MemoryPlan {
         self.weights.copied > 0
     }
 
+    /// Adapters (LoRA), with their buffers.
+    pub fn adapters_bytes(&self) -> usize {
+        self.adapters
+    }
+
     /// The sliding window, if there is one.
     pub fn sliding_window(&self) -> Option<usize> {
         self.config.sliding_window
@@ -163,7 +170,7 @@ impl MemoryPlan {
     /// The most anonymous memory until each sequence has read `n_tokens`.
     pub fn anonymous_at(&self, n_tokens: usize) -> usize {
         let program = (self.program.anonymous + HEAP_GROWTH_BYTES).saturating_add(self.weights.copied);
-        [program, self.buffers_bytes(n_tokens)]
+        [program, self.adapters, self.buffers_bytes(n_tokens)]
             .into_iter()
             .fold(self.cache_bytes(n_tokens), usize::saturating_add)
     }

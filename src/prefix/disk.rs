@@ -75,7 +75,7 @@ impl DiskCacheOptions {
     }
 }
 
-/// The names that the pages of a text have on the disk: each is a hash of all tokens up to its end.
+/// The names that the pages of a text have on the disk: each is a hash of what all of them depend on, and of all tokens up to its end.
 pub(super) struct Names {
     salt: u128,
     names: Vec<u128>,
@@ -125,6 +125,7 @@ struct Shared {
 
 struct Write {
     name: u128,
+    salt: u128,
     tokens: Vec<u32>,
     page: PageRef,
 }
@@ -173,7 +174,7 @@ impl DiskCache {
         let (for_writer, n_layers) = (Arc::clone(&shared), pool.n_layers());
         let writer = std::thread::Builder::new()
             .name("bise-cache".to_owned())
-            .spawn(move || for_writer.run(salt, n_layers, &receiver))?;
+            .spawn(move || for_writer.run(n_layers, &receiver))?;
         Ok(DiskCache {
             salt,
             pool: pool.clone(),
@@ -185,9 +186,18 @@ impl DiskCache {
         })
     }
 
-    /// The names of the pages of a text.
-    pub fn names(&self) -> Names {
-        Names { salt: self.salt, names: Vec::new() }
+    /// The names of the pages of a text; `adapters` tells its adapters from others, and is 0 for none.
+    pub fn names(&self, adapters: u128) -> Names {
+        let salt = match adapters {
+            0 => self.salt,
+            _ => {
+                let mut hash = XxHash3_128::new();
+                hash.write(&self.salt.to_le_bytes());
+                hash.write(&adapters.to_le_bytes());
+                hash.finish_128()
+            }
+        };
+        Names { salt, names: Vec::new() }
     }
 
     fn path(&self, name: u128) -> PathBuf {
@@ -207,7 +217,7 @@ impl DiskCache {
     pub fn read(&mut self, names: &mut Names, tokens: &[u32], page: usize) -> Result<PageRef, ReadError> {
         let name = names.of(tokens, page);
         let path = self.path(name);
-        let read = page_file::read(&path, self.salt, &tokens[..(page + 1) * PAGE_LEN], &self.pool);
+        let read = page_file::read(&path, names.salt, &tokens[..(page + 1) * PAGE_LEN], &self.pool);
         let error = match read {
             Ok(page) => {
                 self.known.insert(name);
@@ -252,7 +262,7 @@ impl DiskCache {
         }
         let (Some(content), Some(sender)) = (content(), &self.sender) else { return };
         let tokens = tokens[..(page + 1) * PAGE_LEN].to_vec();
-        match sender.try_send(Write { name, tokens, page: content }) {
+        match sender.try_send(Write { name, salt: names.salt, tokens, page: content }) {
             Ok(()) => {
                 self.known.insert(name);
                 self.bad.remove(&name);
@@ -297,7 +307,7 @@ impl Shared {
     }
 
     /// The writer's thread.
-    fn run(&self, salt: u128, n_layers: usize, receiver: &Receiver<Write>) {
+    fn run(&self, n_layers: usize, receiver: &Receiver<Write>) {
         self.make_room();
         let mut is_broken = false;
         while let Ok(write) = receiver.recv() {
@@ -315,7 +325,7 @@ impl Shared {
                 page_file::touch(&path);
                 continue;
             }
-            match page_file::write(&path, salt, &write.tokens, &write.page, n_layers) {
+            match page_file::write(&path, write.salt, &write.tokens, &write.page, n_layers) {
                 Ok(()) => {
                     is_broken = false;
                     self.n_written.fetch_add(1, Relaxed);

@@ -1,7 +1,7 @@
 //! What texts have in common is read once: [`PrefixOptions`].
 //!
-//! Keys and values of a token depend on it and the tokens before it, and on nothing else, bit for bit. So a
-//! [`Scheduler`](crate::scheduler::Scheduler) keeps the pages of texts, running ones too, in a tree by their tokens, and a prompt that begins as
+//! Keys and values of a token depend on it, the tokens before it and the text's adapters, and on nothing else, bit for bit. So a
+//! [`Scheduler`](crate::scheduler::Scheduler) keeps the pages of texts, running ones too, in a tree by adapters and tokens, and a prompt that begins as
 //! another text does begins with the pages of that. They are shared, and copied before they are written to. Nobody has to ask for it, and
 //! [`JobStats::n_cached`](crate::scheduler::JobStats::n_cached) tells how much it has saved.
 //!
@@ -13,11 +13,12 @@ mod page_file;
 mod tree;
 
 use bise_kernels::kv_page::PAGE_LEN;
-use bise_models::{KvCache, PagePool, PageRef};
+use bise_models::{PagePool, PageRef};
 
 pub use disk::{DiskCacheOptions, OnWarning};
 
-use crate::{Engine, Error, SessionOptions};
+use crate::adapter::list::Adapters;
+use crate::{Engine, Error, Sequence, SessionOptions};
 use disk::{DiskCache, Names};
 use page_file::ReadError;
 use tree::{Match, Tree, first_page};
@@ -56,6 +57,8 @@ pub(crate) struct Restore {
     /// Its pages, as far as they are there.
     pages: Vec<Option<PageRef>>,
     names: Option<Names>,
+    /// What tells the text's adapters from others.
+    adapters: u128,
 }
 
 impl Restore {
@@ -116,27 +119,31 @@ impl PrefixCache {
         self.version
     }
 
-    /// How many of `tokens`, from the first on, there are in memory.
-    pub fn n_found(&self, tokens: &[u32]) -> usize {
-        self.tree.n_found(tokens)
+    /// How many of `tokens`, from the first on, there are in memory, read with these adapters.
+    pub fn n_found(&self, adapters: &Adapters, tokens: &[u32]) -> usize {
+        self.tree.n_found(adapters.fingerprint(), tokens)
     }
 
-    fn find_in_memory(&mut self, tokens: &[u32]) -> Restore {
-        let Match { n, first_page, pages } = self.tree.find(tokens);
-        Restore { n, first_page, pages: pages.into_iter().map(Some).collect(), names: None }
+    fn find_in_memory(&mut self, adapters: u128, tokens: &[u32]) -> Restore {
+        let Match { n, first_page, pages } = self.tree.find(adapters, tokens);
+        Restore { n, first_page, pages: pages.into_iter().map(Some).collect(), names: None, adapters }
     }
 
-    /// The longest beginning of `tokens` that there is.
-    pub fn find(&mut self, tokens: &[u32]) -> Restore {
-        let in_memory = self.find_in_memory(tokens);
+    /// The longest beginning of `tokens` that there is, read with these adapters.
+    pub fn find(&mut self, adapters: &Adapters, tokens: &[u32]) -> Restore {
+        self.find_by(adapters.fingerprint(), tokens)
+    }
+
+    fn find_by(&mut self, adapters: u128, tokens: &[u32]) -> Restore {
+        let in_memory = self.find_in_memory(adapters, tokens);
         let Some(disk) = &self.disk else { return in_memory };
         let n_known = in_memory.n / PAGE_LEN;
         let n_whole = tokens.len() / PAGE_LEN;
         if n_whole <= n_known {
             return in_memory;
         }
-        let mut names = disk.names();
-        let held = self.tree.whole_pages(tokens);
+        let mut names = disk.names(adapters);
+        let held = self.tree.whole_pages(adapters, tokens);
         let (mut best, mut n_in_a_row) = (0, 0);
         for (number, page) in held.iter().enumerate() {
             let is_there = page.is_some() || disk.has(&mut names, tokens, number);
@@ -154,29 +161,31 @@ impl PrefixCache {
         let n = best * PAGE_LEN;
         let first_page = first_page(self.window, n);
         let pages = held.into_iter().take(best).skip(first_page).collect();
-        Restore { n, first_page, pages, names: Some(names) }
+        Restore { n, first_page, pages, names: Some(names), adapters }
     }
 
     /// Reads the next page from the disk. Where that cannot be had, `restore` becomes what there is without it.
     pub fn read_page(&mut self, restore: &mut Restore, tokens: &[u32]) {
         let missing = restore.pages.iter().position(Option::is_none);
         let (Some(i), Some(disk)) = (missing, &mut self.disk) else { return };
-        let names = restore.names.get_or_insert_with(|| disk.names());
+        let adapters = restore.adapters;
+        let names = restore.names.get_or_insert_with(|| disk.names(adapters));
         match disk.read(names, tokens, restore.first_page + i) {
             Ok(page) => restore.pages[i] = Some(page),
-            Err(ReadError::NoPage) => *restore = self.find_in_memory(tokens),
-            Err(_) => *restore = self.find(tokens),
+            Err(ReadError::NoPage) => *restore = self.find_in_memory(adapters, tokens),
+            Err(_) => *restore = self.find_by(adapters, tokens),
         }
     }
 
-    /// Takes in the pages of a text. `tokens` are those whose keys and values `cache` has, and whose pages will not change any more; those of the
+    /// Takes in the pages of a text. `tokens` are those whose keys and values `sequence` has, and whose pages will not change any more; those of the
     /// first `n_known` pages were taken in before.
-    pub fn insert(&mut self, tokens: &[u32], cache: &KvCache, n_known: usize) {
-        self.tree.insert(tokens, cache);
+    pub fn insert(&mut self, tokens: &[u32], sequence: &Sequence, n_known: usize) {
+        let (adapters, cache) = (sequence.adapters().fingerprint(), sequence.cache());
+        self.tree.insert(adapters, tokens, cache);
         self.version += 1;
         while self.tree.n_pages() > self.max_pages && self.tree.evict(|_| true) {}
         if let Some(disk) = &mut self.disk {
-            let mut names = disk.names();
+            let mut names = disk.names(adapters);
             for page in n_known.max(cache.first_page())..tokens.len() / PAGE_LEN {
                 disk.offer(&mut names, tokens, page, || cache.share_page(page));
             }

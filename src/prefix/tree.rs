@@ -1,21 +1,21 @@
 //! A radix tree over pages: what texts have in common is kept once.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound::{Excluded, Included, Unbounded};
 
 use bise_kernels::kv_page::PAGE_LEN;
 use bise_models::{KvCache, PageRef};
 
-const ROOT: usize = 0;
-
-/// Pages by the tokens they hold and all tokens before these.
+/// Pages by the adapters they were computed with, the tokens they hold and all tokens before these.
 ///
 /// A node stands for one page. All but leaves have [`PAGE_LEN`] tokens; a leaf may have fewer, and of two children of a node none begins with
 /// the other. Pages are given up one by one, the least recently used first and of those the ones farthest from the root, so that what is left is
 /// still of use. A node without a page stays as long as there are some behind it, which a sliding window may need alone.
 pub(super) struct Tree {
     nodes: Vec<Node>,
+    /// Where texts begin, by their adapters. These nodes are their own parents.
+    roots: HashMap<u128, usize>,
     /// Nodes to be used again.
     free: Vec<usize>,
     window: Option<usize>,
@@ -55,15 +55,8 @@ fn n_common(a: &[u32], b: &[u32]) -> usize {
 
 impl Tree {
     pub fn new(window: Option<usize>) -> Tree {
-        let root = Node {
-            parent: ROOT,
-            tokens: Box::default(),
-            number: 0,
-            page: None,
-            children: BTreeMap::new(),
-            used: 0,
-        };
-        Tree { nodes: vec![root], free: Vec::new(), window, clock: 0, by_use: BTreeSet::new() }
+        let (nodes, roots, free) = (Vec::new(), HashMap::new(), Vec::new());
+        Tree { nodes, roots, free, window, clock: 0, by_use: BTreeSet::new() }
     }
 
     /// Pages it holds.
@@ -72,8 +65,9 @@ impl Tree {
     }
 
     /// The pages along `tokens`, with the number of tokens that each shares with them: all but the last share all they have.
-    fn path(&self, tokens: &[u32]) -> Vec<(usize, usize)> {
-        let (mut path, mut node, mut rest) = (Vec::new(), ROOT, tokens);
+    fn path(&self, adapters: u128, tokens: &[u32]) -> Vec<(usize, usize)> {
+        let Some(&root) = self.roots.get(&adapters) else { return Vec::new() };
+        let (mut path, mut node, mut rest) = (Vec::new(), root, tokens);
         loop {
             let children = &self.nodes[node].children;
             // The child with the longest common beginning is next to where `rest` would be.
@@ -92,8 +86,8 @@ impl Tree {
     }
 
     /// The longest beginning of `tokens` all of whose pages are there that a query behind it sees.
-    pub fn find(&mut self, tokens: &[u32]) -> Match {
-        let path = self.path(tokens);
+    pub fn find(&mut self, adapters: u128, tokens: &[u32]) -> Match {
+        let path = self.path(adapters, tokens);
         let (n, first_page) = self.longest(&path);
         let needed = &path[first_page.min(path.len())..n.div_ceil(PAGE_LEN)];
         self.clock += 1;
@@ -106,13 +100,13 @@ impl Tree {
     }
 
     /// How many tokens [`Tree::find`] would find.
-    pub fn n_found(&self, tokens: &[u32]) -> usize {
-        self.longest(&self.path(tokens)).0
+    pub fn n_found(&self, adapters: u128, tokens: &[u32]) -> usize {
+        self.longest(&self.path(adapters, tokens)).0
     }
 
     /// The pages of whole blocks along `tokens`, as far as they are there.
-    pub fn whole_pages(&self, tokens: &[u32]) -> Vec<Option<PageRef>> {
-        let path = self.path(tokens);
+    pub fn whole_pages(&self, adapters: u128, tokens: &[u32]) -> Vec<Option<PageRef>> {
+        let path = self.path(adapters, tokens);
         let whole = path.iter().filter(|(_, n)| *n == PAGE_LEN);
         let mut pages: Vec<_> = whole.map(|(node, _)| self.nodes[*node].page.clone()).collect();
         pages.resize_with(tokens.len() / PAGE_LEN, || None);
@@ -136,9 +130,9 @@ impl Tree {
 
     /// Takes in the pages of a text that are not there yet. `tokens` are those whose keys and values `cache` has, and whose pages will not
     /// change any more.
-    pub fn insert(&mut self, tokens: &[u32], cache: &KvCache) {
+    pub fn insert(&mut self, adapters: u128, tokens: &[u32], cache: &KvCache) {
         self.clock += 1;
-        let mut node = ROOT;
+        let mut node = self.root(adapters);
         for (number, block) in tokens.chunks(PAGE_LEN).enumerate() {
             let known = self.nodes[node].children.get(block).copied();
             node = match known {
@@ -172,26 +166,33 @@ impl Tree {
         let children = &self.nodes[parent].children;
         let before = children.range::<[u32], _>((Unbounded, Excluded(block))).next_back();
         let shorter = before.filter(|(tokens, _)| block.starts_with(tokens)).map(|(_, child)| *child);
-        let node = Node {
-            parent,
-            tokens: block.into(),
-            number,
-            page: None,
-            children: BTreeMap::new(),
-            used: self.clock,
-        };
-        let id = match self.free.pop() {
-            Some(id) => {
-                self.nodes[id] = node;
-                id
-            }
-            None => {
-                self.nodes.push(node);
-                self.nodes.len() - 1
-            }
-        };
+        let id = self.place(|_| (parent, number, block.into()));
         self.nodes[parent].children.insert(block.into(), id);
         shorter.into_iter().for_each(|child| self.drop_page(child));
+        id
+    }
+
+    /// The node before the first pages of texts with these adapters.
+    fn root(&mut self, adapters: u128) -> usize {
+        match self.roots.get(&adapters) {
+            Some(root) => *root,
+            None => {
+                let root = self.place(|id| (id, 0, Box::default()));
+                self.roots.insert(adapters, root);
+                root
+            }
+        }
+    }
+
+    /// A new node, whose parent, number and tokens may depend on its place.
+    fn place(&mut self, of: impl FnOnce(usize) -> (usize, usize, Box<[u32]>)) -> usize {
+        let id = self.free.pop().unwrap_or(self.nodes.len());
+        let (parent, number, tokens) = of(id);
+        let node = Node { parent, tokens, number, page: None, children: BTreeMap::new(), used: self.clock };
+        match self.nodes.get_mut(id) {
+            Some(place) => *place = node,
+            None => self.nodes.push(node),
+        }
         id
     }
 
@@ -223,8 +224,13 @@ impl Tree {
 
     /// Removes a node that is of no use any more, and those before it that are not then.
     fn prune(&mut self, mut node: usize) {
-        while node != ROOT && self.nodes[node].page.is_none() && self.nodes[node].children.is_empty() {
+        while self.nodes[node].page.is_none() && self.nodes[node].children.is_empty() {
             let parent = self.nodes[node].parent;
+            if parent == node {
+                self.roots.retain(|_, root| *root != node);
+                self.free.push(node);
+                return;
+            }
             let tokens = std::mem::take(&mut self.nodes[node].tokens);
             self.nodes[parent].children.remove(&tokens);
             self.free.push(node);

@@ -6,7 +6,7 @@
 
 mod calibrate;
 mod division;
-mod error;
+pub(crate) mod error;
 mod file_type;
 mod gguf_source;
 mod importance;

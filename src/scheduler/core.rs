@@ -148,6 +148,7 @@ impl<S: Listener> Core<S> {
         }
         self.settle();
         if self.texts.is_empty() && self.embeddings.is_empty() {
+            self.runner.release_adapters();
             return Ok(self.intake.has_waiting());
         }
         self.find_prefixes();
@@ -243,7 +244,10 @@ impl<S: Listener> Core<S> {
         let Waiting { id, work, n_pages, since } = waiting;
         let mut request = match work {
             Work::Generate(request) => request,
-            Work::Embed(job) => return self.embeddings.push(Embedding::new(id, job)),
+            Work::Embed(job) => {
+                let adapters = job.adapters.clone().unwrap_or_else(|| self.engine.adapters());
+                return self.embeddings.push(Embedding::new(id, job, adapters));
+            }
         };
         let is_free = |slot: &usize| self.texts.iter().all(|text| text.slot != *slot);
         let n_slots = self.intake.limits().n_slots;
@@ -261,7 +265,8 @@ impl<S: Listener> Core<S> {
             generation.constrain_boxed(constraint);
         }
         let limits = self.intake.limits();
-        let sequence = Sequence::new(&self.pool, limits.n_ctx, limits.window);
+        let mut sequence = Sequence::new(&self.pool, limits.n_ctx, limits.window);
+        sequence.set_adapters(request.adapters.take().unwrap_or_else(|| self.engine.adapters()));
         let text = Text::begin(id, slot, generation, *request, sequence, n_pages, since.elapsed());
         self.texts.push(text);
         self.publish();

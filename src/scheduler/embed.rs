@@ -4,6 +4,7 @@ use bise_models::{Output, PagePool};
 
 use super::job::{EmbedDone, EmbedJob, JobId};
 use super::listener::guarded;
+use crate::adapter::list::Adapters;
 use crate::embedding::{Pooler, Pooling};
 use crate::{Error, Feed, Sequence};
 
@@ -21,6 +22,7 @@ pub(super) struct Embedding {
     texts: Vec<Vec<u32>>,
     pooling: Option<Pooling>,
     normalize: bool,
+    adapters: Adapters,
     done: Option<EmbedDone>,
     vectors: Vec<Vec<f32>>,
     /// The next text to begin.
@@ -42,12 +44,12 @@ pub(super) struct Reading {
 }
 
 impl Embedding {
-    pub fn new(id: JobId, job: EmbedJob) -> Embedding {
-        let EmbedJob { texts, pooling, normalize, done } = job;
+    pub fn new(id: JobId, job: EmbedJob, adapters: Adapters) -> Embedding {
+        let EmbedJob { texts, pooling, normalize, done, .. } = job;
         let vectors = vec![Vec::new(); texts.len()];
         let done = Some(done);
         let (next, readings, error) = (0, Vec::new(), None);
-        Embedding { id, texts, pooling, normalize, done, vectors, next, readings, error }
+        Embedding { id, texts, pooling, normalize, adapters, done, vectors, next, readings, error }
     }
 
     /// Pages that its texts under way may come to need.
@@ -63,7 +65,8 @@ impl Embedding {
     /// Begins the next text.
     pub fn begin(&mut self, pool: &PagePool, n_ctx: usize, window: Option<usize>, n_pages: usize) {
         let pooler = Pooler::new(self.pooling, self.texts[self.next].len());
-        let sequence = Sequence::new(pool, n_ctx, window);
+        let mut sequence = Sequence::new(pool, n_ctx, window);
+        sequence.set_adapters(self.adapters.clone());
         self.readings.push(Reading { text: self.next, sequence, n_pages, pooler, n_next: 0, start: 0 });
         self.next += 1;
     }

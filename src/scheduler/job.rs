@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bise_models::tokenizer::EncodeOptions;
 
+use crate::adapter::list::Adapters;
 use crate::constraint::Constraint;
 use crate::embedding::Pooling;
 use crate::generation::{Event, Finish, GenerationOptions};
@@ -35,6 +36,8 @@ pub struct Job {
     pub options: GenerationOptions,
     /// What the text may be.
     pub constraint: Option<Box<dyn Constraint>>,
+    /// The adapters that act on the text; those of the engine where `None`. Texts with different ones share passes.
+    pub adapters: Option<Adapters>,
     /// Take as much of the prompt as there is from the prefix cache, and keep the text there. The answer does not depend on it.
     pub cache_prompt: bool,
     /// Tell the log-probability of every token of the prompt but the first ([`JobEvent::PromptToken`]), and so many of the likeliest tokens
@@ -53,6 +56,7 @@ impl Job {
             prompt,
             options,
             constraint: None,
+            adapters: None,
             cache_prompt: true,
             prompt_log_probs: None,
             slot: None,
@@ -78,6 +82,8 @@ pub struct EmbedJob {
     pub texts: Vec<Vec<u32>>,
     /// How a text's hidden states become one vector. `None` keeps those of all tokens, one behind the other.
     pub pooling: Option<Pooling>,
+    /// The adapters that act on the texts; those of the engine where `None`.
+    pub adapters: Option<Adapters>,
     /// Scale each vector to Euclidean length 1; without pooling, that of each token.
     pub normalize: bool,
     /// Takes the vectors, in the order of the texts, or what went wrong. Called once, on the scheduler's thread; must not block.

@@ -147,7 +147,8 @@ impl Scheduler {
 }
 
 fn work(job: Job) -> Work<Box<dyn Sink>> {
-    let Job { prompt, options, constraint, cache_prompt, prompt_log_probs, slot, sink } = job;
-    let request = Request { prompt, options, constraint, cache_prompt, prompt_log_probs, slot, sink };
+    let Job { prompt, options, constraint, adapters, cache_prompt, prompt_log_probs, slot, sink } = job;
+    let request =
+        Request { prompt, options, constraint, adapters, cache_prompt, prompt_log_probs, slot, sink };
     Work::Generate(Box::new(request))
 }

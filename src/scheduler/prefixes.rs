@@ -30,11 +30,13 @@ impl<S: Listener> Core<S> {
                     continue;
                 }
                 text.seen = prefix.version() + 1;
-                if !is_first && prefix.n_found(&text.tokens[..end]) < text.sequence.position() + WORTH_A_LOOK
+                if !is_first
+                    && prefix.n_found(text.sequence.adapters(), &text.tokens[..end])
+                        < text.sequence.position() + WORTH_A_LOOK
                 {
                     continue;
                 }
-                let found = prefix.find(&text.tokens[..end]);
+                let found = prefix.find(text.sequence.adapters(), &text.tokens[..end]);
                 text.restore = (found.n() > text.sequence.position()).then_some(found);
             }
             while let Some(restore) = &mut text.restore

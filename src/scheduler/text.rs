@@ -158,9 +158,9 @@ impl<S: Listener> Text<S> {
         let n = self.sequence.position().min(self.tokens.len());
         let n_whole = n / PAGE_LEN;
         if is_over && n > 0 {
-            prefix.insert(&self.tokens[..n], self.sequence.cache(), 0);
+            prefix.insert(&self.tokens[..n], &self.sequence, 0);
         } else if n_whole > n_kept {
-            prefix.insert(&self.tokens[..n_whole * PAGE_LEN], self.sequence.cache(), n_kept);
+            prefix.insert(&self.tokens[..n_whole * PAGE_LEN], &self.sequence, n_kept);
             self.n_kept = Some(n_whole);
         }
     }

@@ -1,6 +1,7 @@
 //! What jobs want.
 
 use super::job::EmbedJob;
+use crate::adapter::list::Adapters;
 use crate::constraint::Constraint;
 use crate::generation::GenerationOptions;
 
@@ -9,6 +10,7 @@ pub(crate) struct Request<S> {
     pub prompt: Vec<u32>,
     pub options: GenerationOptions,
     pub constraint: Option<Box<dyn Constraint>>,
+    pub adapters: Option<Adapters>,
     pub cache_prompt: bool,
     pub prompt_log_probs: Option<usize>,
     pub slot: Option<usize>,

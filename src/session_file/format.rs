@@ -19,8 +19,10 @@ use crate::generation::GenerationState;
 
 /// What a session file begins with.
 pub(super) const MAGIC: [u8; 8] = *b"bisesess";
-/// The version written, and the only one read.
+/// The version of sessions without adapters.
 pub(super) const VERSION: u32 = 1;
+/// The version of sessions with adapters, which programs that know none must not read.
+pub(super) const VERSION_WITH_ADAPTERS: u32 = 2;
 /// Bytes of a header.
 pub(super) const HEADER_BYTES: usize = 216;
 /// Bytes of the checksum at the end.
@@ -42,6 +44,8 @@ pub(super) struct Header {
     pub v_type: CacheType,
     pub window: Option<usize>,
     pub rope: RopeConfig,
+    /// What tells its adapters and their scales from others, shortened; 0 for none.
+    pub adapters: u64,
     pub n_tokens: usize,
     /// The number of the first page kept.
     pub first_page: usize,
@@ -88,7 +92,8 @@ impl Header {
         };
         let mut out = Vec::with_capacity(HEADER_BYTES);
         out.extend(MAGIC);
-        out.extend(VERSION.to_le_bytes());
+        let version = if self.adapters == 0 { VERSION } else { VERSION_WITH_ADAPTERS };
+        out.extend(version.to_le_bytes());
         out.extend((PAGE_LEN as u32).to_le_bytes());
         out.extend(self.fingerprint.to_le_bytes());
         out.extend([number(self.k_type), number(self.v_type)]);
@@ -99,6 +104,9 @@ impl Header {
         out.extend(u32::to_le_bytes(kind));
         for float in [*base, *attn_factor, factor, betas[0], betas[1], log_multiplier] {
             out.extend(float.to_le_bytes());
+        }
+        if self.adapters != 0 {
+            out.extend(self.adapters.to_le_bytes());
         }
         out.resize(HEADER_BYTES - NAME_BYTES - CHECKSUM_BYTES, 0);
         out.extend(name);
@@ -116,7 +124,7 @@ impl Header {
             return Err(HeaderError::Damaged("it ends in its header"));
         };
         let version = u32::from_le_bytes(take(&mut rest)?);
-        if version != VERSION {
+        if ![VERSION, VERSION_WITH_ADAPTERS].contains(&version) {
             return Err(HeaderError::Version(version));
         }
         let Some((checked, checksum)) = bytes.split_last_chunk::<CHECKSUM_BYTES>() else {
@@ -147,6 +155,10 @@ impl Header {
             *float = f32::from_le_bytes(take(&mut rest)?);
         }
         let [base, attn_factor, factor, beta_fast, beta_slow, log_multiplier] = floats;
+        let adapters = match version {
+            VERSION => 0,
+            _ => u64::from_le_bytes(take(&mut rest)?),
+        };
         let scaling = match kind {
             0 => RopeScaling::None,
             1 => RopeScaling::Linear { factor },
@@ -163,6 +175,7 @@ impl Header {
             v_type,
             window: (window > 0).then_some(window),
             rope: RopeConfig { n_dims, base, scaling, attn_factor },
+            adapters,
             n_tokens,
             first_page,
             has_logits: flag(has_logits).ok_or(HeaderError::Damaged("its header makes no sense"))?,
@@ -258,6 +271,7 @@ mod tests {
             v_type: CacheType::F16,
             window: Some(4096),
             rope: RopeConfig { n_dims: 128, base: 1e6, scaling: RopeScaling::None, attn_factor: 1.0 },
+            adapters: 0,
             n_tokens: 70,
             first_page: 0,
             has_logits: true,
@@ -279,6 +293,8 @@ mod tests {
             written.rope.scaling = scaling;
             assert_eq!(Header::decode(&written.encode()), Ok(written));
         }
+        let adapted = Header { adapters: u64::MAX - 1, ..header() };
+        assert_eq!(Header::decode(&adapted.encode()), Ok(adapted));
         let long = Header { model: "é".repeat(100), ..header() };
         assert_eq!(Header::decode(&long.encode()).unwrap().model, "é".repeat(48));
     }
@@ -325,7 +341,8 @@ mod tests {
         ) {
             if is_ours {
                 bytes[..8].copy_from_slice(&MAGIC);
-                bytes[8..12].copy_from_slice(&VERSION.to_le_bytes());
+                let version = if bytes[8] % 2 == 0 { VERSION } else { VERSION_WITH_ADAPTERS };
+                bytes[8..12].copy_from_slice(&version.to_le_bytes());
                 bytes[12..16].copy_from_slice(&(PAGE_LEN as u32).to_le_bytes());
                 bytes[32..36].iter_mut().for_each(|byte| *byte %= 5);
             }

@@ -13,7 +13,8 @@ use super::SessionFileError;
 use super::format::{
     CHECKSUM_BYTES, HEADER_BYTES, Header, HeaderError, STATE_BYTES, VERSION, decode_state, describe_rope,
 };
-use super::save::model_name;
+use super::save::{model_name, shortened};
+use crate::adapter::list::Adapters;
 use crate::generation::GenerationState;
 use crate::{Engine, Error, Sequence, Session, SessionOptions};
 
@@ -28,7 +29,7 @@ pub struct Restored {
 impl Engine {
     /// Restores a session that [`Session::save`] has saved. It goes on as if it had never been away, bit for bit.
     ///
-    /// `options` must have the cache types that the session was saved with, and a context that holds its tokens. Keys and values are
+    /// The engine's adapters must be those that acted on it. `options` must have the cache types that the session was saved with, and a context that holds its tokens. Keys and values are
     /// read straight into their pages.
     ///
     /// # Errors
@@ -52,6 +53,19 @@ impl Engine {
         path: impl AsRef<Path>,
         options: &SessionOptions,
     ) -> Result<Restored, Error> {
+        self.restore_session_adapted(path, options, self.adapters())
+    }
+
+    /// [`Engine::restore_session_with`] for a session on which these adapters act, in place of the engine's.
+    ///
+    /// # Errors
+    /// As [`Engine::restore_session`].
+    pub fn restore_session_adapted(
+        &self,
+        path: impl AsRef<Path>,
+        options: &SessionOptions,
+        adapters: Adapters,
+    ) -> Result<Restored, Error> {
         let path = path.as_ref();
         let io_error = |error| SessionFileError::Io { path: path.to_owned(), error };
         let file = File::open(path).map_err(io_error)?;
@@ -63,7 +77,7 @@ impl Engine {
         let reader = BufReader::new(file);
         let reader =
             Reader { path: path.to_owned(), reader, n_bytes: metadata.len(), hash: XxHash3_64::new() };
-        reader.restore(self, options)
+        reader.restore(self, options, adapters)
     }
 }
 
@@ -75,9 +89,14 @@ struct Reader {
 }
 
 impl Reader {
-    fn restore(mut self, engine: &Engine, options: &SessionOptions) -> Result<Restored, Error> {
+    fn restore(
+        mut self,
+        engine: &Engine,
+        options: &SessionOptions,
+        adapters: Adapters,
+    ) -> Result<Restored, Error> {
         let header = self.header()?;
-        self.check_model(&header, engine, options)?;
+        self.check_model(&header, engine, options, &adapters)?;
         let (config, n_tokens) = (engine.config(), header.n_tokens);
         let pool = engine.sequence(options).cache().pool().clone();
         let n_ctx = engine.n_ctx(options);
@@ -123,7 +142,7 @@ impl Reader {
         if checksum != u64::from_le_bytes(stored) {
             return Err(self.damaged("its checksum is wrong"));
         }
-        let sequence = Sequence::restored(tokens, cache);
+        let sequence = Sequence::restored(tokens, cache, adapters);
         let session = Session::restored(engine.clone(), sequence, options, logits.as_deref())?;
         Ok(Restored { session, state })
     }
@@ -145,9 +164,19 @@ impl Reader {
     }
 
     /// Errs where the session belongs to something else than the engine and the options.
-    fn check_model(&self, header: &Header, engine: &Engine, options: &SessionOptions) -> Result<(), Error> {
+    fn check_model(
+        &self,
+        header: &Header,
+        engine: &Engine,
+        options: &SessionOptions,
+        adapters: &Adapters,
+    ) -> Result<(), Error> {
         let config = engine.config();
         let model = |name: &str, fingerprint: u128| format!("'{name}' ({:016x})", (fingerprint >> 64) as u64);
+        let named = |adapters: u64| match adapters {
+            0 => "none".to_owned(),
+            adapters => format!("{adapters:016x} (a hash)"),
+        };
         let window = |window: Option<usize>| window.map_or("none".to_owned(), |n| n.to_string());
         let fields = [
             (
@@ -179,6 +208,12 @@ impl Reader {
                 describe_rope(&header.rope),
                 describe_rope(&config.rope),
                 header.rope == config.rope,
+            ),
+            (
+                "the adapters",
+                named(header.adapters),
+                named(shortened(adapters)),
+                header.adapters == shortened(adapters),
             ),
         ];
         match fields.into_iter().find(|(.., is_same)| !is_same) {

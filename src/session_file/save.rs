@@ -10,6 +10,7 @@ use twox_hash::XxHash3_64;
 
 use super::SessionFileError;
 use super::format::{Header, encode_state};
+use crate::adapter::list::Adapters;
 use crate::generation::GenerationState;
 use crate::{Engine, Error, Session};
 
@@ -50,6 +51,7 @@ impl Session {
             v_type: layout.v_type(),
             window: cache.window(),
             rope: config.rope.clone(),
+            adapters: shortened(self.adapters()),
             n_tokens,
             first_page: cache.first_kept(n_tokens),
             has_logits: self.logits().is_some(),
@@ -77,6 +79,12 @@ impl Session {
         out.write_all(&checksum.to_le_bytes())?;
         out.into_inner().map_err(io::IntoInnerError::into_error)?.commit()
     }
+}
+
+/// What tells adapters from others, in as many bytes as a header has room for; 0 for none.
+pub(super) fn shortened(adapters: &Adapters) -> u64 {
+    let fingerprint = adapters.fingerprint();
+    if fingerprint == 0 { 0 } else { ((fingerprint >> 64) as u64).max(1) }
 }
 
 /// The name that messages have for a model.

@@ -8,6 +8,7 @@ use twox_hash::XxHash3_128;
 use super::error::AdapterError;
 use super::low_rank::LowRank;
 use super::shapes::Shapes;
+use crate::budget::Reservation;
 use crate::config::MistralConfig;
 use crate::site::Site;
 
@@ -22,6 +23,8 @@ pub struct Adapter {
     /// The most ranks that are computed together, for one row.
     pub(super) n_ranks: usize,
     fingerprint: u128,
+    /// Of its memory.
+    reservation: Option<Reservation>,
 }
 
 /// The adapter of one matrix.
@@ -56,7 +59,7 @@ impl Adapter {
             return Err(AdapterError::tensor(&name, what, "two parts for it", "one"));
         }
         let (n_ranks, fingerprint) = (n_ranks(&parts), fingerprint(&parts));
-        Ok(Adapter { name, parts, shapes: Shapes::of(config), n_ranks, fingerprint })
+        Ok(Adapter { name, parts, shapes: Shapes::of(config), n_ranks, fingerprint, reservation: None })
     }
 
     /// What messages call it: its file, most often.
@@ -79,6 +82,11 @@ impl Adapter {
     /// Bytes that it takes.
     pub fn n_bytes(&self) -> usize {
         self.parts.iter().map(|(_, part)| part.pair.n_bytes() + size_of::<(Site, Part)>()).sum()
+    }
+
+    /// Keeps `reservation` as long as it is there.
+    pub fn hold(&mut self, reservation: Reservation) {
+        self.reservation = Some(reservation);
     }
 
     /// Bytes of buffers that a pass takes for it besides, for each row.

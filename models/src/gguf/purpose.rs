@@ -19,7 +19,7 @@ impl Metadata {
         let (kind, arch) = (text("general.type"), text("general.architecture"));
         let (found, advice) = if kind == "adapter" || has("adapter.") {
             let name = if text("adapter.type") == "lora" { "a LoRA adapter" } else { "an adapter" };
-            (name, "give its base model, or a model that the adapter was merged into (llama-export-lora)")
+            (name, "give its base model, and the adapter with --lora")
         } else if kind == "imatrix" || (arch.is_empty() && has("imatrix.")) {
             ("an importance matrix (imatrix)", "give the model that it was made for")
         } else if kind == "mmproj" || kind == "clip-vision" || arch == "clip" {

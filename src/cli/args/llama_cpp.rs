@@ -80,7 +80,7 @@ const NO_DRAFTS: Fate = NoEffect("the server drafts no tokens: requests share it
 const NO_CHECKPOINTS: Fate = NoEffect("bise holds one conversation at a time and keeps no checkpoints of it");
 const SERVER: Fate = Refused("it belongs to `bise serve`");
 const IMAGES: Fate = Refused("images, sound and video are not supported");
-const ADAPTER: Fate = Refused("adapters (LoRA) are planned but not there yet");
+const ADAPTER: Fate = Refused("adapters (--lora, --lora-scaled) act as soon as they are loaded");
 #[cfg(not(feature = "hub"))]
 const NO_DOWNLOADS: Fate = Refused("this program was built without downloads; it runs a file (-m FILE.gguf)");
 const CONTROL_VECTOR: Fate = Refused("control vectors are not supported");
@@ -270,7 +270,7 @@ const ALL: &[Group] = &[
         ("-j --json-schema N", ""), ("-jf --json-schema-file N", ""),
     ]),
     (Refused("this sampler is not supported"), &[("--adaptive-target N", ""), ("--adaptive-decay N", "")]),
-    (ADAPTER, &[("--lora N", ""), ("--lora-scaled N", ""), ("--lora-init-without-apply", "")]),
+    (ADAPTER, &[("--lora-init-without-apply", "")]),
     (CONTROL_VECTOR, &[
         ("--control-vector N", ""), ("--control-vector-scaled N", ""), ("--control-vector-layer-range N", ""),
     ]),

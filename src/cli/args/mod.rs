@@ -1,5 +1,6 @@
 //! Flags as typed. What they mean is worked out beside each group, and by the commands.
 
+pub mod adapter;
 #[cfg_attr(not(feature = "grammar"), path = "no_constraint.rs")]
 pub mod constraint;
 pub mod environment;

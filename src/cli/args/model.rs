@@ -6,6 +6,7 @@ use bise::gguf::Value;
 use bise::memory::MemoryLimit;
 use bise::{CacheType, Isa, SessionOptions};
 
+use super::adapter::AdapterArgs;
 use super::numbers::{context_length, positive};
 use super::source::SourceArgs;
 use super::threads::ThreadArgs;
@@ -20,6 +21,9 @@ pub struct ModelArgs {
 
     #[command(flatten)]
     pub source: SourceArgs,
+
+    #[command(flatten)]
+    pub adapters: AdapterArgs,
 
     #[command(flatten)]
     pub threads: ThreadArgs,

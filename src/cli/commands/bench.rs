@@ -13,6 +13,7 @@ use bise::{CacheType, Engine, Isa, Session, SessionOptions, decode_together};
 
 use self::report::{Format, Row, Table};
 use self::test::Test;
+use crate::cli::args::adapter::AdapterArgs;
 use crate::cli::args::log::LogArgs;
 use crate::cli::args::model::{LoadMode, ModelArgs, RopeArgs, parse_cache_type};
 use crate::cli::args::numbers::positive;
@@ -68,6 +69,9 @@ pub struct BenchArgs {
     /// Numbers of threads [default: one per performance core]
     #[arg(short, long, value_name = "N,…", value_parser = parse_numbers)]
     threads: Vec<Numbers>,
+
+    #[command(flatten)]
+    adapters: AdapterArgs,
 
     #[command(flatten)]
     place: PlaceArgs,
@@ -237,6 +241,7 @@ fn model_args(args: &BenchArgs, model: Option<&PathBuf>, threads: i32) -> ModelA
     ModelArgs {
         model: model.cloned(),
         source: SourceArgs::default(),
+        adapters: args.adapters.clone(),
         threads: ThreadArgs { threads, threads_batch: None, place: args.place.clone() },
         load_mode: args.load_mode,
         mlock: false,

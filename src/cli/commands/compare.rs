@@ -18,6 +18,7 @@ use bise_models::printable::Printable;
 use self::report::{Against, Compared, Failed, Report};
 use self::speed::{SpeedArgs, Speeds};
 use super::perplexity::DEFAULT_N_CTX;
+use crate::cli::args::adapter::AdapterArgs;
 use crate::cli::args::log::LogArgs;
 use crate::cli::args::model::{ContextArgs, LoadMode, ModelArgs, RopeArgs};
 use crate::cli::args::numbers::positive_or_all;
@@ -72,6 +73,9 @@ pub struct CompareArgs {
     escapes: EscapeArgs,
     #[command(flatten)]
     pub log: LogArgs,
+    #[command(flatten)]
+    adapters: AdapterArgs,
+
     #[command(flatten)]
     threads: ThreadArgs,
     #[command(flatten)]
@@ -244,6 +248,7 @@ impl<'a> Comparison<'a> {
         let model = ModelArgs {
             model: path.cloned(),
             source: SourceArgs::default(),
+            adapters: self.args.adapters.clone(),
             threads: self.args.threads.clone(),
             load_mode: LoadMode::Auto,
             mlock: false,

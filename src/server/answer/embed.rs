@@ -66,8 +66,13 @@ pub async fn embed_prompts(
         let _ = sender.send(vectors);
     };
     app.metrics.request();
-    let ticket =
-        model.worker.embed(EmbedJob { texts, pooling: model.pooling, normalize, done: Box::new(done) })?;
+    let ticket = model.worker.embed(EmbedJob {
+        texts,
+        pooling: model.pooling,
+        normalize,
+        adapters: None,
+        done: Box::new(done),
+    })?;
     let vectors = receiver.await.map_err(|_| ApiError::unavailable("the server is shutting down"))?;
     drop(ticket);
     let vectors = vectors.map_err(|error| ApiError::from(&error))?;

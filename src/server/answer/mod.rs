@@ -131,6 +131,7 @@ fn submit(
             starts_text: parser.is_some(),
         },
         constraint,
+        adapters: None,
         cache_prompt: options.cache_prompt,
         prompt_log_probs: options.prompt_log_probs,
         slot: options.slot,
