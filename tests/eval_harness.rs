@@ -1,6 +1,6 @@
 //! `bise eval` against lm-evaluation-harness 0.4.13, which ran the same model through `transformers` in F32: `eval/reference.py` made the
 //! questions and the expectations.
-#![cfg(all(feature = "eval", feature = "quantize"))]
+#![cfg(all(unix, feature = "eval", feature = "quantize"))]
 
 mod cli_support;
 
@@ -162,6 +162,49 @@ fn the_original_files_are_read() {
     let tasks = ["hellaswag", "arc_challenge", "arc_easy", "winogrande", "mmlu_anatomy", "mmlu_marketing"];
     let (found, expected) = run_tasks("few_shot", &tasks.join(","), "original", &[]);
     compare(&found, &expected, &tasks);
+}
+
+/// MMLU with five examples of all subjects, as JSON lines, and the other tasks of the announcement.
+#[test]
+fn the_announcement_s_figures_stand_beside_ours() {
+    let folder = Folder::new();
+    let link = |name: &str| std::os::unix::fs::symlink(data("hub").join(name), folder.path(name)).unwrap();
+    ["hellaswag", "ai2_arc", "trivia_qa", "winogrande"].into_iter().for_each(link);
+    let names = folder.bise(["eval", "--list"]).ok();
+    let groups = ["mmlu_humanities", "mmlu_other", "mmlu_social_sciences", "mmlu_stem"];
+    let subjects = names.text().lines().filter(|name| !groups.contains(name));
+    let subjects: Vec<_> = subjects.filter_map(|name| name.strip_prefix("mmlu_")).collect();
+    assert_eq!(subjects.len(), 57);
+    let row = |subject: &str| {
+        format!(
+            "{{\"question\": \"\", \"subject\": \"{subject}\", \"choices\": [\"\", \"\", \"\", \"\"], \"answer\": 0}}\n"
+        )
+    };
+    std::fs::create_dir_all(folder.path("mmlu/all")).unwrap();
+    folder.write("mmlu/all/test.jsonl", subjects.iter().map(|subject| row(subject)).collect::<String>());
+    folder.write(
+        "mmlu/all/dev.jsonl",
+        subjects.iter().map(|subject| row(subject).repeat(5)).collect::<String>(),
+    );
+    let ran = folder
+        .bise(["eval", "--suite", "mistral-7b", "--data", ".", "--limit", "2", "--json", "out.json"])
+        .ok();
+    let found: Value = serde_json::from_slice(&std::fs::read(folder.path("out.json")).unwrap()).unwrap();
+    let (_, figures) = ran.text().split_once("announced\n").expect("a table");
+    for (line, (title, task, field, n_shots, announced)) in figures.lines().zip([
+        ("MMLU", "mmlu", "acc,none", 5, "60.1"),
+        ("HellaSwag", "hellaswag", "acc_norm,none", 0, "81.3"),
+        ("WinoGrande", "winogrande", "acc,none", 0, "75.3"),
+        ("ARC-Challenge", "arc_challenge", "acc_norm,none", 0, "55.5"),
+        ("TriviaQA", "triviaqa", "exact_match,remove_whitespace", 5, "62.5"),
+    ]) {
+        let ours = format!("{:.1}", 100.0 * found["results"][task][field].as_f64().unwrap());
+        let metric = field.split(',').next().unwrap();
+        let words: Vec<_> = line.split_whitespace().collect();
+        assert_eq!(words, [title, &n_shots.to_string(), metric, &ours, announced]);
+        assert_eq!(found["n-shot"][task], n_shots, "{task}");
+    }
+    assert!(figures.contains("from a harness of its own"), "{figures}");
 }
 
 #[test]

@@ -110,13 +110,17 @@ pub fn names() -> Vec<String> {
     names
 }
 
+/// Whether a name is what a pattern describes, in which a `*` stands for any letters.
 fn matches(pattern: &str, name: &str) -> bool {
-    match pattern.split_once('*') {
-        None => pattern == name,
-        Some((before, rest)) => name.strip_prefix(before).is_some_and(|name| {
-            (0..=name.len()).any(|i| name.get(i..).is_some_and(|name| matches(rest, name)))
-        }),
+    let Some((first, rest)) = pattern.split_once('*') else { return pattern == name };
+    let Some(mut name) = name.strip_prefix(first) else { return false };
+    let (middle, last) = rest.rsplit_once('*').unwrap_or(("", rest));
+    // What stands between two stars is best found early: more is left for the next.
+    for part in middle.split('*').filter(|part| !part.is_empty()) {
+        let Some(at) = name.find(part) else { return false };
+        name = &name[at + part.len()..];
     }
+    name.ends_with(last)
 }
 
 /// The name that takes the fewest changes, if it is a likely one.
@@ -158,6 +162,9 @@ mod tests {
         assert_eq!(tasks("mmlu").len(), 57);
         assert_eq!(tasks("mmlu_stem").len(), 19);
         assert_eq!(tasks("mmlu_high_school_*_history").len(), 3);
+        assert_eq!(tasks("*_*_history"), tasks("mmlu_high_school_*_history"));
+        assert_eq!(tasks("w*e").len(), 1);
+        assert_eq!(tasks("mmlu_*math*").len(), 3);
         assert_eq!(Selection::of(["mmlu", "mmlu_stem"]).unwrap().groups, Group::all());
         assert!(Selection::of(["mmlu_anatomy"]).unwrap().groups.is_empty());
     }
