@@ -46,6 +46,12 @@ impl Cancel {
         self.0.store(false, Relaxed);
     }
 
+    /// The flag itself, for passes that hold on to it.
+    #[cfg(feature = "train")]
+    pub(crate) fn shared(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.0)
+    }
+
     /// The flag, for [`Runner::forward`](crate::Runner::forward), which takes one or several.
     pub fn flag(&self) -> &AtomicBool {
         &self.0

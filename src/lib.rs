@@ -55,6 +55,8 @@ mod session;
 mod session_file;
 pub mod speculation;
 pub mod threads;
+#[cfg(feature = "train")]
+pub mod train;
 
 pub use bise_kernels::kv_page::CacheType;
 pub use bise_kernels::{CancelFlags, Isa};

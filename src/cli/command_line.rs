@@ -17,6 +17,8 @@ use super::commands::convert;
 use super::commands::eval;
 #[cfg(feature = "server")]
 use super::commands::serve;
+#[cfg(feature = "train")]
+use super::commands::train;
 use super::commands::{bench, embedding, inspect, logits, perplexity, tokenize};
 #[cfg(feature = "hub")]
 use super::commands::{cp, create, list, ps, pull, rm, run, show, stop};
@@ -128,6 +130,10 @@ pub enum Command {
     #[cfg(feature = "quantize")]
     #[command(after_help = examples::MERGE)]
     Merge(merge::MergeArgs),
+    /// Train an adapter (LoRA) for a model
+    #[cfg(feature = "train")]
+    #[command(after_help = examples::TRAIN)]
+    Train(Box<train::TrainArgs>),
     /// Write the logits of every token to a .npy file
     #[command(after_help = examples::LOGITS)]
     Logits(Box<logits::LogitsArgs>),
@@ -194,6 +200,8 @@ impl Cli {
             Some(Command::Split(args)) => args.log,
             #[cfg(feature = "quantize")]
             Some(Command::Merge(args)) => args.log,
+            #[cfg(feature = "train")]
+            Some(Command::Train(args)) => args.log,
             Some(Command::Logits(args)) => args.log,
             Some(Command::Embedding(args)) => args.log,
             #[cfg(feature = "server")]

@@ -212,6 +212,24 @@ Examples:
 FROM, PARAMETER, SYSTEM, MESSAGE, LICENSE and TEMPLATE (in Jinja) are understood. A TEMPLATE in Go's language is left out, with a \
 warning, and the GGUF file's own is used; ADAPTER is refused.";
 
+#[cfg(feature = "train")]
+pub const TRAIN: &str = "\
+Examples:
+  bise train -m mistral-q4_k_m.gguf --data data/ -o pirate/
+      learn from data/train.jsonl, as the model is served; data/valid.jsonl is evaluated on the way
+  bise -m mistral-q4_k_m.gguf --lora pirate/adapter.gguf
+      use what was learned
+  bise train -m mistral-q4_k_m.gguf --data data/ -o pirate/ --dry-run
+      print how much memory and time it takes
+  bise train -m mistral-q4_k_m.gguf --data data/ -o pirate/ --resume
+      go on where a run was interrupted
+  bise train -m mistral-q4_k_m.gguf --data chats.jsonl -o pirate/ --mask-prompt --iters 600 --rank 8 --targets all --plot curve.svg
+      learn answers alone, with a smaller adapter on all matrices, and draw the loss
+
+A line of the data is {\"messages\": […]}, with \"tools\" if there are any, {\"prompt\": …, \"completion\": …} or {\"text\": …}. Flags of mlx_lm.lora \
+(--learning-rate, --adapter-path, --steps-per-eval …) are understood. The folder holds an adapter for PEFT and adapter.gguf for \
+bise and llama.cpp.";
+
 #[cfg(feature = "server")]
 pub const SERVE: &str = "\
 Examples:

@@ -7,6 +7,8 @@ mod commands;
 mod compare;
 #[cfg(feature = "quantize")]
 mod division;
+#[cfg(any(feature = "compare", feature = "train"))]
+mod drawing;
 mod examples;
 #[cfg(feature = "hub")]
 mod hub;
@@ -46,6 +48,8 @@ use commands::convert;
 use commands::eval;
 #[cfg(feature = "server")]
 use commands::serve;
+#[cfg(feature = "train")]
+use commands::train;
 use commands::{bench, chat, completions, embedding, generate, inspect, logits, man, perplexity, tokenize};
 #[cfg(feature = "hub")]
 use commands::{cp, create, list, ps, pull, rm, run, show, stop};
@@ -128,6 +132,8 @@ fn execute(cli: Cli, typed: &[String]) -> Result<ExitCode> {
         Some(Command::Split(args)) => split::run(args),
         #[cfg(feature = "quantize")]
         Some(Command::Merge(args)) => merge::run(args),
+        #[cfg(feature = "train")]
+        Some(Command::Train(args)) => train::run(*args),
         Some(Command::Logits(args)) => logits::run(*args),
         Some(Command::Embedding(args)) => embedding::run(*args),
         #[cfg(feature = "server")]

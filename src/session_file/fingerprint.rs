@@ -25,7 +25,7 @@ pub(crate) fn fingerprint(file: &GgufFile) -> u128 {
 }
 
 /// [`fingerprint`] with all of the metadata.
-#[cfg(feature = "quantize")]
+#[cfg(any(feature = "quantize", feature = "train"))]
 pub(crate) fn whole_fingerprint(file: &GgufFile) -> u128 {
     hash_of(file, |_| true)
 }

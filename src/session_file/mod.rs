@@ -8,6 +8,6 @@ mod save;
 
 pub use error::SessionFileError;
 pub(crate) use fingerprint::fingerprint;
-#[cfg(feature = "quantize")]
+#[cfg(any(feature = "quantize", feature = "train"))]
 pub(crate) use fingerprint::whole_fingerprint;
 pub use restore::Restored;

@@ -161,18 +161,27 @@ fn file_template(engine: &Engine) -> Option<&str> {
 
 /// The template by name or source, of a file, or the model's own.
 pub fn template(args: &TemplateArgs, engine: &Engine) -> Result<ChatTemplate> {
-    if let Some(template) = given_template(args)? {
-        let adds_space =
-            engine.file().metadata().bool("tokenizer.ggml.add_space_prefix").ok().flatten().unwrap_or(true);
-        return Ok(template.with_space_prefix(adds_space));
-    }
-    match file_template(engine) {
-        Some(source) => ChatTemplate::from_source(source).with_context(|| engine.file().name().to_string()),
+    match template_of(args, engine)? {
+        Some(template) => Ok(template),
         None => bail!(
             "{}: found no chat template, expected tokenizer.chat_template or --chat-template NAME",
             engine.file().name()
         ),
     }
+}
+
+/// The template by name or source, of a file, or the model's own, if there is one.
+///
+/// # Errors
+/// As [`given_template`], and a template in the model's file that is not Jinja.
+pub fn template_of(args: &TemplateArgs, engine: &Engine) -> Result<Option<ChatTemplate>> {
+    if let Some(template) = given_template(args)? {
+        let adds_space =
+            engine.file().metadata().bool("tokenizer.ggml.add_space_prefix").ok().flatten().unwrap_or(true);
+        return Ok(Some(template.with_space_prefix(adds_space)));
+    }
+    let own = file_template(engine).map(ChatTemplate::from_source).transpose();
+    own.with_context(|| engine.file().name().to_string())
 }
 
 /// The template that the flags give, if they do.

@@ -45,4 +45,6 @@ pub mod split;
 #[cfg(feature = "hub")]
 pub mod stop;
 pub mod tokenize;
+#[cfg(feature = "train")]
+pub mod train;
 mod transcript;

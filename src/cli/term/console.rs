@@ -110,6 +110,12 @@ impl Progress {
         self.0.set_length(len as u64);
     }
 
+    /// Takes the bar away while `write` writes lines.
+    #[cfg(feature = "train")]
+    pub fn suspend<T>(&self, write: impl FnOnce() -> T) -> T {
+        self.0.suspend(write)
+    }
+
     /// Turns by itself while something of unknown length happens.
     pub fn spin(&self) {
         self.0

@@ -1,0 +1,540 @@
+//! `bise train`: an adapter (LoRA) for the model as it is served, like `mlx_lm.lora`.
+
+mod args;
+mod curve;
+mod prediction;
+mod reports;
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use bise::adapter::Adapter;
+use bise::adapter::peft::PeftConfig;
+use bise::train::{
+    AdamW, DataOptions, Dataset, GGUF_NAME, Order, RunFolder, STATE, Schedule, Settings, StepOptions,
+    TrainError, Training, identities, initial_adapter, load_adapter, trainer, write_adapter,
+};
+use bise::{Cancel, Engine};
+use bise_models::printable::Printable;
+use bise_models::train::{Targets, TrainOptions, Trainer};
+use serde_json::Value;
+
+use self::args::DEFAULT_TARGETS;
+pub use self::args::TrainArgs;
+use self::prediction::Prediction;
+use self::reports::{Reports, duration};
+use super::chat;
+use crate::cli::load;
+use crate::cli::overwrite::{refuse_existing, refuse_sources};
+use crate::cli::term::console::Log;
+use crate::cli::term::signals;
+use crate::cli::usage::wrong;
+
+/// Tokens of a pass, unless a row has more. Larger passes are hardly faster, and take more memory.
+const PASS_TOKENS: usize = 1024;
+
+/// Runs the command.
+///
+/// # Errors
+/// Data that cannot be learned from, a model or adapter that cannot be trained, a run that diverges, and files that cannot be written.
+pub fn run(args: TrainArgs) -> Result<()> {
+    let log = args.log.log();
+    let files = Files::find(&args)?;
+    args.check_output(&files)?;
+    let engine = load::load(&args.model, None, log)?.engine;
+    let data = Data::open(&args, &files, &engine, log)?;
+    let adapter = Initial::new(&args, &engine)?;
+    let order = Order {
+        n_rows: data.train.n_rows(),
+        rows_per_step: args.steps.batch_size.saturating_mul(args.steps.grad_accum),
+        shuffle: (!args.steps.no_shuffle).then_some(args.steps.seed),
+    };
+    let schedule = args.schedule(order.steps_per_epoch());
+    let mut run = Run { args: &args, engine: &engine, data: &data, adapter: &adapter, order, schedule, log };
+    let cancel = Cancel::new();
+    let _writing = signals::writing(cancel.clone());
+    let mut options = run.options();
+    let memory =
+        prediction::memory(&engine, &adapter.adapter, &data.all(), &mut options, args.model.max_memory)?;
+    // The folder is taken before anything is measured: another run in it would be found hours later.
+    let folder = match args.dry_run {
+        true => None,
+        false => Some(RunFolder::take(&args.output)?),
+    };
+    let trainer = trainer(&engine, &adapter.adapter, &options, &cancel)?;
+    let mut training = Training::new(trainer, order, run.step_options());
+    let prediction = Prediction::new(&mut training.objective, &run, &options, memory, &cancel);
+    let prediction = prediction.map_err(|error| interrupted_or(error, "nothing was trained"))?;
+    log.note(&prediction);
+    match folder {
+        None => {
+            println!("{prediction}");
+            Ok(())
+        }
+        Some(folder) => run.train(&mut training, &folder, &cancel),
+    }
+}
+
+/// An error as the command tells it: what Ctrl-C ended is no fault.
+fn interrupted_or(error: TrainError, what: &str) -> anyhow::Error {
+    match error {
+        TrainError::Cancelled => signals::Interrupted(what.to_owned()).into(),
+        error => error.into(),
+    }
+}
+
+/// The files of rows.
+struct Files {
+    train: PathBuf,
+    valid: Option<PathBuf>,
+    test: Option<PathBuf>,
+}
+
+impl Files {
+    fn find(args: &TrainArgs) -> Result<Files> {
+        let data = &args.data;
+        let found = std::fs::metadata(data).with_context(|| Printable(data.display()).to_string())?;
+        let files = match found.is_dir() {
+            false => Files { train: data.clone(), valid: None, test: None },
+            true => {
+                let there = |name: &str| Some(data.join(name)).filter(|path| path.exists());
+                let Some(train) = there("train.jsonl") else {
+                    bail!("{}: found no train.jsonl, expected one in the folder", Printable(data.display()));
+                };
+                Files { train, valid: there("valid.jsonl"), test: there("test.jsonl") }
+            }
+        };
+        if args.reports.test && files.test.is_none() {
+            bail!("{}: found no test.jsonl, expected one for --test", Printable(data.display()));
+        }
+        Ok(files)
+    }
+
+    fn paths(&self) -> impl Iterator<Item = &Path> {
+        [Some(&self.train), self.valid.as_ref(), self.test.as_ref()]
+            .into_iter()
+            .flatten()
+            .map(PathBuf::as_path)
+    }
+}
+
+impl TrainArgs {
+    /// Errs where what is written would replace something, before hours of work.
+    fn check_output(&self, files: &Files) -> Result<()> {
+        for path in [&self.reports.log, &self.reports.plot].into_iter().flatten() {
+            refuse_sources(path, files.paths().chain(self.model.model.as_deref()))?;
+            refuse_existing(path, self.force || self.resume)?;
+        }
+        if self.dry_run {
+            return Ok(());
+        }
+        let output = Printable(self.output.display());
+        ensure!(
+            !self.output.exists() || self.output.is_dir(),
+            "{output}: found a file, expected a folder or nothing"
+        );
+        let checkpoints = RunFolder::checkpoints(&self.output);
+        if self.resume {
+            ensure!(
+                !checkpoints.is_empty(),
+                "{output}: found no checkpoint, expected one to go on from (--resume)"
+            );
+        } else if !self.force {
+            let there = ["adapter_config.json", "adapter_model.safetensors", GGUF_NAME];
+            let is_there =
+                there.iter().any(|name| self.output.join(name).exists()) || !checkpoints.is_empty();
+            ensure!(
+                !is_there,
+                "{output}: found an adapter or a checkpoint, expected none: --resume goes on, --force begins anew"
+            );
+        }
+        Ok(())
+    }
+
+    fn schedule(&self, steps_per_epoch: usize) -> Schedule {
+        let steps = &self.steps;
+        let n_steps = match (steps.iters, steps.epochs) {
+            (Some(n), _) => n,
+            (None, epochs) => epochs.unwrap_or(3).saturating_mul(steps_per_epoch),
+        };
+        let n_warmup = match steps.warmup {
+            part if part < 1.0 => (part * n_steps as f64).ceil() as usize,
+            n => n as usize,
+        };
+        Schedule { lr: steps.lr, kind: steps.schedule.kind(), n_warmup, n_steps }
+    }
+}
+
+/// The rows.
+struct Data {
+    train: Dataset,
+    valid: Option<Dataset>,
+    test: Option<Dataset>,
+}
+
+impl Data {
+    fn open(args: &TrainArgs, files: &Files, engine: &Engine, log: Log) -> Result<Data> {
+        let n_ctx = engine.config().n_ctx_train;
+        if args.max_seq_length > n_ctx && engine.config().sliding_window.is_none() {
+            log.warn(format_args!(
+                "--max-seq-length {}: the model was trained for {n_ctx} tokens",
+                args.max_seq_length
+            ));
+        }
+        let options = DataOptions {
+            template: chat::template_of(&args.template, engine)?,
+            arguments: args.template.template_arguments(),
+            mask_prompt: args.mask_prompt,
+            max_seq_length: args.max_seq_length,
+        };
+        let open = |path: &Path| -> Result<Dataset> {
+            let data = Dataset::open(path, engine.tokenizer(), &options)?;
+            for warning in data.warnings() {
+                log.warn(warning);
+            }
+            Ok(data)
+        };
+        let train = open(&files.train)?;
+        log.note(format_args!(
+            "{}: {} rows, {} tokens, {} of them count",
+            Printable(files.train.display()),
+            train.n_rows(),
+            train.n_tokens(),
+            train.n_labels()
+        ));
+        let valid = files.valid.as_deref().map(open).transpose()?;
+        let test = files.test.as_deref().filter(|_| args.reports.test).map(open).transpose()?;
+        Ok(Data { train, valid, test })
+    }
+
+    fn all(&self) -> Vec<&Dataset> {
+        [Some(&self.train), self.valid.as_ref(), self.test.as_ref()].into_iter().flatten().collect()
+    }
+}
+
+/// The adapter at the beginning, and what PEFT is told about it.
+struct Initial {
+    adapter: Adapter,
+    config: PeftConfig,
+}
+
+impl Initial {
+    fn new(args: &TrainArgs, engine: &Engine) -> Result<Initial> {
+        let flags = &args.adapter;
+        let mut initial = match &flags.init {
+            Some(path) => Initial::of_file(path, args, engine)?,
+            None => {
+                let (rank, alpha) = (flags.rank.unwrap_or(16), flags.alpha.unwrap_or(32.0));
+                let mut config = PeftConfig::default();
+                (config.rank, config.alpha, config.use_rslora) = (rank, alpha, flags.rslora);
+                let n_layers = engine.config().n_layers;
+                let projections = match &flags.targets {
+                    Some(targets) => targets.iter().flat_map(|targets| targets.0).copied().collect(),
+                    None => DEFAULT_TARGETS.to_vec(),
+                };
+                let n = flags.num_layers.unwrap_or(usize::MAX);
+                ensure!(
+                    n == usize::MAX || n <= n_layers,
+                    "--num-layers {n}: the model has {n_layers} layers"
+                );
+                let targets = Targets { projections, n_layers: n.min(n_layers) };
+                let scale = config.scale(alpha, rank);
+                Initial { adapter: initial_adapter(engine, &targets, rank, scale, args.steps.seed)?, config }
+            }
+        };
+        initial.config.dropout = flags.dropout;
+        if initial.config.base_model.is_none() {
+            let name = engine.file().metadata().str("general.name").ok().flatten();
+            initial.config.base_model = name.map(str::to_owned);
+        }
+        Ok(initial)
+    }
+
+    /// An adapter that was trained before: it keeps its shape.
+    fn of_file(path: &Path, args: &TrainArgs, engine: &Engine) -> Result<Initial> {
+        let flags = &args.adapter;
+        let given = [
+            (flags.targets.is_some(), "--targets"),
+            (flags.num_layers.is_some(), "--num-layers"),
+            (flags.rank.is_some(), "--rank"),
+            (flags.alpha.is_some(), "--alpha"),
+            (flags.rslora, "--rslora"),
+        ];
+        if let Some((_, flag)) = given.into_iter().find(|(is_given, _)| *is_given) {
+            return Err(wrong(format_args!(
+                "{flag} cannot be used with --init: the adapter keeps its shape"
+            )));
+        }
+        let adapter = load_adapter(path, engine)?;
+        let config = match path.is_dir() {
+            true => PeftConfig::open(path)?,
+            false => {
+                let parts: Vec<_> = adapter.parts().collect();
+                PeftConfig::of_parts(parts.iter().map(|(site, part)| (*site, part)))
+            }
+        };
+        Ok(Initial { adapter, config })
+    }
+}
+
+impl Initial {
+    /// The matrices, as `attn_q,attn_v in layers 0 to 7`.
+    fn shown_targets(&self) -> String {
+        let mut names = Vec::new();
+        let mut layers = Vec::new();
+        for (site, ..) in self.adapter.sites() {
+            let name = site.to_string().rsplit('.').next().unwrap_or_default().to_owned();
+            if !names.contains(&name) {
+                names.push(name);
+            }
+            layers.push(site.layer);
+        }
+        let (first, last) = (layers.iter().min().unwrap_or(&0), layers.iter().max().unwrap_or(&0));
+        format!("{} in layers {first} to {last}", names.join(","))
+    }
+}
+
+/// A run: what is trained, on what, and how.
+struct Run<'a> {
+    args: &'a TrainArgs,
+    engine: &'a Engine,
+    data: &'a Data,
+    adapter: &'a Initial,
+    order: Order,
+    schedule: Schedule,
+    log: Log,
+}
+
+impl Run<'_> {
+    fn options(&self) -> TrainOptions {
+        let steps = &self.args.steps;
+        let longest = self.data.all().iter().map(|data| data.longest()).max().unwrap_or(1);
+        let mut lengths: Vec<usize> = self.data.train.rows().map(|row| row.tokens.len()).collect();
+        lengths.sort_unstable_by(|a, b| b.cmp(a));
+        let batch: usize = lengths.iter().take(steps.batch_size).sum();
+        TrainOptions {
+            dropout: self.args.adapter.dropout as f32,
+            exact: steps.exact,
+            max_rows: longest.max(batch.min(PASS_TOKENS)),
+            checkpointing: !steps.no_grad_checkpoint,
+        }
+    }
+
+    fn step_options(&self) -> StepOptions {
+        let steps = &self.args.steps;
+        StepOptions {
+            schedule: self.schedule,
+            adam: AdamW { weight_decay: steps.weight_decay, ..AdamW::default() },
+            max_gradient_norm: if steps.clip == 0.0 { f64::INFINITY } else { steps.clip },
+            rows_per_pass: steps.batch_size,
+            seed: steps.seed,
+        }
+    }
+
+    /// What the result depends on.
+    fn settings(&self) -> Settings {
+        let (args, steps) = (self.args, &self.args.steps);
+        let mut settings = Settings::default();
+        let [model, initial] = identities(self.engine, &self.adapter.adapter);
+        settings.set("the model", format_args!("{model:032x}"));
+        settings.set("--mask-prompt", args.mask_prompt);
+        settings.set("--max-seq-length", args.max_seq_length);
+        settings.set("the rows of --data", format_args!("{:032x}", self.data.train.hash()));
+        settings.set("--lr", self.schedule.lr);
+        settings.set("--schedule", self.schedule.kind.name());
+        settings.set("--warmup", self.schedule.n_warmup);
+        // A constant rate does not depend on how long the run is: it may go on.
+        if self.schedule.kind != bise::train::ScheduleKind::Constant {
+            settings.set("--iters (or --epochs)", self.schedule.n_steps);
+        }
+        settings.set("--batch-size times --grad-accum", self.order.rows_per_step);
+        settings.set("--weight-decay", steps.weight_decay);
+        settings.set("--clip", steps.clip);
+        settings.set("--seed", steps.seed);
+        settings.set("--no-shuffle", steps.no_shuffle);
+        settings.set("--exact", steps.exact);
+        settings.set("--dropout", args.adapter.dropout);
+        let config = &self.adapter.config;
+        settings.set("--rank", config.rank);
+        settings.set("--alpha", config.alpha);
+        settings.set("--rslora", config.use_rslora);
+        settings.set("--targets and --num-layers", self.adapter.shown_targets());
+        settings.set("the first adapter (--init)", format_args!("{initial:032x}"));
+        settings
+    }
+
+    /// Tokens that the steps before step `n` read.
+    fn n_tokens_until(&self, n: usize) -> u64 {
+        let data = &self.data.train;
+        let (epoch, places) = self.order.places(n);
+        let rows = self.order.epoch(epoch);
+        let partly: usize = rows[..places.start].iter().map(|row| data.row(*row).tokens.len()).sum();
+        data.n_tokens() as u64 * epoch as u64 + partly as u64
+    }
+
+    fn train(
+        &mut self,
+        training: &mut Training<Trainer<'_>>,
+        folder: &RunFolder,
+        cancel: &Cancel,
+    ) -> Result<()> {
+        let settings = self.settings();
+        let mut history = Vec::new();
+        let mut saved = 0;
+        if self.args.resume {
+            let newest = RunFolder::checkpoints(folder.path()).pop().expect("it was looked for");
+            let path = folder.checkpoint(newest);
+            let found = training.load(&path.join(STATE), &settings)?;
+            (history, saved) = (found.history, found.n_done);
+            self.log.note(format_args!(
+                "{}: going on behind step {} of {}",
+                Printable(path.display()),
+                found.n_done,
+                training.n_steps()
+            ));
+        } else {
+            folder.remove_checkpoints()?;
+        }
+        let n_tokens = self.n_tokens_until(training.n_steps());
+        let title = match self.engine.file().metadata().str("general.name").ok().flatten() {
+            Some(name) => name.to_owned(),
+            None => self.engine.file().name().to_owned(),
+        };
+        let mut reports =
+            Reports::new(&self.args.reports, title, training.n_steps(), n_tokens, history, self.log)?;
+        reports.skip(training.n_done(), self.n_tokens_until(training.n_done()));
+        let start = Instant::now();
+        let mut kept = Kept { folder, settings, saved: (saved > 0).then_some(saved) };
+        let result = self.steps(training, &mut kept, &mut reports, cancel);
+        if let Err(error) = result {
+            return Err(self.ended(error, training, &mut kept, reports.history()));
+        }
+        drop(reports);
+        self.log.note(format_args!(
+            "{}: the adapter after {} steps, in {}; `bise -m … --lora {}` uses it",
+            Printable(folder.path().display()),
+            training.n_done(),
+            duration(start.elapsed().as_secs_f64()),
+            Printable(folder.path().join(GGUF_NAME).display())
+        ));
+        Ok(())
+    }
+
+    fn steps(
+        &self,
+        training: &mut Training<Trainer<'_>>,
+        kept: &mut Kept<'_>,
+        reports: &mut Reports<'_>,
+        cancel: &Cancel,
+    ) -> Result<()> {
+        let (args, n_steps) = (&self.args.reports, training.n_steps());
+        if training.n_done() == 0 {
+            self.evaluate(training, reports, cancel)?;
+        }
+        while training.n_done() < n_steps {
+            let step = training.step(&self.data.train, cancel)?;
+            let number = step.number;
+            reports.add(step)?;
+            if number.is_multiple_of(args.eval_every) || number == n_steps {
+                self.evaluate(training, reports, cancel)?;
+            }
+            if number.is_multiple_of(args.save_every) || number == n_steps {
+                kept.save(self, training, reports.history())?;
+            }
+        }
+        if let Some(test) = &self.data.test {
+            let n_rows = args.test_batches.saturating_mul(self.args.steps.batch_size).min(test.n_rows());
+            let loss = training.evaluate(test, n_rows, cancel)?;
+            reports.tested(loss.mean(), n_rows)?;
+        }
+        write_adapter(
+            kept.folder.path(),
+            &training.objective,
+            &self.adapter.config,
+            self.name().as_deref(),
+            true,
+        )?;
+        Ok(())
+    }
+
+    fn evaluate(
+        &self,
+        training: &mut Training<Trainer<'_>>,
+        reports: &mut Reports<'_>,
+        cancel: &Cancel,
+    ) -> Result<()> {
+        let Some(valid) = &self.data.valid else { return Ok(()) };
+        let start = Instant::now();
+        let n_rows =
+            self.args.reports.val_batches.saturating_mul(self.args.steps.batch_size).min(valid.n_rows());
+        let loss = training.evaluate(valid, n_rows, cancel)?;
+        reports.evaluated(training.n_done(), loss.mean(), n_rows, valid.n_rows(), start.elapsed())
+    }
+
+    /// The name of the adapter: that of its folder.
+    fn name(&self) -> Option<String> {
+        let folder = self.args.output.canonicalize().ok()?;
+        Some(folder.file_name()?.to_string_lossy().into_owned())
+    }
+
+    /// What is said of a run that ended early. What it has learned is kept, unless it was not worth keeping.
+    fn ended(
+        &self,
+        error: anyhow::Error,
+        training: &mut Training<Trainer<'_>>,
+        kept: &mut Kept<'_>,
+        history: &[Value],
+    ) -> anyhow::Error {
+        let is_cancelled = error.downcast_ref().is_some_and(|error| matches!(error, TrainError::Cancelled));
+        let place = |kept: &Kept<'_>| {
+            kept.saved.map(|step| Printable(kept.folder.checkpoint(step).display()).to_string())
+        };
+        if !is_cancelled {
+            return match place(kept) {
+                None => anyhow!("{error:#}; there is no checkpoint yet"),
+                Some(place) => anyhow!("{error:#}; {place} is kept"),
+            };
+        }
+        if training.n_done() > 0
+            && let Err(error) = kept.save(self, training, history)
+        {
+            return error;
+        }
+        let message = match place(kept) {
+            None => "no step was done".to_owned(),
+            Some(place) => format!(
+                "{place} has {} of {} steps; the same command with --resume{} goes on",
+                training.n_done(),
+                training.n_steps(),
+                if self.args.force { " in place of --force" } else { "" }
+            ),
+        };
+        signals::Interrupted(message).into()
+    }
+}
+
+/// The checkpoints of a run.
+struct Kept<'a> {
+    folder: &'a RunFolder,
+    settings: Settings,
+    /// The step of the newest.
+    saved: Option<usize>,
+}
+
+impl Kept<'_> {
+    fn save(&mut self, run: &Run<'_>, training: &mut Training<Trainer<'_>>, history: &[Value]) -> Result<()> {
+        let n_done = training.n_done();
+        if self.saved == Some(n_done) {
+            return Ok(());
+        }
+        let settings = &self.settings;
+        self.folder.add(n_done, |folder| {
+            write_adapter(folder, &training.objective, &run.adapter.config, run.name().as_deref(), false)?;
+            training.save(&folder.join(STATE), settings, history)
+        })?;
+        self.saved = Some(n_done);
+        self.folder.remove_old_states()?;
+        Ok(())
+    }
+}
