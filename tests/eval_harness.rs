@@ -207,6 +207,43 @@ fn the_announcement_s_figures_stand_beside_ours() {
     assert!(figures.contains("from a harness of its own"), "{figures}");
 }
 
+/// An adapter changes what is found likely, unless its factor is 0.
+#[test]
+fn adapters_are_obeyed() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let folder = Folder::new();
+    let model = root.join("models/tests/oracles/plain_f32.gguf");
+    let adapter = root.join("tests/adapter/every");
+    let (model, adapter, data) = (model.to_str().unwrap(), adapter.to_str().unwrap(), data("hub"));
+    let responses = |more: &[&str]| {
+        let args = [
+            "eval",
+            "-m",
+            model,
+            "--tasks",
+            "winogrande,arc_easy",
+            "--data",
+            data.to_str().unwrap(),
+            "-L",
+            "3",
+        ];
+        let json = ["--json", "out.json", "--log-samples", "--force"];
+        folder.bise(args.iter().chain(&json).chain(more)).ok();
+        let found: Value = serde_json::from_slice(&std::fs::read(folder.path("out.json")).unwrap()).unwrap();
+        let of = |task: &str| {
+            let samples = found["samples"][task].as_array().unwrap().iter();
+            samples.map(|sample| sample["resps"].clone()).collect::<Vec<_>>()
+        };
+        [of("winogrande"), of("arc_easy")].concat()
+    };
+    let plain = responses(&[]);
+    assert_eq!(responses(&["--lora-scaled", &format!("{adapter}:0")]), plain);
+    let adapted = responses(&["--lora", adapter]);
+    assert!(adapted.iter().zip(&plain).all(|(adapted, plain)| adapted != plain));
+    // What is read together does not matter.
+    assert_eq!(responses(&["--lora", adapter, "--parallel", "1", "-ub", "7"]), adapted);
+}
+
 #[test]
 fn a_limit_is_a_part_of_each_task() {
     let (found, expected) = run("five_shot_limit", "hub", &[]);
