@@ -11,11 +11,23 @@ pub mod gguf;
 pub(crate) mod list;
 mod load;
 #[cfg(feature = "convert")]
+mod merge;
+#[cfg(feature = "convert")]
+mod open;
+#[cfg(feature = "convert")]
 pub mod peft;
+#[cfg(feature = "convert")]
+mod summary;
 mod target;
 
 pub use bise_models::{Adapter, AdapterError, GgufAdapter, LowRank};
 pub use error::AdapterFileError;
 pub use list::Adapters;
 pub use load::load;
+#[cfg(feature = "convert")]
+pub use merge::{Merge, Merged};
+#[cfg(feature = "convert")]
+pub use open::{AdapterFile, AdapterFormat, base_config};
+#[cfg(feature = "convert")]
+pub use summary::{AdapterSummary, PartSummary};
 pub use target::Target;

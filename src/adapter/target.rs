@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use bise_models::{MistralConfig, Projection, Site};
+#[cfg(feature = "convert")]
+use bise_models::Projection;
+use bise_models::{MistralConfig, Site};
 
 /// A matrix of a model, as adapters see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -33,6 +35,7 @@ impl Target {
     }
 
     /// Rows of a head, where transformers rotates halves of it and GGUF files have rows that rotate together side by side.
+    #[cfg(feature = "convert")]
     pub(super) fn rotated_head(self, config: &MistralConfig) -> Option<usize> {
         let is_rotated =
             matches!(self, Target::Matrix(Site { projection: Projection::AttnQ | Projection::AttnK, .. }));

@@ -15,6 +15,8 @@ use super::commands::compare;
 use super::commands::convert;
 #[cfg(feature = "eval")]
 use super::commands::eval;
+#[cfg(feature = "convert")]
+use super::commands::lora;
 #[cfg(feature = "server")]
 use super::commands::serve;
 #[cfg(feature = "train")]
@@ -134,6 +136,10 @@ pub enum Command {
     #[cfg(feature = "train")]
     #[command(after_help = examples::TRAIN)]
     Train(Box<train::TrainArgs>),
+    /// Convert, merge and inspect adapters (LoRA)
+    #[cfg(feature = "convert")]
+    #[command(after_help = examples::LORA, disable_help_subcommand = true)]
+    Lora(Box<lora::LoraArgs>),
     /// Write the logits of every token to a .npy file
     #[command(after_help = examples::LOGITS)]
     Logits(Box<logits::LogitsArgs>),
@@ -153,7 +159,7 @@ pub enum Command {
     /// Print a page of the manual
     #[command(after_help = examples::MAN)]
     Man {
-        /// The command that the page is about (default: bise as a whole)
+        /// The command that the page is about (default: bise as a whole; lora-convert for `bise lora convert`)
         command: Option<String>,
     },
 }
@@ -202,6 +208,8 @@ impl Cli {
             Some(Command::Merge(args)) => args.log,
             #[cfg(feature = "train")]
             Some(Command::Train(args)) => args.log,
+            #[cfg(feature = "convert")]
+            Some(Command::Lora(args)) => args.log(),
             Some(Command::Logits(args)) => args.log,
             Some(Command::Embedding(args)) => args.log,
             #[cfg(feature = "server")]
@@ -232,12 +240,15 @@ pub fn parse(
     let mut definition = define();
     definition.build();
     let mut words = words::read(args, &definition).map_err(|refusal| refuse(&refusal))?;
-    let name = words.command.get(1).and_then(|name| name.to_str()).map(str::to_string);
-    let command = name.as_ref().and_then(|name| definition.find_subcommand(name)).unwrap_or(&definition);
+    let names: Vec<String> =
+        words.command.iter().skip(1).filter_map(|name| name.to_str()).map(str::to_string).collect();
+    let inner = |command: &'_ clap::Command, name: &String| command.find_subcommand(name).cloned();
+    let command = names.iter().try_fold(definition.clone(), |command, name| inner(&command, name));
+    let command = command.unwrap_or_else(|| definition.clone());
     // Completions are printed each time a shell starts, which is not the time to talk about variables; neither is packaging.
-    if !matches!(name.as_deref(), Some("completions" | "man")) {
-        environment::read(&mut words, variables, command, &definition)
-            .map_err(|message| refuse(&words::Refusal { command: name.clone(), message }))?;
+    if !matches!(names.first().map(String::as_str), Some("completions" | "man")) {
+        environment::read(&mut words, variables, &command, &definition)
+            .map_err(|message| refuse(&words::Refusal { command: names.clone(), message }))?;
     }
     let line = words.command.iter().chain(&words.args);
     let mut command = self::command();
@@ -271,27 +282,33 @@ pub const SERVE_FLAGS: serve::FlagReader = serve::FlagReader {
 
 /// The definition of the whole command line.
 pub fn command() -> clap::Command {
-    define().mut_args(help::annotate).mut_subcommands(|sub| sub.mut_args(help::annotate))
+    annotated(define())
+}
+
+fn annotated(command: clap::Command) -> clap::Command {
+    command.mut_args(help::annotate).mut_subcommands(annotated)
 }
 
 /// The definition as [`words`] and [`environment`] read it.
 pub fn define() -> clap::Command {
-    // One help, compact at any width: flags on lines of their own, and what they do below.
-    let with_help = |command: clap::Command| {
-        let help = clap::Arg::new("help").short('h').long("help").help("Print this help");
-        command.next_line_help(true).arg(help.action(clap::ArgAction::HelpShort).help_heading(None::<&str>))
-    };
-    with_help(Cli::command()).mut_subcommands(move |sub| with_help(sub.disable_help_flag(true)))
+    with_help(Cli::command())
+}
+
+/// One help for a command and those in it, compact at any width: flags on lines of their own, and what they do below.
+fn with_help(command: clap::Command) -> clap::Command {
+    let help = clap::Arg::new("help").short('h').long("help").help("Print this help");
+    let help = help.action(clap::ArgAction::HelpShort).help_heading(None::<&str>);
+    command.next_line_help(true).arg(help).mut_subcommands(|inner| with_help(inner.disable_help_flag(true)))
 }
 
 /// An error of usage as clap writes it.
 fn refuse(refusal: &words::Refusal) -> clap::Error {
     let mut root = command();
     root.build();
-    let command = match &refusal.command {
-        Some(name) => root.find_subcommand_mut(name).expect("the command was found before"),
-        None => &mut root,
-    };
+    let mut command = &mut root;
+    for name in &refusal.command {
+        command = command.find_subcommand_mut(name).expect("the command was found before");
+    }
     command.error(ErrorKind::UnknownArgument, Printable(&refusal.message))
 }
 

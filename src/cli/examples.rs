@@ -162,6 +162,51 @@ Examples:
   bise merge mistral-f16-00001-of-00004.gguf mistral-f16.gguf
       one file of all four";
 
+#[cfg(feature = "convert")]
+pub const LORA: &str = "\
+Examples:
+  bise lora convert my-adapter -m mistral-q4_k_m.gguf -o my-adapter.gguf
+      a PEFT folder as a GGUF file
+  bise lora merge -m mistral-f16.gguf --lora my-adapter -o merged-q4_k_m.gguf Q4_K_M
+      a model with the adapter in its weights
+  bise lora inspect my-adapter -m mistral-q4_k_m.gguf
+      its rank, scale and modules, and whether it fits
+
+`bise lora convert --help` and the like say more.";
+
+#[cfg(feature = "convert")]
+pub const LORA_CONVERT: &str = "\
+Examples:
+  bise lora convert my-adapter -m mistral-q4_k_m.gguf -o my-adapter-{ftype}.gguf --outtype f16
+      a PEFT folder as a GGUF file, for --lora of bise and llama.cpp
+  bise lora convert my-adapter --base Mistral-7B-Instruct-v0.3 -o my-adapter.gguf
+      with the config.json of the base model
+  bise lora convert my-adapter.gguf -m mistral-q4_k_m.gguf -o my-adapter
+      back to a folder that PEFT loads
+
+The base model's shapes are needed, since rows of queries and keys lie otherwise in GGUF files. Where adapter_config.json names a folder \
+that is there, -m and --base may be left out.";
+
+#[cfg(feature = "convert")]
+pub const LORA_MERGE: &str = "\
+Examples:
+  bise lora merge -m mistral-f16.gguf --lora my-adapter -o merged-f16.gguf
+      in the types of the base model
+  bise lora merge -m mistral-f16.gguf --lora my-adapter -o merged-q4_k_m.gguf Q4_K_M
+      quantized at once
+  bise lora merge -m mistral-f16.gguf --lora-scaled facts.gguf:0.7,style.gguf:0.3 -o merged.gguf
+      two adapters, each with a scale";
+
+#[cfg(feature = "convert")]
+pub const LORA_INSPECT: &str = "\
+Examples:
+  bise lora inspect my-adapter
+      rank, scale, modules, size
+  bise lora inspect my-adapter.gguf -m mistral-q4_k_m.gguf
+      and whether it fits a model; the exit code tells
+  bise lora inspect --json my-adapter
+      for programs";
+
 pub const LOGITS: &str = "\
 Examples:
   bise logits -m mistral.gguf -f text.txt -o logits.npy

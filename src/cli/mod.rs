@@ -46,6 +46,8 @@ use commands::compare as compare_command;
 use commands::convert;
 #[cfg(feature = "eval")]
 use commands::eval;
+#[cfg(feature = "convert")]
+use commands::lora;
 #[cfg(feature = "server")]
 use commands::serve;
 #[cfg(feature = "train")]
@@ -134,6 +136,8 @@ fn execute(cli: Cli, typed: &[String]) -> Result<ExitCode> {
         Some(Command::Merge(args)) => merge::run(args),
         #[cfg(feature = "train")]
         Some(Command::Train(args)) => train::run(*args),
+        #[cfg(feature = "convert")]
+        Some(Command::Lora(args)) => lora::run(*args),
         Some(Command::Logits(args)) => logits::run(*args),
         Some(Command::Embedding(args)) => embedding::run(*args),
         #[cfg(feature = "server")]

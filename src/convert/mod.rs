@@ -23,6 +23,7 @@ mod tokenizer;
 mod vocabulary;
 
 pub use checkpoint::{Checkpoint, Dtype, StoredTensor};
+pub use config::configuration;
 pub use conversion::{Conversion, ConvertOptions, Converted, OutType, convert};
 pub use error::ConvertError;
 pub use general::repository_of;

@@ -48,8 +48,7 @@ impl PeftConfig {
     #[must_use]
     pub fn of_parts<'a, T: Into<Target>>(parts: impl IntoIterator<Item = (T, &'a LowRank)>) -> PeftConfig {
         let named = |(target, part): (T, &LowRank)| {
-            let alpha = f64::from(part.scale) * part.rank as f64;
-            (module_of(target.into()), part.rank, alpha)
+            (module_of(target.into()), part.rank, alpha_for(part.scale, part.rank))
         };
         let parts: Vec<(String, usize, f64)> = parts.into_iter().map(named).collect();
         let mut config = PeftConfig {
@@ -67,6 +66,13 @@ impl PeftConfig {
         }
         config
     }
+}
+
+/// The alpha that gives a scale: the shorter of two numbers where both do.
+fn alpha_for(scale: f32, rank: usize) -> f64 {
+    let alpha = f64::from(scale) * rank as f64;
+    let short = f64::from(alpha as f32);
+    if (short / rank as f64) as f32 == scale { short } else { alpha }
 }
 
 /// The value that comes most often; of several, the first.

@@ -4,10 +4,12 @@
 
 mod config;
 mod experts;
+mod folder;
 mod keys;
 mod name;
 mod pattern;
 mod read;
+mod summary;
 mod tensor;
 mod write;
 

@@ -3,21 +3,17 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use bise_models::gguf::WholeFile;
 use bise_models::printable::printable;
 use bise_models::{LowRank, MistralConfig};
 
 use super::config::{CONFIG_NAME, PeftConfig, Scales};
 use super::experts;
-use super::name::{Half, Name, Other, Place};
+use super::folder::Folder;
+use super::name::Place;
 use super::tensor::Tensor;
-use crate::adapter::error::{AdapterFileError, pickled};
+use crate::adapter::error::AdapterFileError;
 use crate::adapter::target::Target;
-use crate::convert::Halves;
-use crate::convert::checkpoint::{StoredTensor, names, numbered_files, read_tensors};
-
-/// How the files with the tensors begin.
-const WEIGHTS: &str = "adapter_model";
+use crate::convert::{Dtype, Halves};
 
 /// An adapter as PEFT saves it.
 #[derive(Debug)]
@@ -27,17 +23,12 @@ pub struct PeftAdapter {
     pub config: PeftConfig,
     /// Its matrices, in order of what they are beside. Rows of B are in the order of GGUF files.
     pub parts: Vec<(Target, LowRank)>,
+    /// The type of the first tensor.
+    pub dtype: Dtype,
     /// What the user should know, one line each.
     pub notes: Vec<String>,
     /// Its files.
     pub paths: Vec<PathBuf>,
-}
-
-/// The two tensors of a module.
-#[derive(Default)]
-struct Module<'a> {
-    a: Option<(&'a str, &'a StoredTensor)>,
-    b: Option<(&'a str, &'a StoredTensor)>,
 }
 
 impl PeftAdapter {
@@ -47,106 +38,22 @@ impl PeftAdapter {
     /// For files that are missing, damaged or half-written; a configuration that is not supported; tensors that do not fit the model, have
     /// another rank than the configuration says, are alone without their counterpart or are no part of a LoRA.
     pub fn open(folder: &Path, base: &MistralConfig) -> Result<PeftAdapter, AdapterFileError> {
-        let config = PeftConfig::open(folder)?;
-        let config_path = folder.join(CONFIG_NAME);
-        check_parameters(&config, &config_path, base)?;
-        let (files, tensors) = read_tensors(&weight_files(folder)?)?;
-        let file_of = |tensor: &StoredTensor| files[tensor.file].path().to_owned();
-        let mut reader = Reader { base, scales: scales(&config, &config_path)?, parts: BTreeMap::new() };
-        let (mut modules, mut notes) = (BTreeMap::<&str, Module<'_>>::new(), Vec::new());
-        let (mut n_of_encoders, mut n_of_base, mut adapter) = (0, 0, None::<&str>);
-        for (name, tensor) in &tensors {
-            let at = Tensor { path: file_of(tensor), name, tensor };
-            let named = match Name::of(name) {
-                Ok(named) => named,
-                Err(Other::Base) => {
-                    at.check_base(base)?;
-                    n_of_base += 1;
-                    continue;
-                }
-                Err(Other::Refused(what, reason)) => return Err(at.unsupported(what, reason)),
-            };
-            if Place::is_encoder(named.module) {
-                n_of_encoders += 1;
-                continue;
-            }
-            if let (Some(one), Some(other)) = (adapter, named.adapter)
-                && one != other
-            {
-                let found = format!("a tensor of the adapter '{}'", printable(other.as_bytes()));
-                return Err(at.wrong(found, &format!("those of '{}' alone", printable(one.as_bytes()))));
-            }
-            adapter = adapter.or(named.adapter);
-            let module = modules.entry(named.module).or_default();
-            let half = match named.half {
-                Half::A => &mut module.a,
-                Half::B => &mut module.b,
-            };
-            if let Some((other, _)) = half.replace((name, tensor)) {
-                let found = format!("it beside '{}'", printable(other.as_bytes()));
-                return Err(at.wrong(found, "one tensor of each kind for a module"));
-            }
+        let folder = Folder::open(folder)?;
+        check_parameters(&folder.config, &folder.config_path, base)?;
+        let modules = folder.modules()?;
+        modules.of_base.iter().try_for_each(|tensor| tensor.check_base(base))?;
+        let mut notes = modules.notes();
+        let dtype = modules.pairs.values().next().map_or(Dtype::F32, |[a, _]| a.tensor.dtype);
+        let mut reader = Reader { base, scales: folder.scales()?, parts: BTreeMap::new() };
+        for (module, [a, b]) in &modules.pairs {
+            reader.add(module, a, b)?;
         }
-        if n_of_base > 0 {
-            notes.push(format!(
-                "left out: matrices of the base model that were saved as well ({n_of_base} tensors)"
-            ));
-        }
-        if n_of_encoders > 0 {
-            let line = "left out: encoders of images and sound, which `bise` does not run";
-            notes.push(format!("{line} ({n_of_encoders} tensors)"));
-        }
-        for (name, module) in modules {
-            let at = |(name, tensor)| Tensor { path: file_of(tensor), name, tensor };
-            match module {
-                Module { a: Some(a), b: Some(b) } => reader.add(name, at(a), at(b))?,
-                Module { a: Some(one), .. } | Module { b: Some(one), .. } => {
-                    return Err(at(one).wrong("it alone".into(), "A and B of a module"));
-                }
-                Module { a: None, b: None } => unreachable!("made for one of them"),
-            }
-        }
-        if reader.parts.is_empty() {
-            return Err(AdapterFileError::Invalid {
-                path: files.first().map_or_else(|| folder.to_owned(), |file| file.path().to_owned()),
-                what: "tensors".into(),
-                found: "none of an adapter".into(),
-                expected: "'….lora_A.weight' and '….lora_B.weight' of some modules".into(),
-            });
-        }
-        files.iter().try_for_each(WholeFile::check_unchanged)?;
+        folder.check_unchanged()?;
         notes.extend(reader.scales.unused());
         let parts = reader.parts.into_iter().collect();
-        let paths = files.iter().map(|file| file.path().to_owned()).chain([config_path]).collect();
-        Ok(PeftAdapter { config, parts, notes, paths })
+        let paths = folder.paths();
+        Ok(PeftAdapter { config: folder.config.clone(), parts, dtype, notes, paths })
     }
-}
-
-/// The files with the tensors in `folder`.
-fn weight_files(folder: &Path) -> Result<crate::convert::checkpoint::Found, AdapterFileError> {
-    let names = names(folder)?;
-    if let Some(found) = numbered_files(folder, &names, WEIGHTS)? {
-        return Ok(found);
-    }
-    let pickle = names.iter().find(|name| name.starts_with(WEIGHTS) && name.ends_with(".bin"));
-    if let Some(name) = pickle {
-        return Err(pickled(&folder.join(name)));
-    }
-    Err(AdapterFileError::Invalid {
-        path: folder.to_owned(),
-        what: "adapter".into(),
-        found: format!("no {WEIGHTS}.safetensors"),
-        expected: format!("it beside {CONFIG_NAME}"),
-    })
-}
-
-fn scales<'a>(config: &'a PeftConfig, path: &Path) -> Result<Scales<'a>, AdapterFileError> {
-    Scales::of(config).map_err(|(text, why)| AdapterFileError::Invalid {
-        path: path.to_owned(),
-        what: format!("pattern '{}'", printable(text.as_bytes())),
-        found: why,
-        expected: "a regular expression".into(),
-    })
 }
 
 /// Parameters are adapted where modules are not: by transformers 5, the experts of Mixtral and their router.
@@ -173,10 +80,10 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn add(&mut self, module: &str, a: Tensor<'_>, b: Tensor<'_>) -> Result<(), AdapterFileError> {
+    fn add(&mut self, module: &str, a: &Tensor<'_>, b: &Tensor<'_>) -> Result<(), AdapterFileError> {
         match Place::of(module, self.base) {
-            Some(Place::One(target)) => self.add_one(module, target, &a, &b),
-            Some(Place::Experts(layer)) => self.add_experts(module, layer, &a, &b),
+            Some(Place::One(target)) => self.add_one(module, target, a, b),
+            Some(Place::Experts(layer)) => self.add_experts(module, layer, a, b),
             None => {
                 let found = format!("an adapter of '{}'", printable(module.as_bytes()));
                 Err(a.wrong(

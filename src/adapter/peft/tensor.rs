@@ -1,4 +1,4 @@
-use std::path::PathBuf;
+use std::path::Path;
 
 use bise_models::MistralConfig;
 use bise_models::printable::printable;
@@ -9,7 +9,7 @@ use crate::convert::checkpoint::StoredTensor;
 
 /// A tensor and where it is.
 pub(super) struct Tensor<'a> {
-    pub path: PathBuf,
+    pub path: &'a Path,
     pub name: &'a str,
     pub tensor: &'a StoredTensor,
 }
@@ -17,7 +17,7 @@ pub(super) struct Tensor<'a> {
 impl Tensor<'_> {
     pub fn wrong(&self, found: String, expected: &str) -> AdapterFileError {
         AdapterFileError::Invalid {
-            path: self.path.clone(),
+            path: self.path.to_owned(),
             what: format!("tensor '{}'", printable(self.name.as_bytes())),
             found,
             expected: expected.to_owned(),
@@ -26,7 +26,7 @@ impl Tensor<'_> {
 
     pub fn unsupported(&self, what: &str, reason: &str) -> AdapterFileError {
         AdapterFileError::Unsupported {
-            path: self.path.clone(),
+            path: self.path.to_owned(),
             what: format!("tensor '{}', {what},", printable(self.name.as_bytes())),
             reason: reason.to_owned(),
         }

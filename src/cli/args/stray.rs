@@ -16,6 +16,11 @@ pub fn advice(
     let first = before.is_empty();
     if !std::ptr::eq(command, root) {
         let name = command.get_name();
+        if command.has_subcommands() {
+            let names: Vec<&str> = command.get_subcommands().map(clap::Command::get_name).collect();
+            return format!("`bise {name}` has no command '{word}': expected one of {}", names.join(", "));
+        }
+        let typed = command.get_bin_name().map_or_else(|| format!("bise {name}"), str::to_owned);
         let flag = match (is_model(&word), name) {
             (true, _) => "-m",
             (false, "perplexity" | "logits") => "-f",
@@ -23,7 +28,7 @@ pub fn advice(
             (false, _) => "-p",
         };
         return match find_flag(flag, command) {
-            true => format!("found '{word}' without a flag: type `bise {name} {flag} {quoted}`"),
+            true => format!("found '{word}' without a flag: type `{typed} {flag} {quoted}`"),
             false => format!("unexpected argument '{word}' found"),
         };
     }
@@ -68,9 +73,8 @@ fn other_programs_command(word: &str) -> Option<String> {
         "show" | "info" => "`bise inspect FILE.gguf` shows what is in a model",
         "version" => "type `bise --version`",
         "quantize" | "imatrix" => "this program was built without the feature `quantize`",
-        "convert" | "embed" | "embedding" | "train" | "finetune" | "export-lora" => {
-            "it is planned but not there yet"
-        }
+        "export-lora" | "merge-lora" => "`bise lora merge -m FILE.gguf --lora ADAPTER -o OUT.gguf` does that",
+        "convert" | "embed" | "embedding" | "train" | "finetune" => "it is planned but not there yet",
         _ => return None,
     };
     Some(advice.to_string())

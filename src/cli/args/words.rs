@@ -34,8 +34,8 @@ pub struct Words {
 /// Why a command line is refused before clap sees it.
 #[derive(Debug)]
 pub struct Refusal {
-    /// The command it was meant for; nothing for the program itself.
-    pub command: Option<String>,
+    /// The command it was meant for, and those that it is in; nothing for the program itself.
+    pub command: Vec<String>,
     pub message: String,
 }
 
@@ -48,19 +48,19 @@ pub fn read(words: impl IntoIterator<Item = OsString>, root: &clap::Command) -> 
     let mut words = Words { command: rest.next().into_iter().collect(), ..Words::default() };
     let mut command = root;
     let asks_for_help = rest.next_if(|word| word == "help").is_some();
-    if let Some(sub) = rest.peek().and_then(|word| word.to_str()).and_then(|name| root.find_subcommand(name))
+    while let Some(sub) =
+        rest.peek().and_then(|word| word.to_str()).and_then(|name| command.find_subcommand(name))
     {
         command = sub;
         words.command.extend(rest.next());
     }
+    let names: Vec<String> =
+        words.command[1..].iter().map(|name| name.to_string_lossy().into_owned()).collect();
     if asks_for_help {
         words.args.push("--help".into());
     }
     let mut reader = Reader { root, command, words };
-    let refuse = |message| Refusal {
-        command: (!std::ptr::eq(command, root)).then(|| command.get_name().to_string()),
-        message,
-    };
+    let refuse = |message| Refusal { command: names, message };
     reader.read(rest).map_err(refuse)?;
     Ok(reader.words)
 }

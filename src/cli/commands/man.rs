@@ -15,8 +15,7 @@ pub fn run(name: Option<&str>, mut definition: clap::Command) -> Result<()> {
     definition.build();
     let command = match name {
         None => &definition,
-        Some(name) => definition
-            .find_subcommand(name)
+        Some(name) => find(&definition, name)
             .ok_or_else(|| wrong(format_args!("there is no command '{name}' (bise --help lists them)")))?,
     };
     let page_name = name.map_or("bise".to_owned(), |name| format!("bise-{name}"));
@@ -26,4 +25,13 @@ pub fn run(name: Option<&str>, mut definition: clap::Command) -> Result<()> {
     man.title(page_name).render(&mut page)?;
     std::io::stdout().write_all(help::plain(&String::from_utf8(page)?).as_bytes())?;
     Ok(())
+}
+
+/// The command of that name; one that is in another is called `lora-convert`, as its page is.
+fn find<'a>(definition: &'a clap::Command, name: &str) -> Option<&'a clap::Command> {
+    let inner = |outer: &'a clap::Command| {
+        let name = name.strip_prefix(outer.get_name())?.strip_prefix('-')?;
+        outer.find_subcommand(name)
+    };
+    definition.find_subcommand(name).or_else(|| definition.get_subcommands().find_map(inner))
 }

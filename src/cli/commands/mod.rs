@@ -22,6 +22,8 @@ pub mod inspect;
 #[cfg(feature = "hub")]
 pub mod list;
 pub mod logits;
+#[cfg(feature = "convert")]
+pub mod lora;
 pub mod man;
 #[cfg(feature = "quantize")]
 pub mod merge;

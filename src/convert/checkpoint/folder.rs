@@ -88,9 +88,8 @@ fn nothing(folder: &Path, names: &BTreeSet<String>, found: &str, expected: &str)
         return ConvertError::Unsupported {
             path: folder.join("adapter_config.json"),
             what: "an adapter (LoRA) without its model".into(),
-            reason:
-                "convert the model it was made for, or merge the two with peft's `merge_and_unload` first"
-                    .into(),
+            reason: "`bise lora convert` makes a GGUF file of it, and `bise lora merge` a model of both"
+                .into(),
         };
     }
     if let Some(name) = ends(&[".gguf"]) {

@@ -96,6 +96,19 @@ impl Checkpoint {
         Ok(Checkpoint { folder: folder.to_owned(), layout, config, files, tensors })
     }
 
+    /// The configuration in `folder`, without any weights.
+    pub(crate) fn without_weights(folder: &Path) -> Result<Checkpoint, ConvertError> {
+        let layout = Layout::of(folder, false)?;
+        let config = json_file::object(&folder.join(layout.config_name()))?;
+        Ok(Checkpoint {
+            folder: folder.to_owned(),
+            layout,
+            config,
+            files: Vec::new(),
+            tensors: IndexMap::new(),
+        })
+    }
+
     /// The path of the configuration.
     pub fn config_path(&self) -> PathBuf {
         self.folder.join(self.layout.config_name())

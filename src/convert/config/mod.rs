@@ -4,6 +4,8 @@ mod fields;
 mod hugging_face;
 mod mistral;
 
+use std::path::Path;
+
 use bise_models::MistralConfig;
 use bise_models::gguf::{GgufError, Metadata};
 
@@ -122,6 +124,20 @@ pub struct ModelConfig {
     pub assumed: Vec<&'static str>,
     /// What the user should know, one line each.
     pub notes: Vec<String>,
+}
+
+/// The hyper-parameters of the model in `folder`, of which only the configuration is read: `config.json` or `params.json`.
+///
+/// # Errors
+/// For a configuration that is missing or broken, an architecture that cannot be converted, and a model that cannot be run.
+pub fn configuration(folder: &Path) -> Result<MistralConfig, ConvertError> {
+    let checkpoint = Checkpoint::without_weights(folder)?;
+    let config = ModelConfig::of(&checkpoint)?;
+    let mut metadata = Metadata::new(&checkpoint.config_path().to_string_lossy());
+    metadata.set("general.architecture", config.arch);
+    config.set_keys(&mut metadata);
+    config.check_keys(&checkpoint, &metadata)?;
+    Ok(MistralConfig::from_metadata(&metadata)?)
 }
 
 impl ModelConfig {
