@@ -156,7 +156,13 @@ fn outputs_and_gradients_are_those_of_the_definition() {
         ((1, 1, 2), Some(70), &[75, 3]),
         ((2, 1, 2), None, &[70]),
     ];
-    for (i, (heads, window, sequences)) in if cfg!(miri) { few } else { all }.iter().enumerate() {
+    // Those of more than a block of keys take long under an emulator.
+    let cases = match () {
+        () if cfg!(miri) => few,
+        () if quick() => &all[..all.len() - 2],
+        () => all,
+    };
+    for (i, (heads, window, sequences)) in cases.iter().enumerate() {
         let case = Case::new(i as u64, *heads, *window, sequences);
         let [out, log_sums, dq, dk, dv] = on_all(&case);
         let (q, k, v) = (doubles(&case.q), doubles(&case.k), doubles(&case.v));
