@@ -98,7 +98,7 @@ impl PromptArgs {
 
 impl EscapeArgs {
     /// The flag that was given, if one was.
-    #[cfg(feature = "compare")]
+    #[cfg(any(feature = "compare", feature = "eval"))]
     pub fn given(self) -> Option<&'static str> {
         match self {
             EscapeArgs { escape: true, .. } => Some("--escape"),
