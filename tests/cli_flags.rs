@@ -308,7 +308,7 @@ fn the_server_says_why_it_takes_no_such_flag() {
         (&["--ssl-cert-file", "cert.pem"], "a proxy in front"),
         (&["--path", "public"], "comes with the program"),
         (&["--slot-save-path", "slots"], "prompts are cached by themselves"),
-        (&["--lora-init-without-apply"], "as soon as they are loaded"),
+        (&["--lora-scaled", "a.gguf"], "expected FILE:SCALE"),
         (&["--grammar", "root ::= \"a\""], "a request brings its own"),
         (&["-j", "{}"], "a request brings its own"),
         (&["--special"], "control tokens"),

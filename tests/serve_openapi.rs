@@ -1,8 +1,9 @@
 //! `/openapi.json` says what the server does: methods, responses, and which fields have which types.
 
-#![cfg(all(feature = "cli", feature = "server", feature = "builtin-model"))]
+#![cfg(all(feature = "cli", feature = "server", feature = "builtin-model", feature = "convert"))]
 
 mod serve_support;
+mod story_adapters;
 
 use std::collections::BTreeSet;
 
@@ -66,6 +67,25 @@ impl Document {
             }
             _ => assert_eq!(schema["type"], "string", "{of}"),
         }
+    }
+}
+
+/// A folder with two adapters.
+struct Adapters(tempfile::TempDir);
+
+impl Adapters {
+    fn new() -> Adapters {
+        let folder = tempfile::tempdir().unwrap();
+        for (seed, name) in [(1, "a.gguf"), (2, "b.gguf")] {
+            story_adapters::write_gguf(&folder.path().join(name), seed);
+        }
+        Adapters(folder)
+    }
+
+    /// Flags that load one of them, and let clients load both.
+    fn flags(&self) -> [String; 2] {
+        let folder = self.0.path().display();
+        [format!("--lora={folder}/a.gguf"), format!("--lora-dir={folder}")]
     }
 }
 
@@ -176,13 +196,22 @@ fn requests() -> Vec<(&'static str, Value, u16)> {
         ("/api/show", json!({"name": "bise-tiny", "verbose": true}), 200),
         ("/props", json!({}), 200),
         ("/lora-adapters", json!([]), 200),
-        ("/lora-adapters", json!([{"id": 0, "scale": 1}]), 400),
+        ("/lora-adapters", json!([{"id": 0, "scale": 0.5}]), 200),
+        ("/lora-adapters", json!([{"id": 7, "scale": 1}]), 400),
+        ("/lora-adapters/load", json!({"path": "b.gguf", "name": "b", "scale": 0.25}), 200),
+        ("/lora-adapters/load", json!({"path": "../a.gguf"}), 400),
+        ("/completion", with(text, json!({"lora": [{"id": 0, "scale": 1}, {"id": 1, "scale": -0.5}]})), 200),
+        ("/lora-adapters/unload", json!({"id": 1}), 200),
+        ("/lora-adapters/unload", json!({"id": 1}), 400),
     ]
 }
 
 #[test]
 fn responses_are_as_described() {
-    let server = Server::greedy(&["--alias", "bise-tiny", "--chat-template", "mistral-v3", "--props"]);
+    let adapters = Adapters::new();
+    let [lora, lora_dir] = adapters.flags();
+    let flags = ["--alias", "bise-tiny", "--chat-template", "mistral-v3", "--props", &lora, &lora_dir];
+    let server = Server::greedy(&flags);
     let document = Document::of(&server);
     let mut tried = BTreeSet::new();
     for (path, body, status) in requests() {
@@ -270,7 +299,9 @@ fn keys_are_asked_for_where_the_description_says_so() {
 /// the server reads.
 #[test]
 fn fields_of_other_types_are_refused_by_name() {
-    let server = Server::greedy(&["--alias", "bise-tiny"]);
+    let adapters = Adapters::new();
+    let [lora, lora_dir] = adapters.flags();
+    let server = Server::greedy(&["--alias", "bise-tiny", &lora, &lora_dir]);
     let document = Document::of(&server);
     let (mut n_fields, mut taken) = (0, Vec::new());
     for (path, operations) in document.paths() {

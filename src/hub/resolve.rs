@@ -278,16 +278,24 @@ impl Hub {
                 model.files.len()
             )));
         }
-        if !model.extras.adapters.is_empty() {
-            return Err(refuse("it has a LoRA adapter, which bise does not apply yet".into()));
+        if let Some(folder) = extras.adapters.iter().find(|path| path.is_dir()) {
+            let folder = folder.display();
+            return Err(refuse(format!(
+                "{folder} is an adapter of PEFT: `bise lora convert` makes a GGUF file of it"
+            )));
         }
         let total = model.bytes;
         let file = model.name.as_str();
-        let weights = self
-            .own
-            .add_file(&model.path, model.weights, |done| watch(Progress::Checking { file, done, total }))?;
+        let weights = self.own.add_file(Kind::Model, &model.path, model.weights, |done| {
+            watch(Progress::Checking { file, done, total })
+        })?;
         let digest = weights.digest;
         let mut layers = vec![weights];
+        for adapter in &extras.adapters {
+            layers.push(self.own.add_file(Kind::Adapter, adapter, None, |done| {
+                watch(Progress::Checking { file, done, total })
+            })?);
+        }
         let texts = [(Kind::Template, &extras.template), (Kind::System, &extras.system)];
         for (kind, text) in texts.into_iter().filter_map(|(kind, text)| Some((kind, text.as_ref()?))) {
             layers.push(self.own.add_bytes(kind, text.as_bytes())?);

@@ -42,7 +42,9 @@ use tower_http::timeout::RequestBodyTimeoutLayer;
 
 pub use models::{Catalog, Offer, OptionsOf, Preset, RouterOptions, Served};
 pub use ollama::parse_keep_alive;
-pub use options::{Address, BoxError, ContextShare, CorsOptions, ModelOptions, Opener, ServerOptions};
+pub use options::{
+    AdapterOptions, Address, BoxError, ContextShare, CorsOptions, ModelOptions, Opener, ServerOptions,
+};
 
 use error::ApiError;
 use metrics::Metrics;

@@ -111,6 +111,17 @@ pub trait Opener: Send + Sync {
     fn file(&self) -> Result<GgufFile, BoxError>;
 }
 
+/// The adapters (LoRA) of a model.
+#[derive(Clone, Debug, Default)]
+pub struct AdapterOptions {
+    /// GGUF files and folders of PEFT that it is opened with, each with a factor on its scale. Their numbers are their places.
+    pub files: Vec<(PathBuf, f32)>,
+    /// Whether they act on no request until one says so, or `POST /lora-adapters` does.
+    pub wait: bool,
+    /// The folder that clients may load more from; none, where there is none.
+    pub folder: Option<PathBuf>,
+}
+
 /// A model to serve: how it is opened, and what it is called.
 #[derive(Clone)]
 pub struct ModelOptions {
@@ -122,6 +133,8 @@ pub struct ModelOptions {
     pub path: String,
     /// Opens it.
     pub opener: Arc<dyn Opener>,
+    /// Its adapters.
+    pub adapters: AdapterOptions,
     /// What a Modelfile says beside the weights.
     pub extras: Extras,
     /// Sampling parameters, where a request says nothing.

@@ -179,6 +179,19 @@ impl ServingArgs {
     }
 }
 
+/// Adapters, and where clients may load others from.
+#[derive(clap::Args, Clone, Debug)]
+#[command(next_help_heading = "Adapters")]
+pub struct LoraArgs {
+    /// Apply adapters to no request until it asks for them (lora, or model: their name) or POST /lora-adapters does
+    #[arg(long)]
+    pub lora_init_without_apply: bool,
+
+    /// Let clients load adapters from a folder (POST /lora-adapters/load)
+    #[arg(long, value_name = "FOLDER", env = "BISE_LORA_DIR")]
+    pub lora_dir: Option<PathBuf>,
+}
+
 /// Which models there are, and how many at a time, where --model names none.
 #[derive(clap::Args, Clone, Debug)]
 #[command(next_help_heading = "Models by name (without --model)")]

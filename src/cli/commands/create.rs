@@ -38,14 +38,18 @@ pub fn run(args: CreateArgs) -> Result<()> {
     let source = text::from_file(&args.file)?;
     let file = Modelfile::parse(&source).with_context(|| args.file.display().to_string())?;
     let log = args.log.log();
-    if let Some(adapter) = file.adapters.first() {
-        let why = format!("ADAPTER {adapter}: adapters (LoRA) are planned but not there yet");
-        return Err(HubError::Unsupported { name: args.name, why }.into());
-    }
     let hub = hub::open(&args.source);
     let mut shown = hub::Shown::new(log);
     let base = hub.get(&from(&file.from, &args.file)?, &mut |progress| shown.watch(progress))?;
     let mut extras = base.extras.clone();
+    for adapter in &file.adapters {
+        let path = args.file.parent().unwrap_or(Path::new("")).join(adapter);
+        if !path.exists() {
+            let why = format!("ADAPTER {adapter}: found no file {}", path.display());
+            return Err(HubError::Unsupported { name: args.name, why }.into());
+        }
+        extras.adapters.push(path);
+    }
     let takes_template =
         extras.extend(file.extras).with_context(|| format!("{}: TEMPLATE", args.file.display()))?;
     if !takes_template {

@@ -134,6 +134,7 @@ fn has_template(model: &LocalModel) -> Result<bool> {
 
 /// What a Modelfile says, where no flag says otherwise.
 fn apply(extras: &Extras, chat: &mut ChatArgs, typed: &[String], log: Log) -> Opening {
+    chat.model.adapters.add_first(&extras.adapters);
     let conversation = &mut chat.conversation;
     if conversation.system_prompt.is_none() && conversation.system_prompt_file.is_none() {
         conversation.system_prompt =

@@ -14,7 +14,7 @@ use crate::cli::args::log::LogArgs;
 use crate::cli::args::model::{ContextArgs, ModelArgs};
 use crate::cli::args::prompt::{EscapeArgs, TemplateArgs};
 use crate::cli::args::sampling::SamplingArgs;
-use crate::cli::args::server::{EndpointArgs, ListenArgs, RouterArgs, ServingArgs};
+use crate::cli::args::server::{EndpointArgs, ListenArgs, LoraArgs, RouterArgs, ServingArgs};
 use crate::cli::ollama_host::OllamaHost;
 use crate::cli::term::console::Level;
 use crate::cli::usage::wrong;
@@ -27,6 +27,8 @@ pub struct ServeArgs {
     listen: ListenArgs,
     #[command(flatten)]
     serving: ServingArgs,
+    #[command(flatten)]
+    lora: LoraArgs,
     #[command(flatten)]
     router: RouterArgs,
     #[command(flatten)]
@@ -68,6 +70,9 @@ pub fn run(args: ServeArgs, typed: &[String], flags: FlagReader) -> Result<()> {
     let log = args.log.log();
     start_logging(log.level, args.endpoints.verbose);
     let options = server_options(&args)?;
+    if let Some(folder) = args.lora.lora_dir.as_ref().filter(|folder| !folder.is_dir()) {
+        return Err(wrong(format_args!("--lora-dir {}: found no folder there", folder.display())));
+    }
     let source = &args.model.source;
     let names_model = args.model.model.is_some() || hub::reference(source)?.is_some();
     let served = match names_model {

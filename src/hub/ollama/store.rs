@@ -190,6 +190,7 @@ impl Store {
     /// If the file cannot be read, or the disk refuses.
     pub fn add_file(
         &self,
+        kind: Kind,
         file: &Path,
         digest: Option<Sha256>,
         progress: impl FnMut(u64) -> ControlFlow<()>,
@@ -202,7 +203,7 @@ impl Store {
                 .map_err(|error| HubError::io(&file, error))?
                 .ok_or(HubError::Cancelled)?,
         };
-        let layer = Layer::new(Kind::Model, digest, size);
+        let layer = Layer::new(kind, digest, size);
         let blob = self.blob(&digest);
         if fs::metadata(&blob).is_ok_and(|found| found.len() == size) {
             return Ok(layer);

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use serde_json::Value;
 use tokio::sync::oneshot;
 
-use super::{ApiError, Prompt, Prompts, blocking, text_tokens};
+use super::{ApiError, Prompt, Prompts, RequestAdapters, blocking, text_tokens};
 use crate::scheduler::EmbedJob;
 use crate::server::App;
+use crate::server::body::Body;
 use crate::server::models::Model;
 
 /// Vectors, and what they cost.
@@ -19,18 +19,14 @@ pub struct Embedded {
     pub n_tokens: usize,
 }
 
-/// Embeds the texts of a field. Those that are pooled have length 1.
+/// Embeds the texts of a field of `body`. Those that are pooled have length 1.
 ///
 /// # Errors
-/// What is no text, one without tokens or longer than the context, and a full queue.
-pub async fn embed(
-    app: &App,
-    model: &Arc<Model>,
-    input: Option<&Value>,
-    field: &str,
-) -> Result<Embedded, ApiError> {
-    let Prompts { prompts, .. } = Prompts::read(input, field)?;
-    embed_prompts(app, model, prompts, field, model.pooling.is_some()).await
+/// An adapter that is not there, what is no text, one without tokens or longer than the context, and a full queue.
+pub async fn embed(app: &App, model: &Arc<Model>, body: &Body, field: &str) -> Result<Embedded, ApiError> {
+    let Prompts { prompts, .. } = Prompts::read(body.get(field), field)?;
+    let adapters = RequestAdapters::read(model, body)?;
+    embed_prompts(app, model, prompts, field, adapters, model.pooling.is_some()).await
 }
 
 /// Embeds texts, which stand in this field of the request, and divides their vectors by their lengths if `normalize`.
@@ -42,6 +38,7 @@ pub async fn embed_prompts(
     model: &Arc<Model>,
     prompts: Vec<Prompt>,
     field: &str,
+    adapters: RequestAdapters,
     normalize: bool,
 ) -> Result<Embedded, ApiError> {
     let (tokenizing, at) = (Arc::clone(model), field.to_owned());
@@ -66,13 +63,9 @@ pub async fn embed_prompts(
         let _ = sender.send(vectors);
     };
     app.metrics.request();
-    let ticket = model.worker.embed(EmbedJob {
-        texts,
-        pooling: model.pooling,
-        normalize,
-        adapters: None,
-        done: Box::new(done),
-    })?;
+    let (pooling, adapters) = (model.pooling, Some(adapters.acting));
+    let ticket =
+        model.worker.embed(EmbedJob { texts, pooling, adapters, normalize, done: Box::new(done) })?;
     let vectors = receiver.await.map_err(|_| ApiError::unavailable("the server is shutting down"))?;
     drop(ticket);
     let vectors = vectors.map_err(|error| ApiError::from(&error))?;

@@ -3,6 +3,7 @@
 //! An interface reads its own JSON into a [`ChatRequest`] or [`TextRequest`], and writes the [`Delta`]s of the answer in its own form,
 //! as they come or [as a whole](Answer::whole). An answer that is dropped is cancelled.
 
+mod adapters;
 mod blocking;
 mod constraint;
 mod delta;
@@ -24,6 +25,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::Receiver;
 
+pub use adapters::{RequestAdapters, Scale as AdapterScale};
 pub use blocking::blocking;
 pub use delta::{Delta, FinishReason, Finished, Progress, Timings, TokenLogProb, Usage};
 pub use embed::{embed, embed_prompts};
@@ -131,7 +133,7 @@ fn submit(
             starts_text: parser.is_some(),
         },
         constraint,
-        adapters: None,
+        adapters: Some(options.adapters.acting),
         cache_prompt: options.cache_prompt,
         prompt_log_probs: options.prompt_log_probs,
         slot: options.slot,

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{ApiError, Format, LogProbs, RequestOptions, SamplingFields, Stops, kind};
+use super::{ApiError, Format, LogProbs, RequestAdapters, RequestOptions, SamplingFields, Stops, kind};
 use crate::server::App;
 use crate::server::body::{Body, Limit, Whole};
 use crate::server::models::Model;
@@ -73,6 +73,7 @@ impl RequestOptions {
             log_probs,
             prompt_log_probs: None,
             format: format(fields.response_format, fields.json_schema, fields.grammar)?,
+            adapters: RequestAdapters::read(model, body)?,
             cache_prompt: fields.cache_prompt.unwrap_or(app.options.cache_prompt),
             slot,
         })

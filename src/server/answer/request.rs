@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use super::RequestAdapters;
 use crate::sampling::SamplingParams;
 
 /// What requests of all kinds may say.
@@ -19,6 +20,8 @@ pub struct RequestOptions {
     pub prompt_log_probs: Option<usize>,
     /// What the answer has to follow.
     pub format: Option<Format>,
+    /// The adapters that act.
+    pub adapters: RequestAdapters,
     /// Whether what was read of the prompt before is used again, and this one kept.
     pub cache_prompt: bool,
     /// The slot to run in; any, where `None`.

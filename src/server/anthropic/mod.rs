@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use self::events::Events;
 use self::request::Request;
 use super::App;
-use super::answer::{self, Answer, ApiError, SamplingFields};
+use super::answer::{self, Answer, ApiError, RequestAdapters, SamplingFields};
 use super::body::Body;
 use super::id::new_id;
 use super::models::Model;
@@ -65,7 +65,8 @@ async fn prepare(
     body.warn_without_effect(&["context_management", "speed"]);
     let sampling: SamplingFields = body.read()?;
     let sampling = sampling.params(model.engine.tokenizer(), &model.sampling)?;
-    let chat = request.to_chat(sampling, app.options.cache_prompt)?;
+    let mut chat = request.to_chat(sampling, app.options.cache_prompt)?;
+    chat.options.adapters = RequestAdapters::read(&model, body)?;
     Ok((model, chat))
 }
 

@@ -17,7 +17,7 @@ pub async fn embed_texts(State(app): State<Arc<App>>, body: Body) -> Result<Json
     if let Some(other) = body.get("content").filter(|_| field == "input") {
         Prompts::read(Some(other), "content")?;
     }
-    let embedded = embed(&app, &model, body.get(field), field).await?;
+    let embedded = embed(&app, &model, &body, field).await?;
     let n_embd = model.engine.config().n_embd;
     let results = embedded.vectors.iter().enumerate().map(|(index, vector)| {
         let vectors: Vec<&[f32]> = vector.chunks(n_embd).collect();

@@ -44,4 +44,6 @@ pub fn routes(changes_props: bool) -> Router<Arc<App>> {
         .route("/models/sse", get(router::events))
         .route("/metrics", get(metrics::metrics))
         .route("/lora-adapters", get(adapters::list).post(adapters::scale))
+        .route("/lora-adapters/load", post(adapters::load))
+        .route("/lora-adapters/unload", post(adapters::unload))
 }

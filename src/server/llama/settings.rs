@@ -63,6 +63,7 @@ pub fn settings(
         "grammar_lazy": false,
         "samplers": params.samplers.iter().map(|kind| kind.name()).collect::<Vec<_>>(),
         "cache_prompt": options.cache_prompt,
+        "lora": options.adapters.to_json(),
     });
     if let (Value::Object(value), Value::Object(rest)) = (&mut value, rest) {
         value.extend(rest);

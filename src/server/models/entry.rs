@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use super::catalog::Offer;
 use super::keep::Keep;
-use super::{Facts, Model};
+use super::{Facts, Model, ModelAdapters};
 use crate::hub::Extras;
 use crate::scheduler::{SchedulerStats, WorkerHandle};
 use crate::server::ModelOptions;
@@ -16,6 +16,7 @@ pub struct Entry {
     options: ModelOptions,
     /// Where a router has it from.
     offer: Option<Offer>,
+    adapters: Arc<ModelAdapters>,
     created: SystemTime,
     facts: OnceLock<Result<Facts, String>>,
     state: Mutex<State>,
@@ -84,6 +85,7 @@ impl Entry {
     fn new(options: ModelOptions, offer: Option<Offer>, phase: Phase, keep: Keep) -> Entry {
         let state = State { phase, n_attempts: 0, failure: None, bytes: 0 };
         Entry {
+            adapters: Arc::new(ModelAdapters::new(&options.adapters, &options.aliases)),
             options,
             offer,
             created: SystemTime::now(),
@@ -107,6 +109,11 @@ impl Entry {
     /// What a Modelfile says beside the weights.
     pub fn extras(&self) -> &Extras {
         &self.options.extras
+    }
+
+    /// Its adapters.
+    pub fn adapters(&self) -> &Arc<ModelAdapters> {
+        &self.adapters
     }
 
     /// When this program heard of it.

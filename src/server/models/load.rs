@@ -116,7 +116,10 @@ impl Models {
         self.events.status(name, Status::Loading.name());
         let opening = Arc::clone(&entry);
         let start = Instant::now();
-        let opened = tokio::task::spawn_blocking(move || Model::open(opening.options())).await;
+        let opened = tokio::task::spawn_blocking(move || {
+            Model::open(opening.options(), Arc::clone(opening.adapters()))
+        })
+        .await;
         let cannot = |why: String| self.cannot_open(name, &why);
         let opened = match opened {
             Ok(Ok(model)) => Ok(model),
@@ -136,7 +139,10 @@ impl Models {
                 }
                 self.watched.notify_one();
             }
-            Err(error) => self.tell_failure(&entry, error),
+            Err(error) => {
+                entry.adapters().close();
+                self.tell_failure(&entry, error);
+            }
         }
         opened
     }
@@ -273,6 +279,7 @@ impl Models {
             });
             let _ = ended.await;
             models.metrics.retire(&stats);
+            entry.adapters().close();
             // Passes are counted by `metrics` from now on.
             entry.is_gone(sleeps, SchedulerStats { n_passes: 0, n_texts_in_passes: 0, ..stats });
             let status = entry.status();

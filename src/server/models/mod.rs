@@ -1,5 +1,6 @@
 //! The models that are served: opened when they are wanted, taken out of memory when nobody wants them.
 
+mod adapters;
 mod catalog;
 mod entry;
 mod events;
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 use tokio::sync::{Mutex as AsyncMutex, Notify};
 
+pub use adapters::ModelAdapters;
 pub use catalog::{Catalog, Offer, OptionsOf, Preset, references};
 pub use entry::{Entry, Status};
 pub use events::Events;
@@ -226,7 +228,7 @@ impl Models {
         }
         let missing = || ApiError::not_found(format!("model '{name}' not found"));
         if self.router.is_none() {
-            return Err(missing());
+            return self.with_adapter(name).ok_or_else(missing);
         }
         let (models, asked) = (Arc::clone(self), name.to_owned());
         let found = super::answer::blocking(move || models.look_up(&asked)).await?;
@@ -244,7 +246,7 @@ impl Models {
             .catalog
             .find(name)
             .map_err(|error| ApiError::internal(format!("model '{name}': {error}")))?;
-        let Some(offer) = found else { return Ok(None) };
+        let Some(offer) = found else { return Ok(self.with_adapter(name)) };
         let _alone = self.refreshing.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(entry) = known(&offer.name) {
             return Ok(Some(entry));
@@ -252,6 +254,11 @@ impl Models {
         let entry = self.offered(router, offer).map_err(ApiError::internal)?;
         self.entries.write().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&entry));
         Ok(Some(entry))
+    }
+
+    /// The model that has an adapter of this name: whoever asks for that means both.
+    fn with_adapter(&self, name: &str) -> Option<Arc<Entry>> {
+        self.entries().into_iter().find(|entry| entry.adapters().has(name))
     }
 
     /// The model that a request names, loaded if it is not. Where there is one alone, any name stands for it: clients made for other

@@ -1,9 +1,11 @@
 //! A model in memory, ready to answer.
 
+use std::sync::Arc;
+
 use bise_kernels::PAGE_LEN;
 use serde_json::{Map, Value, json};
 
-use super::room;
+use super::{ModelAdapters, room};
 use crate::chat::{ChatTemplate, SpecialTokens};
 use crate::constraint::Grammars;
 use crate::embedding::Pooling;
@@ -21,6 +23,8 @@ pub struct Model {
     pub engine: Engine,
     /// Where its requests are scheduled.
     pub worker: WorkerHandle,
+    /// Its adapters.
+    pub adapters: Arc<ModelAdapters>,
     /// The vocabulary, as grammars take it.
     pub grammars: Grammars,
     /// From conversations to prompts; `None` where neither the file nor the command line has one.
@@ -57,12 +61,13 @@ pub struct Model {
 }
 
 impl Model {
-    /// Opens a model and starts its thread. This takes as long as the disk does.
+    /// Opens a model with its adapters, and starts its thread. This takes as long as the disk does.
     ///
     /// # Errors
-    /// The file, its template or the memory for it.
-    pub fn open(options: &ModelOptions) -> Result<Model, BoxError> {
+    /// The file, its template, an adapter or the memory for it.
+    pub fn open(options: &ModelOptions, adapters: Arc<ModelAdapters>) -> Result<Model, BoxError> {
         let engine = options.opener.open()?;
+        adapters.open(&engine)?;
         let adds_space =
             engine.file().metadata().bool("tokenizer.ggml.add_space_prefix").ok().flatten().unwrap_or(true);
         let template = match &options.template {
@@ -82,6 +87,7 @@ impl Model {
             grammars: Grammars::new(engine.tokenizer()),
             special_tokens: SpecialTokens::of(engine.tokenizer()),
             worker,
+            adapters,
             session,
             n_contexts: if options.context == ContextShare::Pool { 1 } else { options.scheduler.n_slots },
             template,

@@ -11,7 +11,7 @@ use super::lines::{Kind, Lines};
 use super::request::{Chat, Common, Think};
 use super::{messages, reply, show};
 use crate::server::App;
-use crate::server::answer::{self, ApiError, ChatRequest, RequestOptions};
+use crate::server::answer::{self, ApiError, ChatRequest, RequestAdapters, RequestOptions};
 use crate::server::body::Body;
 use crate::server::models::{Entry, Model};
 
@@ -30,6 +30,7 @@ pub(super) async fn chat(State(app): State<Arc<App>>, body: Body) -> Result<Resp
     chat.tools = request.tools.unwrap_or_default();
 
     let model = app.models.open(entry, None).await?;
+    chat.options.adapters = RequestAdapters::read(&model, &body)?;
     let load = started.elapsed();
     check_capabilities(entry, &model, name, &common, &chat)?;
     fit(&model, &common, &mut chat).await?;
@@ -63,7 +64,7 @@ pub(super) async fn nothing_to_say(
     Ok(Json(lines.done("load")).into_response())
 }
 
-/// A conversation with everything but its messages.
+/// A conversation with everything but its messages and adapters.
 pub(super) fn conversation(app: &App, entry: &Entry, common: &Common) -> Result<ChatRequest, ApiError> {
     let options = common.options(&entry.extras().params)?;
     let think = common.think()?;
@@ -82,6 +83,7 @@ pub(super) fn conversation(app: &App, entry: &Entry, common: &Common) -> Result<
             log_probs: common.log_probs()?,
             prompt_log_probs: None,
             format: common.format()?,
+            adapters: RequestAdapters::default(),
             cache_prompt: app.options.cache_prompt,
             slot: None,
         },

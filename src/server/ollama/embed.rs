@@ -13,7 +13,7 @@ use super::options::Options;
 use super::request::named;
 use crate::embedding::{Norm, normalize};
 use crate::server::App;
-use crate::server::answer::{self, ApiError, Prompt, kind};
+use crate::server::answer::{self, ApiError, Prompt, RequestAdapters, kind};
 use crate::server::body::{Body, Whole};
 use crate::server::models::Model;
 
@@ -52,8 +52,9 @@ pub(super) async fn embed(State(app): State<Arc<App>>, body: Body) -> Result<Jso
     if texts.is_empty() {
         return Ok(Json(json!({"model": name, "embeddings": []})));
     }
+    let adapters = RequestAdapters::read(&model, &body)?;
     let prompts = prompts(&model, texts, request.truncate == Some(true)).await?;
-    let mut embedded = answer::embed_prompts(&app, &model, prompts, "input", true).await?;
+    let mut embedded = answer::embed_prompts(&app, &model, prompts, "input", adapters, true).await?;
     if let Some(Whole(n)) = request.dimensions.filter(|n| n.0 > 0) {
         for vector in &mut embedded.vectors {
             if vector.len() > n as usize {
@@ -82,8 +83,9 @@ pub(super) async fn embeddings(State(app): State<Arc<App>>, body: Body) -> Resul
     let Some(text) = request.prompt.filter(|text| !text.is_empty()) else {
         return Ok(Json(json!({"embedding": []})));
     };
+    let adapters = RequestAdapters::read(&model, &body)?;
     let prompts = prompts(&model, vec![text], request.truncate == Some(true)).await?;
-    let mut embedded = answer::embed_prompts(&app, &model, prompts, "prompt", true).await?;
+    let mut embedded = answer::embed_prompts(&app, &model, prompts, "prompt", adapters, true).await?;
     Ok(Json(json!({"embedding": embedded.vectors.pop()})))
 }
 

@@ -12,7 +12,7 @@ use super::lines::{Kind, Lines};
 use super::request::{Common, Generate};
 use super::{messages, reply};
 use crate::server::App;
-use crate::server::answer::{self, ApiError, Prompt, TextRequest};
+use crate::server::answer::{self, ApiError, Prompt, RequestAdapters, TextRequest};
 use crate::server::body::Body;
 
 pub(super) async fn generate(State(app): State<Arc<App>>, body: Body) -> Result<Response, ApiError> {
@@ -41,6 +41,7 @@ pub(super) async fn generate(State(app): State<Arc<App>>, body: Body) -> Result<
     };
     let mut chat = conversation(&app, entry, &common)?;
     let model = app.models.open(entry, None).await?;
+    chat.options.adapters = RequestAdapters::read(&model, &body)?;
     let n_vocab = model.engine.tokenizer().n_vocab();
     if let Some(token) = context.iter().find(|token| **token as usize >= n_vocab) {
         return Err(ApiError::field(

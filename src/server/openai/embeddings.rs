@@ -17,7 +17,6 @@ use crate::server::body::{Body, Whole};
 #[serde(default)]
 struct Fields {
     model: Option<String>,
-    input: Option<Value>,
     encoding_format: Option<String>,
     dimensions: Option<Whole<u32>>,
 }
@@ -46,7 +45,7 @@ pub async fn embed_texts(State(app): State<Arc<App>>, body: Body) -> Result<Json
             "--pooling none gives a vector for each token, which this interface has no form for: ask /embedding",
         ));
     }
-    let embedded = embed(&app, &model, fields.input.as_ref(), "input").await?;
+    let embedded = embed(&app, &model, &body, "input").await?;
     let vectors = embedded.vectors.iter().enumerate().map(|(index, vector)| {
         let embedding = match as_base64 {
             true => {

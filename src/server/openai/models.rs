@@ -25,7 +25,8 @@ pub async fn list(
         let page = Query::try_from_uri(&uri).map_err(|error| ApiError::invalid(error.body_text()))?;
         return anthropic::list(&entries, &page).map(Json);
     }
-    let models: Vec<Value> = entries.into_iter().map(model).collect();
+    let models: Vec<Value> =
+        entries.into_iter().flat_map(|entry| [vec![model(entry)], adapters(entry)].concat()).collect();
     Ok(Json(json!({"object": "list", "data": models})))
 }
 
@@ -42,12 +43,37 @@ pub async fn one(
     }
     match found {
         Ok(entry) if headers.contains_key(anthropic::VERSION_HEADER) => Ok(Json(anthropic::one(&entry))),
-        Ok(entry) => Ok(Json(model(&entry))),
+        Ok(entry) => {
+            let adapter = || adapters(&entry).into_iter().find(|adapter| adapter["id"] == *name);
+            Ok(Json(if entry.is_called(&name) {
+                model(&entry)
+            } else {
+                adapter().unwrap_or_else(|| model(&entry))
+            }))
+        }
         Err(error) if error.status == 404 => Err(ApiError::not_found(format!(
             "there is no model {name:?} here: /v1/models lists those there are"
         ))),
         Err(error) => Err(error),
     }
+}
+
+/// The adapters of a model, each a model that can be asked for by its name.
+fn adapters(entry: &Entry) -> Vec<Value> {
+    let of_model = model(entry);
+    let adapters = entry.adapters().names().into_iter().map(|(name, path)| {
+        let mut value = of_model.clone();
+        value["id"] = name.into();
+        value["parent"] = entry.options().name().into();
+        value["root"] = path.into();
+        value["aliases"] = json!([]);
+        value["tags"] = json!([]);
+        if entry.offer().is_some() {
+            value["can_remove"] = false.into();
+        }
+        value
+    });
+    adapters.collect()
 }
 
 fn model(entry: &Entry) -> Value {

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::common::{model, sampling};
+use super::common::{adapters, model, sampling};
 use super::operation::Operation;
 use super::schema::{
     about, any_object, any_of, boolean, count, default, fields, list, object, one_of, or_null, reference,
@@ -139,7 +139,7 @@ fn message_request(required: &[&str], max_tokens: Value) -> Value {
         ("output_config", request(&[], fields([("format", format()), ("effort", text())]))),
         ("output_format", format()),
     ]);
-    request(required, together([model(), own, sampling()]))
+    request(required, together([model(), own, fields([adapters()]), sampling()]))
 }
 
 fn text_block() -> Value {

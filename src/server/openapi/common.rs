@@ -69,7 +69,15 @@ pub fn options() -> Fields {
         ("response_format", reference("ResponseFormat")),
         ("json_schema", about(any_of([any_object(), boolean()]), "A JSON schema that the answer follows.")),
         ("grammar", about(text(), "A grammar in GBNF that the answer follows.")),
+        adapters(),
     ])
+}
+
+/// The adapters that act on a request.
+pub fn adapters() -> (&'static str, Value) {
+    let description = "Adapters and their scales; those that are not named do not act. Without it, the one that `model` names acts, or else \
+                       those of `/lora-adapters` with the scales they have there.";
+    ("lora", about(list(reference("AdapterScale")), description))
 }
 
 /// Whether an answer is streamed, and what a stream has besides.
@@ -84,7 +92,13 @@ pub fn streaming() -> Fields {
 
 /// Which model is asked for.
 pub fn model() -> Fields {
-    fields([("model", about(text(), "Where one model is served, any name stands for it."))])
+    fields([(
+        "model",
+        about(
+            text(),
+            "Where one model is served, any name stands for it. The name of an adapter stands for its model with it.",
+        ),
+    )])
 }
 
 /// A prompt without a template.
@@ -106,6 +120,13 @@ pub fn schemas() -> Vec<(&'static str, Value)> {
     failed["properties"].as_object_mut().expect("an object").extend(fields(more));
     vec![
         ("Error", whole_object([("error", failed)])),
+        (
+            "AdapterScale",
+            request(
+                &["id", "scale"],
+                fields([("id", count()), ("scale", about(number(), "1 is as the adapter was made."))]),
+            ),
+        ),
         (
             "ResponseFormat",
             request(

@@ -3,7 +3,7 @@
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 
-use super::common::{model, options, prompt, sampling};
+use super::common::{adapters, model, options, prompt, sampling};
 use super::operation::{Operation, TEXT};
 use super::schema::{
     about, any_object, any_of, boolean, count, default, fields, list, number, object, one_of, or_null,
@@ -11,6 +11,8 @@ use super::schema::{
 };
 
 const TAG: &str = "llama-server";
+
+const OF_MODEL: &str = "Of a server without `--model`: the model that they are for.";
 
 /// What there is.
 pub fn operations() -> Vec<Operation> {
@@ -94,11 +96,32 @@ pub fn operations() -> Vec<Operation> {
         Operation::get(&["/metrics"], TAG, "Counts and times in Prometheus' text format.")
             .only(|offered| offered.metrics)
             .answers_as(prometheus_client::encoding::prometheus_text::CONTENT_TYPE, text()),
-        Operation::get(&["/lora-adapters"], TAG, "Lists adapters: there are none.")
-            .answers(list(any_object())),
-        Operation::post(&["/lora-adapters"], TAG, "Scales adapters, of which there are none.")
-            .takes("AdapterScales")
-            .answers(whole_object([("success", boolean())])),
+        Operation::get(&["/lora-adapters"], TAG, "Lists the adapters (LoRA).")
+            .query("model", text(), OF_MODEL)
+            .answers(list(reference("Adapter")))
+            .fails(StatusCode::BAD_REQUEST)
+            .fails(StatusCode::NOT_FOUND)
+            .fails(StatusCode::SERVICE_UNAVAILABLE),
+        Operation::post(
+            &["/lora-adapters"],
+            TAG,
+            "Sets the scales of adapters, for requests from now on that say nothing about them.",
+        )
+        .about("Those that are not in the list get 0.")
+        .query("model", text(), OF_MODEL)
+        .takes("AdapterScales")
+        .answers(whole_object([("success", boolean())])),
+        Operation::post(&["/lora-adapters/load"], TAG, "Reads an adapter from the folder of `--lora-dir`.")
+            .takes("AdapterLoadRequest")
+            .answers(reference("Adapter"))
+            .fails(StatusCode::NOT_IMPLEMENTED),
+        Operation::post(
+            &["/lora-adapters/unload"],
+            TAG,
+            "Forgets an adapter. Answers under way go on with it.",
+        )
+        .takes("AdapterUnloadRequest")
+        .answers(whole_object([("success", boolean())])),
     ]
 }
 
@@ -172,7 +195,25 @@ pub fn schemas() -> Vec<(&'static str, Value)> {
                 together([model(), own, streaming(), options(), sampling()]),
             )
         }),
-        ("AdapterScales", json!({"type": "array", "maxItems": 0})),
+        ("AdapterScales", list(reference("AdapterScale"))),
+        (
+            "Adapter",
+            whole_object([
+                ("id", count()),
+                ("name", about(text(), "What `model` of a request may be, to have it act.")),
+                ("path", text()),
+                ("scale", number()),
+                ("task_name", about(text(), "What its file says that it is for.")),
+                ("prompt_prefix", about(text(), "What its file says that prompts begin with.")),
+            ]),
+        ),
+        ("AdapterLoadRequest", {
+            let path = about(text(), "A GGUF file, or a folder of PEFT, in the folder of `--lora-dir`.");
+            let name = about(text(), "What it is called; by default, as its file.");
+            let own = fields([("path", path), ("name", name), ("scale", default(number(), 1))]);
+            request(&["path"], together([model(), own]))
+        }),
+        ("AdapterUnloadRequest", request(&["id"], together([model(), fields([("id", count())])]))),
         ("CompletionPart", any_of([part, reference("CompletionResult")])),
         ("CompletionResult", result),
         (
@@ -196,7 +237,7 @@ pub fn schemas() -> Vec<(&'static str, Value)> {
         ),
         ("NativeEmbeddingRequest", {
             let texts = fields([("content", prompt()), ("input", about(prompt(), "In place of `content`."))]);
-            let mut native = request(&[], together([model(), texts]));
+            let mut native = request(&[], together([model(), texts, fields([adapters()])]));
             native["anyOf"] = json!([
                 {"required": ["content"], "properties": {"content": reference("Prompt")}},
                 {"required": ["input"], "properties": {"input": reference("Prompt")}},

@@ -3,6 +3,7 @@
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 
+use super::common::adapters;
 use super::operation::Operation;
 use super::schema::{
     Fields, about, any_object, any_of, boolean, count, default, fields, list, number, object, one_of,
@@ -74,8 +75,10 @@ pub fn schemas() -> Vec<(&'static str, Value)> {
     };
     let capabilities = || list(one_of(&["completion", "tools", "insert", "embedding", "thinking"]));
     let name = || json!({"type": "string", "minLength": 1});
-    let kept =
-        || fields([("keep_alive", reference("OllamaKeepAlive")), ("options", reference("OllamaOptions"))]);
+    let kept = || {
+        let (keep_alive, options) = (reference("OllamaKeepAlive"), reference("OllamaOptions"));
+        fields([("keep_alive", keep_alive), ("options", options), adapters()])
+    };
     let mut listed = whole_object([
         ("name", text()),
         ("model", text()),

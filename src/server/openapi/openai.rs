@@ -3,7 +3,7 @@
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 
-use super::common::{model, options, prompt, sampling, streaming};
+use super::common::{adapters, model, options, prompt, sampling, streaming};
 use super::operation::Operation;
 use super::schema::{
     Fields, about, any_object, any_of, boolean, count, default, fields, list, number, object, one_of,
@@ -192,6 +192,7 @@ pub fn schemas() -> Vec<(&'static str, Value)> {
                     model(),
                     fields([
                         ("input", prompt()),
+                        adapters(),
                         ("encoding_format", default(one_of(&["float", "base64"]), "float")),
                         (
                             "dimensions",
@@ -226,6 +227,8 @@ pub fn schemas() -> Vec<(&'static str, Value)> {
             model["properties"]["capabilities"] = list(text());
             model["properties"]["meta"] = or_null(any_object());
             model["properties"]["source"] = text();
+            model["properties"]["parent"] = about(text(), "Of an adapter: the model that it is for.");
+            model["properties"]["root"] = about(text(), "Of an adapter: its path.");
             model["properties"]["can_remove"] = boolean();
             model
         }),

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::common::{model, sampling};
+use super::common::{adapters, model, sampling};
 use super::operation::Operation;
 use super::schema::{
     Fields, about, any_object, any_of, boolean, count, default, fields, list, object, one_of, or_null,
@@ -153,5 +153,5 @@ fn asked() -> Fields {
         ("metadata", any_object()),
         ("user", text()),
     ]);
-    together([model(), own, sampling()])
+    together([model(), own, fields([adapters()]), sampling()])
 }

@@ -11,10 +11,11 @@ use bise::hub::Extras;
 use bise::memory::MemoryPlan;
 use bise::prefix::{DiskCacheOptions, OnWarning, PrefixOptions};
 use bise::scheduler::SchedulerOptions;
-use bise::server::{BoxError, ContextShare, ModelOptions, Opener};
+use bise::server::{AdapterOptions, BoxError, ContextShare, ModelOptions, Opener};
 use bise::{Engine, SessionOptions, Threads};
 
 use super::ServeArgs;
+use crate::cli::args::adapter::AdapterArgs;
 use crate::cli::args::model::ModelArgs;
 use crate::cli::args::prompt::Reasoning;
 use crate::cli::args::server::{PoolingArg, ReasoningFormat, ServingArgs};
@@ -71,6 +72,7 @@ pub fn options(
     log: Log,
 ) -> Result<ModelOptions> {
     let mut args = args.clone();
+    args.model.adapters.add_first(&extras.adapters);
     let mut sampling = args.sampling.params(usize::MAX, args.escapes)?;
     let meant = |text: &String| args.escapes.meant("--reverse-prompt", text.clone());
     let mut stop = args.serving.reverse_prompt.iter().map(meant).collect::<Result<Vec<_>>>()?;
@@ -134,6 +136,11 @@ pub fn options(
             threads: threads.clone(),
             log,
         }),
+        adapters: AdapterOptions {
+            files: args.model.adapters.all(),
+            wait: args.lora.lora_init_without_apply,
+            folder: args.lora.lora_dir.clone(),
+        },
         extras,
         sampling,
         max_tokens: usize::try_from(serving.n_predict).ok(),
@@ -197,6 +204,8 @@ impl Opener for File {
     fn open(&self) -> Result<Engine, BoxError> {
         let (n, session, log) = (self.n_contexts, self.session, self.log);
         self.aside(move |model, threads| {
+            // The server has them in a list of its own.
+            let model = ModelArgs { adapters: AdapterArgs::default(), ..model };
             let loaded = load::load_on(&model, Some((n, session)), || Ok(threads), log)?;
             Ok(loaded.into_engine(n, &session, log))
         })

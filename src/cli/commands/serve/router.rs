@@ -58,6 +58,11 @@ pub fn options(args: &ServeArgs, typed: &[String], flags: FlagReader, log: Log) 
     if let Some(folder) = args.router.models_dir.as_ref().filter(|folder| !folder.is_dir()) {
         return Err(wrong(format_args!("--models-dir {}: found no folder there", folder.display())));
     }
+    if !args.model.adapters.all().is_empty() {
+        return Err(wrong(
+            "--lora and --lora-scaled are for one model: --model says which, or a section of --models-preset has them",
+        ));
+    }
     let sections = match &args.router.models_preset {
         Some(path) => presets::read(path, flags)?,
         None => Vec::new(),

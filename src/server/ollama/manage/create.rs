@@ -81,7 +81,7 @@ fn read(request: Request) -> Result<(Base, Extras), ApiError> {
     let given = |text: Option<String>| text.filter(|text| !text.is_empty());
     if request.adapters.is_some_and(|adapters| !adapters.is_empty()) {
         return Err(ApiError::invalid(
-            "adapters: found one, expected none: adapters (LoRA) are not applied yet",
+            "adapters: found one, expected none: `bise create` takes them, from the ADAPTER lines of a Modelfile",
         ));
     }
     if let Some(quantization) = given(request.quantize).or(given(request.quantization)) {
@@ -98,7 +98,9 @@ fn read(request: Request) -> Result<(Base, Extras), ApiError> {
     if let Some(text) = given(request.modelfile) {
         let file = Modelfile::parse(&text).map_err(refused)?;
         if let Some(adapter) = file.adapters.first() {
-            return Err(ApiError::invalid(format!("ADAPTER {adapter}: adapters (LoRA) are not applied yet")));
+            return Err(ApiError::invalid(format!(
+                "ADAPTER {adapter}: no file of this machine is read for a client: `bise create` takes it from the Modelfile"
+            )));
         }
         (from, extras) = (Some(file.from), file.extras);
     }

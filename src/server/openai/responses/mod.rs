@@ -17,7 +17,7 @@ use self::events::Events;
 use self::request::Request;
 use super::{StreamFields, new_id, now, sse};
 use crate::server::App;
-use crate::server::answer::{self, Answer, ApiError, ChatRequest, Delta, SamplingFields};
+use crate::server::answer::{self, Answer, ApiError, ChatRequest, Delta, RequestAdapters, SamplingFields};
 use crate::server::body::Body;
 use crate::server::models::Model;
 
@@ -67,7 +67,8 @@ async fn prepare(app: &App, body: &Body, request: &Request) -> Result<(Arc<Model
     body.warn_without_effect(&WITHOUT_EFFECT);
     let sampling: SamplingFields = body.read()?;
     let sampling = sampling.params(model.engine.tokenizer(), &model.sampling)?;
-    let chat = request.to_chat(sampling, app.options.cache_prompt)?;
+    let mut chat = request.to_chat(sampling, app.options.cache_prompt)?;
+    chat.options.adapters = RequestAdapters::read(&model, body)?;
     Ok((model, chat))
 }
 
