@@ -40,6 +40,7 @@ const PASS_TOKENS: usize = 1024;
 /// Data that cannot be learned from, a model or adapter that cannot be trained, a run that diverges, and files that cannot be written.
 pub fn run(args: TrainArgs) -> Result<()> {
     let log = args.log.log();
+    args.check_usage()?;
     let files = Files::find(&args)?;
     args.check_output(&files)?;
     let engine = load::load(&args.model, None, log)?.engine;
@@ -120,12 +121,32 @@ impl Files {
 }
 
 impl TrainArgs {
+    /// Errs where flags exclude each other.
+    fn check_usage(&self) -> Result<()> {
+        if !self.model.adapters.all().is_empty() {
+            return Err(wrong("--lora cannot be used here: --init ADAPTER begins with an adapter"));
+        }
+        let flags = &self.adapter;
+        if flags.init.is_none() {
+            return Ok(());
+        }
+        let given = [
+            (flags.targets.is_some(), "--targets"),
+            (flags.num_layers.is_some(), "--num-layers"),
+            (flags.rank.is_some(), "--rank"),
+            (flags.alpha.is_some(), "--alpha"),
+            (flags.rslora, "--rslora"),
+        ];
+        if let Some((_, flag)) = given.into_iter().find(|(is_given, _)| *is_given) {
+            return Err(wrong(format_args!(
+                "{flag} cannot be used with --init: the adapter keeps its shape"
+            )));
+        }
+        Ok(())
+    }
+
     /// Errs where what is written would replace something, before hours of work.
     fn check_output(&self, files: &Files) -> Result<()> {
-        for path in [&self.reports.log, &self.reports.plot].into_iter().flatten() {
-            refuse_sources(path, files.paths().chain(self.model.model.as_deref()))?;
-            refuse_existing(path, self.force || self.resume)?;
-        }
         if self.dry_run {
             return Ok(());
         }
@@ -148,6 +169,10 @@ impl TrainArgs {
                 !is_there,
                 "{output}: found an adapter or a checkpoint, expected none: --resume goes on, --force begins anew"
             );
+        }
+        for path in [&self.reports.log, &self.reports.plot].into_iter().flatten() {
+            refuse_sources(path, files.paths().chain(self.model.model.as_deref()))?;
+            refuse_existing(path, self.force || self.resume)?;
         }
         Ok(())
     }
@@ -223,7 +248,7 @@ impl Initial {
     fn new(args: &TrainArgs, engine: &Engine) -> Result<Initial> {
         let flags = &args.adapter;
         let mut initial = match &flags.init {
-            Some(path) => Initial::of_file(path, args, engine)?,
+            Some(path) => Initial::of_file(path, engine)?,
             None => {
                 let (rank, alpha) = (flags.rank.unwrap_or(16), flags.alpha.unwrap_or(32.0));
                 let mut config = PeftConfig::default();
@@ -252,20 +277,7 @@ impl Initial {
     }
 
     /// An adapter that was trained before: it keeps its shape.
-    fn of_file(path: &Path, args: &TrainArgs, engine: &Engine) -> Result<Initial> {
-        let flags = &args.adapter;
-        let given = [
-            (flags.targets.is_some(), "--targets"),
-            (flags.num_layers.is_some(), "--num-layers"),
-            (flags.rank.is_some(), "--rank"),
-            (flags.alpha.is_some(), "--alpha"),
-            (flags.rslora, "--rslora"),
-        ];
-        if let Some((_, flag)) = given.into_iter().find(|(is_given, _)| *is_given) {
-            return Err(wrong(format_args!(
-                "{flag} cannot be used with --init: the adapter keeps its shape"
-            )));
-        }
+    fn of_file(path: &Path, engine: &Engine) -> Result<Initial> {
         let adapter = load_adapter(path, engine)?;
         let config = match path.is_dir() {
             true => PeftConfig::open(path)?,

@@ -45,7 +45,7 @@ pub struct TrainArgs {
     #[command(flatten)]
     pub steps: StepArgs,
     #[command(flatten)]
-    pub adapter: AdapterArgs,
+    pub adapter: ShapeArgs,
     #[command(flatten)]
     pub reports: ReportArgs,
     #[command(flatten)]
@@ -134,7 +134,7 @@ pub struct StepArgs {
 /// What is trained.
 #[derive(clap::Args, Debug)]
 #[command(next_help_heading = "Adapter")]
-pub struct AdapterArgs {
+pub struct ShapeArgs {
     /// Matrices with an adapter: some of q, k, v, o, gate, up and down, or all [default: q,k,v,o]
     #[arg(long, alias = "lora-target-modules", value_name = "NAME,…", value_delimiter = ',', value_parser = targets)]
     pub targets: Option<Vec<Targets>>,
