@@ -189,6 +189,11 @@ typedef enum {
 } bise_finish;
 
 /**
+ * An adapter (LoRA) for a model. Any number of sessions, and of threads, may use it at the same time.
+ */
+typedef struct bise_adapter bise_adapter;
+
+/**
  * A conversation and the chat template that makes a prompt of it. Nothing that a message says becomes a control token.
  *
  * Any thread may use it, but one call at a time.
@@ -797,6 +802,57 @@ bise_status bise_session_prompt(bise_session *session,
                                 size_t n_tokens,
                                 size_t *n_kept,
                                 bise_error **error);
+
+/**
+ * Reads an adapter for `model`: a GGUF file as llama.cpp's converter writes it, or a folder of PEFT. It acts on the sessions that it is set for.
+ *
+ * `path` is as for bise_model_open. Returns BISE_ERROR_FILE for a file that is damaged, is no adapter or fits another model,
+ * BISE_ERROR_UNSUPPORTED for a kind of adapter that this library does not run, and BISE_ERROR_MEMORY where there is no room for it. The weights
+ * of the model stay as they are.
+ *
+ * Owner: the caller, who frees the adapter by bise_adapter_free, before or after the model. On failure `*adapter` is NULL. Threads: any.
+ */
+bise_status bise_adapter_load(const bise_model *model,
+                              const char *path,
+                              bise_adapter **adapter,
+                              bise_error **error);
+
+/**
+ * Frees an adapter. NULL is allowed and does nothing. Sessions that it is set for keep it until they are freed or given others.
+ *
+ * Returns BISE_ERROR_HANDLE where it was freed already. Threads: any.
+ */
+bise_status bise_adapter_free(bise_adapter *adapter);
+
+/**
+ * What messages call the adapter: its path. Empty for NULL or a freed adapter.
+ *
+ * Owner: the adapter. Threads: any.
+ */
+const char *bise_adapter_name(const bise_adapter *adapter);
+
+/**
+ * Bytes of memory that the adapter takes; 0 for NULL or a freed adapter.
+ *
+ * Threads: any.
+ */
+size_t bise_adapter_n_bytes(const bise_adapter *adapter);
+
+/**
+ * Has `n` adapters act on the session from now on, in place of those before; none where `n` is 0.
+ *
+ * `scales` has a factor on the scale of each, any finite number, or is NULL, which is 1 for all: as they were made. One with a factor of 0
+ * does not act. If they are others than before, a generation is over, and the tokens that were read are read again, with them: to set them
+ * before anything is read costs nothing. Sessions with different adapters may be decoded together.
+ *
+ * Returns BISE_ERROR_ARGUMENT for an adapter of a model with other shapes, or a factor that is not finite; nothing changes then. Threads: any,
+ * one call at a time.
+ */
+bise_status bise_session_set_adapters(bise_session *session,
+                                      const bise_adapter *const *adapters,
+                                      const float *scales,
+                                      size_t n,
+                                      bise_error **error);
 
 /**
  * Makes options with their defaults, which are llama.cpp's, for bise_session_start.

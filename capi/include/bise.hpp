@@ -326,6 +326,23 @@ private:
     bise_session *session_;
 };
 
+/** An adapter (LoRA) for a model; see bise_adapter_load. */
+class Adapter {
+public:
+    Adapter(const Model &model, const std::string &path) {
+        bise_adapter *raw = nullptr;
+        detail::call(bise_adapter_load, model.raw(), path.c_str(), &raw);
+        raw_.reset(raw);
+    }
+
+    std::string name() const { return bise_adapter_name(raw()); }
+    std::size_t n_bytes() const noexcept { return bise_adapter_n_bytes(raw()); }
+    bise_adapter *raw() const noexcept { return raw_.get(); }
+
+private:
+    detail::Owner<bise_adapter, bise_adapter_free> raw_;
+};
+
 /** One text, read and continued. */
 class Session {
 public:
@@ -348,6 +365,17 @@ public:
 
     /** Saves the session to a file. */
     void save(const std::string &path) const { detail::call(bise_session_save, raw(), path.c_str()); }
+
+    /** Has adapters act on it, each with a factor on its scale, in place of those before; see bise_session_set_adapters. */
+    void set_adapters(const std::vector<std::pair<const Adapter *, float>> &adapters) {
+        std::vector<const bise_adapter *> raws;
+        std::vector<float> scales;
+        for (const auto &[adapter, scale] : adapters) {
+            raws.push_back(adapter->raw());
+            scales.push_back(scale);
+        }
+        detail::call(bise_session_set_adapters, raw(), raws.data(), scales.data(), raws.size());
+    }
 
     /** Reads a text; `flags` as for bise_session_feed. */
     void feed(std::string_view text, std::uint32_t flags = BISE_ADD_SPECIAL) {

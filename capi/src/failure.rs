@@ -1,5 +1,6 @@
 //! Why a call failed, on its way to C.
 
+use engine::adapter::{AdapterError, AdapterFileError};
 use engine::sampling::SamplingError;
 use engine::{ForwardError, SessionFileError, SpanError, gguf::GgufError};
 
@@ -34,6 +35,7 @@ fn status_of(error: &engine::Error) -> bise_status {
         E::Gguf(GgufError::OutOfMemory { .. }) | E::OutOfMemory(_) => BISE_ERROR_MEMORY,
         E::OverCeiling(_) | E::DoesNotFit(_) => BISE_ERROR_MEMORY,
         E::SessionFile(SessionFileError::TooLong { .. }) => BISE_ERROR_CONTEXT_FULL,
+        E::Adapter(error) => adapter_status(error),
         E::Gguf(_) | E::Tokenizer(_) | E::SessionFile(_) => BISE_ERROR_FILE,
         E::Forward(error) => forward_status(error),
         E::Sampling(SamplingError::NotFinite { .. }) => BISE_ERROR_NOT_FINITE,
@@ -41,6 +43,15 @@ fn status_of(error: &engine::Error) -> bise_status {
         E::Threads(_) => BISE_ERROR_SYSTEM,
         E::Text { error, .. } => status_of(error),
         _ => BISE_ERROR_ARGUMENT,
+    }
+}
+
+fn adapter_status(error: &AdapterFileError) -> bise_status {
+    match error {
+        AdapterFileError::Unsupported { .. } => BISE_ERROR_UNSUPPORTED,
+        AdapterFileError::Gguf(GgufError::OutOfMemory { .. })
+        | AdapterFileError::Adapter(AdapterError::OutOfMemory { .. }) => BISE_ERROR_MEMORY,
+        _ => BISE_ERROR_FILE,
     }
 }
 

@@ -36,6 +36,8 @@ mod session;
 
 mod session_read;
 
+mod adapter;
+
 mod generation_options;
 
 mod session_generate;
