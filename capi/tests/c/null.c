@@ -14,6 +14,8 @@ int main(void) {
     ASSERT(bise_session_free(NULL) == BISE_OK);
     ASSERT(bise_chat_free(NULL) == BISE_OK);
     ASSERT(bise_embedder_free(NULL) == BISE_OK);
+    ASSERT(bise_adapter_free(NULL) == BISE_OK);
+    ASSERT(bise_adapter_name(NULL)[0] == '\0' && bise_adapter_n_bytes(NULL) == 0);
 
     ASSERT(bise_model_n_vocab(NULL) == 0);
     ASSERT(bise_model_n_ctx_train(NULL) == 0);
@@ -62,6 +64,8 @@ int main(void) {
     EXPECT(BISE_ERROR_NULL, bise_session_set_progress(NULL, NULL, NULL, &error));
     EXPECT(BISE_ERROR_NULL, bise_session_reserve(NULL, 0, &error));
     EXPECT(BISE_ERROR_NULL, bise_session_tokens(NULL, NULL, NULL, &error));
+    EXPECT(BISE_ERROR_NULL, bise_adapter_load(NULL, NULL, NULL, &error));
+    EXPECT(BISE_ERROR_NULL, bise_session_set_adapters(NULL, NULL, NULL, 0, &error));
     EXPECT(BISE_ERROR_NULL, bise_session_logits(NULL, NULL, NULL, &error));
     EXPECT(BISE_ERROR_NULL, bise_session_rewind(NULL, 0, &error));
     EXPECT(BISE_ERROR_NULL, bise_session_clear(NULL, &error));
