@@ -9,7 +9,7 @@
 ``bise.llama_cpp`` has the interface of llama-cpp-python, and ``bise.langchain`` adapters for LangChain.
 """
 
-from bise._bise import Sampler, Tokenizer, __version__
+from bise._bise import Adapter, Sampler, Tokenizer, __version__
 from bise.errors import (
     BiseError,
     BusyError,
@@ -24,6 +24,7 @@ from bise.generation import Completion, Piece, Stream, Token
 from bise.model import Model, Session
 
 __all__ = [
+    "Adapter",
     "BiseError",
     "BusyError",
     "CancelledError",

@@ -10,9 +10,11 @@ from typing_extensions import Self, Unpack, disjoint_base
 from bise._sampling import Sampling
 
 _Prompt = Union[str, Sequence[int]]
+_Adapters = Sequence[Union["Adapter", tuple["Adapter", float]]]
 _Token = tuple[int, Optional[float], list[tuple[int, float]]]
 
 __all__ = [
+    "Adapter",
     "Logits",
     "Model",
     "Sampler",
@@ -40,12 +42,21 @@ def _generate_many(
     parse_special: bool,
     n_parallel: int,
     on_piece: Optional[Callable[[int, str], object]],
+    adapters: Optional[_Adapters],
     sampling: Mapping[str, Any],
 ) -> list[tuple[str, list[_Token], str, int, int]]: ...
 def _embed(
     model: Model, texts: Sequence[_Prompt], pooling: Optional[str], scale: bool
 ) -> list[list[float]]: ...
 def _hidden_states(model: Model, text: _Prompt, scale: bool) -> list[list[float]]: ...
+
+@final
+class Adapter:
+    @property
+    def name(self) -> str: ...
+    @property
+    def n_bytes(self) -> int: ...
+    def __reduce__(self) -> NoReturn: ...
 
 @final
 class Logits:
@@ -105,7 +116,9 @@ class Model:
         isa: Optional[str] = None,
         metadata: Optional[Mapping[str, Union[bool, int, float, str]]] = None,
         chat_template: Optional[str] = None,
+        adapters: Sequence[Union[str, os.PathLike[str], tuple[Union[str, os.PathLike[str]], float]]] = ...,
     ) -> Self: ...
+    def load_adapter(self, path: Union[str, os.PathLike[str]]) -> Adapter: ...
     def close(self) -> None: ...
     @property
     def closed(self) -> bool: ...
@@ -157,9 +170,13 @@ class Session:
         cache_type_k: Optional[str] = None,
         cache_type_v: Optional[str] = None,
         saved: Union[None, str, os.PathLike[str]] = None,
+        adapters: Optional[_Adapters] = None,
     ) -> Self: ...
     @property
     def model(self) -> Model: ...
+    @property
+    def adapters(self) -> list[tuple[Adapter, float]]: ...
+    def set_adapters(self, adapters: _Adapters) -> None: ...
     def feed(self, prompt: _Prompt, *, parse_special: bool = False) -> None: ...
     def logits(self) -> npt.NDArray[np.float32]: ...
     def score(self, tokens: Sequence[int]) -> npt.NDArray[np.float32]: ...

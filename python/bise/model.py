@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Model", "Session"]
 
 Prompt = Union[str, Sequence[int]]
+Adapters = Sequence[Union[_bise.Adapter, tuple[_bise.Adapter, float]]]
 
 
 class Session(_bise.Session):
@@ -176,6 +177,8 @@ class Model(_bise.Model):
         isa: The instruction set, such as ``"avx2"``; None is the best of this machine.
         metadata: Metadata in place of the file's.
         chat_template: The source of a template for conversations, or the name of one, such as ``"mistral-v3"``; None is the file's.
+        adapters: Files and folders of adapters (LoRA) that act on all that is given no others, each as it is or with a factor on its scale:
+            ``["a.gguf", ("b/", 0.5)]``. See :meth:`load_adapter`.
 
     Threads may share a model: each call of :meth:`generate` has a session of its own. A process that is forked
     while no pass runs may go on with it: it starts threads of its own.
@@ -187,7 +190,10 @@ class Model(_bise.Model):
         return cls(None, **options)
 
     def session(self, **options: Any) -> Session:
-        """A new text. ``n_ctx``, ``n_ubatch``, ``cache_type_k`` and ``cache_type_v`` may differ from the model's."""
+        """A new text. ``n_ctx``, ``n_ubatch``, ``cache_type_k`` and ``cache_type_v`` may differ from the model's.
+
+        ``adapters`` act on it: ``[adapter, (other, 0.5)]``, as :meth:`load_adapter` loads them, the second at half of its strength.
+        """
         return Session(self, **options)
 
     def restore(self, path: Union[str, os.PathLike[str]], **options: Any) -> Session:
@@ -196,25 +202,34 @@ class Model(_bise.Model):
         return Session(self, saved=path, **options)
 
     @overload
-    def generate(self, prompt: Prompt, *, stream: Literal[False] = False, **options: Any) -> Completion: ...
+    def generate(
+        self, prompt: Prompt, *, stream: Literal[False] = False, adapters: Optional[Adapters] = None, **options: Any
+    ) -> Completion: ...
 
     @overload
-    def generate(self, prompt: Prompt, *, stream: Literal[True], **options: Any) -> Stream: ...
+    def generate(
+        self, prompt: Prompt, *, stream: Literal[True], adapters: Optional[Adapters] = None, **options: Any
+    ) -> Stream: ...
 
     @overload
-    def generate(self, prompt: Prompt, *, stream: bool, **options: Any) -> Union[Completion, Stream]: ...
+    def generate(
+        self, prompt: Prompt, *, stream: bool, adapters: Optional[Adapters] = None, **options: Any
+    ) -> Union[Completion, Stream]: ...
 
-    def generate(self, prompt: Prompt, *, stream: bool = False, **options: Any) -> Union[Completion, Stream]:
-        """Continues ``prompt`` in a session of its own. Options are those of :meth:`Session.generate`.
+    def generate(
+        self, prompt: Prompt, *, stream: bool = False, adapters: Optional[Adapters] = None, **options: Any
+    ) -> Union[Completion, Stream]:
+        """Continues ``prompt`` in a session of its own, with ``adapters`` as for :meth:`session`. Options are those of
+        :meth:`Session.generate`.
 
         >>> bise.Model.builtin().generate("Once upon a time", max_tokens=12, temperature=0)
         ', a kind boy named Hugo lived in a cottage with a'
         """
-        return self.session().generate(prompt, stream=stream, **options)
+        return self.session(adapters=adapters).generate(prompt, stream=stream, **options)
 
-    def agenerate(self, prompt: Prompt, **options: Any) -> Stream:
+    def agenerate(self, prompt: Prompt, *, adapters: Optional[Adapters] = None, **options: Any) -> Stream:
         """:meth:`generate` with ``stream=True``, for ``async for``: the event loop goes on while passes run."""
-        return self.generate(prompt, stream=True, **options)
+        return self.generate(prompt, stream=True, adapters=adapters, **options)
 
     @overload
     def chat(
@@ -344,6 +359,7 @@ class Model(_bise.Model):
         parse_special: bool = False,
         n_parallel: int = 8,
         on_piece: Optional[Callable[[int, str], object]] = None,
+        adapters: Optional[Adapters] = None,
         **sampling: Unpack[Sampling],
     ) -> list[Completion]:
         """Continues several prompts together, ``n_parallel`` of them at a time, in passes that all of them share.
@@ -356,6 +372,7 @@ class Model(_bise.Model):
             n_parallel: Texts under way at a time. Each takes memory for its keys and values.
             on_piece: ``f(i, piece)`` is called with pieces of the text of prompt ``i`` as they come. An exception ends all and is
                 raised.
+            adapters: What acts on all of them, as for :meth:`session`.
         """
         written = _bise._generate_many(
             self,
@@ -368,6 +385,7 @@ class Model(_bise.Model):
             parse_special,
             n_parallel,
             on_piece,
+            None if adapters is None else list(adapters),
             dict(sampling),
         )
         return [

@@ -3,6 +3,7 @@
 use std::io;
 
 use bise::SessionFileError as Saved;
+use bise::adapter::{AdapterError, AdapterFileError};
 use bise::chat::ChatError;
 use bise::gguf::GgufError;
 use bise::sampling::SamplingError;
@@ -26,6 +27,7 @@ pub fn to_python(error: Error) -> PyErr {
     let text = error.to_string();
     match error {
         Error::Gguf(error) => gguf(error),
+        Error::Adapter(error) => adapter(*error),
         Error::SessionFile(error) => session_file(error, text),
         Error::Tokenizer(_) => ModelError::new_err(text),
         Error::Sampling(error) => sampling(error),
@@ -61,6 +63,17 @@ fn session_file(error: Saved, text: String) -> PyErr {
         }
         Saved::Io { error, .. } => of_kind(&error, text),
         _ => SessionFileError::new_err(text),
+    }
+}
+
+/// What is wrong with an adapter.
+fn adapter(error: AdapterFileError) -> PyErr {
+    let text = error.to_string();
+    match error {
+        AdapterFileError::Gguf(error) | AdapterFileError::Adapter(AdapterError::Gguf(error)) => gguf(error),
+        AdapterFileError::File { error, .. } => of_kind(&error, text),
+        AdapterFileError::Adapter(AdapterError::OutOfMemory { .. }) => PyMemoryError::new_err(text),
+        _ => ModelError::new_err(text),
     }
 }
 

@@ -1,5 +1,6 @@
 //! `bise._bise`: the engine as Python sees it. The package around it (`python/bise`) adds what is more easily said in Python.
 
+mod adapter;
 mod errors;
 mod logits;
 mod many;
@@ -19,6 +20,8 @@ use pyo3::prelude::*;
 mod _bise {
     use super::*;
 
+    #[pymodule_export]
+    use super::adapter::Adapter;
     #[pymodule_export]
     use super::logits::Logits;
     #[pymodule_export]

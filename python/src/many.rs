@@ -11,6 +11,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use crate::adapter::{self, Scaled};
 use crate::errors::to_python;
 use crate::model::Model;
 use crate::options;
@@ -25,7 +26,7 @@ type Written = (String, Vec<Token>, &'static str, usize, u32);
 #[pyfunction]
 #[pyo3(name = "_generate_many")]
 #[pyo3(signature = (
-    model, prompts, max_tokens, stop, logprobs, special, starts_text, parse_special, n_parallel, on_piece, sampling,
+    model, prompts, max_tokens, stop, logprobs, special, starts_text, parse_special, n_parallel, on_piece, adapters, sampling,
 ))]
 #[expect(clippy::too_many_arguments, reason = "called by the package alone")]
 pub fn generate(
@@ -40,6 +41,7 @@ pub fn generate(
     parse_special: bool,
     n_parallel: usize,
     on_piece: Option<Py<PyAny>>,
+    adapters: Option<Vec<Scaled>>,
     sampling: &Bound<'_, PyDict>,
 ) -> PyResult<Vec<Written>> {
     let engine = model.engine()?;
@@ -55,6 +57,7 @@ pub fn generate(
         starts_text,
         ..GenerationOptions::default()
     };
+    let adapters = adapters.map(adapter::list).transpose()?;
     let mut requests = Vec::with_capacity(prompts.len());
     let mut n_prompts = Vec::with_capacity(prompts.len());
     for prompt in prompts {
@@ -68,7 +71,7 @@ pub fn generate(
         // Each has a seed of its own, so that a drawn one can be told.
         let mut options = options.clone();
         options.sampling.seed = options::drawn_seed(options.sampling.seed);
-        requests.push(Request { prompt, options, constraint: None, adapters: None });
+        requests.push(Request { prompt, options, constraint: None, adapters: adapters.clone() });
     }
     let seeds: Vec<u32> = requests.iter().map(|request| request.options.sampling.seed).collect();
     let cancel = Cancel::new();

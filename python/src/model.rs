@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use bise::adapter::Adapters;
 use bise::chat::{ChatInput, ChatTemplate, Message, SpecialTokens};
 use bise::memory::MemoryLimit;
 use bise::{CacheType, Cancel, Engine, Isa, SessionOptions};
@@ -12,6 +13,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use serde_json::Value as Json;
 
+use crate::adapter::{Adapter, ScaledPath};
 use crate::errors::{ChatTemplateError, ClosedError, chat, to_python};
 use crate::options;
 use crate::passes::{self, Length};
@@ -52,12 +54,13 @@ impl Model {
         self.works.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A session that closes with the model: an empty one, or one that was saved.
+    /// A session that closes with the model: an empty one, or one that was saved. `adapters` act on it in place of the model's.
     pub fn slot(
         &self,
         py: Python<'_>,
         options: &SessionOptions,
         saved: Option<PathBuf>,
+        adapters: Option<Adapters>,
     ) -> PyResult<Arc<Slot>> {
         let engine = self.engine()?;
         let session = match saved {
@@ -66,7 +69,14 @@ impl Model {
                 passes::run(py, &Cancel::new(), Length::Long, || engine.restore_session(path, options))?
             }
         };
-        let slot = Arc::new(Slot::new(session.map_err(to_python)?));
+        let mut session = session.map_err(to_python)?;
+        if let Some(adapters) = adapters {
+            // What was saved is read again, with others.
+            let set =
+                passes::run(py, &session.cancel_handle(), Length::Long, || session.set_adapters(adapters))?;
+            set.map_err(to_python)?;
+        }
+        let slot = Arc::new(Slot::new(session));
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         slots.retain(|slot| slot.strong_count() > 0);
         slots.push(Arc::downgrade(&slot));
@@ -135,7 +145,7 @@ impl Model {
     #[pyo3(signature = (
         path, *, n_ctx=0, threads=None, cache_type_k="f16", cache_type_v="f16", n_ubatch=512, sliding_window=None, mmap=true,
         mlock=false, max_memory=None, stream_weights=false,
-        isa=None, metadata=None, chat_template=None,
+        isa=None, metadata=None, chat_template=None, adapters=Vec::new(),
     ))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments")]
     fn new(
@@ -154,6 +164,7 @@ impl Model {
         isa: Option<&str>,
         metadata: Option<&Bound<'_, PyDict>>,
         chat_template: Option<String>,
+        adapters: Vec<ScaledPath>,
     ) -> PyResult<Model> {
         let session_options = session_options(n_ctx, n_ubatch, cache_type_k, cache_type_v)?;
         let mut builder = Engine::builder().mmap(mmap).mlock(mlock).stream_weights(stream_weights);
@@ -180,6 +191,9 @@ impl Model {
         if let Some(window) = sliding_window {
             builder = builder.sliding_window(window);
         }
+        for (path, scale) in adapters.into_iter().map(ScaledPath::parts) {
+            builder = builder.adapter(path, scale);
+        }
         for (key, value) in metadata.into_iter().flatten() {
             builder = builder.metadata(key.extract::<String>()?, options::metadata_value(&value)?);
         }
@@ -194,6 +208,14 @@ impl Model {
             works: Mutex::default(),
             template: chat_template,
         })
+    }
+
+    /// Reads an adapter (LoRA) for this model: a GGUF file as llama.cpp's converter writes it, or a folder of PEFT. It acts on the sessions and texts
+    /// that are given it. It is freed when nothing uses it any more.
+    fn load_adapter(&self, py: Python<'_>, path: PathBuf) -> PyResult<Adapter> {
+        let engine = self.engine()?;
+        let loaded = passes::run(py, &Cancel::new(), Length::Long, || engine.load_adapter(path))?;
+        Ok(Adapter(loaded.map_err(to_python)?))
     }
 
     /// Gives back the model's memory. Whatever is under way with it ends with `ClosedError`, and so does every later use of it and

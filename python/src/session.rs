@@ -10,6 +10,7 @@ use pyo3::exceptions::{PyMemoryError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use crate::adapter::{self, Adapter, Scaled};
 use crate::logits::Logits;
 use crate::model::{self, Model};
 use crate::slot::{Slot, Use};
@@ -48,7 +49,7 @@ impl Session {
 #[pymethods]
 impl Session {
     #[new]
-    #[pyo3(signature = (model, *, n_ctx=None, n_ubatch=None, cache_type_k=None, cache_type_v=None, saved=None))]
+    #[pyo3(signature = (model, *, n_ctx=None, n_ubatch=None, cache_type_k=None, cache_type_v=None, saved=None, adapters=None))]
     fn new(
         model: &Bound<'_, Model>,
         n_ctx: Option<usize>,
@@ -56,6 +57,7 @@ impl Session {
         cache_type_k: Option<&str>,
         cache_type_v: Option<&str>,
         saved: Option<PathBuf>,
+        adapters: Option<Vec<Scaled>>,
     ) -> PyResult<Session> {
         let default = model.get().session_options;
         let options = model::session_options(
@@ -64,13 +66,31 @@ impl Session {
             cache_type_k.unwrap_or(default.k_type.name()),
             cache_type_v.unwrap_or(default.v_type.name()),
         )?;
-        Ok(Session { slot: model.get().slot(model.py(), &options, saved)?, model: model.clone().unbind() })
+        let adapters = adapters.map(adapter::list).transpose()?;
+        let slot = model.get().slot(model.py(), &options, saved, adapters)?;
+        Ok(Session { slot, model: model.clone().unbind() })
     }
 
     /// The model.
     #[getter]
     fn model(&self, py: Python<'_>) -> Py<Model> {
         self.model.clone_ref(py)
+    }
+
+    /// The adapters that act on the session, each with the factor on its scale.
+    #[getter]
+    fn adapters(&self) -> PyResult<Vec<(Adapter, f32)>> {
+        self.slot.look(|session| {
+            let all = session.adapters().as_slice().iter();
+            all.map(|(adapter, scale)| (Adapter(Arc::clone(adapter)), *scale)).collect()
+        })
+    }
+
+    /// Has adapters act on the session from now on, in place of those before: `[adapter, (other, 0.5)]`, or none. If they are others than before,
+    /// the tokens that were read are read again, with them.
+    fn set_adapters(&self, py: Python<'_>, adapters: Vec<Scaled>) -> PyResult<()> {
+        let adapters = adapter::list(adapters)?;
+        self.slot.work(py, Use::Prefill, &|| false, |session| session.set_adapters(adapters))
     }
 
     /// Reads a text, or tokens, after what was read before. `parse_special` takes what spells a control token for that token.

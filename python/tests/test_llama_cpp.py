@@ -333,7 +333,6 @@ def test_options_that_are_obeyed(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        {"lora_path": "x.gguf"},
         {"lora_base": "x.gguf"},
         {"tokenizer": object()},
         {"draft_model": object()},

@@ -43,9 +43,8 @@ def refuse(name: str, why: str) -> NoReturn:
 
 def check_unsupported(arguments: Dict[str, Any]) -> None:
     """Refuses by name what the engine does not have."""
-    if arguments["lora_path"] or arguments["lora_base"]:
-        name = "lora_path" if arguments["lora_path"] else "lora_base"
-        refuse(name, "bise has no adapters yet. Merge the adapter into the model (llama-export-lora) and open the result")
+    if arguments["lora_base"]:
+        refuse("lora_base", "adapters stand beside the weights as they are, and need no others: leave it out")
     if arguments["tokenizer"] is not None:
         refuse("tokenizer", "bise uses the tokenizer in the model's file, which gives the tokens of Hugging Face's")
     draft_model = arguments["draft_model"]
@@ -76,6 +75,7 @@ def open_model(path: Union[str, os.PathLike[str]], arguments: Dict[str, Any]) ->
         "cache_type_k": CACHE_TYPES[arguments["type_k"]] if arguments["type_k"] is not None else "f16",
         "cache_type_v": CACHE_TYPES[arguments["type_v"]] if arguments["type_v"] is not None else "f16",
         "chat_template": chat_template(arguments["chat_format"]),
+        "adapters": [(arguments["lora_path"], arguments["lora_scale"])] if arguments["lora_path"] else [],
     }
     metadata = dict(arguments["kv_overrides"] or {})
     rope = rope_metadata(arguments)
