@@ -212,6 +212,9 @@ fn a_row_that_is_no_question_is_named_by_file_and_line() {
         error(&folder, "arc_easy", 0),
         "ARC-Easy-Test.jsonl: line 1: answerKey: found 'C', expected one of A, B"
     );
+    // A byte order mark is none of the JSON.
+    put(&folder, "ARC-Easy-Test.jsonl", format!("\u{feff}{}", arc.replace("\"C\"", "\"B\"")));
+    assert_eq!(read(&folder.path("data"), "arc_easy", 0).unwrap(), 2);
     put(&folder, "ARC-Easy-Test.jsonl", arc.replace(choices, "[{\"label\": \"C\"}]"));
     assert_eq!(
         error(&folder, "arc_easy", 0),
@@ -274,6 +277,16 @@ fn results_are_kept_unless_force_is_given() {
         serde_json::from_slice(&fs::read(folder.path("out.json")).unwrap()).unwrap();
     assert_eq!(json["n-samples"]["winogrande"], serde_json::json!({"original": 10, "effective": 2}));
     assert!(json["samples"].is_null(), "they were not asked for");
+    // What is read stays, whatever flags say.
+    put(&folder, "dev.jsonl", WINOGRANDE);
+    let json = "data/dev.jsonl";
+    let args = ["eval", "--tasks", "winogrande", "--data", "data", "--json", json, "--force"];
+    assert_eq!(
+        folder.bise(args).error(),
+        "bise: error: data/dev.jsonl: found a file in the folder of --data, expected another one to write to"
+    );
+    assert_eq!(fs::read_to_string(folder.path(json)).unwrap(), WINOGRANDE);
+    fs::remove_dir_all(folder.path("data")).unwrap();
     assert_eq!(folder.names(), ["out.json"]);
 }
 

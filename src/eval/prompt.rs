@@ -76,7 +76,7 @@ impl<'a> Prompts<'a> {
         match task.sampler() {
             _ if n_shots == 0 => 0,
             Sampler::First | Sampler::Random => n_shots,
-            Sampler::RandomOthers => n_shots + 1,
+            Sampler::RandomOthers => n_shots.saturating_add(1),
         }
     }
 

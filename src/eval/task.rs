@@ -326,7 +326,7 @@ fn without_brackets(text: &str) -> String {
 fn mmlu(row: &Row<'_>) -> Result<QuestionKind, EvalError> {
     const LETTERS: [&str; 4] = ["A", "B", "C", "D"];
     let (question, choices) = (row.text("question")?, row.texts("choices")?);
-    let [a, b, c, d, ..] = choices.as_slice() else {
+    let [a, b, c, d] = choices.as_slice() else {
         return row.refuse(format!("choices: found {}, expected 4", choices.len()));
     };
     let text = format!("{}\nA. {a}\nB. {b}\nC. {c}\nD. {d}\nAnswer:", strip(question));

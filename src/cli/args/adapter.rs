@@ -18,6 +18,12 @@ impl AdapterArgs {
         self.0.clone()
     }
 
+    /// Their files and folders.
+    #[cfg(feature = "eval")]
+    pub fn paths(&self) -> impl Iterator<Item = &std::path::Path> {
+        self.0.iter().map(|(path, _)| path.as_path())
+    }
+
     /// Adds those that a model of Ollama's comes with, before the others.
     pub fn add_first(&mut self, files: &[PathBuf]) {
         self.0.splice(0..0, files.iter().map(|path| (path.clone(), 1.0)));

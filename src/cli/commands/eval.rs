@@ -6,7 +6,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, ensure};
 use bise::chat::SpecialTokens;
 use bise::eval::{
     Chat, DEFAULT_SEED, EvalError, EvalOptions, Limit, LoadedTask, Loader, PromptOptions, Report, Selection,
@@ -24,7 +24,7 @@ use crate::cli::args::model::{ContextArgs, ModelArgs};
 use crate::cli::args::numbers::positive;
 use crate::cli::args::prompt::TemplateArgs;
 use crate::cli::load;
-use crate::cli::overwrite::refuse_existing;
+use crate::cli::overwrite::{refuse_existing, refuse_sources};
 use crate::cli::term::console::Log;
 use crate::cli::term::printable::printable_json;
 use crate::cli::term::signals;
@@ -136,6 +136,10 @@ pub fn run(args: EvalArgs) -> Result<()> {
     }
     let tasks = load_tasks(&args, &selection)?;
     let engine = load::load(&args.model, None, log)?.engine;
+    if let Some(path) = &args.json {
+        refuse_sources(path, engine.file().paths().chain(args.model.adapters.paths()))?;
+        refuse_data(path, args.data.as_deref())?;
+    }
     let session = args.context.session_options();
     let n_trained = engine.config().n_ctx_train;
     if session.n_ctx > n_trained {
@@ -161,6 +165,19 @@ pub fn run(args: EvalArgs) -> Result<()> {
         text += &format!("\n{}", suite.table(&report));
     }
     print(&text)
+}
+
+/// Errs where the file would replace one in the folder of datasets.
+fn refuse_data(path: &Path, data: Option<&Path>) -> Result<()> {
+    let (Ok(file), Some(Ok(folder))) = (path.canonicalize(), data.map(Path::canonicalize)) else {
+        return Ok(());
+    };
+    ensure!(
+        !file.starts_with(folder),
+        "{}: found a file in the folder of --data, expected another one to write to",
+        Printable(path.display())
+    );
+    Ok(())
 }
 
 fn print(text: &str) -> Result<()> {

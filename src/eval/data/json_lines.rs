@@ -12,6 +12,9 @@ use super::Row;
 /// The longest line that is read.
 const MAX_LINE: u64 = 64 << 20;
 
+/// What some editors put in front of UTF-8.
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+
 pub fn each_row(
     file: &Path,
     columns: &[&'static str],
@@ -31,10 +34,14 @@ pub fn each_row(
         if n as u64 == MAX_LINE {
             return refuse(format!("found more than {} MiB, expected a JSON object", MAX_LINE >> 20));
         }
-        if line.trim_ascii().is_empty() {
+        let text = match number {
+            1 => line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&line),
+            _ => &line,
+        };
+        if text.trim_ascii().is_empty() {
             continue;
         }
-        match serde_json::from_slice(line.trim_ascii_end()) {
+        match serde_json::from_slice(text.trim_ascii_end()) {
             Ok(Value::Object(fields)) => {
                 let row = Row { file, place, number, fields };
                 row.check(columns)?;
