@@ -11,6 +11,7 @@ use bise::adapter::gguf::GgufWriteOptions;
 use bise::adapter::{self, Adapter, Adapters, LowRank};
 use bise::embedding::EmbedOptions;
 use bise::generation::{Generation, GenerationOptions};
+use bise::gguf::TensorType;
 use bise::memory::MemoryLimit;
 use bise::prefix::{DiskCacheOptions, PrefixOptions};
 use bise::scheduler::{JobEvent, Scheduler, SchedulerOptions};
@@ -161,6 +162,60 @@ fn prefixes_are_shared_by_texts_with_the_same_adapters_alone() {
             assert_eq!(log.stats().n_cached, 149);
         }
     }
+}
+
+/// The same bytes in F16 and in BF16 are different numbers.
+#[test]
+fn adapters_with_the_same_bytes_in_different_formats_are_told_apart() {
+    let engine = engine();
+    let folder = tempfile::tempdir().unwrap();
+    let load = |tensor_type: TensorType, number: &dyn Fn(u32) -> f32| {
+        let mut random = Random(5);
+        let mut numbers = |n: usize| -> Vec<f32> {
+            let bits =
+                |random: &mut Random| 0x2c00 | random.below(1024) as u32 | (random.below(2) as u32) << 15;
+            (0..n).map(|_| number(bits(&mut random))).collect()
+        };
+        let site = Site { layer: 0, projection: Projection::AttnV, expert: None };
+        let [n_rows, k] = site.shape(engine.config()).unwrap();
+        let part = LowRank { rank: 8, scale: 4.0, a: numbers(8 * k), b: numbers(8 * n_rows) };
+        let mut options = GgufWriteOptions::default();
+        options.tensor_type = tensor_type;
+        let path = folder.path().join(format!("{tensor_type}.gguf"));
+        adapter::gguf::write(&path, engine.config(), [(site, &part)], &options).unwrap();
+        let loaded = engine.load_adapter(&path).unwrap();
+        assert!(loaded.parts().eq([(site, part)]));
+        (loaded, std::fs::read(&path).unwrap())
+    };
+    let sign = |bits: u32| if bits >> 15 == 1 { -1.0 } else { 1.0 };
+    // 2⁻⁴ · 1.m
+    let as_f16 = |bits: u32| sign(bits) * 0.0625 * (1.0 + (bits & 1023) as f32 / 1024.0);
+    let as_bf16 = |bits: u32| f32::from_bits(bits << 16);
+    let (half, half_file) = load(TensorType::F16, &as_f16);
+    let (brain, brain_file) = load(TensorType::BF16, &as_bf16);
+    // The files are of the same bytes, but for the types of the two tensors.
+    let different = half_file.iter().zip(&brain_file).filter(|(a, b)| a != b).count();
+    assert_eq!((half_file.len(), different), (brain_file.len(), 2));
+    assert_ne!(half.fingerprint(), brain.fingerprint());
+
+    let lists = [Adapters::one(half), Adapters::one(brain)];
+    assert_ne!(lists[0], lists[1]);
+    let prompt = Random(9).tokens(150);
+    let mut scheduler = scheduler(&engine, PrefixOptions::default());
+    for list in &lists {
+        let log = answer(&mut scheduler, list, &prompt, &seeded(1, 5));
+        assert_eq!(log.stats().n_cached, 0);
+        assert_eq!(log.text_events(), alone(&engine, list, &prompt, &seeded(1, 5)));
+    }
+    let [half, brain] = lists;
+    let path = folder.path().join("session");
+    let mut session = engine.session(&options()).unwrap();
+    session.set_adapters(half).unwrap();
+    let before = bits(session.prefill(&prompt).unwrap());
+    session.save(&path).unwrap();
+    assert!(engine.restore_session_adapted(&path, &options(), brain.clone()).is_err());
+    session.set_adapters(brain).unwrap();
+    assert_ne!(bits(session.logits().unwrap()), before);
 }
 
 #[test]

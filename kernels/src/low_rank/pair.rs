@@ -69,9 +69,9 @@ impl LowRankPair {
         self.a.bytes().len() + self.b.bytes().len()
     }
 
-    /// The bytes of A and of B as they are kept, for hashing.
-    pub fn stored(&self) -> [&[u8]; 2] {
-        [self.a.bytes(), self.b.bytes()]
+    /// The formats and bytes of A and of B as they are kept, for hashing. The same bytes are other numbers in another format.
+    pub fn stored(&self) -> [(Format, &[u8]); 2] {
+        [&self.a, &self.b].map(|floats| (floats.format, floats.bytes()))
     }
 
     /// A as a weight matrix.

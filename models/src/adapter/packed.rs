@@ -94,7 +94,7 @@ impl Adapter {
         4 * self.n_ranks
     }
 
-    /// Tells adapters of different content apart: XXH3 (128 bits) of sites, shapes, scales and numbers. The name does not matter.
+    /// Tells adapters of different content apart: XXH3 (128 bits) of sites, shapes, scales, formats and numbers. The name does not matter.
     pub fn fingerprint(&self) -> u128 {
         self.fingerprint
     }
@@ -129,7 +129,10 @@ fn fingerprint(parts: &[(Site, Part)]) -> u128 {
             hash.write(&(n as u64).to_le_bytes());
         }
         hash.write(&scale.to_bits().to_le_bytes());
-        pair.stored().iter().for_each(|bytes| hash.write(bytes));
+        for (format, bytes) in pair.stored() {
+            hash.write(format.name().as_bytes());
+            hash.write(bytes);
+        }
     }
     hash.finish_128()
 }
