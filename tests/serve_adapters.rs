@@ -186,7 +186,7 @@ fn requests_with_different_adapters_share_passes_and_are_answered_as_if_alone() 
         for ((asked, answer), expected) in asked.iter().zip(&answers).zip(&expected) {
             assert_eq!(answer["content"], **expected, "{asked:?}: {answer}");
             if round == 1 && asked.1 == STORY {
-                assert!(answer["timings"]["cache_n"].as_u64().unwrap() > 64, "{answer}");
+                assert!(answer["timings"]["cache_n"].as_u64().unwrap() >= 64, "{answer}");
             }
         }
     }

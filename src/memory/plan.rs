@@ -10,7 +10,7 @@ const FAULT_BYTES: usize = 80 << 10;
 const MOST_FAULT_BYTES: usize = 2 << 20;
 
 /// Parts of the program that are read only when a model runs, at most. Without optimizations the program is several times as large.
-pub(crate) const PROGRAM_GROWTH_BYTES: usize = if cfg!(debug_assertions) { 11 << 18 } else { 3 << 19 };
+pub(crate) const PROGRAM_GROWTH_BYTES: usize = if cfg!(debug_assertions) { 15 << 18 } else { 3 << 19 };
 
 /// What the allocator takes of the system by and by for what is not counted: texts, samplers, the threads' stacks.
 pub(crate) const HEAP_GROWTH_BYTES: usize = 1 << 20;

@@ -22,7 +22,7 @@ pub enum SessionFileError {
         found: String,
     },
     /// Another version of bise wrote it.
-    #[error("{}: a session file of version {found}, and this program reads version {expected}", path.display())]
+    #[error("{}: a session file of version {found}, and this program reads versions up to {expected}", path.display())]
     OtherVersion {
         /// The file.
         path: PathBuf,

@@ -11,7 +11,8 @@ use twox_hash::XxHash3_64;
 
 use super::SessionFileError;
 use super::format::{
-    CHECKSUM_BYTES, HEADER_BYTES, Header, HeaderError, STATE_BYTES, VERSION, decode_state, describe_rope,
+    CHECKSUM_BYTES, HEADER_BYTES, Header, HeaderError, STATE_BYTES, VERSION_WITH_ADAPTERS, decode_state,
+    describe_rope,
 };
 use super::save::{model_name, shortened};
 use crate::adapter::list::Adapters;
@@ -156,7 +157,7 @@ impl Reader {
             Ok(header) => return Ok(header),
             Err(HeaderError::Foreign) => SessionFileError::NotASession { path, found: describe(&bytes[..n]) },
             Err(HeaderError::Version(found)) => {
-                SessionFileError::OtherVersion { path, found, expected: VERSION }
+                SessionFileError::OtherVersion { path, found, expected: VERSION_WITH_ADAPTERS }
             }
             Err(HeaderError::Damaged(what)) => SessionFileError::Damaged { path, what: what.to_owned() },
         }

@@ -2,7 +2,7 @@
 //! loss, and the gradient of the loss by every A and B.
 //!
 //! A pass keeps the input of each layer only, and computes a layer's activations again when the gradient comes to it. Forward and backward
-//! stand side by side: [`attention`], [`feed_forward`], [`products`] (a matrix with LoRA beside it), [`head`] (logits and loss).
+//! stand side by side: `attention`, `feed_forward`, `products` (a matrix with LoRA beside it), `head` (logits and loss).
 
 mod attention;
 mod buffers;
