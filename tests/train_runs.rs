@@ -269,3 +269,145 @@ fn ctrl_c_saves_what_was_learned() {
     let names: Vec<_> = fs::read_dir(folder.path("out")).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert_eq!(names.len(), 1, "{names:?}");
 }
+
+#[test]
+fn checkpoints_of_other_programs_stay() {
+    let folder = Folder::new();
+    write_data(&folder);
+    fs::create_dir_all(folder.path("out/checkpoint-100")).unwrap();
+    for name in ["adapter_model.safetensors", "optimizer.pt", "trainer_state.json"] {
+        folder.write(&format!("out/checkpoint-100/{name}"), "theirs");
+    }
+    let ran = train(&folder, "-o out --iters 2");
+    assert!(ran.error().contains("out: found an adapter or a checkpoint"), "{}", ran.stderr);
+    train(&folder, "-o out --iters 2 --force").ok();
+    train(&folder, "-o out --iters 1 --force").ok();
+    assert!(!folder.path("out/checkpoint-2").exists() && folder.path("out/checkpoint-1").exists());
+    assert_eq!(fs::read_dir(folder.path("out/checkpoint-100")).unwrap().count(), 3);
+    // One that a checkpoint would have to take the place of.
+    fs::rename(folder.path("out/checkpoint-100"), folder.path("out/checkpoint-2")).unwrap();
+    let ran = train(&folder, "-o out --iters 2 --force");
+    assert!(
+        ran.error().contains("checkpoint-2: found a folder with files of something else"),
+        "{}",
+        ran.stderr
+    );
+    assert_eq!(fs::read_dir(folder.path("out/checkpoint-2")).unwrap().count(), 3);
+    assert!(folder.path("out/checkpoint-1").exists());
+}
+
+#[test]
+fn reports_replace_nothing_else() {
+    let folder = Folder::new();
+    write_data(&folder);
+    let long = "-o out --schedule constant --log log.jsonl --plot curve.svg --report-every 1";
+    train(&folder, &format!("{long} --iters 2")).ok();
+    folder.write("notes.txt", "mine");
+    for (flags, message) in [
+        ("--log notes.txt", "notes.txt: found a file that is no log of this run"),
+        ("--plot notes.txt", "notes.txt: found a file that is no curve of bise train"),
+        ("--log curve.svg", "curve.svg: found a file that is no log of this run"),
+    ] {
+        let ran = train(&folder, &format!("-o out --schedule constant --resume --iters 4 {flags}"));
+        assert!(ran.error().contains(message), "{}", ran.stderr);
+    }
+    assert_eq!(fs::read_to_string(folder.path("notes.txt")).unwrap(), "mine");
+    train(&folder, &format!("{long} --iters 4 --resume")).ok();
+    let records = records(&folder.path("log.jsonl"));
+    assert_eq!(records.iter().filter(|record| record["train_loss"].is_f64()).count(), 4);
+    let before = fs::read(folder.path("out/adapter.gguf")).unwrap();
+    for (flags, message) in [
+        ("--plot out/adapter.gguf -o other --init out/adapter.gguf", "found a file that is read here"),
+        ("--plot out/adapter.gguf -o other --init out", "found a file that is read here"),
+        ("--log out/adapter_config.json -o out", "found a file of the adapter that is written"),
+        ("--log both -o other --plot ./both", "both: found it in --log and --plot"),
+        ("-o out --init out/checkpoint-4", "out: found the adapter of --init, which is read here"),
+    ] {
+        let line = format!("train --data data --iters 1 --force {flags}");
+        let ran = folder.bise(line.split_whitespace());
+        assert!(ran.error().contains(message), "{flags}: {}", ran.stderr);
+    }
+    assert!(fs::read(folder.path("out/adapter.gguf")).unwrap() == before);
+    assert!(folder.path("out/checkpoint-4").exists() && !folder.path("other").exists());
+}
+
+#[test]
+fn numbers_that_are_too_large_are_refused_or_predicted() {
+    let folder = Folder::new();
+    write_data(&folder);
+    for rank in ["18446744073709551615", "1000000000000000", "100000"] {
+        let line = format!("train --data data --rank {rank} --iters 1 -o out");
+        let ran = folder.bise(line.split_whitespace());
+        assert!(ran.error().contains(&format!("--rank {rank}: expected no more than ")), "{}", ran.stderr);
+    }
+    let ran =
+        folder.bise("train --data data --rank 256 --targets all --max-memory 64M -o out".split_whitespace());
+    assert!(ran.error().contains("--rank 256: found room for "), "{}", ran.stderr);
+    for steps in ["--iters 18446744073709551615", "--epochs 18446744073709551615"] {
+        let line = format!("train --data data {steps} --eval-every 1 --dry-run");
+        let ran = folder.bise(line.split_whitespace()).ok();
+        assert!(ran.text().starts_with("prediction: 18446744073709551615 steps"), "{}", ran.text());
+    }
+}
+
+#[test]
+fn weights_that_stop_being_finite_name_the_step() {
+    let folder = Folder::new();
+    write_data(&folder);
+    let ran = train(&folder, "-o out --lr 1e300 --iters 1");
+    assert!(ran.error().contains("step 1: found the weight "), "{}", ran.stderr);
+    assert_eq!(fs::read_dir(folder.path("out")).unwrap().count(), 0);
+}
+
+#[cfg(unix)]
+#[test]
+fn reports_that_cannot_be_written_cost_no_step() {
+    let folder = Folder::new();
+    write_data(&folder);
+    let line = "train --data data/train.jsonl --iters 100000 --rank 4 -o out --report-every 1";
+    let mut command = folder.command(line.split_whitespace());
+    let mut child =
+        command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    let mut out = std::io::BufReader::new(child.stdout.take().unwrap());
+    std::io::BufRead::read_line(&mut out, &mut line).unwrap();
+    drop(out);
+    let output = child.wait_with_output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    let error = stderr.lines().last().unwrap();
+    assert!(error.contains(" of 100000 steps, and --resume goes on"), "{error}");
+    let names: Vec<_> = fs::read_dir(folder.path("out")).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(names.len(), 1, "{names:?}");
+    if Path::new("/dev/full").exists() {
+        let line =
+            "train --data data/train.jsonl --iters 5 --rank 4 -o full --report-every 3 --log /dev/full";
+        let ran = folder.bise(line.split_whitespace());
+        let error = ran.error();
+        assert!(
+            error.contains("/dev/full: cannot write the file") && error.contains("has 3 of 5 steps"),
+            "{error}"
+        );
+        assert!(folder.path("full/checkpoint-3/training_state.safetensors").is_file());
+    }
+}
+
+/// The second record comes when a checkpoint was saved.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_run_that_saves_stays_below_its_prediction() {
+    let folder = Folder::new();
+    write_data(&folder);
+    let line = "train --data data/train.jsonl --iters 2 --rank 128 --targets all -o out --save-every 1 --report-every 1 --log log";
+    let ran = folder.bise(line.split_whitespace()).ok();
+    let predicted = ran.stderr.lines().find_map(|line| line.split_once("; ")?.1.split_once(" of memory"));
+    let (number, unit) = predicted.expect("a prediction").0.split_once(' ').expect("a number and its unit");
+    let unit = match unit {
+        "MB" => 1e6,
+        "GB" => 1e9,
+        other => panic!("{other}"),
+    };
+    let predicted = number.parse::<f64>().unwrap() * unit;
+    let peak = records(&folder.path("log"))[1]["peak_memory"].as_f64().unwrap();
+    assert!(peak < 1.05 * predicted, "{peak} of {predicted}");
+}

@@ -2,17 +2,19 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use bise_models::atomic_file::sync_directory;
 
 use super::error::TrainError;
+use super::model::GGUF_NAME;
 
 /// The name of the saved state in a checkpoint.
 pub const STATE: &str = "training_state.safetensors";
 
-/// A file that every checkpoint holds beside it.
-const ADAPTER: &str = "adapter_model.safetensors";
+/// All files of a checkpoint. The state of older ones is removed; no other program writes [`GGUF_NAME`].
+const FILES: [&str; 4] = ["adapter_config.json", "adapter_model.safetensors", GGUF_NAME, STATE];
 
 const CHECKPOINT: &str = "checkpoint-";
 
@@ -53,7 +55,21 @@ impl RunFolder {
 
     /// The steps of the checkpoints in the folder at `path` that a run can go on from, in rising order.
     pub fn checkpoints(path: &Path) -> Vec<usize> {
-        checkpoints(path, &[STATE])
+        numbered(path).filter(|(_, folder)| folder.join(STATE).is_file()).map(|(step, _)| step).collect()
+    }
+
+    /// The steps of all folders at `path` that are called like checkpoints, whoever wrote them, in rising order.
+    pub fn all_checkpoints(path: &Path) -> Vec<usize> {
+        numbered(path).map(|(step, _)| step).collect()
+    }
+
+    /// Errs where a checkpoint behind one of `steps` would meet a folder that holds something else than a checkpoint of such a run.
+    ///
+    /// # Errors
+    /// [`TrainError::State`] names the first.
+    pub fn check_free(&self, steps: RangeInclusive<usize>) -> Result<(), TrainError> {
+        let mut others = numbered(&self.path).filter(|(step, path)| steps.contains(step) && !is_own(path));
+        others.next().map_or(Ok(()), |(_, path)| Err(not_own(path)))
     }
 
     /// Where the checkpoint behind step `step` is.
@@ -85,7 +101,11 @@ impl RunFolder {
         let written = write(&aside).and_then(|()| {
             sync_directory(&aside.join(STATE)).map_err(io(&aside, "flush the folder"))?;
             // An adapter whose state was removed.
-            let _ = fs::remove_dir_all(&place);
+            if is_own(&place) {
+                let _ = fs::remove_dir_all(&place);
+            } else if place.exists() {
+                return Err(not_own(place.clone()).into());
+            }
             fs::rename(&aside, &place).map_err(io(&place, "create the folder"))?;
             sync_directory(&place).map_err(io(&self.path, "flush the folder"))?;
             Ok(())
@@ -99,13 +119,12 @@ impl RunFolder {
         }
     }
 
-    /// Removes all checkpoints.
+    /// Removes all checkpoints. Folders of that name with anything else in them stay.
     ///
     /// # Errors
     /// Where one cannot be removed.
     pub fn remove_checkpoints(&self) -> Result<(), TrainError> {
-        for step in checkpoints(&self.path, &[STATE, ADAPTER]) {
-            let path = self.checkpoint(step);
+        for (_, path) in numbered(&self.path).filter(|(_, path)| is_own(path)) {
             fs::remove_dir_all(&path).map_err(|error| TrainError::io(&path, "remove the folder", error))?;
         }
         Ok(())
@@ -125,16 +144,31 @@ impl RunFolder {
     }
 }
 
-/// The steps of the checkpoints in a folder that hold one of `files`, in rising order.
-fn checkpoints(path: &Path, files: &[&str]) -> Vec<usize> {
+/// The folders called `checkpoint-N` in a folder, with N, in rising order.
+fn numbered(path: &Path) -> impl Iterator<Item = (usize, PathBuf)> {
     let step = |entry: fs::DirEntry| {
-        let name = entry.file_name();
-        let step = name.to_str()?.strip_prefix(CHECKPOINT)?.parse().ok()?;
-        files.iter().any(|file| entry.path().join(file).is_file()).then_some(step)
+        let step = entry.file_name().to_str()?.strip_prefix(CHECKPOINT)?.parse().ok()?;
+        Some((step, entry.path()))
     };
-    let mut steps: Vec<usize> = entries(path).filter_map(step).collect();
+    let mut steps: Vec<(usize, PathBuf)> = entries(path).filter_map(step).collect();
     steps.sort_unstable();
-    steps
+    steps.into_iter()
+}
+
+/// Whether all that is in a checkpoint was written by a run like this. Other programs have folders of the same name.
+fn is_own(checkpoint: &Path) -> bool {
+    let is_folder = fs::symlink_metadata(checkpoint).is_ok_and(|found| found.is_dir());
+    let has = |file: &str| checkpoint.join(file).is_file();
+    let is_known = |entry: fs::DirEntry| FILES.iter().any(|file| entry.file_name() == *file);
+    is_folder && (has(GGUF_NAME) || has(STATE)) && entries(checkpoint).all(is_known)
+}
+
+fn not_own(path: PathBuf) -> TrainError {
+    TrainError::State {
+        path,
+        found: "a folder with files of something else".to_owned(),
+        expected: "none: a checkpoint of this run would take its place (-o takes another folder)".to_owned(),
+    }
 }
 
 fn entries(path: &Path) -> impl Iterator<Item = fs::DirEntry> {

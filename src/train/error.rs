@@ -67,7 +67,7 @@ pub enum TrainError {
         /// What was found.
         found: &'static str,
     },
-    /// A loss or a gradient that is no number.
+    /// A loss, a gradient or a weight that is no number.
     #[error(
         "step {step}: found the {what} {value}, expected a finite number: training diverged (a lower learning rate or a longer warmup may help)"
     )]

@@ -77,6 +77,9 @@ pub fn trainer<'e>(
 /// The name of the GGUF file beside those of PEFT.
 pub const GGUF_NAME: &str = "adapter.gguf";
 
+/// Bytes of a file that are gathered before they are written.
+const WRITE_BUFFER: usize = 1 << 20;
+
 /// Writes the adapter as it is now into `folder`: the two files of PEFT, and [`GGUF_NAME`] for `bise --lora` and llama.cpp.
 ///
 /// # Errors
@@ -89,18 +92,21 @@ pub fn write_adapter(
     force: bool,
 ) -> Result<(), TrainError> {
     let base = trainer.model().config();
-    let adapter = trainer.adapter(folder.display().to_string())?;
-    let parts: Vec<(Site, LowRank)> = adapter.parts().collect();
-    let parts = || parts.iter().map(|(site, part)| (*site, part));
     let name = name.map(str::to_owned);
     let base_model = config.base_model.clone();
     let options = GgufWriteOptions { name, base_model, force, ..GgufWriteOptions::default() };
-    config.write(folder, base, parts(), &PeftWriteOptions { force, ..PeftWriteOptions::default() })?;
-    gguf::write(&folder.join(GGUF_NAME), base, parts(), &options)?;
+    config.write(
+        folder,
+        base,
+        trainer.parts(),
+        &PeftWriteOptions { force, ..PeftWriteOptions::default() },
+    )?;
+    gguf::write(&folder.join(GGUF_NAME), base, trainer.parts(), &options)?;
     Ok(())
 }
 
-/// What training takes of memory beside the model: buffers, weights and gradients of the adapter, and what the optimizer remembers.
+/// What training takes of memory beside the model: buffers, weights and gradients of the adapter, what the optimizer remembers, and what
+/// writing the adapter takes.
 ///
 /// # Errors
 /// Matrices that are not trained.
@@ -110,9 +116,15 @@ pub fn training_bytes(
     options: &TrainOptions,
 ) -> Result<usize, TrainError> {
     let sites: Vec<(Site, usize)> = initial.sites().map(|(site, rank, _)| (site, rank)).collect();
-    let n: usize = initial.parts().map(|(_, part)| part.a.len() + part.b.len()).sum();
+    let (mut n, mut largest) = (0, 0);
+    for (_, part) in initial.parts() {
+        n += part.a.len() + part.b.len();
+        largest = part.a.len().max(part.b.len()).max(largest);
+    }
     let passes = Trainer::bytes(engine.config(), &sites, options, engine.n_threads())?;
-    Ok(passes.saturating_add(n.saturating_mul(2 * size_of::<f32>())))
+    // Two moments; and the bytes of the GGUF file, beside a copy of the matrix that is turned into them.
+    let values = 3_usize.saturating_mul(n).saturating_add(2 * largest);
+    Ok(passes.saturating_add(values.saturating_mul(size_of::<f32>())).saturating_add(WRITE_BUFFER))
 }
 
 /// The adapter at `path`, a folder of PEFT or a GGUF file, to train on.

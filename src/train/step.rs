@@ -91,7 +91,8 @@ impl<T: Objective> Training<T> {
     /// split over passes changes nothing.
     ///
     /// # Errors
-    /// A pass that fails, a loss or a gradient that is not finite, or `cancel`: the weights stay as they were before the step.
+    /// A pass that fails, a loss or a gradient that is not finite, or `cancel`: the weights stay as they were before the step. Where the new
+    /// weights are not finite, there is nothing to go on with.
     pub fn step(&mut self, data: &Dataset, cancel: &Cancel) -> Result<Step, TrainError> {
         let start = Instant::now();
         let number = self.n_done + 1;
@@ -128,12 +129,16 @@ impl<T: Objective> Training<T> {
         }
         let cut = (self.options.max_gradient_norm / (gradient_norm + 1e-6)).min(1.0);
         let lr = self.options.schedule.lr(self.n_done);
-        let mut moments = self.moments.iter_mut();
+        let (mut moments, mut unfit) = (self.moments.iter_mut(), None);
         self.objective.visit(&mut |weights| {
             let moments = moments.next().expect("there are moments of every matrix");
             let factor = (mean * cut) as f32;
             self.options.adam.step(number as u64, lr, factor, weights.values, weights.gradient, moments);
+            unfit = unfit.or(weights.values.iter().copied().find(|weight| !weight.is_finite()));
         });
+        if let Some(weight) = unfit {
+            return Err(not_finite("weight", weight.into()));
+        }
         self.n_done = number;
         let took = start.elapsed();
         Ok(Step { number, loss, n_labels: total.n_labels, n_tokens, lr, gradient_norm, took })

@@ -199,6 +199,17 @@ fn a_loss_that_is_no_number_names_the_step_and_changes_nothing() {
 }
 
 #[test]
+fn a_weight_that_is_no_number_names_the_step() {
+    let mut options = options(15);
+    options.schedule.lr = 1e300;
+    let mut training = training(options);
+    run(&mut training, 1);
+    let error = training.step(&data(), &Cancel::new()).unwrap_err().to_string();
+    assert!(error.starts_with("step 2: found the weight "), "{error}");
+    assert_eq!(training.n_done(), 1);
+}
+
+#[test]
 fn a_cancelled_step_changes_nothing() {
     let mut training = training(options(15));
     let cancel = Cancel::new();
@@ -220,6 +231,7 @@ fn checkpoints_appear_whole_and_killed_ones_are_removed() {
         move |folder: &std::path::Path| -> Result<(), TrainError> {
             fs::write(folder.join(STATE), text).unwrap();
             fs::write(folder.join("adapter_model.safetensors"), text).unwrap();
+            fs::write(folder.join(GGUF_NAME), text).unwrap();
             Ok(())
         }
     };
@@ -243,6 +255,17 @@ fn checkpoints_appear_whole_and_killed_ones_are_removed() {
     drop(run);
     let run = RunFolder::take(&path).unwrap();
     assert!(!path.join(".checkpoint-110.part").exists());
+    // A checkpoint of another program, and one with a file of the user's.
+    fs::create_dir(run.checkpoint(40)).unwrap();
+    fs::write(run.checkpoint(40).join("adapter_model.safetensors"), "other").unwrap();
+    fs::write(run.checkpoint(20).join("notes.txt"), "mine").unwrap();
+    assert_eq!(RunFolder::all_checkpoints(&path), [5, 10, 20, 40, 100]);
+    run.check_free(21..=39).unwrap();
+    let error = run.check_free(21..=40).unwrap_err().to_string();
+    assert!(error.contains("checkpoint-40: found a folder with files of something else"), "{error}");
+    assert!(run.add(40, write("whole")).is_err());
     run.remove_checkpoints().unwrap();
-    assert_eq!(fs::read_dir(&path).unwrap().count(), 0);
+    assert_eq!(RunFolder::all_checkpoints(&path), [20, 40]);
+    assert_eq!(fs::read_to_string(run.checkpoint(40).join("adapter_model.safetensors")).unwrap(), "other");
+    assert!(run.checkpoint(20).join("notes.txt").is_file());
 }

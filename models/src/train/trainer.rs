@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bise_kernels::Team;
 use bise_kernels::backward::{Dropout, Executor};
 
-use crate::adapter::{Adapter, AdapterError};
+use crate::adapter::{Adapter, AdapterError, LowRank};
 use crate::budget::{MemoryBudget, Reservation};
 use crate::config::MistralConfig;
 use crate::error::SpanError;
@@ -307,6 +307,11 @@ impl<'m> Trainer<'m> {
     pub fn adapter(&self, name: String) -> Result<Adapter, AdapterError> {
         let loras = self.loras.iter().flat_map(Loras::iter);
         Adapter::new(name, self.model, loras.map(|lora| (lora.site, lora.part.clone())))
+    }
+
+    /// What is trained, as it is now: in order of layers, then projections.
+    pub fn parts(&self) -> impl Iterator<Item = (Site, &LowRank)> {
+        self.loras.iter().flat_map(Loras::iter).map(|lora| (lora.site, &lora.part))
     }
 
     /// The model.

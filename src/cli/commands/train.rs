@@ -2,6 +2,7 @@
 
 mod args;
 mod curve;
+mod output;
 mod prediction;
 mod reports;
 
@@ -26,7 +27,6 @@ use self::prediction::Prediction;
 use self::reports::{Reports, duration};
 use super::chat;
 use crate::cli::load;
-use crate::cli::overwrite::{refuse_existing, refuse_sources};
 use crate::cli::term::console::Log;
 use crate::cli::term::signals;
 use crate::cli::usage::wrong;
@@ -42,7 +42,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
     let log = args.log.log();
     args.check_usage()?;
     let files = Files::find(&args)?;
-    args.check_output(&files)?;
+    output::check(&args, &files)?;
     let engine = load::load(&args.model, None, log)?.engine;
     let data = Data::open(&args, &files, &engine, log)?;
     let adapter = Initial::new(&args, &engine)?;
@@ -145,38 +145,6 @@ impl TrainArgs {
         Ok(())
     }
 
-    /// Errs where what is written would replace something, before hours of work.
-    fn check_output(&self, files: &Files) -> Result<()> {
-        if self.dry_run {
-            return Ok(());
-        }
-        let output = Printable(self.output.display());
-        ensure!(
-            !self.output.exists() || self.output.is_dir(),
-            "{output}: found a file, expected a folder or nothing"
-        );
-        let checkpoints = RunFolder::checkpoints(&self.output);
-        if self.resume {
-            ensure!(
-                !checkpoints.is_empty(),
-                "{output}: found no checkpoint, expected one to go on from (--resume)"
-            );
-        } else if !self.force {
-            let there = ["adapter_config.json", "adapter_model.safetensors", GGUF_NAME];
-            let is_there =
-                there.iter().any(|name| self.output.join(name).exists()) || !checkpoints.is_empty();
-            ensure!(
-                !is_there,
-                "{output}: found an adapter or a checkpoint, expected none: --resume goes on, --force begins anew"
-            );
-        }
-        for path in [&self.reports.log, &self.reports.plot].into_iter().flatten() {
-            refuse_sources(path, files.paths().chain(self.model.model.as_deref()))?;
-            refuse_existing(path, self.force || self.resume)?;
-        }
-        Ok(())
-    }
-
     fn schedule(&self, steps_per_epoch: usize) -> Schedule {
         let steps = &self.steps;
         let n_steps = match (steps.iters, steps.epochs) {
@@ -264,6 +232,7 @@ impl Initial {
                     "--num-layers {n}: the model has {n_layers} layers"
                 );
                 let targets = Targets { projections, n_layers: n.min(n_layers) };
+                prediction::check_rank(engine, &targets, rank, args.model.max_memory)?;
                 let scale = config.scale(alpha, rank);
                 Initial { adapter: initial_adapter(engine, &targets, rank, scale, args.steps.seed)?, config }
             }
@@ -382,7 +351,7 @@ impl Run<'_> {
         let (epoch, places) = self.order.places(n);
         let rows = self.order.epoch(epoch);
         let partly: usize = rows[..places.start].iter().map(|row| data.row(*row).tokens.len()).sum();
-        data.n_tokens() as u64 * epoch as u64 + partly as u64
+        (data.n_tokens() as u64).saturating_mul(epoch as u64).saturating_add(partly as u64)
     }
 
     fn train(
@@ -405,7 +374,14 @@ impl Run<'_> {
                 found.n_done,
                 training.n_steps()
             ));
-        } else {
+        }
+        if let Some(log) = &self.args.reports.log
+            && self.args.resume
+        {
+            output::check_log(log, &history)?;
+        }
+        folder.check_free(training.n_done() + 1..=training.n_steps())?;
+        if self.args.force {
             folder.remove_checkpoints()?;
         }
         let n_tokens = self.n_tokens_until(training.n_steps());
@@ -417,7 +393,8 @@ impl Run<'_> {
             Reports::new(&self.args.reports, title, training.n_steps(), n_tokens, history, self.log)?;
         reports.skip(training.n_done(), self.n_tokens_until(training.n_done()));
         let start = Instant::now();
-        let mut kept = Kept { folder, settings, saved: (saved > 0).then_some(saved) };
+        let saved = (saved > 0).then_some(saved);
+        let mut kept = Kept { folder, settings, saved, is_fit: true };
         let result = self.steps(training, &mut kept, &mut reports, cancel);
         if let Err(error) = result {
             return Err(self.ended(error, training, &mut kept, reports.history()));
@@ -445,7 +422,9 @@ impl Run<'_> {
             self.evaluate(training, reports, cancel)?;
         }
         while training.n_done() < n_steps {
+            kept.is_fit = false;
             let step = training.step(&self.data.train, cancel)?;
+            kept.is_fit = true;
             let number = step.number;
             reports.add(step)?;
             if number.is_multiple_of(args.eval_every) || number == n_steps {
@@ -499,18 +478,32 @@ impl Run<'_> {
         history: &[Value],
     ) -> anyhow::Error {
         let is_cancelled = error.downcast_ref().is_some_and(|error| matches!(error, TrainError::Cancelled));
+        // The weights are those of the last step that was done, unless it is the step itself that failed.
+        let is_fit = kept.is_fit;
+        let is_saved = if (is_cancelled || is_fit) && training.n_done() > 0 {
+            kept.save(self, training, history)
+        } else {
+            Ok(())
+        };
         let place = |kept: &Kept<'_>| {
             kept.saved.map(|step| Printable(kept.folder.checkpoint(step).display()).to_string())
         };
         if !is_cancelled {
+            let error = match is_saved {
+                Ok(()) => error,
+                Err(failed) => anyhow!("{error:#}; then no checkpoint could be saved: {failed:#}"),
+            };
             return match place(kept) {
                 None => anyhow!("{error:#}; there is no checkpoint yet"),
+                Some(place) if is_fit && kept.saved == Some(training.n_done()) => anyhow!(
+                    "{error:#}; {place} has {} of {} steps, and --resume goes on",
+                    training.n_done(),
+                    training.n_steps()
+                ),
                 Some(place) => anyhow!("{error:#}; {place} is kept"),
             };
         }
-        if training.n_done() > 0
-            && let Err(error) = kept.save(self, training, history)
-        {
+        if let Err(error) = is_saved {
             return error;
         }
         let message = match place(kept) {
@@ -532,6 +525,8 @@ struct Kept<'a> {
     settings: Settings,
     /// The step of the newest.
     saved: Option<usize>,
+    /// Whether what is trained can be saved: not while a step or a save is under way, which leave it so if they fail.
+    is_fit: bool,
 }
 
 impl Kept<'_> {
@@ -540,12 +535,14 @@ impl Kept<'_> {
         if self.saved == Some(n_done) {
             return Ok(());
         }
+        self.is_fit = false;
         let settings = &self.settings;
         self.folder.add(n_done, |folder| {
             write_adapter(folder, &training.objective, &run.adapter.config, run.name().as_deref(), false)?;
             training.save(&folder.join(STATE), settings, history)
         })?;
         self.saved = Some(n_done);
+        self.is_fit = true;
         self.folder.remove_old_states()?;
         Ok(())
     }

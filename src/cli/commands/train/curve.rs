@@ -14,6 +14,13 @@ const PANEL: (f64, f64) = (660.0, 290.0);
 /// A line: its name, and steps with their losses.
 pub type Line<'a> = (&'a str, &'a [(f64, f64)]);
 
+/// Whether `content` is a drawing of [`svg`].
+pub fn is_curve(content: &[u8]) -> bool {
+    let empty = svg("", 1, &[]);
+    let head: Vec<&str> = empty.lines().take(2).collect();
+    content.starts_with(head.join("\n").as_bytes())
+}
+
 /// Draws lines of losses over `n_steps` steps.
 pub fn svg(title: &str, n_steps: usize, lines: &[Line<'_>]) -> String {
     let mut svg = String::new();
@@ -95,6 +102,7 @@ mod tests {
     fn every_point_is_inside_the_panel() {
         let train: Vec<(f64, f64)> = (1..=100).map(|i| (f64::from(i), 4.0 / f64::from(i))).collect();
         let drawn = svg("a <b>", 100, &[("training", &train), ("validation", &[(0.0, 4.0), (100.0, 0.05)])]);
+        assert!(is_curve(drawn.as_bytes()) && !is_curve(&drawn.as_bytes()[1..]) && !is_curve(b""));
         assert_eq!(drawn.matches("<polyline").count(), 2);
         assert!(drawn.contains("a &lt;b&gt;") && drawn.ends_with("</svg>\n"));
         let points =

@@ -3,12 +3,12 @@
 use std::fmt;
 use std::time::Instant;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use bise::adapter::Adapter;
 use bise::memory::{MemoryLimit, available_bytes, format_bytes};
 use bise::train::{Dataset, TrainError, training_bytes};
 use bise::{Cancel, Engine, SessionOptions};
-use bise_models::train::{Example, TrainOptions, Trainer};
+use bise_models::train::{Example, Targets, TrainOptions, Trainer};
 
 use super::Run;
 use super::reports::duration;
@@ -30,6 +30,30 @@ impl Memory {
     fn total(&self) -> usize {
         [self.weights, self.training, self.data, self.program].into_iter().fold(0, usize::saturating_add)
     }
+}
+
+/// Errs where an adapter of `rank` makes no sense, or has no room: before any of it is made.
+pub fn check_rank(engine: &Engine, targets: &Targets, rank: usize, limit: Option<MemoryLimit>) -> Result<()> {
+    let sites = targets.sites(engine.config())?;
+    let most = sites.iter().flat_map(|(_, shape)| *shape).max().unwrap_or(0);
+    ensure!(
+        rank <= most,
+        "--rank {rank}: expected no more than {most}, the larger side of the largest matrix"
+    );
+    // Weights, gradients, and two moments.
+    let n: usize = sites.iter().map(|(_, shape)| rank * shape.iter().sum::<usize>()).sum();
+    let n_bytes = n.saturating_mul(4 * size_of::<f32>());
+    let room = match limit {
+        Some(MemoryLimit::Bytes(bytes)) => bytes,
+        None | Some(MemoryLimit::Auto) => available_bytes().unwrap_or(usize::MAX),
+    };
+    ensure!(
+        n_bytes <= room,
+        "--rank {rank}: found room for {}, expected {} for the adapter alone: what fits is a lower rank, or fewer --targets or --num-layers",
+        format_bytes(room),
+        format_bytes(n_bytes)
+    );
+    Ok(())
 }
 
 /// The memory that training takes with `options`. Below a limit, passes are made smaller as far as that goes.
@@ -135,7 +159,7 @@ impl Prediction {
         if let Some(valid) = &run.data.valid {
             let rows =
                 run.args.reports.val_batches.saturating_mul(run.args.steps.batch_size).min(valid.n_rows());
-            let n_evaluations = 2 + (n_steps - 1) / run.args.reports.eval_every;
+            let n_evaluations = ((n_steps - 1) / run.args.reports.eval_every).saturating_add(2);
             let tokens = valid.n_tokens() as f64 * rows as f64 / valid.n_rows() as f64;
             // Forward, without what comes back: a third.
             seconds += token * tokens * n_evaluations as f64 / 3.0;
