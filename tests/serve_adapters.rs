@@ -183,12 +183,13 @@ fn requests_with_different_adapters_share_passes_and_are_answered_as_if_alone() 
                 .collect();
             threads.into_iter().map(|thread| thread.join().unwrap()).collect()
         });
+        let mut n_cached = 0;
         for ((asked, answer), expected) in asked.iter().zip(&answers).zip(&expected) {
             assert_eq!(answer["content"], **expected, "{asked:?}: {answer}");
-            if round == 1 && asked.1 == STORY {
-                assert!(answer["timings"]["cache_n"].as_u64().unwrap() >= 64, "{answer}");
-            }
+            n_cached += usize::from(answer["timings"]["cache_n"].as_u64().unwrap() >= 64);
         }
+        // Some may have had to make room for others.
+        assert!(round == 0 || n_cached >= 4, "{n_cached} of 8 long prompts were in the cache");
     }
 }
 
