@@ -106,6 +106,46 @@ fn flipped_bytes_are_read_or_refused() {
     }
 }
 
+/// A file that is looked at without its model is refused for all that needs none.
+#[test]
+fn what_cannot_be_used_is_not_described() {
+    let adapter = Adapter::new();
+    let whole = adapter.bytes("a.gguf");
+    let find =
+        |bytes: &[u8], text: &str| bytes.windows(text.len()).position(|at| at == text.as_bytes()).unwrap();
+    let refused = |change: &dyn Fn(&mut Vec<u8>), words: &str| {
+        let mut bytes = whole.clone();
+        change(&mut bytes);
+        let path = adapter.folder.path().join("changed.gguf");
+        let _ = std::fs::remove_file(&path);
+        std::fs::write(&path, bytes).unwrap();
+        for error in [
+            AdapterSummary::of(&path).unwrap_err(),
+            AdapterFile::open(&path, adapter.model.config()).unwrap_err(),
+            adapter::load(&path, &adapter.model).unwrap_err(),
+        ] {
+            assert!(error.to_string().contains(words), "{error}: {words}");
+        }
+    };
+    let alpha = find(&whole, "adapter.lora.alpha");
+    refused(
+        &|bytes| bytes[alpha + 22..alpha + 26].copy_from_slice(&f32::NAN.to_le_bytes()),
+        "a finite number",
+    );
+    refused(&|bytes| bytes[alpha + 17] = b'x', "adapter.lora.alphx");
+    for half in [".lora_a", ".lora_b"] {
+        let at = find(&whole, half);
+        refused(&|bytes| bytes[at + 6] = b'c', "names that end in");
+        // Its counterpart is another layer's.
+        let layer = whole[..at].windows(6).rposition(|at| at == b"blk.0.").unwrap() + 4;
+        refused(&|bytes| bytes[layer] = b'7', "it alone");
+    }
+    // The two sizes of B in the other order, behind its name and their number.
+    let sizes = find(&whole, ".lora_b") + 7 + 4;
+    let swap = |bytes: &mut Vec<u8>| bytes[sizes..sizes + 16].rotate_left(8);
+    refused(&swap, "the rank");
+}
+
 /// Half-written, overlapping and huge: what a header says is not believed.
 #[test]
 fn a_header_that_lies_is_refused() {

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bise::adapter::gguf::GgufWriteOptions;
+use bise::adapter::peft::PeftConfig;
 use bise::adapter::{self, Adapter, Adapters, LowRank};
 use bise::embedding::EmbedOptions;
 use bise::generation::{Generation, GenerationOptions};
@@ -331,7 +332,7 @@ fn memory_of_adapters_is_foretold_counted_and_given_back() {
         Engine::builder().threads(2).max_memory(MemoryLimit::Bytes(full + more)).builtin().unwrap()
     };
     limited(64 << 20).load_adapter(&path).unwrap();
-    let tight = limited(1 << 20);
+    let tight = limited(4 << 20);
     let mut held = Vec::new();
     let error = loop {
         match tight.load_adapter(&path) {
@@ -341,6 +342,27 @@ fn memory_of_adapters_is_foretold_counted_and_given_back() {
         assert!(held.len() < 1000, "nothing is counted");
     };
     assert!(error.to_string().contains("ceiling"), "{error}");
+    // It is refused before its numbers are read: nobody sees that they are none.
+    let torn = |path: &Path| {
+        let mut bytes = std::fs::read(path).unwrap();
+        let n = bytes.len();
+        bytes[n - 64..].fill(0xff);
+        std::fs::remove_file(path).unwrap();
+        std::fs::write(path, bytes).unwrap();
+    };
+    let (gguf, peft) = (folder.path().join("torn.gguf"), folder.path().join("peft"));
+    write(&plain, &gguf, 2);
+    let read = adapter::AdapterFile::open(&gguf, plain.config()).unwrap();
+    let parts = || read.parts.iter().map(|(target, part)| (*target, part));
+    PeftConfig::of_parts(parts()).write(&peft, plain.config(), parts(), &Default::default()).unwrap();
+    torn(&gguf);
+    torn(&peft.join("adapter_model.safetensors"));
+    for path in [&gguf, &peft] {
+        let error = tight.load_adapter(path).unwrap_err().to_string();
+        assert!(error.contains("ceiling"), "{error}");
+        let error = plain.load_adapter(path).unwrap_err().to_string();
+        assert!(error.contains("finite"), "{error}");
+    }
     held.pop();
     tight.load_adapter(&path).unwrap();
 }

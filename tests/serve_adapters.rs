@@ -393,7 +393,22 @@ fn what_makes_no_sense_is_refused_by_name() {
     let folder = Folder::new();
     std::fs::write(folder.path("torn.gguf"), &std::fs::read(folder.path("a.gguf")).unwrap()[..5000]).unwrap();
     std::fs::copy(serve_support::MODEL_FILE, folder.path("model.gguf")).unwrap();
+    std::fs::write(folder.path("note.gguf"), "a secret line\nand another\n").unwrap();
     let server = folder.serve(&["a.gguf"], &[]);
+    #[cfg(unix)]
+    {
+        let outside = tempfile::tempdir().unwrap();
+        std::fs::copy(folder.path("c.gguf"), outside.path().join("c.gguf")).unwrap();
+        std::os::unix::fs::symlink(outside.path().join("c.gguf"), folder.path("out.gguf")).unwrap();
+        std::os::unix::fs::symlink("c.gguf", folder.path("in.gguf")).unwrap();
+        let (status, answer) = server.post_json("/lora-adapters/load", &json!({"path": "out.gguf"}));
+        let message = answer["error"]["message"].as_str().unwrap();
+        assert!(status == 400 && message.contains("--lora-dir"), "{status} {answer}");
+        let load = json!({"path": "in.gguf", "model": "tiny"});
+        let (status, loaded) = server.post_json("/lora-adapters/load", &load);
+        assert_eq!(status, 200, "{loaded}");
+        assert_eq!(server.post_json("/lora-adapters/unload", &json!({"id": loaded["id"]})).0, 200);
+    }
     let completion = |lora: Value| json!({"prompt": PROMPT, "n_predict": 1, "lora": lora});
     for (path, body, words) in [
         ("/completion", completion(json!([{"id": 1, "scale": 1}])), "lora[0].id: found 1"),
@@ -426,10 +441,21 @@ fn what_makes_no_sense_is_refused_by_name() {
         ("/lora-adapters/load", json!({"path": "c.gguf", "scale": "much"}), "scale: found string"),
         ("/lora-adapters/load", json!({"path": "c.gguf", "name": "a"}), "name: found \"a\""),
         ("/lora-adapters/load", json!({"path": "c.gguf", "name": "tiny"}), "name: found \"tiny\""),
+        ("/lora-adapters/load", json!({"path": "c.gguf", "name": "x/y"}), "name: found \"x/y\""),
+        ("/lora-adapters/load", json!({"path": "c.gguf", "name": "x:latest"}), "name: found \"x:latest\""),
+        ("/lora-adapters/load", json!({"path": "c.gguf", "scales": 0.5}), "scales"),
+        (
+            "/lora-adapters/load",
+            json!({"path": "note.gguf"}),
+            "path: found \"note.gguf\", expected a GGUF file",
+        ),
     ] {
         let (status, answer) = server.post_json(path, &body);
         let message = answer["error"]["message"].as_str().unwrap_or_default();
         assert!(status == 400 && message.contains(words), "{path} {body}: {status} {answer}");
+        let told = message.contains("secret") || message.contains(&*folder.folder.path().to_string_lossy());
+        let asked = body["path"].as_str().is_some_and(|path| path.starts_with('/'));
+        assert!(asked || !told, "{answer}");
     }
     assert_eq!(ids_and_scales(&server), [(0, 1.0)]);
 

@@ -27,7 +27,7 @@ pub mod tokenizer;
 pub mod train;
 pub mod weights;
 
-pub use adapter::{Adapter, AdapterError, GgufAdapter, LowRank};
+pub use adapter::{Adapter, AdapterError, GgufAdapter, GgufAdapterTensors, LowRank};
 pub use budget::{MemoryBudget, OverCeiling, Reservation};
 pub use config::{ARCHITECTURES, AttentionTemperature, ExpertsConfig, MistralConfig};
 pub use error::{ForwardError, OutOfMemory, SpanError, Stage};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bise_models::Adapter;
 
-use super::load::load;
+use super::load::load_within;
 use crate::engine::Engine;
 use crate::error::Error;
 
@@ -29,7 +29,13 @@ impl Engine {
     /// # Errors
     /// Files that are missing, damaged or for another model, adapters of a kind that is not supported, and no room under the ceiling on memory.
     pub fn load_adapter(&self, path: impl AsRef<Path>) -> Result<Arc<Adapter>, Error> {
-        let mut adapter = load(path.as_ref(), self.model())?;
+        // Reading takes more than what is kept in the end.
+        let mut while_reading = None;
+        let mut adapter = load_within(path.as_ref(), self.model(), |n_bytes| {
+            while_reading = Some(self.budget().reserve(n_bytes)?);
+            Ok::<_, Error>(())
+        })?;
+        drop(while_reading);
         adapter.hold(self.budget().reserve(adapter.n_bytes())?);
         let adapter = Arc::new(adapter);
         self.count_adapter(&adapter);

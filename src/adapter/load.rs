@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use bise_models::gguf::GgufFile;
-use bise_models::{Adapter, Mistral};
+use bise_models::{Adapter, GgufAdapterTensors, Mistral};
 
 use super::error::{AdapterFileError, pickled};
 #[cfg(feature = "convert")]
@@ -13,9 +13,22 @@ use super::{peft, target::Target};
 /// For files that are missing or damaged, adapters of a kind that is not supported, and those that do not fit the model. A build without the
 /// feature `convert` reads GGUF files alone.
 pub fn load(path: &Path, model: &Mistral) -> Result<Adapter, AdapterFileError> {
+    load_within(path, model, |_| Ok(()))
+}
+
+/// As [`load`]. Before any number is read, `reserve` is told how many bytes that will take at most, and may refuse.
+pub(super) fn load_within<E: From<AdapterFileError>>(
+    path: &Path,
+    model: &Mistral,
+    reserve: impl FnOnce(usize) -> Result<(), E>,
+) -> Result<Adapter, E> {
     match folder_of(path)? {
-        None => Ok(Adapter::from_gguf(&GgufFile::open(path)?, model)?),
-        Some(folder) => from_folder(folder, path, model),
+        None => {
+            let file = GgufFile::open(path).map_err(AdapterFileError::from)?;
+            reserve(GgufAdapterTensors::of(&file).map_err(AdapterFileError::from)?.loading_bytes())?;
+            Ok(Adapter::from_gguf(&file, model).map_err(AdapterFileError::from)?)
+        }
+        Some(folder) => from_folder(folder, path, model, reserve),
     }
 }
 
@@ -45,8 +58,13 @@ fn begins_as_gguf(path: &Path) -> bool {
 }
 
 #[cfg(feature = "convert")]
-fn from_folder(folder: &Path, path: &Path, model: &Mistral) -> Result<Adapter, AdapterFileError> {
-    let read = peft::PeftAdapter::open(folder, model.config())?;
+fn from_folder<E: From<AdapterFileError>>(
+    folder: &Path,
+    path: &Path,
+    model: &Mistral,
+    reserve: impl FnOnce(usize) -> Result<(), E>,
+) -> Result<Adapter, E> {
+    let read = peft::PeftAdapter::open_within(folder, model.config(), reserve)?;
     let mut parts = Vec::with_capacity(read.parts.len());
     for (target, part) in read.parts {
         match target {
@@ -57,19 +75,26 @@ fn from_folder(folder: &Path, path: &Path, model: &Mistral) -> Result<Adapter, A
                     what: "an adapter of the token embedding (embed_tokens)".into(),
                     reason: "it cannot be used beside a model: `bise lora merge` makes a model of both"
                         .into(),
-                });
+                }
+                .into());
             }
         }
     }
-    Ok(Adapter::new(path.display().to_string(), model, parts)?)
+    Ok(Adapter::new(path.display().to_string(), model, parts).map_err(AdapterFileError::from)?)
 }
 
 #[cfg(not(feature = "convert"))]
-fn from_folder(_: &Path, path: &Path, _: &Mistral) -> Result<Adapter, AdapterFileError> {
+fn from_folder<E: From<AdapterFileError>>(
+    _: &Path,
+    path: &Path,
+    _: &Mistral,
+    _: impl FnOnce(usize) -> Result<(), E>,
+) -> Result<Adapter, E> {
     Err(AdapterFileError::Unsupported {
         path: path.to_owned(),
         what: "an adapter of PEFT".into(),
         reason: "this build reads GGUF files alone: `bise lora convert` of a full build makes one of it"
             .into(),
-    })
+    }
+    .into())
 }

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use bise_models::GgufAdapterTensors;
 use bise_models::gguf::GgufFile;
 use bise_models::printable::printable;
 
@@ -82,24 +83,10 @@ impl AdapterSummary {
 fn of_gguf(file: &GgufFile) -> Result<AdapterSummary, AdapterFileError> {
     let meta = file.metadata();
     let text = |key: &str| Ok::<_, AdapterFileError>(meta.str(key)?.map(|text| printable(text.as_bytes())));
-    for (key, expected) in [("general.type", "adapter"), ("adapter.type", "lora")] {
-        let found = meta.str(key)?;
-        if found != Some(expected) {
-            let found = found.map_or("nothing".to_owned(), |found| format!("'{found}'"));
-            return Err(meta.error(key, found, format!("'{expected}': a LoRA adapter")).into());
-        }
-    }
-    let alpha = meta.f32("adapter.lora.alpha")?.unwrap_or(0.0);
+    let read = GgufAdapterTensors::of(file)?;
+    let alpha = read.alpha;
     let mut parts = Vec::new();
-    for a in file.tensors() {
-        let Some(base) = a.name.strip_suffix(".lora_a") else {
-            if !a.name.ends_with(".lora_b") {
-                let expected = "names that end in '.lora_a' or '.lora_b': others are not supported";
-                return Err(file.tensor_error(a, "a tensor that is no low-rank part", expected).into());
-            }
-            continue;
-        };
-        let b = file.require_tensor(&format!("{base}.lora_b"))?;
+    for (base, [a, b]) in read.pairs {
         let n_rows = b.shape.get(1).copied().unwrap_or(1);
         // Rows of the embedding's A are looked up: it lies transposed.
         let rank = b.shape[0];

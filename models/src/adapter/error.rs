@@ -45,6 +45,12 @@ pub enum AdapterError {
 }
 
 impl AdapterError {
+    /// [`AdapterError::OutOfMemory`], for `n` numbers of a tensor in f32.
+    pub fn out_of_memory(adapter: &str, tensor: &str, n: usize) -> AdapterError {
+        let (adapter, tensor) = (adapter.into(), printable(tensor.as_bytes()));
+        AdapterError::OutOfMemory { adapter, tensor, n_bytes: 4 * n as u64 }
+    }
+
     /// [`AdapterError::Tensor`]; control characters that come from a file are escaped.
     pub fn tensor(
         adapter: &str,

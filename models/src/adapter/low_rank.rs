@@ -18,6 +18,23 @@ pub struct LowRank {
 }
 
 impl LowRank {
+    /// The most bytes that adapters take at a time while they are read, and laid out by [`Adapter::new`](super::Adapter::new). Each has a
+    /// number of numbers, a rank, and whether the file has them in 16 bits.
+    ///
+    /// They are all there in f32 when they are laid out, with B's rows filled up to 16; the numbers of one are copied once more when they are
+    /// put in order.
+    #[must_use]
+    pub fn loading_bytes(parts: impl IntoIterator<Item = (usize, usize, bool)>) -> usize {
+        let (mut sum, mut most) = (0_usize, 0);
+        for (n, rank, in_16_bits) in parts {
+            let kept = if in_16_bits { 2 } else { 4 };
+            let bytes = n.saturating_mul(4 + kept).saturating_add(rank.saturating_mul(16 * kept));
+            sum = sum.saturating_add(bytes);
+            most = most.max(n);
+        }
+        sum.saturating_add(most.saturating_mul(4))
+    }
+
     /// Checks that it fits the matrix at `site` of models of this configuration.
     pub(super) fn check(
         &self,

@@ -10,6 +10,6 @@ mod shapes;
 mod tensor_name;
 
 pub use error::AdapterError;
-pub use from_gguf::GgufAdapter;
+pub use from_gguf::{GgufAdapter, GgufAdapterTensors};
 pub use low_rank::LowRank;
 pub use packed::Adapter;

@@ -55,8 +55,17 @@ impl Fused {
         if self.is_down { "down_proj" } else { "gate_up_proj" }
     }
 
-    /// One part for each matrix of each expert.
-    pub fn parts(&self, a: Vec<f32>, b: Vec<f32>, scale: f32) -> Vec<(Target, LowRank)> {
+    /// One part for each matrix of each expert, of the numbers of both tensors.
+    ///
+    /// # Errors
+    /// Numbers that are not finite or of another type, and where there is no memory.
+    pub fn parts(
+        &self,
+        a_tensor: &Tensor<'_>,
+        b_tensor: &Tensor<'_>,
+        scale: f32,
+    ) -> Result<Vec<(Target, LowRank)>, AdapterFileError> {
+        let (a, b) = (a_tensor.values()?, b_tensor.values()?);
         let Fused { n_experts, rank, k, n_rows, .. } = *self;
         let matrices: &[Projection] = match self.is_down {
             true => &[Projection::FfnDown],
@@ -65,15 +74,17 @@ impl Fused {
         let rows_each = n_rows / matrices.len();
         let mut parts = Vec::with_capacity(n_experts * matrices.len());
         for e in 0..n_experts {
-            let a = &a[e * rank * k..][..rank * k];
             for (i, &projection) in matrices.iter().enumerate() {
+                let mut own_a = a_tensor.with_capacity(rank * k)?;
+                own_a.extend_from_slice(&a[e * rank * k..][..rank * k]);
+                let mut own_b = b_tensor.with_capacity(rows_each * rank)?;
                 let rows = (i * rows_each..(i + 1) * rows_each)
                     .map(|row| &b[row * rank * n_experts..][..rank * n_experts]);
-                let b = rows.flat_map(|row| (0..rank).map(move |r| row[r * n_experts + e])).collect();
+                own_b.extend(rows.flat_map(|row| (0..rank).map(move |r| row[r * n_experts + e])));
                 let site = Site { layer: self.layer, projection, expert: Some(e) };
-                parts.push((Target::Matrix(site), LowRank { rank, scale, a: a.to_vec(), b }));
+                parts.push((Target::Matrix(site), LowRank { rank, scale, a: own_a, b: own_b }));
             }
         }
-        parts
+        Ok(parts)
     }
 }

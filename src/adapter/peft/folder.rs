@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use bise_models::LowRank;
 use bise_models::gguf::WholeFile;
 use bise_models::printable::printable;
 use indexmap::IndexMap;
@@ -128,6 +129,20 @@ impl Folder {
 }
 
 impl Modules<'_> {
+    /// The most bytes that are taken at a time while they are read and laid out for a model.
+    pub fn loading_bytes(&self) -> usize {
+        LowRank::loading_bytes(self.pairs.iter().map(|(module, [a, b])| {
+            // Of fused experts, two matrices have the same A.
+            let is_fused = module.trim_end_matches(".base_layer").ends_with("experts");
+            let n_a = a.n_numbers().saturating_mul(if is_fused { 2 } else { 1 });
+            let n = n_a.saturating_add(b.n_numbers());
+            // Of fused experts, that of all.
+            let rank = b.tensor.shape.last().copied().unwrap_or(1);
+            let in_16_bits = [a, b].into_iter().all(|half| half.tensor.dtype.n_bytes() == 2);
+            (n, rank.saturating_mul(2), in_16_bits)
+        }))
+    }
+
     /// What is left out, one line each.
     pub fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();

@@ -38,7 +38,22 @@ impl PeftAdapter {
     /// For files that are missing, damaged or half-written; a configuration that is not supported; tensors that do not fit the model, have
     /// another rank than the configuration says, are alone without their counterpart or are no part of a LoRA.
     pub fn open(folder: &Path, base: &MistralConfig) -> Result<PeftAdapter, AdapterFileError> {
+        PeftAdapter::open_within(folder, base, |_| Ok(()))
+    }
+
+    /// As [`PeftAdapter::open`]. Before any number is read, `reserve` is told how many bytes it takes at most to read it and to lay it out
+    /// for a model, and may refuse.
+    pub(in crate::adapter) fn open_within<E: From<AdapterFileError>>(
+        folder: &Path,
+        base: &MistralConfig,
+        reserve: impl FnOnce(usize) -> Result<(), E>,
+    ) -> Result<PeftAdapter, E> {
         let folder = Folder::open(folder)?;
+        reserve(folder.modules()?.loading_bytes())?;
+        Ok(PeftAdapter::read(&folder, base)?)
+    }
+
+    fn read(folder: &Folder, base: &MistralConfig) -> Result<PeftAdapter, AdapterFileError> {
         check_parameters(&folder.config, &folder.config_path, base)?;
         let modules = folder.modules()?;
         modules.of_base.iter().try_for_each(|tensor| tensor.check_base(base))?;
@@ -122,7 +137,9 @@ impl Reader<'_> {
         }
         let (a, mut b_values) = (a.values()?, b.values()?);
         if let Some(head_len) = target.rotated_head(self.base) {
-            b_values = Halves::new(n_rows / head_len, head_len).pair(&b_values, rank);
+            let mut paired = b.zeros(b_values.len())?;
+            Halves::new(n_rows / head_len, head_len).pair(&b_values, rank, &mut paired);
+            b_values = paired;
         }
         self.insert(b, target, LowRank { rank, scale, a, b: b_values })
     }
@@ -141,7 +158,7 @@ impl Reader<'_> {
         if fused.rank != rank {
             return Err(a.wrong(format!("a rank of {} for each expert", fused.rank), &expected_rank(rank)));
         }
-        for (target, part) in fused.parts(a.values()?, b.values()?, scale) {
+        for (target, part) in fused.parts(a, b, scale)? {
             self.insert(b, target, part)?;
         }
         Ok(())

@@ -1,7 +1,7 @@
 use std::path::Path;
 
-use bise_models::MistralConfig;
 use bise_models::printable::printable;
+use bise_models::{AdapterError, MistralConfig};
 
 use crate::adapter::error::AdapterFileError;
 use crate::convert::Dtype;
@@ -40,13 +40,43 @@ impl Tensor<'_> {
         })
     }
 
+    /// How many numbers it has.
+    pub fn n_numbers(&self) -> usize {
+        self.tensor.bytes.len() / self.tensor.dtype.n_bytes().max(1)
+    }
+
+    /// Room for `n` of its numbers.
+    ///
+    /// # Errors
+    /// Where there is no memory.
+    pub fn with_capacity(&self, n: usize) -> Result<Vec<f32>, AdapterFileError> {
+        let mut values = Vec::new();
+        match values.try_reserve_exact(n) {
+            Ok(()) => Ok(values),
+            Err(_) => {
+                let path = printable(self.path.display().to_string().as_bytes());
+                Err(AdapterError::out_of_memory(&path, self.name, n).into())
+            }
+        }
+    }
+
+    /// As many zeros.
+    ///
+    /// # Errors
+    /// Where there is no memory.
+    pub fn zeros(&self, n: usize) -> Result<Vec<f32>, AdapterFileError> {
+        let mut values = self.with_capacity(n)?;
+        values.resize(n, 0.0);
+        Ok(values)
+    }
+
     /// Its numbers, which have to be finite.
     pub fn values(&self) -> Result<Vec<f32>, AdapterFileError> {
         let dtype = self.tensor.dtype;
         if !matches!(dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16) {
             return Err(self.wrong(dtype.name().to_owned(), "F32, F16 or BF16"));
         }
-        let mut values = vec![0.0; self.tensor.bytes.len() / dtype.n_bytes()];
+        let mut values = self.zeros(self.n_numbers())?;
         dtype.to_f32(&self.tensor.bytes, &mut values);
         match values.iter().position(|value| !value.is_finite()) {
             None => Ok(values),

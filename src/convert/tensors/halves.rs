@@ -21,13 +21,11 @@ impl Halves {
         [head + start.div_ceil(2)..head + end.div_ceil(2), second + start / 2..second + end / 2]
     }
 
-    /// Rows of `width` numbers in halves, put into pairs.
-    pub fn pair(self, stored: &[f32], width: usize) -> Vec<f32> {
-        let mut paired = vec![0.0; stored.len()];
+    /// Puts rows of `width` numbers in halves into pairs.
+    pub fn pair(self, stored: &[f32], width: usize, paired: &mut [f32]) {
         for (row, paired) in paired.chunks_exact_mut(width).enumerate() {
             paired.copy_from_slice(&stored[self.stored_row(row) * width..][..width]);
         }
-        paired
     }
 
     /// Rows of `width` numbers in pairs, put into halves again.
@@ -58,7 +56,9 @@ mod tests {
         };
         let (stored, paired) = (rows([0, 1, 2, 3, 4, 5, 6, 7]), rows([0, 2, 1, 3, 4, 6, 5, 7]));
         let halves = Halves::new(2, 4);
-        assert_eq!(halves.pair(&stored, 2), paired);
+        let mut found = vec![0.0; stored.len()];
+        halves.pair(&stored, 2, &mut found);
+        assert_eq!(found, paired);
         assert_eq!(halves.unpair(&paired, 2), stored);
     }
 }

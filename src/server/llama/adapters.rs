@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Query, Request, State};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
 use crate::server::App;
@@ -50,10 +51,14 @@ async fn named(app: &App, name: Option<&str>) -> Result<Arc<Entry>, ApiError> {
 }
 
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Load {
     path: String,
     name: Option<String>,
     scale: Option<Real>,
+    /// Which model it is for: [`Body`] has read it.
+    #[serde(rename = "model")]
+    _model: Option<IgnoredAny>,
 }
 
 /// `POST /lora-adapters/load`: reads an adapter from the folder of `--lora-dir`.

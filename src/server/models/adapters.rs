@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGua
 use bise_models::gguf::GgufFile;
 use serde_json::{Value, json};
 
-use crate::adapter::{Adapter, Adapters};
+use crate::adapter::{Adapter, AdapterFileError, Adapters};
 use crate::server::error::ApiError;
 use crate::server::options::{AdapterOptions, BoxError};
 use crate::{Engine, Error};
@@ -87,11 +87,17 @@ impl ModelAdapters {
             missing.map(|known| (known.id, known.path.clone(), known.is_required)).collect()
         };
         for (id, path, is_required) in missing {
-            match read(engine, &path) {
+            // The folder of clients may have changed since.
+            let folder = self.folder.as_deref().filter(|_| !is_required);
+            let read = match folder.is_none_or(|folder| stays_inside(folder, &path)) {
+                true => read(engine, &path).map_err(BoxError::from),
+                false => Err("its files are gone, or lie outside of --lora-dir".into()),
+            };
+            match read {
                 Ok(loaded) => {
                     self.write().by_id(id).into_iter().for_each(|known| known.loaded = Some(loaded.clone()));
                 }
-                Err(error) if is_required => return Err(error.into()),
+                Err(error) if is_required => return Err(error),
                 Err(error) => {
                     tracing::warn!("adapter {id} is unloaded: {error}");
                     self.write().all.retain(|known| known.id != id);
@@ -109,8 +115,8 @@ impl ModelAdapters {
     /// Reads one more, from the folder that clients may load from. Takes as long as the disk does. Returns it as lists have it.
     ///
     /// # Errors
-    /// 501 without such a folder; 400 for a path that leads elsewhere, a name that is taken, and what is no adapter for this model; 503
-    /// where there is no memory for it.
+    /// 501 without such a folder; 400 for a path that leads elsewhere, also by links, a name that is taken or cannot be asked for, and what
+    /// is no adapter for this model; 503 where there is no memory for it.
     pub fn load(
         &self,
         engine: &Engine,
@@ -131,27 +137,42 @@ impl ModelAdapters {
             )
         })?;
         let taken = |name: &str| ApiError::field("name", format_args!("{name:?}"), "one that is not taken");
-        if let Some(name) = name.filter(|name| name.is_empty() || self.read().is_taken(name)) {
+        if let Some(name) = name.filter(|name| !is_a_name(name)) {
+            let expected = "a name without '/', '\\', control characters and ':latest'";
+            return Err(ApiError::field("name", format_args!("{name:?}"), expected));
+        }
+        if let Some(name) = name.filter(|name| self.read().is_taken(name)) {
             return Err(taken(name));
         }
         let _alone = self.loading.lock().unwrap_or_else(PoisonError::into_inner);
         let full = folder.join(inside);
-        if !full.exists() {
-            return Err(ApiError::field(
-                "path",
-                format_args!("{path:?}"),
-                "a file or folder in that of --lora-dir",
-            ));
+        let wrong = |expected: &str| ApiError::field("path", format_args!("{path:?}"), expected);
+        if !stays_inside(folder, &full) {
+            return Err(wrong("a file or folder in that of --lora-dir, whose links stay in there too"));
         }
         let loaded = read(engine, &full).map_err(|error| match error {
-            Error::Adapter(error) => ApiError::invalid(format!("path: {error}")).with("param", "path"),
+            Error::Adapter(error) => match *error {
+                // The message has the beginning of the file, which may be any text.
+                AdapterFileError::Gguf(error) if !begins_as_gguf(&full) => {
+                    tracing::warn!("/lora-adapters/load: {error}");
+                    wrong("a GGUF file, or a folder of PEFT")
+                }
+                // Clients know the folder's files by their paths in it.
+                error => {
+                    let message = error.to_string().replace(&full.display().to_string(), path);
+                    ApiError::invalid(format!("path: {message}")).with("param", "path")
+                }
+            },
             other => ApiError::from(&other),
         })?;
         let mut list = self.write();
         let name = match name {
             Some(name) if list.is_taken(name) => return Err(taken(name)),
             Some(name) => name.to_owned(),
-            None => list.free_name(&stem(inside)),
+            None => {
+                let stem = stem(inside);
+                list.free_name(if is_a_name(&stem) { &stem } else { "adapter" })
+            }
         };
         let known = list.add(name, full, path.to_owned(), scale, self.wait);
         known.loaded = Some(loaded);
@@ -262,12 +283,11 @@ impl List {
     }
 
     fn named(&self, name: &str) -> Option<&Known> {
-        let name = name.strip_suffix(":latest").unwrap_or(name);
-        self.all.iter().find(|known| known.name == name)
+        self.all.iter().find(|known| short(&known.name) == short(name))
     }
 
     fn is_taken(&self, name: &str) -> bool {
-        self.named(name).is_some() || self.of_model.iter().any(|other| other == name)
+        self.named(name).is_some() || self.of_model.iter().any(|other| short(other) == short(name))
     }
 
     /// `wanted`, or that with a number behind it where it is taken.
@@ -331,7 +351,41 @@ fn stem(path: &Path) -> String {
     name.map_or_else(|| "adapter".to_owned(), |name| name.to_string_lossy().into_owned())
 }
 
-/// A path that stays inside the folder that it is looked for in.
+/// A name without the tag that may be left out.
+fn short(name: &str) -> &str {
+    name.strip_suffix(":latest").unwrap_or(name)
+}
+
+/// Whether an adapter can be asked for by this name, in every place where models are named.
+fn is_a_name(name: &str) -> bool {
+    !name.is_empty() && !name.contains(['/', '\\']) && !name.contains(char::is_control) && short(name) == name
+}
+
+fn begins_as_gguf(path: &Path) -> bool {
+    use std::io::Read;
+    let mut magic = [0; 4];
+    std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut magic)).is_ok() && &magic == b"GGUF"
+}
+
+/// Whether what is at `path`, and all files that are read with it, lie in `folder` where links are followed. Links within the folder are
+/// fine: caches of the Hugging Face Hub have `snapshots/…/adapter_model.safetensors` lead to `blobs`.
+fn stays_inside(folder: &Path, path: &Path) -> bool {
+    let Ok(folder) = folder.canonicalize() else { return false };
+    let stays = |path: &Path| path.canonicalize().is_ok_and(|real| real.starts_with(&folder));
+    if !stays(path) {
+        return false;
+    }
+    // The files of PEFT, and the parts of a GGUF file.
+    let among = if path.is_dir() { Some(path) } else { path.parent() };
+    let Some(Ok(files)) = among.map(std::fs::read_dir) else { return false };
+    let is_read = |name: &str| name.starts_with("adapter_") || name.contains("-of-");
+    files.into_iter().all(|file| match file {
+        Ok(file) => !is_read(&file.file_name().to_string_lossy()) || stays(&file.path()),
+        Err(_) => false,
+    })
+}
+
+/// A path that stays inside the folder that it is looked for in, as far as its text says: see [`stays_inside`] for links.
 fn inside(path: &str) -> Option<&Path> {
     let parts = Path::new(path).components();
     let stays = !path.is_empty() && !path.contains(['\\', '\0']);
@@ -350,6 +404,50 @@ mod tests {
         for path in ["", "/etc/passwd", "../a.gguf", "a/../../b", "..", "./a", "c:\\a", "a\0b"] {
             assert_eq!(inside(path), None, "{path}");
         }
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn links_do_not_leave_the_folder() {
+        use std::os::unix::fs::symlink;
+        let all = tempfile::tempdir().unwrap();
+        let folder = all.path().join("adapters");
+        let snapshot = folder.join("hub/snapshots/0");
+        std::fs::create_dir_all(&snapshot).unwrap();
+        std::fs::create_dir_all(folder.join("hub/blobs")).unwrap();
+        for file in ["adapters/a.gguf", "adapters/hub/blobs/0123", "secret"] {
+            std::fs::write(all.path().join(file), "x").unwrap();
+        }
+        symlink("a.gguf", folder.join("link.gguf")).unwrap();
+        symlink("../../blobs/0123", snapshot.join("adapter_config.json")).unwrap();
+        symlink("../../adapters", folder.join("hub/again")).unwrap();
+        let stays = |path: &str| stays_inside(&folder, &folder.join(path));
+        assert!(stays("a.gguf") && stays("link.gguf") && stays("hub/snapshots/0") && stays("hub/again"));
+        assert!(!stays("missing.gguf"));
+        symlink("../secret", folder.join("out.gguf")).unwrap();
+        symlink(all.path(), folder.join("outer")).unwrap();
+        symlink("../../../../secret", snapshot.join("adapter_model.safetensors")).unwrap();
+        assert!(!stays("out.gguf") && !stays("outer") && !stays("outer/secret"));
+        assert!(!stays("hub/snapshots/0") && !stays("hub/snapshots/0/adapter_config.json"));
+        // What lies beside an adapter and is not read with it does no harm.
+        assert!(stays("a.gguf"));
+        // A folder that is itself behind a link.
+        symlink(&folder, all.path().join("door")).unwrap();
+        let door = all.path().join("door");
+        assert!(stays_inside(&door, &door.join("a.gguf")) && !stays_inside(&door, &door.join("out.gguf")));
+    }
+
+    #[test]
+    fn names_can_be_asked_for() {
+        for name in ["a", "legal-2", "checkpoint-3.5", "ä b", "a:7b"] {
+            assert!(is_a_name(name), "{name}");
+        }
+        for name in ["", "a/b", "a\\b", "a\nb", "a\u{7}", "a:latest", ":latest"] {
+            assert!(!is_a_name(name), "{name:?}");
+        }
+        let adapters = ModelAdapters::new(&AdapterOptions::default(), &["tiny:latest".to_owned()]);
+        assert!(adapters.read().is_taken("tiny") && adapters.read().is_taken("tiny:latest"));
+        assert!(!adapters.read().is_taken("tin"));
     }
 
     #[test]
