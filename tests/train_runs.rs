@@ -196,6 +196,7 @@ fn a_prediction_writes_nothing_and_a_limit_is_kept() {
     write_data(&folder);
     let ran = train(&folder, "-o out --dry-run").ok();
     assert!(ran.text().starts_with("prediction: 8 steps over "), "{}", ran.text());
+    assert!(!ran.stderr.contains("prediction"), "{}", ran.stderr);
     assert!(!folder.path("out").exists());
     let ran = train(&folder, "-o out --max-memory 8M");
     assert!(ran.code == 1 && ran.stderr.contains("8"), "{}", ran.stderr);

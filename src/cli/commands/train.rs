@@ -67,13 +67,15 @@ pub fn run(args: TrainArgs) -> Result<()> {
     let mut training = Training::new(trainer, order, run.step_options());
     let prediction = Prediction::new(&mut training.objective, &run, &options, memory, &cancel);
     let prediction = prediction.map_err(|error| interrupted_or(error, "nothing was trained"))?;
-    log.note(&prediction);
     match folder {
         None => {
             println!("{prediction}");
             Ok(())
         }
-        Some(folder) => run.train(&mut training, &folder, &cancel),
+        Some(folder) => {
+            log.note(&prediction);
+            run.train(&mut training, &folder, &cancel)
+        }
     }
 }
 

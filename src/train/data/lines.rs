@@ -42,15 +42,15 @@ impl<'p> Lines<'p> {
                 let found = format!("more than {} MiB without a line break", MAX_LINE_BYTES >> 20);
                 return Err(TrainError::row(self.path, self.number, "", found, "one JSON object a line"));
             }
-            if self.line.iter().all(u8::is_ascii_whitespace) {
+            let is_marked = self.number == 1 && self.line.starts_with(BYTE_ORDER_MARK);
+            let start = if is_marked { BYTE_ORDER_MARK.len() } else { 0 };
+            if self.line[start..].iter().all(u8::is_ascii_whitespace) {
                 empty.get_or_insert(self.number);
                 continue;
             }
             if let Some(number) = empty {
                 return Err(TrainError::row(self.path, number, "", "an empty line", "a JSON object"));
             }
-            let is_marked = self.number == 1 && self.line.starts_with(BYTE_ORDER_MARK);
-            let start = if is_marked { BYTE_ORDER_MARK.len() } else { 0 };
             return Ok(Some((self.number, &self.line[start..])));
         }
     }

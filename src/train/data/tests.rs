@@ -101,10 +101,11 @@ fn long_rows_are_cut_and_those_without_an_answer_left_out() {
 fn faults_name_the_file_and_the_line() {
     let files = Files::new();
     let user = r#"{"messages": [{"role": "user", "content": "Hi"}]}"#;
-    let cases: [(String, bool, &str); 9] = [
+    let cases: [(String, bool, &str); 10] = [
         (format!("{CHAT}\n{{\"text\"}}\n"), false, ":2: found malformed JSON in column 8"),
         (format!("{CHAT}\n\n{CHAT}\n"), false, ":2: found an empty line, expected a JSON object"),
         (String::new(), false, ": found no rows, expected at least one"),
+        ("\u{feff}".into(), false, ": found no rows, expected at least one"),
         ("\n\n".into(), false, ": found no rows, expected at least one"),
         (format!("{CHAT}\n{user}\n"), true, ":2: messages: found no message with the role \"assistant\""),
         (
