@@ -428,7 +428,7 @@ fn merging_keeps_types_scales_and_sums() {
     folder.bise(["quantize", "whole.gguf", "after.gguf", "Q8_0"]).ok();
     assert!(tensors(&folder.path("at-once.gguf")) == tensors(&folder.path("after.gguf")));
     let ran = folder.bise(["lora", "merge", "-m", "q.gguf", "--lora-scaled", "a", "-o", "x.gguf"]);
-    assert!(ran.code == 2 && ran.stderr.contains("ADAPTER:SCALE"), "{}", ran.stderr);
+    assert!(ran.code == 2 && ran.stderr.contains("FILE:SCALE"), "{}", ran.stderr);
     let ran = folder.bise(["lora", "merge", "-m", "q.gguf", "-o", "x.gguf"]);
     assert!(ran.misuse().contains("--lora"), "{}", ran.stderr);
 }

@@ -148,7 +148,8 @@ fn requests_with_different_adapters_share_passes_and_are_answered_as_if_alone() 
     let folder = Folder::new();
     let names = ["a.gguf", "b", "c.gguf", "d.gguf"];
     let library = Library::new(&folder, &names);
-    let server = folder.serve(&names, &["-np", "6", "--kv-unified", "--lora-init-without-apply"]);
+    let server =
+        folder.serve(&names, &["-np", "6", "--kv-unified", "-c", "8192", "--lora-init-without-apply"]);
     assert!(ids_and_scales(&server).iter().all(|(_, scale)| *scale == 0.0));
     let mixes: [&[(usize, f32)]; 8] = [
         &[],
@@ -170,7 +171,7 @@ fn requests_with_different_adapters_share_passes_and_are_answered_as_if_alone() 
     let beginning = |text: &String| text.chars().take(20).collect::<String>();
     let different: BTreeSet<String> = expected.iter().step_by(2).map(beginning).collect();
     assert!(different.len() >= 6, "{different:#?}");
-    // Twice: the second time, prompts come from the cache, each from that of its own adapters.
+    // Twice: the second time, prompts come from the cache, each from that of its own adapters. There is room for all of them.
     for round in 0..2 {
         let answers: Vec<Value> = std::thread::scope(|scope| {
             let threads: Vec<_> = asked
@@ -183,13 +184,12 @@ fn requests_with_different_adapters_share_passes_and_are_answered_as_if_alone() 
                 .collect();
             threads.into_iter().map(|thread| thread.join().unwrap()).collect()
         });
-        let mut n_cached = 0;
         for ((asked, answer), expected) in asked.iter().zip(&answers).zip(&expected) {
             assert_eq!(answer["content"], **expected, "{asked:?}: {answer}");
-            n_cached += usize::from(answer["timings"]["cache_n"].as_u64().unwrap() >= 64);
+            if round == 1 && asked.1 == STORY {
+                assert!(answer["timings"]["cache_n"].as_u64().unwrap() > 64, "{answer}");
+            }
         }
-        // Some may have had to make room for others.
-        assert!(round == 0 || n_cached > 0, "none of 8 long prompts was in the cache");
     }
 }
 

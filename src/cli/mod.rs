@@ -20,6 +20,8 @@ mod npy;
 #[cfg(feature = "hub")]
 mod ollama_host;
 mod overwrite;
+#[cfg(feature = "quantize")]
+mod plan;
 mod prompt_cache;
 mod score;
 #[cfg(feature = "hub")]

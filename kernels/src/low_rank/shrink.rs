@@ -87,9 +87,8 @@ pub fn shrink<'a>(
             let (t0, r0) = (task / n_strips * t, task % n_strips * r);
             let (t, r) = (t.min(m - t0), r.min(rank - r0));
             let x = Activations::F32 { m: t, k, x: &job.x[t0 * k..][..t * k] };
-            // `u` is borrowed until `run` returns.
-            // SAFETY: jobs take parts of `u` one after the other, which was asserted to be long enough for all of them; inside a job's
-            // `[m, rank]` each task has rows and columns of its own.
+            // Jobs take parts of `u` one after the other, and it was asserted to be long enough for all of them.
+            // SAFETY: `u` is borrowed until `run` returns; inside a job's `[m, rank]` each task has rows and columns of its own.
             let y = unsafe { OutStrip::new(u.at(first + t0 * rank + r0), rank, r, t) };
             // A panic of a task leaves numbers, which the next one overwrites.
             let scratch = &mut *scratch[worker].lock().unwrap_or_else(PoisonError::into_inner);

@@ -4,24 +4,23 @@ mod calibrate;
 
 use std::ffi::OsString;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::Result;
+use bise::Threads;
 use bise::gguf::GgufFile;
 use bise::imatrix::Imatrix;
-use bise::quantize::{FileType, Importance, Plan, QuantizeError, QuantizeOptions, Source};
-use bise::{Cancel, Threads};
+use bise::quantize::{FileType, Importance, Plan, QuantizeOptions};
 
 use calibrate::CalibrateArgs;
 
 use crate::cli::args::log::LogArgs;
 use crate::cli::args::tensor_types::{TensorTypesArgs, named_type};
-use crate::cli::describe;
 use crate::cli::overwrite::refuse_sources;
-use crate::cli::term::console::Log;
 use crate::cli::term::signals;
 use crate::cli::usage::wrong;
+use crate::cli::{describe, plan};
 use bise_models::printable::Printable;
 
 /// What to quantize, and how.
@@ -227,11 +226,19 @@ pub fn run(args: QuantizeArgs) -> Result<()> {
     let (threads, source_bytes) = (threads()?, plan.source_bytes());
     plan.check_destination(&file, &what.destination, args.force)?;
     match &args.calibrate.calibrate {
-        None => write(&plan, &file, &what.destination, &threads, args.force, log)?,
+        None => plan::write("quantizing (MiB)", &plan, &file, &what.destination, &threads, args.force, log)?,
         Some(text) => {
             let calibrated = args.calibrate.run(text, &file, &plan, &what.destination, &threads, log)?;
             calibrated.put_into(&mut plan);
-            write(&plan, &calibrated, &what.destination, &threads, args.force, log)?;
+            plan::write(
+                "quantizing (MiB)",
+                &plan,
+                &calibrated,
+                &what.destination,
+                &threads,
+                args.force,
+                log,
+            )?;
             // The new file is in place: this is no reason to fail.
             if let Err(error) = calibrated.remove() {
                 log.warn(error);
@@ -250,26 +257,6 @@ pub fn run(args: QuantizeArgs) -> Result<()> {
         start.elapsed().as_secs_f64()
     ));
     Ok(())
-}
-
-fn write(
-    plan: &Plan,
-    file: &dyn Source,
-    path: &Path,
-    threads: &Threads,
-    force: bool,
-    log: Log,
-) -> Result<()> {
-    const STEP: u64 = 1 << 20;
-    let progress = log.progress("quantizing (MiB)", (plan.source_bytes() / STEP) as usize);
-    let cancel = Cancel::new();
-    let _writing = signals::writing(cancel.clone());
-    plan.write(file, path, threads, &cancel, force, &mut |done| progress.set((done / STEP) as usize)).map_err(
-        |error| match error {
-            QuantizeError::Cancelled => signals::Interrupted("nothing was written".into()).into(),
-            error => error.into(),
-        },
-    )
 }
 
 fn print_plan(plan: &Plan, file_type: &str) -> Result<()> {

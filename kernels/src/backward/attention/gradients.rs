@@ -227,8 +227,7 @@ impl Task<'_> {
             }
         }
         // SAFETY: the caller vouches for these keys and values.
-        let (mut dk, mut dv) =
-            unsafe { (self.key_rows(self.dk, block, keys), self.key_rows(self.dv, block, keys)) };
+        let [mut dk, mut dv] = unsafe { [self.dk, self.dv].map(|rows| self.key_rows(rows, block, keys)) };
         for t in 0..n {
             dk.row(t).copy_from_slice(&k_sums[t * head_dim..][..head_dim]);
             dv.row(t).copy_from_slice(&v_sums[t * head_dim..][..head_dim]);

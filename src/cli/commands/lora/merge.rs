@@ -1,22 +1,22 @@
 //! `bise lora merge`: like llama.cpp's `llama-export-lora`.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use bise::adapter::{AdapterFile, Merge, Merged};
+use bise::adapter::{AdapterFile, Merge};
 use bise::gguf::GgufFile;
-use bise::quantize::{FileType, Plan, QuantizeError, QuantizeOptions};
-use bise::{Cancel, MistralConfig, Threads};
+use bise::quantize::{FileType, Plan, QuantizeOptions};
+use bise::{MistralConfig, Threads};
 use bise_models::printable::Printable;
 
+use crate::cli::args::adapter::AdapterArgs;
 use crate::cli::args::log::LogArgs;
 use crate::cli::args::tensor_types::TensorTypesArgs;
-use crate::cli::describe;
-use crate::cli::term::console::Log;
 use crate::cli::term::signals;
 use crate::cli::usage::wrong;
+use crate::cli::{describe, plan};
 
 /// What to merge, and where.
 #[derive(clap::Args, Debug)]
@@ -25,13 +25,8 @@ pub struct MergeArgs {
     #[arg(short, long, value_name = "FILE", env = "LLAMA_ARG_MODEL")]
     model: PathBuf,
 
-    /// GGUF files or PEFT folders of adapters, separated by commas; may be repeated
-    #[arg(long, value_name = "ADAPTER,…", value_delimiter = ',')]
-    lora: Vec<PathBuf>,
-
-    /// The same, each multiplied by a number, as in style.gguf:0.5; may be repeated
-    #[arg(long, value_name = "ADAPTER:SCALE,…", value_delimiter = ',', value_parser = scaled)]
-    lora_scaled: Vec<(PathBuf, f32)>,
+    #[command(flatten)]
+    adapters: AdapterArgs,
 
     /// File to write
     #[arg(short, long, value_name = "FILE")]
@@ -64,14 +59,6 @@ pub struct MergeArgs {
     pub log: LogArgs,
 }
 
-fn scaled(text: &str) -> Result<(PathBuf, f32), String> {
-    let parsed = text.rsplit_once(':').and_then(|(path, scale)| {
-        let scale: f32 = scale.parse().ok()?;
-        (!path.is_empty() && scale.is_finite()).then(|| (PathBuf::from(path), scale))
-    });
-    parsed.ok_or_else(|| format!("found '{text}', expected ADAPTER:SCALE, as in style.gguf:0.5"))
-}
-
 fn file_type(name: &str) -> Result<FileType, String> {
     FileType::from_name(name).ok_or_else(|| {
         let names: Vec<_> = FileType::ALL.iter().map(|t| t.name()).collect();
@@ -85,14 +72,9 @@ fn file_type(name: &str) -> Result<FileType, String> {
 /// Adapters that are damaged, not supported or for another model; weights that do not fit their type; a file that cannot be written.
 pub fn run(args: MergeArgs) -> Result<()> {
     let log = args.log.log();
-    let adapters = args
-        .lora
-        .iter()
-        .map(|path| (path, 1.0))
-        .chain(args.lora_scaled.iter().map(|(path, scale)| (path, *scale)));
-    let adapters: Vec<(&PathBuf, f32)> = adapters.collect();
+    let adapters = args.adapters.all();
     if adapters.is_empty() {
-        return Err(wrong("expected adapters to merge: --lora ADAPTER or --lora-scaled ADAPTER:SCALE"));
+        return Err(wrong("expected adapters to merge: --lora FILE or --lora-scaled FILE:SCALE"));
     }
     signals::guard_mapped_file(&args.model);
     let file = GgufFile::open(&args.model)?;
@@ -123,7 +105,7 @@ pub fn run(args: MergeArgs) -> Result<()> {
         builder = builder.n(n);
     }
     let threads = builder.build()?;
-    write(&plan, &merged, &args.output, &threads, args.force, log)?;
+    plan::write("merging (MiB)", &plan, &merged, &args.output, &threads, args.force, log)?;
     log.note(format_args!(
         "{}: {} of {} tensors changed by {} {}, {} in {:.1} s",
         Printable(args.output.display()),
@@ -135,26 +117,6 @@ pub fn run(args: MergeArgs) -> Result<()> {
         start.elapsed().as_secs_f64()
     ));
     Ok(())
-}
-
-fn write(
-    plan: &Plan,
-    merged: &Merged<'_>,
-    path: &Path,
-    threads: &Threads,
-    force: bool,
-    log: Log,
-) -> Result<()> {
-    const STEP: u64 = 1 << 20;
-    let progress = log.progress("merging (MiB)", (plan.source_bytes() / STEP) as usize);
-    let cancel = Cancel::new();
-    let _writing = signals::writing(cancel.clone());
-    let written =
-        plan.write(merged, path, threads, &cancel, force, &mut |done| progress.set((done / STEP) as usize));
-    written.map_err(|error| match error {
-        QuantizeError::Cancelled => signals::Interrupted("nothing was written".into()).into(),
-        error => anyhow::Error::from(error),
-    })
 }
 
 fn print_plan(plan: &Plan) -> Result<()> {
