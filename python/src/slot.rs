@@ -1,7 +1,7 @@
 //! A session as the threads of a program share it: one uses it at a time, and it can be taken away.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
-use std::sync::{Mutex, PoisonError, TryLockError};
+use std::sync::{Mutex, PoisonError, RwLock, TryLockError};
 use std::time::{Duration, Instant};
 
 use bise::{Cancel, Error, Session};
@@ -15,7 +15,9 @@ const NOTICED: Duration = Duration::from_millis(40);
 
 /// A session that may be in use, or closed.
 pub struct Slot {
-    session: Mutex<Option<Session>>,
+    /// Held by the thread that changes the session: another one is refused, where one that only looks is waited for.
+    turn: Mutex<()>,
+    session: RwLock<Option<Session>>,
     cancel: Cancel,
     closed: AtomicBool,
     /// Counts what was done to the session, so that a generation notices when others did something.
@@ -37,7 +39,8 @@ impl Slot {
     pub fn new(session: Session) -> Slot {
         Slot {
             cancel: session.cancel_handle(),
-            session: Mutex::new(Some(session)),
+            turn: Mutex::new(()),
+            session: RwLock::new(Some(session)),
             closed: AtomicBool::new(false),
             changes: AtomicU64::new(0),
             is_slow: AtomicBool::new(true),
@@ -46,7 +49,7 @@ impl Slot {
 
     /// Does something with the session that does not change it. Raises `BusyError` while another thread has it.
     pub fn look<T>(&self, look: impl FnOnce(&Session) -> T) -> PyResult<T> {
-        let session = match self.session.try_lock() {
+        let session = match self.session.try_read() {
             Ok(session) => session,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => return Err(busy()),
@@ -69,11 +72,12 @@ impl Slot {
         };
         let start = Instant::now();
         let result = passes::run(py, &self.cancel, length, || {
-            let mut session = match self.session.try_lock() {
-                Ok(session) => session,
+            let _turn = match self.turn.try_lock() {
+                Ok(turn) => turn,
                 Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
                 Err(TryLockError::WouldBlock) => return Err(Refused::Busy),
             };
+            let mut session = self.session.write().unwrap_or_else(PoisonError::into_inner);
             // Who cancels sets the mark that is looked at below first, so nothing that was asked for is forgotten here.
             self.cancel.reset();
             if self.closed.load(SeqCst) {
@@ -115,7 +119,7 @@ impl Slot {
     pub fn close(&self, py: Python<'_>) {
         self.closed.store(true, SeqCst);
         self.cancel.cancel();
-        py.detach(|| *self.session.lock().unwrap_or_else(PoisonError::into_inner) = None);
+        py.detach(|| *self.session.write().unwrap_or_else(PoisonError::into_inner) = None);
     }
 }
 

@@ -56,7 +56,7 @@ impl Message {
     }
 
     /// The message with the texts of its parts as one text, a line each.
-    pub(super) fn joined(&self) -> Result<Message, ChatError> {
+    pub(crate) fn joined(&self) -> Result<Message, ChatError> {
         let mut message = self.clone();
         if let Some(Value::Array(_)) = self.fields.get("content") {
             message.fields.insert("content".to_owned(), Value::String(self.text("\n")?));

@@ -102,7 +102,15 @@ impl Row {
             })?;
             let calls = message.fields().get("tool_calls").is_some_and(|calls| !calls.is_null());
             match message.fields().get("content") {
-                Some(Value::String(_) | Value::Array(_)) => Ok(message),
+                Some(Value::String(_)) => Ok(message),
+                // Not every template takes lists of parts.
+                Some(Value::Array(_)) => message.joined().map_err(|_| {
+                    Fault::new(
+                        what + ".content",
+                        "a list with other parts",
+                        "a text, or parts of type \"text\" alone",
+                    )
+                }),
                 None | Some(Value::Null) if calls => Ok(message),
                 None => Err(Fault::new(what, "no \"content\"", "a text")),
                 Some(other) => Err(Fault::new(what + ".content", kind(other), "a text")),
@@ -160,6 +168,8 @@ mod tests {
         let chat = |tools| Ok(Row::Chat { messages: vec![ask(), answer()], tools });
         let messages = r#"[{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So."}]"#;
         assert_eq!(parse(&format!("{{\"messages\": {messages}}}")), chat(vec![]));
+        let parts = messages.replace("\"Why?\"", r#"[{"type": "text", "text": "Why?"}]"#);
+        assert_eq!(parse(&format!("{{\"messages\": {parts}}}")), chat(vec![]));
         let tools = format!("{{\"messages\": {messages}, \"tools\": [{{\"type\": \"function\"}}]}}");
         assert_eq!(parse(&tools), chat(vec![serde_json::json!({"type": "function"})]));
         assert_eq!(parse(r#"{"prompt": "Why?", "completion": "So."}"#), chat(vec![]));
@@ -198,6 +208,10 @@ mod tests {
             (
                 "{\"messages\": [{\"role\": \"user\", \"content\": 1}]}",
                 "messages[0].content: a number; a text",
+            ),
+            (
+                "{\"messages\": [{\"role\": \"user\", \"content\": [{\"type\": \"image\"}]}]}",
+                "messages[0].content: a list with other parts; a text, or parts of type \"text\" alone",
             ),
             (
                 "{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}], \"tools\": 1}",
