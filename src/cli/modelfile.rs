@@ -27,3 +27,9 @@ pub const FLAGS: &[(&str, &str)] = &[
 pub fn is_overridden(parameter: &str, typed: &[String]) -> bool {
     FLAGS.iter().any(|(name, flag)| *name == parameter && typed.iter().any(|long| long == flag))
 }
+
+/// Ollama's names of what a Modelfile's `params` or a flag that was given sets.
+pub fn set(params: &serde_json::Map<String, serde_json::Value>, typed: &[String]) -> Vec<String> {
+    let flags = FLAGS.iter().map(|(name, _)| *name).filter(|name| is_overridden(name, typed));
+    params.keys().map(String::as_str).chain(flags).map(str::to_owned).collect()
+}

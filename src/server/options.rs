@@ -139,6 +139,8 @@ pub struct ModelOptions {
     pub extras: Extras,
     /// Sampling parameters, where a request says nothing.
     pub sampling: SamplingParams,
+    /// Ollama's names of those that flags or a Modelfile set. Its interface has defaults of its own for the others.
+    pub sampling_set: Vec<String>,
     /// Tokens of an answer at most, where a request gives no number; `None` is until the context is full.
     pub max_tokens: Option<usize>,
     /// Texts that end an answer, where a request names none.

@@ -78,7 +78,7 @@ pub fn run(args: ServeArgs, typed: &[String], flags: FlagReader) -> Result<()> {
     let served = match names_model {
         true => {
             router::refuse_flags(&args, typed)?;
-            Served::Model(Box::new(model::only(&args, log)?))
+            Served::Model(Box::new(model::only(&args, typed, log)?))
         }
         false => Served::Router(Box::new(router::options(&args, typed, flags, log)?)),
     };

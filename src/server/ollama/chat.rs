@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::lines::{Kind, Lines};
 use super::request::{Chat, Common, Think};
-use super::{messages, reply, show};
+use super::{messages, options, reply, show};
 use crate::server::App;
 use crate::server::answer::{self, ApiError, ChatRequest, RequestAdapters, RequestOptions};
 use crate::server::body::Body;
@@ -66,7 +66,8 @@ pub(super) async fn nothing_to_say(
 
 /// A conversation with everything but its messages and adapters.
 pub(super) fn conversation(app: &App, entry: &Entry, common: &Common) -> Result<ChatRequest, ApiError> {
-    let options = common.options(&entry.extras().params)?;
+    let started = entry.options();
+    let options = common.options(options::sampling(&started.sampling, &started.sampling_set))?;
     let think = common.think()?;
     let mut template_args = Map::new();
     if let Some(Think::Level(level)) = &think {
@@ -113,7 +114,7 @@ pub(super) fn check_capabilities(
     if matches!(common.think()?, Some(Think::Yes | Think::Level(_))) && !capabilities.contains(&"thinking") {
         return without("thinking");
     }
-    if let Some(num_ctx) = common.options(&Map::new())?.num_ctx.filter(|num_ctx| *num_ctx > model.n_ctx) {
+    if let Some(num_ctx) = common.num_ctx()?.filter(|num_ctx| *num_ctx > model.n_ctx) {
         tracing::warn!(
             "num_ctx: found {num_ctx}, but the context has {} tokens (--ctx-size makes it longer)",
             model.n_ctx

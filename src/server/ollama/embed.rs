@@ -12,6 +12,7 @@ use super::keep_alive::KeepAlive;
 use super::options::Options;
 use super::request::named;
 use crate::embedding::{Norm, normalize};
+use crate::sampling::SamplingParams;
 use crate::server::App;
 use crate::server::answer::{self, ApiError, Prompt, RequestAdapters, kind};
 use crate::server::body::{Body, Whole};
@@ -33,8 +34,8 @@ struct Request {
 impl Request {
     /// Sampling is of no use here, but what is no option is told all the same.
     fn check_options(&self) -> Result<(), ApiError> {
-        let options = self.options.as_ref().map(Options::parse);
-        options.transpose().map(drop).map_err(ApiError::invalid)
+        let options = Options::parse(SamplingParams::default(), self.options.iter().flatten());
+        options.map(drop).map_err(ApiError::invalid)
     }
 }
 

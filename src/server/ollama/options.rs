@@ -1,8 +1,8 @@
 //! `options`: Ollama's names for how a text is generated, with Ollama's defaults.
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use crate::sampling::{RANDOM_SEED, SamplingParams};
+use crate::sampling::SamplingParams;
 use crate::server::answer::seed_of;
 use crate::server::body::Real;
 
@@ -21,50 +21,37 @@ pub(crate) struct Options {
     pub without_effect: Vec<String>,
 }
 
-impl Default for Options {
-    fn default() -> Options {
-        let sampling = SamplingParams {
-            temp: 0.8,
-            top_k: 40,
-            top_p: 0.9,
-            min_p: 0.0,
-            typ_p: 1.0,
-            penalty_last_n: 64,
-            penalty_repeat: 1.0,
-            seed: RANDOM_SEED,
-            ..SamplingParams::default()
-        };
-        Options { sampling, max_tokens: None, stop: Vec::new(), num_ctx: None, without_effect: Vec::new() }
+/// The parameters where a request says nothing: the server's, with Ollama's defaults for what is not in `set`, the names of what flags or a
+/// Modelfile set. Where a default is llama.cpp's as well, it is there already.
+pub(super) fn sampling(server: &SamplingParams, set: &[String]) -> SamplingParams {
+    let is_set = |name: &str| set.iter().any(|set| set == name);
+    let mut sampling = server.clone();
+    if !is_set("top_p") {
+        sampling.top_p = 0.9;
     }
+    if !is_set("min_p") {
+        sampling.min_p = 0.0;
+    }
+    sampling
 }
 
 impl Options {
-    /// Reads the object; what is null or left out has Ollama's default.
+    /// Reads the object; what is null or left out is as in `sampling`.
     ///
     /// # Errors
     /// A message that names the option, what was found and what was expected.
-    pub(crate) fn parse(given: &Map<String, Value>) -> Result<Options, String> {
-        let mut options = Options::default();
-        for (name, value) in given {
-            if !value.is_null() {
-                options.set(name, value)?;
-            }
-        }
-        Ok(options)
-    }
-
-    /// Reads options over the defaults of a Modelfile. Its parameters without effect are not reported: that was done when the model was
-    /// listed.
-    ///
-    /// # Errors
-    /// As [`Options::parse`].
-    pub(crate) fn parse_over(
-        defaults: &Map<String, Value>,
-        given: &Map<String, Value>,
+    pub(crate) fn parse<'a>(
+        sampling: SamplingParams,
+        given: impl IntoIterator<Item = (&'a String, &'a Value)>,
     ) -> Result<Options, String> {
-        let mut options = Options::parse(defaults)?;
-        options.without_effect.clear();
-        for (name, value) in given.iter().filter(|(_, value)| !value.is_null()) {
+        let mut options = Options {
+            sampling,
+            max_tokens: None,
+            stop: Vec::new(),
+            num_ctx: None,
+            without_effect: Vec::new(),
+        };
+        for (name, value) in given.into_iter().filter(|(_, value)| !value.is_null()) {
             options.set(name, value)?;
         }
         Ok(options)
@@ -170,19 +157,32 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::sampling::RANDOM_SEED;
 
     fn parse(json: Value) -> Result<Options, String> {
-        Options::parse(json.as_object().unwrap())
+        Options::parse(sampling(&SamplingParams::default(), &[]), json.as_object().unwrap())
     }
 
     #[test]
     fn defaults_are_those_of_ollama() {
         let options = parse(json!({})).unwrap();
-        assert_eq!(options, Options::default());
         let sampling = &options.sampling;
         assert_eq!((sampling.temp, sampling.top_k, sampling.top_p, sampling.min_p), (0.8, 40, 0.9, 0.0));
         assert_eq!((sampling.penalty_repeat, sampling.penalty_last_n, sampling.seed), (1.0, 64, RANDOM_SEED));
         assert_eq!(options.max_tokens, None);
+    }
+
+    #[test]
+    fn what_the_server_was_started_with_is_stronger_than_ollamas_defaults() {
+        let server =
+            SamplingParams { temp: 0.0, top_p: 0.95, ignore_eos: true, seed: 3, ..SamplingParams::default() };
+        let of = |set: &[&str]| sampling(&server, &set.iter().map(ToString::to_string).collect::<Vec<_>>());
+        assert_eq!(of(&[]), SamplingParams { top_p: 0.9, min_p: 0.0, ..server.clone() });
+        assert_eq!(of(&["top_p"]), SamplingParams { min_p: 0.0, ..server.clone() });
+        assert_eq!(of(&["min_p", "top_p"]), server);
+        let given = json!({"temperature": 1, "top_p": null});
+        let options = Options::parse(of(&["top_p"]), given.as_object().unwrap()).unwrap();
+        assert_eq!((options.sampling.temp, options.sampling.top_p), (1.0, 0.95));
     }
 
     /// What langchain-ollama sends with each request for embeddings.
@@ -191,9 +191,9 @@ mod tests {
         let names =
             ["mirostat", "mirostat_eta", "mirostat_tau", "num_ctx", "num_gpu", "num_thread", "repeat_last_n"];
         let more = ["repeat_penalty", "temperature", "stop", "tfs_z", "top_k", "top_p"];
-        let given: Map<String, Value> =
+        let given: serde_json::Map<String, Value> =
             names.into_iter().chain(more).map(|name| (name.to_owned(), Value::Null)).collect();
-        assert_eq!(Options::parse(&given).unwrap(), Options::default());
+        assert_eq!(parse(given.into()), parse(json!({})));
     }
 
     #[test]

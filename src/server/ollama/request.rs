@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 use super::keep_alive::KeepAlive;
 use super::messages::Message;
 use super::options::Options;
+use crate::sampling::SamplingParams;
 use crate::server::answer::{ApiError, Format, LogProbs, kind};
 
 /// What `/api/chat` and `/api/generate` have in common.
@@ -66,21 +67,18 @@ impl Common {
         named(self.model.as_deref())
     }
 
-    /// What is generated how; `defaults` is what the model's Modelfile says.
+    /// What is generated how; `sampling` is where the request says nothing.
     ///
     /// # Errors
     /// An option of the wrong type, or what is not done here.
-    pub(super) fn options(&self, defaults: &Map<String, Value>) -> Result<Options, ApiError> {
+    pub(super) fn options(&self, sampling: SamplingParams) -> Result<Options, ApiError> {
         if self.shift == Some(true) {
             return Err(ApiError::invalid(
                 "shift: found true, expected false: nothing is left out of a context that is full; the answer ends there, with \
                  done_reason \"length\"",
             ));
         }
-        let options = match &self.options {
-            Some(options) => Options::parse_over(defaults, options).map_err(ApiError::invalid)?,
-            None => Options::parse_over(defaults, &Map::new()).map_err(ApiError::invalid)?,
-        };
+        let options = Options::parse(sampling, self.options.iter().flatten()).map_err(ApiError::invalid)?;
         if !options.without_effect.is_empty() {
             tracing::warn!(
                 "options without effect: {}: unknown, or decided when the server starts",
@@ -88,6 +86,16 @@ impl Common {
             );
         }
         Ok(options)
+    }
+
+    /// The context that the request asks for.
+    ///
+    /// # Errors
+    /// An option of the wrong type.
+    pub(super) fn num_ctx(&self) -> Result<Option<usize>, ApiError> {
+        let options = Options::parse(SamplingParams::default(), self.options.iter().flatten())
+            .map_err(ApiError::invalid)?;
+        Ok(options.num_ctx)
     }
 
     /// What the answer has to follow.
@@ -201,7 +209,9 @@ mod tests {
         assert_eq!(log_probs(json!({"logprobs": true, "top_logprobs": 3})).unwrap(), Some(want));
         assert_eq!(refusal(log_probs(json!({"top_logprobs": 21}))), "top_logprobs must be between 0 and 20");
         assert_eq!(refusal(common(json!({"model": ""})).model().map(str::to_owned)), "model is required");
-        assert!(refusal(common(json!({"shift": true})).options(&Map::new())).starts_with("shift: "));
+        assert!(
+            refusal(common(json!({"shift": true})).options(SamplingParams::default())).starts_with("shift: ")
+        );
         assert!(common(json!({})).streams() && !common(json!({"stream": false})).streams());
     }
 
@@ -219,7 +229,8 @@ mod tests {
             "model": "mistral", "stream": false, "format": null, "options": null, "keep_alive": null, "think": null,
             "logprobs": null, "top_logprobs": null
         }));
-        assert_eq!(common.options(&Map::new()).unwrap(), Options::default());
+        let options = common.options(SamplingParams::default()).unwrap();
+        assert_eq!(options.sampling, SamplingParams::default());
         assert!(common.keep_alive.is_none() && !common.streams());
     }
 

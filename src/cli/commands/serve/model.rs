@@ -42,11 +42,11 @@ impl SharedThreads {
     }
 }
 
-/// The one model that the flags name.
+/// The one model that the flags name; `typed` has the long names of those that were given.
 ///
 /// # Errors
 /// A flag makes no sense, or the model cannot be downloaded.
-pub fn only(args: &ServeArgs, log: Log) -> Result<ModelOptions> {
+pub fn only(args: &ServeArgs, typed: &[String], log: Log) -> Result<ModelOptions> {
     // A download is over before the server is there.
     let file = source::model_path(args.model.model.as_ref(), &args.model.source, log)?;
     // In the order of their letters, as llama-server has them.
@@ -55,7 +55,7 @@ pub fn only(args: &ServeArgs, log: Log) -> Result<ModelOptions> {
         let name = file.as_deref().and_then(Path::file_stem);
         names.insert(name.map_or_else(|| "bise-tiny".to_owned(), |name| name.to_string_lossy().into_owned()));
     }
-    options(args, &[], names.into_iter().collect(), file, Extras::default(), &SharedThreads::default(), log)
+    options(args, typed, names.into_iter().collect(), file, Extras::default(), &SharedThreads::default(), log)
 }
 
 /// A model in `file`, or the built-in one, by its `names`. Flags in `typed` are stronger than its Modelfile, `extras`.
@@ -141,8 +141,9 @@ pub fn options(
             wait: args.lora.lora_init_without_apply,
             folder: args.lora.lora_dir.clone(),
         },
-        extras,
         sampling,
+        sampling_set: modelfile::set(&extras.params, typed),
+        extras,
         max_tokens: usize::try_from(serving.n_predict).ok(),
         stop,
         template,
