@@ -81,11 +81,27 @@ fn another_type_follows_a_colon() {
     assert!(made(&folder)[0].ends_with("source-Q8_0.gguf"), "{:?}", made(&folder));
     let ran = story(&folder, &["-m", "source:Q9_K"]);
     assert!(
-        ran.error().contains("the type Q9_K, expected one of") && ran.stderr.contains("Q4_K_M"),
+        ran.error().contains("the type Q9_K, expected AUTO or one of") && ran.stderr.contains("Q4_K_M"),
         "{}",
         ran.stderr
     );
     assert_eq!(made(&folder).len(), 1);
+}
+
+#[test]
+fn a_checkpoint_of_integers_keeps_them_unless_a_type_is_asked_for() {
+    let folder = with_checkpoint("gptq");
+    folder.bise(["convert", "source", "-o", "file.gguf"]).ok();
+    let want = story(&folder, &["-m", "file.gguf"]).ok();
+    let ran = story(&folder, &["-m", "source"]).ok();
+    assert_eq!(ran.text(), want.text());
+    let file = made(&folder).remove(0);
+    assert!(file.ends_with("source-AUTO.gguf"), "{}", file.display());
+    assert_eq!(fs::read(&file).unwrap(), fs::read(folder.path("file.gguf")).unwrap());
+    let ran = story(&folder, &["-m", "source:auto"]).ok();
+    assert!(!ran.stderr.contains("converting"), "{}", ran.stderr);
+    story(&folder, &["-m", "source:Q4_K_M"]).ok();
+    assert_eq!(made(&folder).len(), 2);
 }
 
 #[test]

@@ -29,5 +29,6 @@ pub use error::ConvertError;
 pub use general::repository_of;
 pub use keep::Lossless;
 pub use layout::Layout;
+pub(crate) use quantization::has_integers;
 pub(crate) use tensors::Halves;
 pub use tokenizer::set_tokenizer;

@@ -1,5 +1,7 @@
 //! How the weights of a checkpoint are quantized, as its configuration says.
 
+use std::path::Path;
+
 use bise_models::printable::printable;
 use serde_json::{Map, Value};
 
@@ -17,6 +19,13 @@ pub struct Quantization {
     pub scale: Option<&'static str>,
     /// How layers are packed as integers.
     pub integers: Option<Scheme>,
+}
+
+/// Whether the checkpoint in `folder` says that its layers are packed as integers, of a kind that can be read.
+pub fn has_integers(folder: &Path) -> bool {
+    let quantization =
+        Checkpoint::without_weights(folder).and_then(|checkpoint| Quantization::of(&checkpoint));
+    quantization.is_ok_and(|quantization| quantization.integers.is_some())
 }
 
 impl Quantization {

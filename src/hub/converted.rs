@@ -21,6 +21,10 @@ use super::progress::Watch;
 /// The type that checkpoints become unless another is asked for.
 const DEFAULT_TYPE: &str = "Q4_K_M";
 
+/// What those become that are quantized already, to integers that blocks of a GGUF file hold as they are: others' integers are not rounded again.
+#[cfg(feature = "convert")]
+const KEPT: &str = "AUTO";
+
 /// Part of every key: another one makes files anew.
 const REVISION: u32 = 1;
 
@@ -57,7 +61,8 @@ impl Checkpoint {
 
     /// A checkpoint that goes by `name`.
     pub fn new(folder: PathBuf, name: String, file_type: Option<&str>) -> Checkpoint {
-        Checkpoint { folder, name, file_type: file_type.unwrap_or(DEFAULT_TYPE).to_ascii_uppercase() }
+        let file_type = file_type.unwrap_or_else(|| default_type(&folder)).to_ascii_uppercase();
+        Checkpoint { folder, name, file_type }
     }
 
     /// What it goes by, with the type.
@@ -93,6 +98,16 @@ impl Checkpoint {
         }
         Ok(Sha256::of(text.as_bytes()).short())
     }
+}
+
+#[cfg(feature = "convert")]
+fn default_type(folder: &Path) -> &'static str {
+    if crate::convert::has_integers(folder) { KEPT } else { DEFAULT_TYPE }
+}
+
+#[cfg(not(feature = "convert"))]
+fn default_type(_folder: &Path) -> &'static str {
+    DEFAULT_TYPE
 }
 
 /// Whether a folder holds a checkpoint with weights.
@@ -308,12 +323,11 @@ fn make(checkpoint: &Checkpoint, path: &Path, watch: &mut Watch<'_>) -> Result<(
 
     let name = checkpoint.full_name();
     let failed = |why: String| HubError::Conversion { name: checkpoint.name.clone(), why };
-    let file_type = FileType::from_name(&checkpoint.file_type).filter(|found| *found != FileType::Copy);
-    let Some(file_type) = file_type else {
+    let Some(out_type) = OutType::from_name(&checkpoint.file_type) else {
         let known = FileType::ALL.iter().filter(|known| **known != FileType::Copy).map(|known| known.name());
         let known: Vec<&str> = known.collect();
         return Err(failed(format!(
-            "found the type {}, expected one of {}",
+            "found the type {}, expected AUTO or one of {}",
             checkpoint.file_type,
             known.join(", ")
         )));
@@ -330,7 +344,7 @@ fn make(checkpoint: &Checkpoint, path: &Path, watch: &mut Watch<'_>) -> Result<(
     fs::create_dir_all(folder).map_err(|error| HubError::io(folder, error))?;
     bise_models::atomic_file::remove_left_over(path);
     write_record(checkpoint, path)?;
-    let options = ConvertOptions { out_type: OutType::Mix(file_type), ..ConvertOptions::default() };
+    let options = ConvertOptions { out_type, ..ConvertOptions::default() };
     let threads = Threads::builder().build().map_err(|error| failed(error.to_string()))?;
     let cancel = Cancel::new();
     let converted = convert(&checkpoint.folder, path, &options, &threads, &cancel, &mut |done, total| {
