@@ -443,7 +443,7 @@ fn is_over_ceiling(error: &Error) -> bool {
 
 fn is_not_finite(error: &Error) -> bool {
     let Error::Forward(ForwardError::Span { error, .. }) = error else { return false };
-    matches!(error, SpanError::NotFinite { .. } | SpanError::LogitsNotFinite)
+    matches!(error, SpanError::NotFinite { .. } | SpanError::LogitsNotFinite { .. })
 }
 
 /// Reads one more token in each of several sessions of one engine, together, and calls `each(i, logits)` with the logits of the

@@ -62,7 +62,7 @@ fn forward_status(error: &ForwardError) -> bise_status {
         ForwardError::Span { error, .. } => match error {
             SpanError::ContextFull { .. } => BISE_ERROR_CONTEXT_FULL,
             SpanError::NoPages(_) => BISE_ERROR_MEMORY,
-            SpanError::NotFinite { .. } | SpanError::LogitsNotFinite => BISE_ERROR_NOT_FINITE,
+            SpanError::NotFinite { .. } | SpanError::LogitsNotFinite { .. } => BISE_ERROR_NOT_FINITE,
             _ => BISE_ERROR_ARGUMENT,
         },
         _ => BISE_ERROR_ARGUMENT,

@@ -86,19 +86,46 @@ pub enum SpanError {
         /// The factor, as text.
         scale: String,
     },
-    /// Infinite or undefined activations: the weights are damaged, or too large for the arithmetic.
-    #[error(
-        "the activations of layer {layer} are not finite in its {stage}: the weights may be damaged (see `bise inspect --check-tensors`)"
-    )]
+    /// Infinite or undefined activations: the weights are damaged, or an adapter or its scale is too large for the arithmetic.
+    #[error("the activations of layer {layer} are not finite in its {stage}{}", cause(adapters))]
     NotFinite {
         /// The layer, from 0.
         layer: usize,
         /// Where in the layer.
         stage: Stage,
+        /// The adapters that act on the span, with the factors on their scales; empty for none.
+        adapters: String,
     },
-    /// Infinite or undefined logits.
-    #[error("the logits are not finite: the weights may be damaged (see `bise inspect --check-tensors`)")]
-    LogitsNotFinite,
+    /// Infinite or undefined logits, for the same reasons.
+    #[error("the logits are not finite{}", cause(adapters))]
+    LogitsNotFinite {
+        /// The adapters that act on the span, with the factors on their scales; empty for none.
+        adapters: String,
+    },
+}
+
+impl SpanError {
+    /// Infinite or undefined logits of a span without adapters.
+    pub(crate) const LOGITS: SpanError = SpanError::LogitsNotFinite { adapters: String::new() };
+
+    /// Names the adapters that numbers which are not finite may come from.
+    pub(crate) fn beside(mut self, names: impl FnOnce() -> String) -> SpanError {
+        if let SpanError::NotFinite { adapters, .. } | SpanError::LogitsNotFinite { adapters } = &mut self {
+            *adapters = names();
+        }
+        self
+    }
+}
+
+/// What numbers that are not finite may come from.
+fn cause(adapters: &str) -> String {
+    const WEIGHTS: &str = "the weights may be damaged (see `bise inspect --check-tensors`)";
+    match adapters {
+        "" => format!(": {WEIGHTS}"),
+        adapters => format!(
+            " with adapters beside the weights ({adapters}): an adapter or its scale may be too large, or {WEIGHTS}"
+        ),
+    }
 }
 
 /// The system has no more memory for this process.

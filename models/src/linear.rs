@@ -58,7 +58,8 @@ impl Linear<'_> {
 
     /// Records that activations of a span are not finite.
     pub fn fail(&mut self, span: usize) {
-        self.errors[span].get_or_insert_with(|| self.not_finite.clone());
+        let adapters = &*self.adapters;
+        self.errors[span].get_or_insert_with(|| self.not_finite.clone().beside(|| adapters.names(span)));
     }
 
     /// Fails the spans of rows that are not finite, and sets all rows of failed spans to zero, so that they can be carried along without

@@ -113,7 +113,7 @@ impl Mistral {
             strips: &s.strips,
             adapters: &mut s.adapters,
             errors: &mut s.errors,
-            not_finite: SpanError::LogitsNotFinite,
+            not_finite: SpanError::LOGITS,
         };
         let mut pass = Pass { linear, s: &mut s.buffers, attention: &mut s.attention, batch, m };
         let reserved = pass.reserve();
@@ -169,7 +169,7 @@ impl Mistral {
             strips: &s.strips,
             adapters: &mut s.adapters,
             errors: &mut s.errors,
-            not_finite: SpanError::LogitsNotFinite,
+            not_finite: SpanError::LOGITS,
         };
         let m = tokens.len();
         let mut pass = Pass { linear, s: &mut s.buffers, attention: &mut s.attention, batch, m };
@@ -370,7 +370,7 @@ impl Mistral {
 
     /// h = rms_norm(x): the hidden states
     fn final_norm(&self, pass: &mut Pass<'_, '_, '_>) {
-        pass.linear.not_finite = SpanError::LogitsNotFinite;
+        pass.linear.not_finite = SpanError::LOGITS;
         self.rms_norm(pass, &self.weights.output_norm);
     }
 

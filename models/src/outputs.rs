@@ -72,7 +72,8 @@ impl<'s> Outputs<'s> {
         }
         let values = &self.s.logits[(i - self.computed.start) * n_vocab..][..n_vocab];
         if !values.iter().all(|value| value.is_finite()) {
-            return Err(ForwardError::Span { span, error: SpanError::LogitsNotFinite });
+            let error = SpanError::LOGITS.beside(|| self.linear.adapters.names(span));
+            return Err(ForwardError::Span { span, error });
         }
         Ok(Some(OutputRow { span, index, values }))
     }

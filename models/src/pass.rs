@@ -105,7 +105,7 @@ impl Pass<'_, '_, '_> {
 
     /// Notes that a stage of layer `layer` begins, and checks for cancellation.
     pub fn enter(&mut self, layer: usize, stage: Stage) -> Result<(), ForwardError> {
-        self.linear.not_finite = SpanError::NotFinite { layer, stage };
+        self.linear.not_finite = SpanError::NotFinite { layer, stage, adapters: String::new() };
         self.linear.check_cancel()
     }
 

@@ -290,6 +290,60 @@ fn each_text_of_a_batch_has_its_own_adapters_and_the_bits_it_has_alone() {
     }
 }
 
+/// What is not finite beside adapters may be theirs, and is not blamed on the weights alone. Other texts of the batch go on.
+#[test]
+fn activations_that_are_not_finite_name_the_adapters_of_their_text() {
+    let model = open(&oracle("plain_f32"));
+    let mut context = context(2);
+    let tokens = ids(1, 9, model.config().n_vocab);
+    let site = |layer, projection| Site { layer, projection, expert: None };
+    let weak = random(&model, &[site(0, Projection::AttnQ)], 1);
+    for (at, is_of_logits) in
+        [(site(0, Projection::FfnDown), false), (site(model.config().n_layers, Projection::Output), true)]
+    {
+        let parts = random(&model, &[at], 2)
+            .parts()
+            .map(|(at, part)| (at, LowRank { b: part.b.iter().map(|b| b * 1e12).collect(), ..part }))
+            .collect::<Vec<_>>();
+        let strong = Arc::new(Adapter::new("strong".to_owned(), &model, parts).unwrap());
+        let adapters: [Adapters; 3] = [
+            vec![(weak.clone(), 1.0)],
+            vec![(weak.clone(), 0.5), (strong, 1e32), (weak.clone(), 0.0)],
+            vec![],
+        ];
+        let pool = pool(&model, CacheType::F32);
+        let mut caches: Vec<KvCache> =
+            (0..3).map(|_| KvCache::new(&pool, N_CTX, model.config().sliding_window)).collect();
+        let mut batch: Vec<Span<'_>> = caches
+            .iter_mut()
+            .zip(&adapters)
+            .map(|(cache, adapters)| Span { cache, tokens: &tokens, output: Output::Last, adapters })
+            .collect();
+        let mut outputs = model.forward(&mut context, &mut batch, &NEVER).unwrap();
+        let names = "random 1 times 0.5, strong times 1e32".to_owned();
+        let cause = "are not finite{} with adapters beside the weights (random 1 times 0.5, strong times 1e32): an adapter or its scale may be \
+                     too large, or the weights may be damaged (see `bise inspect --check-tensors`)";
+        if is_of_logits {
+            assert_eq!(outputs.next_row().unwrap().unwrap().span, 0);
+            let error = outputs.next_row().err().unwrap();
+            let of_span = SpanError::LogitsNotFinite { adapters: names };
+            assert_eq!(error, ForwardError::Span { span: 1, error: of_span });
+            assert_eq!(error.to_string(), format!("the logits {}", cause.replace("{}", "")));
+        } else {
+            let stage = bise_models::Stage::Attention;
+            let error = SpanError::NotFinite { layer: 1, stage, adapters: names };
+            assert_eq!([0, 1, 2].map(|i| outputs.failure(i)), [None, Some(&error), None]);
+            let expected = cause.replace("{}", " in its attention");
+            assert_eq!(error.to_string(), format!("the activations of layer 1 {expected}"));
+            assert_eq!(outputs.next_row().unwrap().unwrap().span, 0);
+        }
+        assert_eq!(outputs.next_row().unwrap().unwrap().span, 2);
+    }
+    let plain = SpanError::LogitsNotFinite { adapters: String::new() };
+    let words = "the logits are not finite: the weights may be damaged (see `bise inspect --check-tensors`)";
+    assert_eq!(plain.to_string(), words);
+}
+
 #[test]
 fn adapters_that_do_not_fit_are_named_and_their_memory_is_counted() {
     let (model, other) = (open(&oracle("plain_f32")), open(&oracle("mqa_wide")));

@@ -262,7 +262,7 @@ fn a_span_that_is_not_finite_fails_alone() {
             }
         })
     };
-    let error = SpanError::NotFinite { layer: 0, stage: Stage::Attention };
+    let error = SpanError::NotFinite { layer: 0, stage: Stage::Attention, adapters: String::new() };
     for path in [oracle("plain_f32"), oracle("mixtral_stacked"), tiny()] {
         let model = infinite(&path);
         let bad = model.config().n_vocab as u32 - 1;
@@ -285,7 +285,7 @@ fn keys_that_a_cache_type_does_not_hold_fail_the_sequence_that_has_it() {
         }
     });
     let types = [CacheType::F32, CacheType::F16, CacheType::F32];
-    let error = SpanError::NotFinite { layer: 1, stage: Stage::Attention };
+    let error = SpanError::NotFinite { layer: 1, stage: Stage::Attention, adapters: String::new() };
     fails_alone(&model, types, &ids(3, 30, model.config().n_vocab), &error);
 }
 

@@ -98,6 +98,14 @@ impl AppliedAdapters {
         self.addends.clear();
     }
 
+    /// The names and factors of the adapters that act on a span, for messages; empty for none.
+    pub fn names(&self, span: usize) -> String {
+        let range = self.of_span.get(span).cloned().unwrap_or_default();
+        let named = |(adapter, scale): &Scaled| format!("{} times {scale:?}", adapter.name());
+        let names: Vec<String> = self.adapters[range].iter().map(named).collect();
+        names.join(", ")
+    }
+
     /// Finds the parts beside the matrices at `sites` for rows of these spans.
     pub fn find(&mut self, sites: &[Site], spans: &[usize]) {
         self.addends.clear();

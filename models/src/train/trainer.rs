@@ -202,7 +202,7 @@ impl<'m> Trainer<'m> {
                 strips: &served.strips,
                 adapters: &mut served.adapters,
                 errors: &mut served.errors,
-                not_finite: SpanError::LogitsNotFinite,
+                not_finite: SpanError::LOGITS,
             }
         });
         let n_dims = config.rope.n_dims;
