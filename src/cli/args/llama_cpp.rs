@@ -99,7 +99,11 @@ const DIVERGENCE: Fate = Refused("this program was built without the feature \"c
 const IMATRIX: Fate = Refused("it belongs to `bise imatrix`");
 #[cfg(not(feature = "quantize"))]
 const IMATRIX: Fate = Refused("this program was built without the feature \"quantize\"");
-const TRAINING: Fate = Refused("training is planned but not there yet");
+#[cfg(feature = "train")]
+const TRAINING: Fate =
+    Refused("it belongs to llama-finetune (`bise train --help` lists the flags of training here)");
+#[cfg(not(feature = "train"))]
+const TRAINING: Fate = Refused("this program was built without the feature \"train\"");
 const OTHER_PROGRAM: Fate = Refused("it belongs to another program of llama.cpp");
 const BATCHED_BENCH: Fate = Refused("bise bench has -p, -n and --parallel instead");
 #[rustfmt::skip]

@@ -72,9 +72,19 @@ fn other_programs_command(word: &str) -> Option<String> {
         "push" => "models are published by other programs (hf upload, ollama push)",
         "show" | "info" => "`bise inspect FILE.gguf` shows what is in a model",
         "version" => "type `bise --version`",
-        "quantize" | "imatrix" => "this program was built without the feature `quantize`",
-        "export-lora" | "merge-lora" => "`bise lora merge -m FILE.gguf --lora ADAPTER -o OUT.gguf` does that",
-        "convert" | "embed" | "embedding" | "train" | "finetune" => "it is planned but not there yet",
+        "compare" => "this program was built without the feature `compare`",
+        "convert" | "lora" => "this program was built without the feature `convert`",
+        "eval" => "this program was built without the feature `eval`",
+        "quantize" | "imatrix" | "split" | "merge" => "this program was built without the feature `quantize`",
+        "finetune" if cfg!(feature = "train") => {
+            "`bise train -m FILE.gguf --data FOLDER -o FOLDER` trains an adapter (LoRA)"
+        }
+        "train" | "finetune" => "this program was built without the feature `train`",
+        "export-lora" | "merge-lora" if cfg!(feature = "convert") => {
+            "`bise lora merge -m FILE.gguf --lora ADAPTER -o OUT.gguf` does that"
+        }
+        "export-lora" | "merge-lora" => "this program was built without the feature `convert`",
+        "embed" => "`bise embedding -m FILE.gguf -p TEXT` prints a text as a vector",
         _ => return None,
     };
     Some(advice.to_string())
@@ -103,5 +113,39 @@ fn quote(word: &str) -> String {
         word.to_string()
     } else {
         format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Commands that builds may lack are looked up here only where they do.
+    #[test]
+    fn a_command_that_was_left_out_names_its_feature() {
+        for (feature, commands) in [
+            ("compare", &["compare"][..]),
+            ("convert", &["convert", "lora"]),
+            ("eval", &["eval"]),
+            ("quantize", &["quantize", "imatrix", "split", "merge"]),
+            ("server", &["serve"]),
+            ("train", &["train"]),
+        ] {
+            for command in commands {
+                let expected = format!("this program was built without the feature `{feature}`");
+                assert_eq!(other_programs_command(command), Some(expected), "{command}");
+            }
+        }
+    }
+
+    #[test]
+    fn commands_that_are_told_are_there() {
+        let root = crate::cli::command_line::define();
+        for word in ["finetune", "export-lora", "embed", "completion", "server", "download", "info"] {
+            let advice = other_programs_command(word).unwrap();
+            let told = advice.split('`').nth(1).unwrap_or_default().split(' ').nth(1).unwrap_or_default();
+            let is_there = told.starts_with('-') || root.find_subcommand(told).is_some();
+            assert!(is_there || advice.contains("built without"), "{word}: {advice}");
+        }
     }
 }
