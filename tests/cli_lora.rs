@@ -465,6 +465,7 @@ fn an_adapter_is_described() {
         (&json!("peft"), &json!(4), &json!(8.0))
     );
     assert_eq!(described["parts"].as_array().unwrap().len(), 14);
+    assert_eq!(described["notes"], json!(["a: no tensor belongs to 'proj' of rank_pattern"]));
     folder.bise(["lora", "convert", "a", "-m", text(&base), "-o", "a.gguf", "--outtype", "f16"]).ok();
     let of_gguf = json("a.gguf");
     assert_eq!(
@@ -473,6 +474,32 @@ fn an_adapter_is_described() {
     );
     assert_eq!(of_gguf["n_parameters"], described["n_parameters"]);
     assert_eq!(of_gguf["name"], "a");
+}
+
+/// What is not used of an adapter is told by every command that it is used with.
+#[test]
+fn mistyped_patterns_are_told_wherever_the_adapter_is_used() {
+    let folder = Folder::new();
+    for name in ["a", "b"] {
+        Fixture::load("patterns").write(&folder.path(name));
+    }
+    let base = oracle("plain_f32");
+    let told = |line: &[&str]| {
+        let ran = folder.bise(line).ok();
+        let lines =
+            ran.stderr.lines().filter(|line| line.contains("no tensor belongs to 'proj' of rank_pattern"));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let line = |name: &str| format!("bise: warning: {name}: no tensor belongs to 'proj' of rank_pattern");
+    let logits = ["logits", "-m", text(&base), "--tokens", "1,2", "-o", "x.npy"];
+    assert_eq!(told(&[&logits[..], &["--lora", "a"]].concat()), [line("a")]);
+    assert_eq!(told(&[&logits[..], &["--lora-scaled", "b:0.5,a:2"]].concat()), [line("b"), line("a")]);
+    assert_eq!(told(&logits), [""; 0]);
+    let bench = ["bench", "-m", text(&base), "-p", "8", "-n", "0", "-r", "1", "--lora", "a"];
+    assert_eq!(told(&bench), [line("a")]);
+    let merge = ["lora", "merge", "-m", text(&base), "--lora", "a,b", "-o", "x.gguf"];
+    assert_eq!(told(&merge), [line("a"), line("b")]);
+    assert_eq!(told(&["lora", "convert", "a", "-m", text(&base), "-o", "y.gguf"]), [line("a")]);
 }
 
 #[test]

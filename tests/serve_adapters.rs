@@ -56,6 +56,31 @@ impl Folder {
     }
 }
 
+/// Gives a folder of PEFT a pattern that no module has.
+fn mistype(folder: &std::path::Path) {
+    let path = folder.join("adapter_config.json");
+    let mut config: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    config["rank_pattern"]["q_prj"] = 2.into();
+    std::fs::write(path, config.to_string()).unwrap();
+}
+
+#[test]
+fn what_is_not_used_of_an_adapter_is_logged_when_it_is_read() {
+    let folder = Folder::new();
+    story_adapters::write_peft(&folder.path("e"), 7);
+    ["b", "e"].iter().for_each(|name| mistype(&folder.path(name)));
+    let server = folder.serve(&["b", "a.gguf"], &[]);
+    let line =
+        |name: &str| format!("adapter {}: no tensor belongs to 'q_prj' of rank_pattern", folder.text(name));
+    let count = |name: &str| server.log().matches(&line(name)).count();
+    eventually("the first is told", || count("b") == 1);
+    assert_eq!((count("e"), server.log().contains("WARN")), (0, true), "{}", server.log());
+    let (status, _) = server.post_json("/lora-adapters/load", &json!({"path": "e"}));
+    assert_eq!(status, 200);
+    eventually("the second is told", || count("e") == 1);
+    assert_eq!(count("b"), 1);
+}
+
 /// The library, which knows what each answer has to be.
 struct Library {
     engine: Engine,

@@ -247,6 +247,52 @@ fn tensors_that_do_not_fit_are_refused_by_name() {
     no(&unread, &["blk.0.attn_k.weight.lora_a", "I32", "F32, F16"]);
 }
 
+/// A is a tensor of another rank than anybody's, and refused before its numbers are read. Of small matrices, ranks may be those of large ones.
+#[test]
+fn a_rank_out_of_proportion_is_refused_by_name() {
+    let m = model("plain_f32");
+    let [n_rows, k] = shape_k(&m);
+    let with = |rank| pair("blk.0.attn_k.weight", [n_rows, k], rank);
+    let adapter = Adapter::from_gguf(&file(&metadata(1.0), &with(4096)), &m).unwrap();
+    assert_eq!(adapter.sites().next().unwrap().1, 4096);
+    let words = ["'blk.0.attn_k.weight.lora_a'", "found the rank 4097", "expected 4096 at most"];
+    refused(&m, &metadata(1.0), &with(4097), &words);
+    let tensors = file(&metadata(1.0), &with(4097));
+    let error = bise_models::GgufAdapterTensors::of(&tensors).unwrap_err().to_string();
+    assert!(words.iter().all(|word| error.contains(word)), "{error}");
+    let part = LowRank { rank: 4097, scale: 1.0, a: vec![0.0; 4097 * k], b: vec![0.0; 4097 * n_rows] };
+    let error = Adapter::new("x".to_owned(), &m, [(K, part)]).unwrap_err().to_string();
+    assert!(error.contains("found rank 4097, expected 4096 at most"), "{error}");
+    assert_eq!([LowRank::max_rank(4096, 14336), LowRank::max_rank(8, 4096)], [16384, 4096]);
+}
+
+/// What is foretold of a file is what the adapter takes, but for numbers that 16 bits hold.
+#[test]
+fn bytes_are_foretold_from_the_file() {
+    let m = model("plain_f32");
+    let [n_rows, k] = shape_k(&m);
+    let odd = |n: usize| f32s(&(0..n).map(|i| i as f32 / 3.0).collect::<Vec<_>>());
+    let name = |which: &str| format!("blk.0.attn_k.weight.{which}");
+    let tensors = vec![
+        (name("lora_a"), vec![k, 3], TensorType::F32, odd(3 * k)),
+        (name("lora_b"), vec![3, n_rows], TensorType::F32, odd(3 * n_rows)),
+    ];
+    let made = file(&metadata(1.0), &tensors);
+    let foretold = bise_models::GgufAdapterTensors::of(&made).unwrap().kept_bytes();
+    let adapter = Adapter::from_gguf(&made, &m).unwrap();
+    let beside = size_of::<(Site, LowRank)>();
+    assert!(adapter.n_bytes() <= foretold + beside, "{foretold}, {}", adapter.n_bytes());
+    assert!(foretold < adapter.n_bytes() + 4 * 16 * 3, "{foretold}, {}", adapter.n_bytes());
+    // Blocks of 8 bits are kept as F32: not as many bytes as the file has.
+    let zeros = vec![
+        (name("lora_a"), vec![k, 32], TensorType::Q8_0, vec![0; k * 34]),
+        (name("lora_b"), vec![32, n_rows], TensorType::Q8_0, vec![0; n_rows * 34]),
+    ];
+    let made = file(&metadata(1.0), &zeros);
+    let foretold = bise_models::GgufAdapterTensors::of(&made).unwrap().kept_bytes();
+    assert_eq!(foretold, 4 * 32 * (k + n_rows) + 4 * 16 * 32);
+}
+
 #[test]
 fn parts_that_are_made_in_memory_are_checked_too() {
     let m = model("plain_f32");

@@ -25,6 +25,12 @@ impl Adapter {
         self.0.n_bytes()
     }
 
+    /// What a user should know about its file, a line each.
+    #[getter]
+    fn warnings(&self) -> Vec<String> {
+        self.0.warnings().to_vec()
+    }
+
     fn __repr__(&self) -> String {
         format!("<bise.Adapter {}>", self.0.name())
     }

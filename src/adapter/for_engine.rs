@@ -13,7 +13,7 @@ impl Engine {
     /// Reads an adapter (LoRA) for this model: a GGUF file as llama.cpp has them, or a folder of PEFT. It acts on the texts that ask for it:
     /// [`Session::set_adapters`](crate::Session::set_adapters), [`Sequence::set_adapters`](crate::Sequence::set_adapters),
     /// [`Job::adapters`](crate::scheduler::Job::adapters), or, with [`Engine::set_adapters`], on all that ask for no others. It is freed when
-    /// nobody has it any more.
+    /// nobody has it any more. [`Adapter::warnings`] are what a user should know about its file.
     ///
     /// ```no_run
     /// use bise::adapter::Adapters;

@@ -1,6 +1,6 @@
 use std::path::Path;
 
-use bise_models::gguf::GgufFile;
+use bise_models::gguf::{GgufFile, OpenOptions};
 use bise_models::{Adapter, GgufAdapterTensors, Mistral};
 
 use super::error::{AdapterFileError, pickled};
@@ -80,7 +80,26 @@ fn from_folder<E: From<AdapterFileError>>(
             }
         }
     }
-    Ok(Adapter::new(path.display().to_string(), model, parts).map_err(AdapterFileError::from)?)
+    let mut adapter =
+        Adapter::new(path.display().to_string(), model, parts).map_err(AdapterFileError::from)?;
+    adapter.warn(read.notes);
+    Ok(adapter)
+}
+
+/// About as many bytes as the adapter at `path` will take at most; 0 where it cannot be told. No number is read.
+pub(crate) fn kept_bytes(path: &Path) -> usize {
+    match folder_of(path) {
+        // Why it cannot be read is told when it is.
+        Err(_) => 0,
+        #[cfg(feature = "convert")]
+        Ok(Some(folder)) => peft::PeftAdapter::kept_bytes(folder).unwrap_or(0),
+        #[cfg(not(feature = "convert"))]
+        Ok(Some(_)) => 0,
+        Ok(None) => {
+            let file = GgufFile::open_as_stored(path, OpenOptions::default());
+            file.ok().and_then(|file| Some(GgufAdapterTensors::of(&file).ok()?.kept_bytes())).unwrap_or(0)
+        }
+    }
 }
 
 #[cfg(not(feature = "convert"))]
@@ -93,7 +112,7 @@ fn from_folder<E: From<AdapterFileError>>(
     Err(AdapterFileError::Unsupported {
         path: path.to_owned(),
         what: "an adapter of PEFT".into(),
-        reason: "this build reads GGUF files alone: `bise lora convert` of a full build makes one of it"
+        reason: "this program was built without the feature `convert` and reads GGUF files alone: `bise lora convert` of a full build makes one of it"
             .into(),
     }
     .into())

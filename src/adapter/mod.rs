@@ -9,7 +9,7 @@ mod for_engine;
 #[cfg(feature = "convert")]
 pub mod gguf;
 pub(crate) mod list;
-mod load;
+pub(crate) mod load;
 #[cfg(feature = "convert")]
 mod merge;
 #[cfg(feature = "convert")]

@@ -112,6 +112,6 @@ fn of_gguf(file: &GgufFile) -> Result<AdapterSummary, AdapterFileError> {
         use_rslora: false,
         parts,
         paths: file.paths().map(Path::to_owned).collect(),
-        notes: Vec::new(),
+        notes: file.warnings().to_vec(),
     })
 }

@@ -74,7 +74,10 @@ pub fn load_on(
             }
             Engine::open_with(path, &options)?
         }
-        None => builtin(&options)?,
+        None => {
+            args.adapters.all().iter().for_each(|(path, _)| signals::guard_mapped_file(path));
+            builtin(&options)?
+        }
     };
     drop(progress);
     for warning in engine.warnings() {

@@ -1,11 +1,12 @@
 //! Adapters of an engine: those that were loaded for it, and those that act on texts which ask for no others.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bise_models::{Adapter, ForwardError};
 
 use crate::adapter::list::Adapters;
+use crate::adapter::load::kept_bytes;
 use crate::{Engine, Error};
 
 /// What was loaded, and what acts.
@@ -60,15 +61,7 @@ impl Engine {
     }
 }
 
-/// About as many bytes as the adapters at these paths will take: those of their files.
+/// About as many bytes as the adapters at these paths will take at most.
 pub(super) fn n_bytes(adapters: &[(PathBuf, f32)]) -> usize {
-    let of_file = |path: &Path| path.metadata().map_or(0, |metadata| metadata.len());
-    let of = |path: &PathBuf| match path.is_dir() {
-        true => of_file(&path.join("adapter_model.safetensors")),
-        false => of_file(path),
-    };
-    adapters
-        .iter()
-        .map(|(path, _)| usize::try_from(of(path)).unwrap_or(usize::MAX))
-        .fold(0, usize::saturating_add)
+    adapters.iter().map(|(path, _)| kept_bytes(path)).fold(0, usize::saturating_add)
 }

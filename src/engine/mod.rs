@@ -204,7 +204,7 @@ impl Engine {
         }
         // From here on they are counted as they are.
         footprint.adapters = 0;
-        let engine = Engine(Arc::new(Inner {
+        let mut engine = Engine(Arc::new(Inner {
             file,
             model,
             tokenizer,
@@ -217,7 +217,10 @@ impl Engine {
             adapters: LoadedAdapters::default(),
         }));
         let adapters = options.adapters.iter().map(|(path, scale)| Ok((engine.load_adapter(path)?, *scale)));
-        engine.set_adapters(Adapters::new(adapters.collect::<Result<Vec<_>, Error>>()?))?;
+        let adapters = adapters.collect::<Result<Vec<_>, Error>>()?;
+        let inner = Arc::get_mut(&mut engine.0).expect("nobody else has it yet");
+        inner.warnings.extend(adapters.iter().flat_map(|(adapter, _)| adapter.warnings().iter().cloned()));
+        engine.set_adapters(Adapters::new(adapters))?;
         Ok(engine)
     }
 
@@ -250,7 +253,7 @@ impl Engine {
         &self.0.tokenizer
     }
 
-    /// What a user should know about this file on this machine, a line each.
+    /// What a user should know about this file on this machine, and about the adapters that it was opened with, a line each.
     pub fn warnings(&self) -> &[String] {
         &self.0.warnings
     }

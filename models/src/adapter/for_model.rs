@@ -12,7 +12,7 @@ impl Adapter {
     /// The adapter of `parts`. Messages call it `name`.
     ///
     /// # Errors
-    /// For a matrix that `model` does not have or that has two parts, for shapes that do not fit, a rank of 0, numbers that are not finite,
+    /// For a matrix that `model` does not have or that has two parts, for shapes that do not fit, a rank of 0 or above [`LowRank::max_rank`], numbers that are not finite,
     /// and no parts at all; and where there is no memory.
     pub fn new(
         name: String,
@@ -37,6 +37,8 @@ impl Adapter {
             let expected = "adapters of the model's projections: those of other tensors are not supported";
             return Err(file.tensor_error(info, format!("an adapter of '{EMBEDDING}'"), expected).into());
         }
-        Adapter::new(file.name().to_owned(), model, read.parts)
+        let mut adapter = Adapter::new(file.name().to_owned(), model, read.parts)?;
+        adapter.warn(file.warnings().iter().cloned());
+        Ok(adapter)
     }
 }

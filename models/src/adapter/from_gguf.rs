@@ -115,6 +115,14 @@ impl<'a> GgufAdapterTensors<'a> {
                     format!("the rank {rank} of '{}', whose shape is {:?}, first", a.name, a.shape);
                 return Err(file.tensor_error(b, found, expected).into());
             }
+            let (k, n_rows) =
+                if base == EMBEDDING { (size(a, 1), size(b, 1)) } else { (a.shape[0], size(b, 1)) };
+            let most = LowRank::max_rank(n_rows, k);
+            if rank > most {
+                let found = format!("the rank {rank} in its shape {:?}", a.shape);
+                let expected = format!("{most} at most beside a matrix of {n_rows} rows and {k} columns");
+                return Err(file.tensor_error(a, found, expected).into());
+            }
             format_of(file, a)?;
             format_of(file, b)?;
             pairs.push((base, [a, b]));
@@ -128,13 +136,23 @@ impl<'a> GgufAdapterTensors<'a> {
     /// The most bytes that are taken at a time while it is read and laid out for a model.
     #[must_use]
     pub fn loading_bytes(&self) -> usize {
+        LowRank::loading_bytes(self.sizes())
+    }
+
+    /// The bytes that it takes in the end, at most.
+    #[must_use]
+    pub fn kept_bytes(&self) -> usize {
+        LowRank::kept_bytes(self.sizes())
+    }
+
+    fn sizes(&self) -> impl Iterator<Item = (usize, usize, bool)> {
         let in_16_bits = |info: &TensorInfo| matches!(info.tensor_type, TensorType::F16 | TensorType::BF16);
-        LowRank::loading_bytes(self.pairs.iter().map(|(_, [a, b])| {
+        self.pairs.iter().map(move |(_, [a, b])| {
             let n = a.n_elements().saturating_add(b.n_elements());
             // Each matrix of a stack is filled up.
             let rank = b.shape[0].saturating_mul(size(b, 2));
             (n, rank, in_16_bits(a) && in_16_bits(b))
-        }))
+        })
     }
 }
 

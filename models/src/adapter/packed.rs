@@ -23,6 +23,7 @@ pub struct Adapter {
     /// The most ranks that are computed together, for one row.
     pub(super) n_ranks: usize,
     fingerprint: u128,
+    warnings: Vec<String>,
     /// Of its memory.
     reservation: Option<Reservation>,
 }
@@ -59,12 +60,23 @@ impl Adapter {
             return Err(AdapterError::tensor(&name, what, "two parts for it", "one"));
         }
         let (n_ranks, fingerprint) = (n_ranks(&parts), fingerprint(&parts));
-        Ok(Adapter { name, parts, shapes: Shapes::of(config), n_ranks, fingerprint, reservation: None })
+        let (shapes, warnings) = (Shapes::of(config), Vec::new());
+        Ok(Adapter { name, parts, shapes, n_ranks, fingerprint, warnings, reservation: None })
     }
 
     /// What messages call it: its file, most often.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// What a user should know about its file, a line each.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// Adds to [`Adapter::warnings`].
+    pub fn warn(&mut self, lines: impl IntoIterator<Item = String>) {
+        self.warnings.extend(lines);
     }
 
     /// Its parts, in order of layers, then projections. Each is a copy.

@@ -135,6 +135,9 @@ impl PeftConfig {
             let what = format!("\"{}\": {value}", printable(refused.key.as_bytes()));
             return Err(fields.unsupported(what, refused.reason));
         }
+        if let Some((key, expected)) = keys::mistyped(object) {
+            return Err(fields.wrong(key, expected));
+        }
         let rank = match object.get("r") {
             None => DEFAULT as usize,
             Some(value) => rank_of(value).ok_or_else(|| fields.wrong("r", RANK))?,

@@ -5,14 +5,16 @@ use std::path::{Path, PathBuf};
 
 use bise_models::LowRank;
 use bise_models::gguf::WholeFile;
-use bise_models::printable::printable;
+use bise_models::printable::{Printable, printable};
 use indexmap::IndexMap;
 
 use super::config::{CONFIG_NAME, PeftConfig, Scales};
 use super::name::{Half, Name, Other, Place};
+use super::selection::{Selection, Unexpected};
 use super::tensor::Tensor;
 use crate::adapter::error::{AdapterFileError, pickled};
 use crate::convert::checkpoint::{Found, StoredTensor, names, numbered_files, read_tensors};
+use crate::convert::json_file;
 
 /// How the files with the tensors begin.
 const WEIGHTS: &str = "adapter_model";
@@ -21,6 +23,7 @@ const WEIGHTS: &str = "adapter_model";
 pub(super) struct Folder {
     pub config: PeftConfig,
     pub config_path: PathBuf,
+    selection: Selection,
     files: Vec<WholeFile>,
     tensors: IndexMap<String, StoredTensor>,
 }
@@ -33,6 +36,13 @@ pub(super) struct Modules<'a> {
     pub of_base: Vec<Tensor<'a>>,
     /// Tensors of encoders of images and sound.
     pub n_of_encoders: usize,
+    /// What the user should know about the modules, one line each.
+    notes: Vec<String>,
+}
+
+/// Whether a module is that of fused experts, whose matrices A and B are those of all of them.
+fn is_fused(module: &str) -> bool {
+    module.trim_end_matches(".base_layer").ends_with("experts")
 }
 
 impl Folder {
@@ -41,15 +51,23 @@ impl Folder {
     /// # Errors
     /// For files that are missing, damaged or half-written, and a configuration that is not supported.
     pub fn open(folder: &Path) -> Result<Folder, AdapterFileError> {
-        let config = PeftConfig::open(folder)?;
+        let config_path = folder.join(CONFIG_NAME);
+        let object = json_file::object(&config_path)?;
+        let (config, selection) = (PeftConfig::of(&config_path, &object)?, Selection::of(&object));
         let (files, tensors) = read_tensors(&weight_files(folder)?)?;
-        Ok(Folder { config, config_path: folder.join(CONFIG_NAME), files, tensors })
+        Ok(Folder { config, config_path, selection, files, tensors })
     }
 
     /// The files.
     pub fn paths(&self) -> Vec<PathBuf> {
         let weights = self.files.iter().map(|file| file.path().to_owned());
         weights.chain([self.config_path.clone()]).collect()
+    }
+
+    /// Notes with the folder's name before each.
+    pub fn named(&self, notes: Vec<String>) -> Vec<String> {
+        let folder = self.config_path.parent().unwrap_or(&self.config_path).display();
+        notes.into_iter().map(|note| format!("{}: {note}", Printable(&folder))).collect()
     }
 
     /// # Errors
@@ -71,10 +89,12 @@ impl Folder {
     /// Puts the tensors together.
     ///
     /// # Errors
-    /// For a tensor that is no part of a LoRA, or alone without its counterpart, and where there is none at all.
+    /// For a tensor that is no part of a LoRA, or alone without its counterpart; for a module that the configuration leaves out, or a rank
+    /// that is out of proportion; and where there is none at all.
     pub fn modules(&self) -> Result<Modules<'_>, AdapterFileError> {
         let mut halves: BTreeMap<&str, [Option<Tensor<'_>>; 2]> = BTreeMap::new();
         let (mut of_base, mut n_of_encoders, mut adapter) = (Vec::new(), 0, None::<&str>);
+        let mut names = Vec::new();
         for (name, tensor) in &self.tensors {
             let at = Tensor { path: self.files[tensor.file].path(), name, tensor };
             let named = match Name::of(name) {
@@ -85,6 +105,7 @@ impl Folder {
                 }
                 Err(Other::Refused(what, reason)) => return Err(at.unsupported(what, reason)),
             };
+            names.push(named.module.trim_end_matches(".base_layer"));
             if Place::is_encoder(named.module) {
                 n_of_encoders += 1;
                 continue;
@@ -103,10 +124,20 @@ impl Folder {
             }
             *half = Some(at);
         }
+        let (mut selector, mut notes) = self.selection.compile();
+        notes.extend(self.selection.unused(&names));
         let mut pairs = BTreeMap::new();
         for (module, halves) in halves {
             match halves {
-                [Some(a), Some(b)] => drop(pairs.insert(module, [a, b])),
+                [Some(a), Some(b)] => {
+                    if let Some(Unexpected { found, expected }) = selector.refuse(module) {
+                        return Err(a.wrong(found, &expected));
+                    }
+                    if !is_fused(module) {
+                        a.check_rank(&b, 1)?;
+                    }
+                    pairs.insert(module, [a, b]);
+                }
                 [Some(one), _] | [_, Some(one)] => {
                     return Err(one.wrong("it alone".into(), "A and B of a module"));
                 }
@@ -124,28 +155,45 @@ impl Folder {
                 expected: "'….lora_A.weight' and '….lora_B.weight' of some modules".into(),
             });
         }
-        Ok(Modules { pairs, of_base, n_of_encoders })
+        Ok(Modules { pairs, of_base, n_of_encoders, notes })
     }
 }
 
 impl Modules<'_> {
     /// The most bytes that are taken at a time while they are read and laid out for a model.
     pub fn loading_bytes(&self) -> usize {
-        LowRank::loading_bytes(self.pairs.iter().map(|(module, [a, b])| {
+        LowRank::loading_bytes(self.sizes())
+    }
+
+    /// The bytes that they take in the end, at most.
+    pub fn kept_bytes(&self) -> usize {
+        LowRank::kept_bytes(self.sizes())
+    }
+
+    /// Checks the ranks of fused experts, of which there are `n`.
+    ///
+    /// # Errors
+    /// A rank that is out of proportion.
+    pub fn check_experts(&self, n: usize) -> Result<(), AdapterFileError> {
+        let fused = self.pairs.iter().filter(|(module, _)| is_fused(module));
+        fused.map(|(_, [a, b])| a.check_rank(b, n)).collect()
+    }
+
+    fn sizes(&self) -> impl Iterator<Item = (usize, usize, bool)> {
+        self.pairs.iter().map(|(module, [a, b])| {
             // Of fused experts, two matrices have the same A.
-            let is_fused = module.trim_end_matches(".base_layer").ends_with("experts");
-            let n_a = a.n_numbers().saturating_mul(if is_fused { 2 } else { 1 });
+            let n_a = a.n_numbers().saturating_mul(if is_fused(module) { 2 } else { 1 });
             let n = n_a.saturating_add(b.n_numbers());
             // Of fused experts, that of all.
             let rank = b.tensor.shape.last().copied().unwrap_or(1);
             let in_16_bits = [a, b].into_iter().all(|half| half.tensor.dtype.n_bytes() == 2);
             (n, rank.saturating_mul(2), in_16_bits)
-        }))
+        })
     }
 
     /// What is left out, one line each.
     pub fn notes(&self) -> Vec<String> {
-        let mut notes = Vec::new();
+        let mut notes = self.notes.clone();
         if !self.of_base.is_empty() {
             let n = self.of_base.len();
             notes.push(format!("left out: matrices of the base model that were saved as well ({n} tensors)"));

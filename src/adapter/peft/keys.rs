@@ -2,27 +2,76 @@
 
 use serde_json::{Map, Value};
 
-/// Keys that say how an adapter was trained, or where: the tensors alone count.
-const IGNORED: [&str; 17] = [
-    "auto_mapping",
-    "base_model_name_or_path",
-    "exclude_modules",
-    "fan_in_fan_out",
-    "inference_mode",
-    "layers_pattern",
-    "layers_to_transform",
-    "lora_dropout",
-    "megatron_core",
-    "peft_version",
-    "qalora_group_size",
-    "revision",
-    "runtime_config",
-    "target_modules",
-    "task_type",
+/// Keys that change no number: they say how an adapter was trained, or where, and which modules it has.
+const DESCRIPTIVE: [(&str, Kind); 17] = [
+    ("auto_mapping", Kind::Object),
+    ("base_model_name_or_path", Kind::Text),
+    ("exclude_modules", Kind::Names),
+    ("fan_in_fan_out", Kind::Flag),
+    ("inference_mode", Kind::Flag),
+    ("layers_pattern", Kind::Names),
+    ("layers_to_transform", Kind::Layers),
+    ("lora_dropout", Kind::Share),
+    ("megatron_core", Kind::Text),
+    ("peft_version", Kind::Text),
+    ("qalora_group_size", Kind::Count),
+    ("revision", Kind::Text),
+    ("runtime_config", Kind::Object),
+    ("target_modules", Kind::Names),
+    ("task_type", Kind::Text),
     // Of versions before 0.3.
-    "enable_lora",
-    "merge_weights",
+    ("enable_lora", Kind::Flags),
+    ("merge_weights", Kind::Flag),
 ];
+
+/// What the value of a key may be, if it is not null.
+#[derive(Clone, Copy)]
+enum Kind {
+    Flag,
+    Flags,
+    Text,
+    Names,
+    Layers,
+    Count,
+    Share,
+    Object,
+}
+
+impl Kind {
+    fn allows(self, value: &Value) -> bool {
+        let all = |is: fn(&Value) -> bool| value.as_array().is_some_and(|values| values.iter().all(is));
+        match self {
+            _ if value.is_null() => true,
+            Kind::Flag => value.is_boolean(),
+            Kind::Flags => value.is_boolean() || all(Value::is_boolean),
+            Kind::Text => value.is_string(),
+            Kind::Names => value.is_string() || all(Value::is_string),
+            Kind::Layers => value.is_u64() || all(Value::is_u64),
+            Kind::Count => value.is_u64(),
+            Kind::Share => value.as_f64().is_some_and(|share| (0.0..=1.0).contains(&share)),
+            Kind::Object => value.is_object(),
+        }
+    }
+
+    fn expected(self) -> &'static str {
+        match self {
+            Kind::Flag => "true, false or null",
+            Kind::Flags => "true, false, an array of these or null",
+            Kind::Text => "a text or null",
+            Kind::Names => "a text, an array of texts or null",
+            Kind::Layers => "the number of a layer, an array of such numbers or null",
+            Kind::Count => "a whole number or null",
+            Kind::Share => "a number from 0 to 1, or null",
+            Kind::Object => "an object or null",
+        }
+    }
+}
+
+/// The first of the keys that change no number whose value is of a wrong type, and what was expected.
+pub(super) fn mistyped(config: &Map<String, Value>) -> Option<(&'static str, &'static str)> {
+    let is_wrong = |(key, kind): &&(&str, Kind)| config.get(*key).is_some_and(|value| !kind.allows(value));
+    DESCRIPTIVE.iter().find(is_wrong).map(|(key, kind)| (*key, kind.expected()))
+}
 
 /// Keys that are read.
 const READ: [&str; 8] = [
@@ -92,7 +141,9 @@ pub(super) fn refused(config: &Map<String, Value>) -> Option<Refused> {
     config.iter().find_map(|(key, value)| {
         let reason = match key.as_str() {
             "init_lora_weights" => initialisation(value)?.to_owned(),
-            known if READ.contains(&known) || IGNORED.contains(&known) => return None,
+            known if READ.contains(&known) || DESCRIPTIVE.iter().any(|(key, _)| *key == known) => {
+                return None;
+            }
             _ if is_unset(key, value) => return None,
             key => match REFUSED.iter().find(|(refused, _)| *refused == key) {
                 Some((_, reason)) => (*reason).to_owned(),
@@ -138,6 +189,8 @@ const CHANGES_BASE: &str = "it changes the base model before training, and the a
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn refused_key(key: &str, value: Value) -> Option<String> {
@@ -162,6 +215,51 @@ mod tests {
             "use_qalora": false, "use_rslora": false, "velora_config": null, "enable_lora": null, "merge_weights": false
         }"#;
         assert_eq!(refused(&serde_json::from_str(config).unwrap()), None);
+    }
+
+    #[test]
+    fn a_value_of_a_wrong_type_is_named() {
+        let wrong = |key: &str, value: Value| {
+            let mut config = Map::new();
+            config.insert(key.to_owned(), value);
+            mistyped(&config)
+        };
+        let layers = "the number of a layer, an array of such numbers or null";
+        for (key, value, expected) in [
+            ("layers_to_transform", json!({}), layers),
+            ("layers_to_transform", json!("0"), layers),
+            ("layers_to_transform", json!([0, "1"]), layers),
+            ("layers_to_transform", json!([-1]), layers),
+            ("layers_to_transform", json!(true), layers),
+            ("layers_to_transform", json!(0.5), layers),
+            ("layers_pattern", json!(7), "a text, an array of texts or null"),
+            ("target_modules", json!({ "q_proj": 1 }), "a text, an array of texts or null"),
+            ("exclude_modules", json!([null]), "a text, an array of texts or null"),
+            ("lora_dropout", json!("0.1"), "a number from 0 to 1, or null"),
+            ("lora_dropout", json!(1.5), "a number from 0 to 1, or null"),
+            ("fan_in_fan_out", json!("false"), "true, false or null"),
+            ("inference_mode", json!(1), "true, false or null"),
+            ("base_model_name_or_path", json!(["a"]), "a text or null"),
+            ("enable_lora", json!([1]), "true, false, an array of these or null"),
+            ("auto_mapping", json!([]), "an object or null"),
+            ("qalora_group_size", json!("16"), "a whole number or null"),
+        ] {
+            assert_eq!(wrong(key, value.clone()), Some((key, expected)), "{value}");
+        }
+        for (key, value) in [
+            ("layers_to_transform", json!(3)),
+            ("layers_to_transform", json!([3, 0])),
+            ("target_modules", json!("all-linear")),
+            ("target_modules", json!(["q_proj"])),
+            ("lora_dropout", json!(0)),
+            ("runtime_config", json!({ "ephemeral_gpu_offload": false })),
+            ("enable_lora", json!([true, false])),
+        ] {
+            assert_eq!(wrong(key, value.clone()), None, "{value}");
+        }
+        for (key, _) in DESCRIPTIVE {
+            assert_eq!(wrong(key, Value::Null), None, "{key}");
+        }
     }
 
     #[test]

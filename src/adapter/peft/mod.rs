@@ -9,6 +9,7 @@ mod keys;
 mod name;
 mod pattern;
 mod read;
+mod selection;
 mod summary;
 mod tensor;
 mod write;

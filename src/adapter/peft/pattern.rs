@@ -1,4 +1,4 @@
-//! Keys of `rank_pattern` and `alpha_pattern`: expressions that name modules.
+//! Expressions that name modules: keys of `rank_pattern` and `alpha_pattern`, and values of other keys.
 
 use regex_automata::hybrid::regex::{Cache, Regex};
 use regex_automata::nfa::thompson;
@@ -7,6 +7,45 @@ use regex_automata::util::syntax;
 /// The most that an expression may take when it is compiled. Expressions come from a file, and `(x{1000}){1000}` is a short one.
 const MAX_BYTES: usize = 1 << 20;
 
+/// An expression for names of modules.
+#[derive(Debug)]
+pub(super) struct Expression {
+    regex: Regex,
+    cache: Cache,
+}
+
+impl Expression {
+    /// One for whole names, as Python's `re.fullmatch` takes it.
+    ///
+    /// # Errors
+    /// Why it is no expression, or none that can be used here.
+    pub fn whole(text: &str) -> Result<Expression, String> {
+        Expression::new(&format!("^(?:{text})$"))
+    }
+
+    /// One for the last words of names.
+    ///
+    /// # Errors
+    /// As [`Expression::whole`].
+    pub fn end(text: &str) -> Result<Expression, String> {
+        Expression::new(&format!(r"^(?:.*\.)?(?:{text})$"))
+    }
+
+    fn new(whole: &str) -> Result<Expression, String> {
+        let compiled = Regex::builder()
+            .syntax(syntax::Config::new().unicode(false).utf8(false))
+            .thompson(thompson::Config::new().utf8(false).nfa_size_limit(Some(MAX_BYTES)))
+            .build(whole);
+        let regex = compiled.map_err(|error| cause(&error))?;
+        Ok(Expression { cache: regex.create_cache(), regex })
+    }
+
+    /// Whether a module's name is one of those that it stands for.
+    pub fn is_match(&mut self, module: &str) -> bool {
+        self.regex.is_match(&mut self.cache, module)
+    }
+}
+
 /// Expressions in the order of the file, each with a value.
 #[derive(Debug)]
 pub(super) struct Patterns<T>(Vec<Pattern<T>>);
@@ -14,8 +53,7 @@ pub(super) struct Patterns<T>(Vec<Pattern<T>>);
 #[derive(Debug)]
 struct Pattern<T> {
     text: String,
-    regex: Regex,
-    cache: Cache,
+    expression: Expression,
     value: T,
     is_used: bool,
 }
@@ -24,24 +62,17 @@ impl<T: Copy> Patterns<T> {
     /// # Errors
     /// The first text that is no expression, and why not.
     pub fn new(patterns: impl IntoIterator<Item = (String, T)>) -> Result<Patterns<T>, (String, String)> {
-        let compile = |(text, value): (String, T)| {
-            // `get_pattern_key` of PEFT: `re.match(rf"(.*\.)?({key})$", module)`.
-            let whole = format!(r"^(?:.*\.)?(?:{text})$");
-            let compiled = Regex::builder()
-                .syntax(syntax::Config::new().unicode(false).utf8(false))
-                .thompson(thompson::Config::new().utf8(false).nfa_size_limit(Some(MAX_BYTES)))
-                .build(&whole);
-            match compiled {
-                Ok(regex) => Ok(Pattern { cache: regex.create_cache(), text, regex, value, is_used: false }),
-                Err(error) => Err((text, cause(&error))),
-            }
+        // `get_pattern_key` of PEFT: `re.match(rf"(.*\.)?({key})$", module)`.
+        let compile = |(text, value): (String, T)| match Expression::end(&text) {
+            Ok(expression) => Ok(Pattern { text, expression, value, is_used: false }),
+            Err(why) => Err((text, why)),
         };
         Ok(Patterns(patterns.into_iter().map(compile).collect::<Result<_, _>>()?))
     }
 
     /// What the first expression says that matches `module`, a name as `model.layers.0.self_attn.q_proj`.
     pub fn find(&mut self, module: &str) -> Option<T> {
-        let matches = |pattern: &mut Pattern<T>| pattern.regex.is_match(&mut pattern.cache, module);
+        let matches = |pattern: &mut Pattern<T>| pattern.expression.is_match(module);
         let found = self.0.iter_mut().find_map(|pattern| matches(pattern).then_some(pattern))?;
         found.is_used = true;
         Some(found.value)

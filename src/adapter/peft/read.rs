@@ -8,7 +8,7 @@ use bise_models::{LowRank, MistralConfig};
 
 use super::config::{CONFIG_NAME, PeftConfig, Scales};
 use super::experts;
-use super::folder::Folder;
+use super::folder::{Folder, Modules};
 use super::name::Place;
 use super::tensor::Tensor;
 use crate::adapter::error::AdapterFileError;
@@ -49,13 +49,23 @@ impl PeftAdapter {
         reserve: impl FnOnce(usize) -> Result<(), E>,
     ) -> Result<PeftAdapter, E> {
         let folder = Folder::open(folder)?;
-        reserve(folder.modules()?.loading_bytes())?;
-        Ok(PeftAdapter::read(&folder, base)?)
-    }
-
-    fn read(folder: &Folder, base: &MistralConfig) -> Result<PeftAdapter, AdapterFileError> {
         check_parameters(&folder.config, &folder.config_path, base)?;
         let modules = folder.modules()?;
+        modules.check_experts(base.experts.map_or(1, |experts| experts.n_experts))?;
+        reserve(modules.loading_bytes())?;
+        Ok(PeftAdapter::read(&folder, &modules, base)?)
+    }
+
+    /// The most bytes that the adapter in `folder` takes when it is laid out for a model. No number is read.
+    pub(in crate::adapter) fn kept_bytes(folder: &Path) -> Result<usize, AdapterFileError> {
+        Ok(Folder::open(folder)?.modules()?.kept_bytes())
+    }
+
+    fn read(
+        folder: &Folder,
+        modules: &Modules<'_>,
+        base: &MistralConfig,
+    ) -> Result<PeftAdapter, AdapterFileError> {
         modules.of_base.iter().try_for_each(|tensor| tensor.check_base(base))?;
         let mut notes = modules.notes();
         let dtype = modules.pairs.values().next().map_or(Dtype::F32, |[a, _]| a.tensor.dtype);
@@ -65,6 +75,7 @@ impl PeftAdapter {
         }
         folder.check_unchanged()?;
         notes.extend(reader.scales.unused());
+        let notes = folder.named(notes);
         let parts = reader.parts.into_iter().collect();
         let paths = folder.paths();
         Ok(PeftAdapter { config: folder.config.clone(), parts, dtype, notes, paths })

@@ -45,6 +45,7 @@ impl AdapterSummary {
             });
         }
         notes.extend(scales.unused());
+        let notes = folder.named(notes);
         let config = &folder.config;
         Ok(AdapterSummary {
             format: "peft",

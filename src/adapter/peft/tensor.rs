@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use bise_models::printable::printable;
-use bise_models::{AdapterError, MistralConfig};
+use bise_models::{AdapterError, LowRank, MistralConfig};
 
 use crate::adapter::error::AdapterFileError;
 use crate::convert::Dtype;
@@ -38,6 +38,18 @@ impl Tensor<'_> {
             let found = format!("shape {:?}", self.tensor.shape);
             self.wrong(found, "two sizes; a shard that was not gathered (ZeRO-3, FSDP) has others")
         })
+    }
+
+    /// Checks that the rank of this A with `b` is in proportion to their matrix, where they are those of `n` matrices.
+    pub fn check_rank(&self, b: &Tensor<'_>, n: usize) -> Result<(), AdapterFileError> {
+        // Other shapes are refused where they are read.
+        let (&[rows, k], &[n_rows, _]) = (&self.tensor.shape[..], &b.tensor.shape[..]) else { return Ok(()) };
+        let (rank, most) = (rows / n.max(1), LowRank::max_rank(n_rows, k));
+        if rank <= most {
+            return Ok(());
+        }
+        let found = format!("the rank {rank} in its shape [{rows}, {k}]");
+        Err(self.wrong(found, &format!("{most} at most beside a matrix of {n_rows} rows and {k} columns")))
     }
 
     /// How many numbers it has.

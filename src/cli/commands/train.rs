@@ -45,7 +45,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
     output::check(&args, &files)?;
     let engine = load::load(&args.model, None, log)?.engine;
     let data = Data::open(&args, &files, &engine, log)?;
-    let adapter = Initial::new(&args, &engine)?;
+    let adapter = Initial::new(&args, &engine, log)?;
     let order = Order {
         n_rows: data.train.n_rows(),
         rows_per_step: args.steps.batch_size.saturating_mul(args.steps.grad_accum),
@@ -215,10 +215,10 @@ struct Initial {
 }
 
 impl Initial {
-    fn new(args: &TrainArgs, engine: &Engine) -> Result<Initial> {
+    fn new(args: &TrainArgs, engine: &Engine, log: Log) -> Result<Initial> {
         let flags = &args.adapter;
         let mut initial = match &flags.init {
-            Some(path) => Initial::of_file(path, engine)?,
+            Some(path) => Initial::of_file(path, engine, log)?,
             None => {
                 let (rank, alpha) = (flags.rank.unwrap_or(16), flags.alpha.unwrap_or(32.0));
                 let mut config = PeftConfig::default();
@@ -248,8 +248,9 @@ impl Initial {
     }
 
     /// An adapter that was trained before: it keeps its shape.
-    fn of_file(path: &Path, engine: &Engine) -> Result<Initial> {
+    fn of_file(path: &Path, engine: &Engine, log: Log) -> Result<Initial> {
         let adapter = load_adapter(path, engine)?;
+        adapter.warnings().iter().for_each(|warning| log.warn(warning));
         let config = match path.is_dir() {
             true => PeftConfig::open(path)?,
             false => {

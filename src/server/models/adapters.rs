@@ -322,6 +322,7 @@ impl Known {
 
 fn read(engine: &Engine, path: &Path) -> Result<Loaded, Error> {
     let adapter = engine.load_adapter(path)?;
+    adapter.warnings().iter().for_each(|warning| tracing::warn!("adapter {warning}"));
     // A folder of PEFT has no place for these.
     let file = if path.is_file() { GgufFile::open(path).ok() } else { None };
     let text = |key: &str| {

@@ -83,6 +83,7 @@ fn described(summary: &AdapterSummary) -> Value {
         "n_parameters": summary.n_parameters(),
         "n_bytes": summary.n_bytes(),
         "files": summary.paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>(),
+        "notes": summary.notes,
         "parts": summary.parts.iter().map(part).collect::<Vec<_>>()
     })
 }
