@@ -305,7 +305,7 @@ fn activations_that_are_not_finite_name_the_adapters_of_their_text() {
             .parts()
             .map(|(at, part)| (at, LowRank { b: part.b.iter().map(|b| b * 1e12).collect(), ..part }))
             .collect::<Vec<_>>();
-        let strong = Arc::new(Adapter::new("strong".to_owned(), &model, parts).unwrap());
+        let strong = Arc::new(Adapter::new("/srv/adapters/strong".to_owned(), &model, parts).unwrap());
         let adapters: [Adapters; 3] = [
             vec![(weak.clone(), 1.0)],
             vec![(weak.clone(), 0.5), (strong, 1e32), (weak.clone(), 0.0)],

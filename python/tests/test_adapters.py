@@ -84,6 +84,17 @@ def test_texts_have_the_adapters_they_are_given(model: bise.Model, folder: Path)
     assert [(adapter.name, scale) for adapter, scale in session.adapters] == [(a.name, 1.0), (b.name, -0.5)]
 
 
+def test_what_is_not_used_of_an_adapter_is_told(model: bise.Model, folder: Path) -> None:
+    assert model.load_adapter(folder / "a").warnings == []
+    path = folder / "a" / "adapter_config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps(config | {"rank_pattern": {"up_prj": 8}}))
+    line = f"{folder / 'a'}: no tensor belongs to 'up_prj' of rank_pattern"
+    assert model.load_adapter(folder / "a").warnings == [line]
+    with bise.Model.builtin(adapters=[folder / "a"]) as other:
+        assert line in other.warnings
+
+
 def test_a_model_may_have_adapters_of_its_own(model: bise.Model, folder: Path) -> None:
     a, b = (model.load_adapter(folder / name) for name in "ab")
     with bise.Model.builtin(adapters=[folder / "a", (str(folder / "b"), 0.5)]) as other:

@@ -1,6 +1,8 @@
 //! The adapters of a pass: which rows they act on, and their products.
 
+use std::ffi::OsStr;
 use std::ops::Range;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use bise_kernels::low_rank::{ShrinkJob, shrink};
@@ -9,6 +11,7 @@ use bise_kernels::{CancelFlags, KernelTable, OutStrip, StripScratch, Team};
 use super::packed::{Adapter, Part};
 use crate::budget::{MemoryBudget, Reservation};
 use crate::error::{ForwardError, OutOfMemory};
+use crate::printable::Printable;
 use crate::rows::Rows;
 use crate::site::Site;
 use crate::span::Span;
@@ -98,10 +101,14 @@ impl AppliedAdapters {
         self.addends.clear();
     }
 
-    /// The names and factors of the adapters that act on a span, for messages; empty for none.
+    /// The names and factors of the adapters that act on a span, for messages; empty for none. They are without folders: messages may go to
+    /// the clients of a server.
     pub fn names(&self, span: usize) -> String {
         let range = self.of_span.get(span).cloned().unwrap_or_default();
-        let named = |(adapter, scale): &Scaled| format!("{} times {scale:?}", adapter.name());
+        let named = |(adapter, scale): &Scaled| {
+            let name = Path::new(adapter.name()).file_name().map(OsStr::to_string_lossy);
+            format!("{} times {scale:?}", Printable(name.as_deref().unwrap_or(adapter.name())))
+        };
         let names: Vec<String> = self.adapters[range].iter().map(named).collect();
         names.join(", ")
     }

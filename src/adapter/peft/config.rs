@@ -131,7 +131,7 @@ impl PeftConfig {
             None => return Err(fields.wrong("peft_type", "the method, \"LORA\"")),
         }
         if let Some(refused) = keys::refused(object) {
-            let value = printable(refused.value.as_bytes());
+            let value = shown(&refused.value);
             let what = format!("\"{}\": {value}", printable(refused.key.as_bytes()));
             return Err(fields.unsupported(what, refused.reason));
         }
@@ -234,6 +234,14 @@ fn alpha_of(value: &Value) -> Option<f64> {
     value.as_f64().filter(|alpha| (*alpha as f32).is_finite())
 }
 
+/// The beginning of a value, as messages have it.
+fn shown(value: &str) -> String {
+    const MOST: usize = 120;
+    let begin: String = value.chars().take(MOST).collect();
+    let more = if begin.len() < value.len() { "…" } else { "" };
+    format!("{}{more}", printable(begin.as_bytes()))
+}
+
 /// The fields of the file.
 struct Fields<'a> {
     path: &'a Path,
@@ -250,7 +258,7 @@ impl Fields<'_> {
         AdapterFileError::Invalid {
             path: self.path.to_owned(),
             what,
-            found: printable(found.as_bytes()),
+            found: shown(found),
             expected: expected.to_owned(),
         }
     }

@@ -175,8 +175,8 @@ impl Modules<'_> {
     /// # Errors
     /// A rank that is out of proportion.
     pub fn check_experts(&self, n: usize) -> Result<(), AdapterFileError> {
-        let fused = self.pairs.iter().filter(|(module, _)| is_fused(module));
-        fused.map(|(_, [a, b])| a.check_rank(b, n)).collect()
+        let mut fused = self.pairs.iter().filter(|(module, _)| is_fused(module));
+        fused.try_for_each(|(_, [a, b])| a.check_rank(b, n))
     }
 
     fn sizes(&self) -> impl Iterator<Item = (usize, usize, bool)> {

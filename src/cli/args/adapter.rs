@@ -25,6 +25,7 @@ impl AdapterArgs {
     }
 
     /// Adds those that a model of Ollama's comes with, before the others.
+    #[cfg(feature = "hub")]
     pub fn add_first(&mut self, files: &[PathBuf]) {
         self.0.splice(0..0, files.iter().map(|path| (path.clone(), 1.0)));
     }
