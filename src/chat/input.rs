@@ -64,6 +64,21 @@ impl Message {
         Ok(message)
     }
 
+    /// The message without one of its fields.
+    #[cfg(feature = "train")]
+    pub(crate) fn without(&self, key: &str) -> Message {
+        let fields = self.fields.iter().filter(|(name, _)| *name != key);
+        Message { fields: fields.map(|(name, value)| (name.clone(), value.clone())).collect() }
+    }
+
+    /// The message with another text as its content.
+    #[cfg(feature = "train")]
+    pub(crate) fn saying(&self, content: String) -> Message {
+        let mut message = self.clone();
+        message.fields.insert("content".to_owned(), Value::String(content));
+        message
+    }
+
     /// What is said, with `between` between the texts of parts; nothing if there is no content.
     ///
     /// # Errors

@@ -1,9 +1,12 @@
 //! From a row to tokens, and which of them count.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value};
 
+use super::left_out::left_out;
 use super::row::{Fault, Row};
-use crate::chat::{ChatInput, ChatTemplate, Message, SpecialTokens};
+use crate::chat::{ChatInput, ChatTemplate, Message, RenderedPrompt, SpecialTokens};
 use crate::tokenizer::{EncodeOptions, Tokenizer};
 
 /// How rows become tokens.
@@ -31,6 +34,8 @@ pub(super) struct Encoded {
     pub first_label: usize,
     /// What the template did to the conversation.
     pub note: Option<String>,
+    /// What of the conversation the template does not write, by name.
+    pub left_out: BTreeSet<String>,
 }
 
 /// A conversation as the template writes it.
@@ -72,7 +77,7 @@ impl<'a> Encoder<'a> {
         if let Some(eos) = self.tokenizer.eos().filter(|eos| tokens.last() != Some(eos)) {
             tokens.push(eos);
         }
-        Encoded { tokens, first_label: 1, note: None }
+        Encoded { tokens, first_label: 1, note: None, left_out: BTreeSet::new() }
     }
 
     fn chat(&self, messages: &[Message], tools: &[Value]) -> Result<Encoded, Fault> {
@@ -100,7 +105,11 @@ impl<'a> Encoder<'a> {
                 first_label = both.take_while(|(a, b)| a == b).count().max(1);
             }
         }
-        Ok(Encoded { tokens: whole.tokens, first_label, note: whole.note })
+        let again = |messages: &[Message], tools: &[Value]| {
+            self.prompt(messages, tools, false).ok().map(|prompt| prompt.text)
+        };
+        let left_out = left_out(messages, tools, &whole.text, again);
+        Ok(Encoded { tokens: whole.tokens, first_label, note: whole.note, left_out })
     }
 
     fn render(
@@ -109,6 +118,19 @@ impl<'a> Encoder<'a> {
         tools: &[Value],
         add_generation_prompt: bool,
     ) -> Result<Rendered, Fault> {
+        let prompt = self.prompt(messages, tools, add_generation_prompt)?;
+        // As it is done where the model is used.
+        let tokens = self.tokenizer.encode_segments(&prompt.segments(), true);
+        let note = prompt.notes.first().map(ToString::to_string);
+        Ok(Rendered { text: prompt.text, tokens, note })
+    }
+
+    fn prompt(
+        &self,
+        messages: &[Message],
+        tools: &[Value],
+        add_generation_prompt: bool,
+    ) -> Result<RenderedPrompt, Fault> {
         let Some(template) = &self.options.template else {
             let expected = "\"text\" rows, or --chat-template NAME: the model has no chat template";
             return Err(Fault::new("", "a conversation", expected));
@@ -119,10 +141,6 @@ impl<'a> Encoder<'a> {
             add_generation_prompt,
             ..ChatInput::new(messages)
         };
-        let prompt = template.render(&input, &self.special).map_err(Fault::Template)?;
-        // As it is done where the model is used.
-        let tokens = self.tokenizer.encode_segments(&prompt.segments(), true);
-        let note = prompt.notes.first().map(ToString::to_string);
-        Ok(Rendered { text: prompt.text, tokens, note })
+        template.render(&input, &self.special).map_err(Fault::Template)
     }
 }

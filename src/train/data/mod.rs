@@ -1,10 +1,11 @@
 //! Training data: JSON Lines files in the formats of `mlx_lm.lora`, as tokens.
 
 mod encode;
+mod left_out;
 mod lines;
 mod row;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use twox_hash::XxHash3_128;
@@ -62,13 +63,19 @@ impl Dataset {
         while let Some((number, line)) = lines.next()? {
             let row = Row::parse(line, &mut notes.unused);
             let encoded = row.and_then(|row| encoder.encode(row));
-            let Encoded { mut tokens, first_label, note } = encoded.map_err(|fault| match fault {
-                Fault::Content { what, found, expected } => {
-                    TrainError::row(path, number, what, found, expected)
-                }
-                Fault::Template(error) => TrainError::Template { path: path.to_owned(), line: number, error },
-            })?;
+            let Encoded { mut tokens, first_label, note, left_out } =
+                encoded.map_err(|fault| match fault {
+                    Fault::Content { what, found, expected } => {
+                        TrainError::row(path, number, what, found, expected)
+                    }
+                    Fault::Template(error) => {
+                        TrainError::Template { path: path.to_owned(), line: number, error }
+                    }
+                })?;
             notes.chat.extend(note);
+            for name in left_out {
+                notes.left_out.entry(name).or_insert((0, number)).0 += 1;
+            }
             let len = tokens.len();
             if len > options.max_seq_length {
                 notes.n_cut += 1;
@@ -169,6 +176,8 @@ impl Dataset {
 struct Notes {
     unused: BTreeSet<String>,
     chat: BTreeSet<String>,
+    /// What the chat template leaves out: in how many rows, and the line of the first.
+    left_out: BTreeMap<String, (usize, usize)>,
     n_cut: usize,
     /// Tokens, and the line.
     longest: (usize, usize),
@@ -179,6 +188,16 @@ impl Notes {
     fn warnings(&self, path: &Path, options: &DataOptions) -> Vec<String> {
         let path = path.display();
         let mut warnings: Vec<String> = self.chat.iter().map(|note| format!("{path}: {note}")).collect();
+        if !self.left_out.is_empty() {
+            let part = |(name, (n, line)): (&String, &(usize, usize))| {
+                format!("{name} ({}, the first in line {line})", counted(*n, "row", "rows"))
+            };
+            let parts: Vec<_> = self.left_out.iter().map(part).collect();
+            warnings.push(format!(
+                "{path}: the chat template does not write these, so nothing is learned from them: {}",
+                parts.join(", ")
+            ));
+        }
         if self.n_cut > 0 {
             let (len, line) = self.longest;
             warnings.push(format!(

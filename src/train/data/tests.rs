@@ -147,3 +147,19 @@ fn a_mask_that_hides_everything_is_an_error() {
     let error = files.open(CHAT, &options).unwrap_err();
     assert!(error.starts_with(":1: messages: found a prompt that the answer changes"), "{error}");
 }
+
+#[test]
+fn what_the_chat_template_leaves_out_is_named_once_a_file() {
+    let files = Files::new();
+    let mut options = files.options(false);
+    let source = "{{ bos_token }}{% for m in messages if m.role in ['user', 'assistant'] %}{{ m.content }}{% endfor %}";
+    options.template = Some(ChatTemplate::from_source(source).unwrap());
+    let tool = r#"{"type": "function", "function": {"name": "clock"}}"#;
+    let with_tool = r#"{"messages": [{"role": "user", "content": "Late?"}, {"role": "tool", "content": "23:50"}, {"role": "assistant", "content": "Yes"}]"#;
+    let content = format!("{CHAT}\n{with_tool}}}\n{with_tool}, \"tools\": [{tool}]}}\n{CHAT}\n");
+    let data = files.open(&content, &options).unwrap();
+    let expected = "the chat template does not write these, so nothing is learned from them: \"tools\" (1 row, the first in line 3), \
+                    messages of the role \"tool\" (2 rows, the first in line 2)";
+    assert_eq!(data.warnings(), [format!("{}: {expected}", files.path().display())]);
+    assert!(files.open(CHAT, &files.options(true)).unwrap().warnings().is_empty());
+}
