@@ -9,6 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use cli_support::{Folder, Ran};
+use serde_json::Value;
 use train_support::records;
 
 /// Rows of different lengths, some of them of two formats.
@@ -66,7 +67,7 @@ fn a_run_that_was_killed_goes_on_to_the_same_bytes() {
     let (whole, cut) = (Folder::new(), Folder::new());
     write_data(&whole);
     write_data(&cut);
-    let flags = "-o out --save-every 2 --iters 40 --report-every 1 --log log.jsonl";
+    let flags = "-o out --save-every 2 --iters 40 --report-every 5 --eval-every 3 --log log.jsonl";
     train(&whole, flags).ok();
     let line = format!("train --data data --batch-size 4 --rank 4 --lr 1e-3 --mask-prompt {flags}");
     let mut child = cut.command(line.split_whitespace()).spawn().unwrap();
@@ -82,13 +83,30 @@ fn a_run_that_was_killed_goes_on_to_the_same_bytes() {
     let resumed = train(&cut, &format!("{flags} --batch-size 2 --grad-accum 2 -t 2 --resume")).ok();
     assert!(resumed.stderr.contains("going on behind step "), "{}", resumed.stderr);
     assert!(adapter(&cut.path("out")) == adapter(&whole.path("out")));
-    let losses = |folder: &Folder| {
-        let of = |record: &serde_json::Value| {
-            (record["iteration"].clone(), record["train_loss"].clone(), record["val_loss"].clone())
-        };
-        records(&folder.path("log.jsonl")).iter().map(of).collect::<Vec<_>>()
+    assert_same_records(&records(&cut.path("log.jsonl")), &records(&whole.path("log.jsonl")));
+}
+
+/// Compares logs but for times and memory.
+fn assert_same_records(found: &[Value], expected: &[Value]) {
+    let iterations = |records: &[Value]| {
+        records
+            .iter()
+            .map(|record| (record["iteration"].clone(), record["val_loss"].is_f64()))
+            .collect::<Vec<_>>()
     };
-    assert_eq!(losses(&cut), losses(&whole));
+    assert_eq!(iterations(found), iterations(expected));
+    for (found, expected) in found.iter().zip(expected) {
+        for key in ["label_tokens", "trained_tokens"] {
+            assert_eq!(found[key], expected[key], "{key}: {found}, {expected}");
+        }
+        for key in ["train_loss", "val_loss", "learning_rate", "gradient_norm"] {
+            let is_same = match (found[key].as_f64(), expected[key].as_f64()) {
+                (Some(a), Some(b)) => (a - b).abs() <= 1e-12 * b.abs(),
+                (a, b) => a == b,
+            };
+            assert!(is_same, "{key}: {found}, {expected}");
+        }
+    }
 }
 
 #[test]
@@ -104,19 +122,29 @@ fn a_run_goes_on_as_it_was_begun_or_not_at_all() {
         ("--targets q,v", "--targets and --num-layers: found attn_q,attn_v in layers 0 to 7"),
         ("--batch-size 8", "--batch-size times --grad-accum: found 8, expected 4"),
         ("--exact", "--exact: found true, expected false"),
-        ("--rope-freq-base 20000", "the model: found "),
+        ("--rope-freq-base 20000", "--rope-freq-base: found 20000, expected 10000"),
+        ("--rope-scale 2", "--rope-scaling: found linear, expected none"),
+        ("--sliding-window 64", "--sliding-window: found 64, expected 256"),
+        ("--override-kv general.name=str:other", "the model's general.name: found other, expected "),
     ] {
         let ran = train(&folder, &format!("-o out --resume {flags}"));
         assert!(ran.error().contains(named), "{}", ran.stderr);
     }
+    // What the file says anyway.
+    train(&folder, "-o out --resume --sliding-window 256").ok();
     let rows = fs::read_to_string(folder.path("data/train.jsonl")).unwrap();
     folder.write("data/train.jsonl", rows.replace("Pip", "Pit"));
-    assert!(train(&folder, "-o out --resume").error().contains("the rows of --data: found "));
-    let ran = train(&folder, "-o none --resume");
-    assert!(ran.error().contains("none: found no checkpoint"), "{}", ran.stderr);
+    for flags in ["", "--dry-run"] {
+        let ran = train(&folder, &format!("-o none --resume {flags}"));
+        assert!(ran.error().contains("none: found no checkpoint"), "{}", ran.stderr);
+        let ran = train(&folder, &format!("-o out --resume {flags}"));
+        assert!(ran.error().contains("the rows of --data: found "), "{}", ran.stderr);
+    }
     // A constant rate does not know where it ends.
     folder.write("data/train.jsonl", &rows);
     train(&folder, "-o longer --schedule constant --iters 4").ok();
+    let ran = train(&folder, "-o longer --schedule constant --iters 8 --resume --dry-run").ok();
+    assert!(ran.text().starts_with("prediction: the last 4 of 8 steps over "), "{}", ran.text());
     train(&folder, "-o longer --schedule constant --iters 8 --resume").ok();
     train(&folder, "-o at-once --schedule constant --iters 8").ok();
     let weights = |name: &str| fs::read(folder.path(name).join(FILES[1])).unwrap();
@@ -160,7 +188,7 @@ fn what_a_run_writes_and_says() {
         assert!(FILES.iter().all(|name| folder.path(place).join(name).is_file()), "{place}");
     }
     let config = fs::read(folder.path("out/adapter_config.json")).unwrap();
-    let config: serde_json::Value = serde_json::from_slice(&config).unwrap();
+    let config: Value = serde_json::from_slice(&config).unwrap();
     assert_eq!(
         (config["r"].as_u64(), config["lora_alpha"].as_f64(), config["lora_dropout"].as_f64()),
         (Some(4), Some(32.0), Some(0.05))
@@ -198,6 +226,8 @@ fn a_prediction_writes_nothing_and_a_limit_is_kept() {
     assert!(ran.text().starts_with("prediction: 8 steps over "), "{}", ran.text());
     assert!(!ran.stderr.contains("prediction"), "{}", ran.stderr);
     assert!(!folder.path("out").exists());
+    let ran = folder.bise("train --data data/train.jsonl --dry-run --eval-every 5".split(' ')).ok();
+    assert!(ran.stderr.contains("--eval-every has no effect: there is no valid.jsonl"), "{}", ran.stderr);
     let ran = train(&folder, "-o out --max-memory 8M");
     assert!(ran.code == 1 && ran.stderr.contains("8"), "{}", ran.stderr);
     assert!(!folder.path("out").exists());
@@ -246,17 +276,14 @@ fn a_full_disk_leaves_no_half_checkpoint() {
     assert_eq!(fs::read_dir(folder.path("out")).unwrap().count(), 0);
 }
 
+/// Presses Ctrl-C when a run has printed `text`: what it says at last.
 #[cfg(unix)]
-#[test]
-fn ctrl_c_saves_what_was_learned() {
-    let folder = Folder::new();
-    write_data(&folder);
-    let line = "train --data data --iters 100000 --batch-size 4 --rank 4 -o out --save-every 100000 --report-every 1";
+fn interrupted_at(folder: &Folder, line: &str, text: &str) -> String {
     let mut child =
         folder.command(line.split_whitespace()).stdout(std::process::Stdio::piped()).spawn().unwrap();
     let mut out = std::io::BufReader::new(child.stdout.take().unwrap());
     let mut seen = String::new();
-    while !seen.contains("step 3/") {
+    while !seen.contains(text) {
         assert!(std::io::BufRead::read_line(&mut out, &mut seen).unwrap() > 0, "{seen}");
     }
     let kill = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status();
@@ -265,10 +292,37 @@ fn ctrl_c_saves_what_was_learned() {
     let output = child.wait_with_output().unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(130), "{stderr}");
-    let error = stderr.lines().last().unwrap();
+    stderr.lines().last().unwrap().to_owned()
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_saves_what_was_learned() {
+    let folder = Folder::new();
+    write_data(&folder);
+    let line = "train --data data --iters 100000 --batch-size 4 --rank 4 -o out --save-every 100000 --report-every 1";
+    let error = interrupted_at(&folder, line, "step 3/");
     assert!(error.contains("of 100000 steps; the same command with --resume goes on"), "{error}");
     let names: Vec<_> = fs::read_dir(folder.path("out")).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert_eq!(names.len(), 1, "{names:?}");
+}
+
+/// A long evaluation is interrupted behind step 2, and comes again.
+#[cfg(unix)]
+#[test]
+fn an_evaluation_that_was_interrupted_is_made_when_the_run_goes_on() {
+    let folder = Folder::new();
+    write_data(&folder);
+    let few = fs::read_to_string(folder.path("data/valid.jsonl")).unwrap() + "\n";
+    folder.write("data/valid.jsonl", few.repeat(200));
+    let line = "train --data data --iters 4 --batch-size 4 --rank 4 -o out --report-every 2 --eval-every 2 --val-batches -1 --log log.jsonl";
+    let error = interrupted_at(&folder, line, "step 2/4: loss");
+    assert!(error.contains("checkpoint-2 has 2 of 4 steps"), "{error}");
+    folder.write("data/valid.jsonl", few);
+    folder.bise(line.split_whitespace().chain(["--resume"])).ok();
+    let of = |record: &Value| (record["iteration"].as_u64().unwrap(), record["val_loss"].is_f64());
+    let found: Vec<_> = records(&folder.path("log.jsonl")).iter().map(of).collect();
+    assert_eq!(found, [(0, true), (2, false), (2, true), (4, false), (4, true)]);
 }
 
 #[test]

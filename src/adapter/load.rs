@@ -36,7 +36,7 @@ pub(super) fn load_within<E: From<AdapterFileError>>(
 ///
 /// # Errors
 /// Where it leads to the weights of another program.
-pub(super) fn folder_of(path: &Path) -> Result<Option<&Path>, AdapterFileError> {
+pub fn folder_of(path: &Path) -> Result<Option<&Path>, AdapterFileError> {
     if path.is_dir() {
         return Ok(Some(path));
     }

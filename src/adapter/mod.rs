@@ -23,7 +23,7 @@ mod target;
 pub use bise_models::{Adapter, AdapterError, GgufAdapter, LowRank};
 pub use error::AdapterFileError;
 pub use list::Adapters;
-pub use load::load;
+pub use load::{folder_of, load};
 #[cfg(feature = "convert")]
 pub use merge::{Merge, Merged};
 #[cfg(feature = "convert")]

@@ -58,6 +58,12 @@ impl RunFolder {
         numbered(path).filter(|(_, folder)| folder.join(STATE).is_file()).map(|(step, _)| step).collect()
     }
 
+    /// The last checkpoint in the folder at `path` that a run can go on from.
+    pub fn newest_checkpoint(path: &Path) -> Option<PathBuf> {
+        let newest = |(_, folder): &(usize, PathBuf)| folder.join(STATE).is_file();
+        numbered(path).filter(newest).last().map(|(_, folder)| folder)
+    }
+
     /// The steps of all folders at `path` that are called like checkpoints, whoever wrote them, in rising order.
     pub fn all_checkpoints(path: &Path) -> Vec<usize> {
         numbered(path).map(|(step, _)| step).collect()

@@ -15,6 +15,7 @@ mod schedule;
 mod settings;
 mod state;
 mod step;
+mod unreported;
 
 pub use adam_w::AdamW;
 pub use checkpoint::{RunFolder, STATE};
@@ -30,6 +31,7 @@ pub use schedule::{Schedule, ScheduleKind};
 pub use settings::Settings;
 pub use state::Saved;
 pub use step::{Step, StepOptions, Training};
+pub use unreported::Unreported;
 
 #[cfg(test)]
 mod tests;

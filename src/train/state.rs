@@ -14,6 +14,7 @@ use super::error::TrainError;
 use super::objective::Objective;
 use super::settings::Settings;
 use super::step::Training;
+use super::unreported::Unreported;
 
 /// What the metadata says of the format.
 const FORMAT: &str = "bise training state 1";
@@ -21,16 +22,18 @@ const FORMAT: &str = "bise training state 1";
 /// Bytes of the checksum.
 const CHECKSUM: usize = 16;
 
-/// The longest header that is read: some hundred bytes a matrix, and the history of a run.
-const MAX_HEADER_BYTES: u64 = 64 << 20;
+/// The longest header that is read: some hundred bytes a matrix, and as many a report.
+const MAX_HEADER_BYTES: u64 = 1 << 30;
 
 /// What the metadata of a saved run says, beside what it was asked to do.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Saved {
     /// Steps that are done.
     pub n_done: usize,
     /// What was reported so far, as JSON.
     pub history: Vec<Value>,
+    /// The steps behind the last report; none in a file of a program that did not keep them.
+    pub unreported: Unreported,
 }
 
 impl<T: Objective> Training<T> {
@@ -38,11 +41,17 @@ impl<T: Objective> Training<T> {
     ///
     /// # Errors
     /// A file that cannot be written.
-    pub fn save(&mut self, path: &Path, settings: &Settings, history: &[Value]) -> Result<(), TrainError> {
+    pub fn save(
+        &mut self,
+        path: &Path,
+        settings: &Settings,
+        history: &[Value],
+        unreported: &Unreported,
+    ) -> Result<(), TrainError> {
         let io = |action| move |error| TrainError::io(path, action, error);
         let file = File::create(path).map_err(io("create the file"))?;
         let mut file = Hashing { inner: BufWriter::new(file), hash: XxHash3_128::new() };
-        let header = self.header(settings, history).to_string();
+        let header = self.header(settings, history, unreported).to_string();
         let mut written = file.write_all(&(header.len() as u64).to_le_bytes());
         written = written.and_then(|()| file.write_all(header.as_bytes()));
         let mut moments = self.moments.iter();
@@ -95,8 +104,17 @@ impl<T: Objective> Training<T> {
             return Err(damaged(format!("'{}' steps", text("n_done")), "no more than the run has"));
         }
         let history: Vec<Value> = serde_json::from_str(text("history")).unwrap_or_default();
+        let unreported = match metadata.get("unreported") {
+            None => Unreported::default(),
+            Some(_) => {
+                let found = serde_json::from_str(text("unreported")).ok();
+                found.as_ref().and_then(Unreported::from_json).ok_or_else(|| {
+                    damaged(format!("'{}' as unreported steps", text("unreported")), "their sums")
+                })?
+            }
+        };
         // The same settings have the same matrices.
-        let expected = self.header(settings, &history);
+        let expected = self.header(settings, &history, &unreported);
         let without = |header: &Value| {
             let mut tensors = header.as_object().cloned().unwrap_or_default();
             tensors.remove("__metadata__");
@@ -122,16 +140,17 @@ impl<T: Objective> Training<T> {
             return Err(damaged("a wrong checksum".into(), "a file as it was written"));
         }
         self.n_done = n_done;
-        Ok(Saved { n_done, history })
+        Ok(Saved { n_done, history, unreported })
     }
 
-    fn header(&mut self, settings: &Settings, history: &[Value]) -> Value {
+    fn header(&mut self, settings: &Settings, history: &[Value], unreported: &Unreported) -> Value {
         let mut header = Map::new();
         let metadata = json!({
             "format": FORMAT,
             "n_done": self.n_done.to_string(),
             "settings": settings.to_json().to_string(),
             "history": Value::from(history).to_string(),
+            "unreported": unreported.to_json().to_string(),
         });
         header.insert("__metadata__".into(), metadata);
         let mut at = 0;

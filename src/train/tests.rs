@@ -145,10 +145,12 @@ fn a_run_that_goes_on_ends_with_the_same_bits() {
     for n in [0, 1, 7, 15] {
         let mut first = training(options(15));
         run(&mut first, n);
-        first.save(&path, &settings(), &[json!({"iteration": n})]).unwrap();
+        let mut unreported = Unreported::default();
+        all[..n].iter().for_each(|step| unreported.add(step));
+        first.save(&path, &settings(), &[json!({"iteration": n})], &unreported).unwrap();
         let mut second = training(options(15));
         let saved = second.load(&path, &settings()).unwrap();
-        assert_eq!(saved, Saved { n_done: n, history: vec![json!({"iteration": n})] });
+        assert_eq!(saved, Saved { n_done: n, history: vec![json!({"iteration": n})], unreported });
         let rest = run(&mut second, 15 - n);
         assert_eq!(second.objective.weights, whole.objective.weights);
         let losses = |steps: &[Step]| steps.iter().map(|step| step.loss).collect::<Vec<_>>();
@@ -162,7 +164,7 @@ fn other_settings_are_named_and_damage_is_seen() {
     let path = folder.path().join(STATE);
     let mut first = training(options(15));
     run(&mut first, 5);
-    first.save(&path, &settings(), &[]).unwrap();
+    first.save(&path, &settings(), &[], &Unreported::default()).unwrap();
     let load = |settings: &Settings| training(options(15)).load(&path, settings).unwrap_err().to_string();
     let mut other = settings();
     other.set("the model", "7");
@@ -182,6 +184,77 @@ fn other_settings_are_named_and_damage_is_seen() {
         fs::write(&path, &whole[..len]).unwrap();
         load(&settings());
     }
+}
+
+/// The settings of a run on a model with these metadata.
+fn on_model(hash: &str, metadata: &[(&str, &str)]) -> Settings {
+    let parts = metadata.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+    let mut settings = Settings::default();
+    settings.set_of("the model", hash, parts.collect());
+    settings
+}
+
+#[test]
+fn what_makes_another_model_is_named_where_it_is_known() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(STATE);
+    let saved = on_model("1", &[("--sliding-window", "0"), ("its name", "a")]);
+    let mut first = training(options(15));
+    first.save(&path, &saved, &[], &Unreported::default()).unwrap();
+    let load = |settings: &Settings| training(options(15)).load(&path, settings);
+    assert!(load(&saved).is_ok());
+    let cases: [(&[(&str, &str)], &str); 4] = [
+        (&[("--sliding-window", "64"), ("its name", "b")], "--sliding-window: found 64, expected 0"),
+        (&[("--sliding-window", "0"), ("new", "7"), ("its name", "a")], "new: found 7, expected nothing"),
+        (&[("--sliding-window", "0")], "its name: found nothing, expected a"),
+        (&[("--sliding-window", "0"), ("its name", "a")], "the model: found 2, expected 1"),
+    ];
+    for (metadata, expected) in cases {
+        let error = load(&on_model("2", metadata)).unwrap_err().to_string();
+        assert!(error.contains(&format!(": {expected}: a run goes on")), "{error}");
+    }
+}
+
+/// What `change` makes of the metadata of a saved state, with a checksum that fits.
+fn rewrite(path: &std::path::Path, change: impl FnOnce(&mut serde_json::Map<String, serde_json::Value>)) {
+    let bytes = fs::read(path).unwrap();
+    let len = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let mut header: serde_json::Value = serde_json::from_slice(&bytes[8..8 + len]).unwrap();
+    change(header["__metadata__"].as_object_mut().unwrap());
+    let header = header.to_string();
+    let mut changed = (header.len() as u64).to_le_bytes().to_vec();
+    changed.extend(header.as_bytes());
+    changed.extend(&bytes[8 + len..bytes.len() - 16]);
+    let checksum = twox_hash::XxHash3_128::oneshot(&changed);
+    changed.extend(checksum.to_le_bytes());
+    fs::write(path, changed).unwrap();
+}
+
+#[test]
+fn states_of_earlier_versions_go_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(STATE);
+    let mut first = training(options(15));
+    let mut unreported = Unreported::default();
+    run(&mut first, 5).iter().for_each(|step| unreported.add(step));
+    let saved = on_model("1", &[("--sliding-window", "0")]);
+    first.save(&path, &saved, &[], &unreported).unwrap();
+    // They had neither the steps behind the last report nor the parts of the model.
+    rewrite(&path, |metadata| {
+        assert!(metadata.remove("unreported").is_some());
+        let mut settings: serde_json::Map<_, _> =
+            serde_json::from_str(metadata["settings"].as_str().unwrap()).unwrap();
+        assert!(settings.remove("parts of the model").is_some());
+        metadata["settings"] = serde_json::Value::from(settings).to_string().into();
+    });
+    let load = |settings: &Settings| training(options(15)).load(&path, settings);
+    let found = load(&saved).unwrap();
+    assert_eq!(found, Saved { n_done: 5, history: vec![], unreported: Unreported::default() });
+    let error = load(&on_model("2", &[("--sliding-window", "64")])).unwrap_err().to_string();
+    assert!(error.contains(": the model: found 2, expected 1: "), "{error}");
+    rewrite(&path, |metadata| drop(metadata.insert("unreported".into(), "{}".into())));
+    let error = load(&saved).unwrap_err().to_string();
+    assert!(error.contains("found '{}' as unreported steps"), "{error}");
 }
 
 #[test]

@@ -269,7 +269,7 @@ pub struct EndpointArgs {
     pub ollama_version: String,
 
     /// Log what requests do, and add the prompt as the model saw it to answers
-    #[arg(long, visible_alias = "log-verbose", short = 'v')]
+    #[arg(long, alias = "log-verbose", short = 'v')]
     pub verbose: bool,
 }
 

@@ -26,7 +26,7 @@ pub struct ConvertArgs {
     source: PathBuf,
 
     /// New file, or the folder for it; {ftype} in its name stands for the type (default: FOLDER-TYPE.gguf beside FOLDER; for a snapshot in the cache of Hugging Face, REPOSITORY-TYPE.gguf here)
-    #[arg(short, long, visible_alias = "outfile", value_name = "FILE")]
+    #[arg(short, long, alias = "outfile", value_name = "FILE")]
     output: Option<PathBuf>,
 
     /// Types: auto, f32, f16, bf16, q8_0, q4_k_m or another that `bise quantize` knows; auto is the 16-bit type of the weights

@@ -2,27 +2,26 @@
 
 mod args;
 mod curve;
+mod initial;
 mod output;
 mod prediction;
 mod reports;
+mod settings;
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
-use bise::adapter::Adapter;
-use bise::adapter::peft::PeftConfig;
+use anyhow::{Context, Result, anyhow, bail};
 use bise::train::{
-    AdamW, DataOptions, Dataset, GGUF_NAME, Order, RunFolder, STATE, Schedule, Settings, StepOptions,
-    TrainError, Training, identities, initial_adapter, load_adapter, trainer, write_adapter,
+    AdamW, DataOptions, Dataset, GGUF_NAME, Order, RunFolder, STATE, Saved, Schedule, Settings, StepOptions,
+    TrainError, Training, trainer, write_adapter,
 };
 use bise::{Cancel, Engine};
 use bise_models::printable::Printable;
-use bise_models::train::{Targets, TrainOptions, Trainer};
-use serde_json::Value;
+use bise_models::train::{TrainOptions, Trainer};
 
-use self::args::DEFAULT_TARGETS;
 pub use self::args::TrainArgs;
+use self::initial::Initial;
 use self::prediction::Prediction;
 use self::reports::{Reports, duration};
 use super::chat;
@@ -41,7 +40,7 @@ const PASS_TOKENS: usize = 1024;
 pub fn run(args: TrainArgs) -> Result<()> {
     let log = args.log.log();
     args.check_usage()?;
-    let files = Files::find(&args)?;
+    let files = Files::find(&args, log)?;
     output::check(&args, &files)?;
     let engine = load::load(&args.model, None, log)?.engine;
     let data = Data::open(&args, &files, &engine, log)?;
@@ -52,7 +51,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
         shuffle: (!args.steps.no_shuffle).then_some(args.steps.seed),
     };
     let schedule = args.schedule(order.steps_per_epoch());
-    let mut run = Run { args: &args, engine: &engine, data: &data, adapter: &adapter, order, schedule, log };
+    let run = Run { args: &args, engine: &engine, data: &data, adapter: &adapter, order, schedule, log };
     let cancel = Cancel::new();
     let _writing = signals::writing(cancel.clone());
     let mut options = run.options();
@@ -65,7 +64,9 @@ pub fn run(args: TrainArgs) -> Result<()> {
     };
     let trainer = trainer(&engine, &adapter.adapter, &options, &cancel)?;
     let mut training = Training::new(trainer, order, run.step_options());
-    let prediction = Prediction::new(&mut training.objective, &run, &options, memory, &cancel);
+    let settings = settings::of(&run);
+    let begun = run.begin(&mut training, &settings)?;
+    let prediction = Prediction::new(&mut training.objective, &run, &options, memory, &begun, &cancel);
     let prediction = prediction.map_err(|error| interrupted_or(error, "nothing was trained"))?;
     match folder {
         None => {
@@ -74,7 +75,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
         }
         Some(folder) => {
             log.note(&prediction);
-            run.train(&mut training, &folder, &cancel)
+            run.train(&mut training, settings, begun, &folder, &cancel)
         }
     }
 }
@@ -95,7 +96,7 @@ struct Files {
 }
 
 impl Files {
-    fn find(args: &TrainArgs) -> Result<Files> {
+    fn find(args: &TrainArgs, log: Log) -> Result<Files> {
         let data = &args.data;
         let found = std::fs::metadata(data).with_context(|| Printable(data.display()).to_string())?;
         let files = match found.is_dir() {
@@ -110,6 +111,11 @@ impl Files {
         };
         if args.reports.test && files.test.is_none() {
             bail!("{}: found no test.jsonl, expected one for --test", Printable(data.display()));
+        }
+        let reports = &args.reports;
+        let given = [(reports.eval_every, "--eval-every"), (reports.val_batches, "--val-batches")];
+        for (_, flag) in given.into_iter().filter(|(given, _)| given.is_some() && files.valid.is_none()) {
+            log.warn(format_args!("{flag} has no effect: there is no valid.jsonl to evaluate on"));
         }
         Ok(files)
     }
@@ -208,77 +214,6 @@ impl Data {
     }
 }
 
-/// The adapter at the beginning, and what PEFT is told about it.
-struct Initial {
-    adapter: Adapter,
-    config: PeftConfig,
-}
-
-impl Initial {
-    fn new(args: &TrainArgs, engine: &Engine, log: Log) -> Result<Initial> {
-        let flags = &args.adapter;
-        let mut initial = match &flags.init {
-            Some(path) => Initial::of_file(path, engine, log)?,
-            None => {
-                let (rank, alpha) = (flags.rank.unwrap_or(16), flags.alpha.unwrap_or(32.0));
-                let mut config = PeftConfig::default();
-                (config.rank, config.alpha, config.use_rslora) = (rank, alpha, flags.rslora);
-                let n_layers = engine.config().n_layers;
-                let projections = match &flags.targets {
-                    Some(targets) => targets.iter().flat_map(|targets| targets.0).copied().collect(),
-                    None => DEFAULT_TARGETS.to_vec(),
-                };
-                let n = flags.num_layers.unwrap_or(usize::MAX);
-                ensure!(
-                    n == usize::MAX || n <= n_layers,
-                    "--num-layers {n}: the model has {n_layers} layers"
-                );
-                let targets = Targets { projections, n_layers: n.min(n_layers) };
-                prediction::check_rank(engine, &targets, rank, args.model.max_memory)?;
-                let scale = config.scale(alpha, rank);
-                Initial { adapter: initial_adapter(engine, &targets, rank, scale, args.steps.seed)?, config }
-            }
-        };
-        initial.config.dropout = flags.dropout;
-        if initial.config.base_model.is_none() {
-            let name = engine.file().metadata().str("general.name").ok().flatten();
-            initial.config.base_model = name.map(str::to_owned);
-        }
-        Ok(initial)
-    }
-
-    /// An adapter that was trained before: it keeps its shape.
-    fn of_file(path: &Path, engine: &Engine, log: Log) -> Result<Initial> {
-        let adapter = load_adapter(path, engine)?;
-        adapter.warnings().iter().for_each(|warning| log.warn(warning));
-        let config = match path.is_dir() {
-            true => PeftConfig::open(path)?,
-            false => {
-                let parts: Vec<_> = adapter.parts().collect();
-                PeftConfig::of_parts(parts.iter().map(|(site, part)| (*site, part)))
-            }
-        };
-        Ok(Initial { adapter, config })
-    }
-}
-
-impl Initial {
-    /// The matrices, as `attn_q,attn_v in layers 0 to 7`.
-    fn shown_targets(&self) -> String {
-        let mut names = Vec::new();
-        let mut layers = Vec::new();
-        for (site, ..) in self.adapter.sites() {
-            let name = site.to_string().rsplit('.').next().unwrap_or_default().to_owned();
-            if !names.contains(&name) {
-                names.push(name);
-            }
-            layers.push(site.layer);
-        }
-        let (first, last) = (layers.iter().min().unwrap_or(&0), layers.iter().max().unwrap_or(&0));
-        format!("{} in layers {first} to {last}", names.join(","))
-    }
-}
-
 /// A run: what is trained, on what, and how.
 struct Run<'a> {
     args: &'a TrainArgs,
@@ -316,38 +251,6 @@ impl Run<'_> {
         }
     }
 
-    /// What the result depends on.
-    fn settings(&self) -> Settings {
-        let (args, steps) = (self.args, &self.args.steps);
-        let mut settings = Settings::default();
-        let [model, initial] = identities(self.engine, &self.adapter.adapter);
-        settings.set("the model", format_args!("{model:032x}"));
-        settings.set("--mask-prompt", args.mask_prompt);
-        settings.set("--max-seq-length", args.max_seq_length);
-        settings.set("the rows of --data", format_args!("{:032x}", self.data.train.hash()));
-        settings.set("--lr", self.schedule.lr);
-        settings.set("--schedule", self.schedule.kind.name());
-        settings.set("--warmup", self.schedule.n_warmup);
-        // A constant rate does not depend on how long the run is: it may go on.
-        if self.schedule.kind != bise::train::ScheduleKind::Constant {
-            settings.set("--iters (or --epochs)", self.schedule.n_steps);
-        }
-        settings.set("--batch-size times --grad-accum", self.order.rows_per_step);
-        settings.set("--weight-decay", steps.weight_decay);
-        settings.set("--clip", steps.clip);
-        settings.set("--seed", steps.seed);
-        settings.set("--no-shuffle", steps.no_shuffle);
-        settings.set("--exact", steps.exact);
-        settings.set("--dropout", args.adapter.dropout);
-        let config = &self.adapter.config;
-        settings.set("--rank", config.rank);
-        settings.set("--alpha", config.alpha);
-        settings.set("--rslora", config.use_rslora);
-        settings.set("--targets and --num-layers", self.adapter.shown_targets());
-        settings.set("the first adapter (--init)", format_args!("{initial:032x}"));
-        settings
-    }
-
     /// Tokens that the steps before step `n` read.
     fn n_tokens_until(&self, n: usize) -> u64 {
         let data = &self.data.train;
@@ -357,32 +260,33 @@ impl Run<'_> {
         (data.n_tokens() as u64).saturating_mul(epoch as u64).saturating_add(partly as u64)
     }
 
+    /// What was done before: with --resume, by the last checkpoint, which `training` takes over.
+    fn begin(&self, training: &mut Training<Trainer<'_>>, settings: &Settings) -> Result<Saved> {
+        if !self.args.resume {
+            return Ok(Saved::default());
+        }
+        let path = output::newest_checkpoint(&self.args.output)?;
+        let found = training.load(&path.join(STATE), settings)?;
+        self.log.note(format_args!(
+            "{}: going on behind step {} of {}",
+            Printable(path.display()),
+            found.n_done,
+            training.n_steps()
+        ));
+        if let Some(log) = &self.args.reports.log {
+            output::check_log(log, &found.history)?;
+        }
+        Ok(found)
+    }
+
     fn train(
-        &mut self,
+        &self,
         training: &mut Training<Trainer<'_>>,
+        settings: Settings,
+        begun: Saved,
         folder: &RunFolder,
         cancel: &Cancel,
     ) -> Result<()> {
-        let settings = self.settings();
-        let mut history = Vec::new();
-        let mut saved = 0;
-        if self.args.resume {
-            let newest = RunFolder::checkpoints(folder.path()).pop().expect("it was looked for");
-            let path = folder.checkpoint(newest);
-            let found = training.load(&path.join(STATE), &settings)?;
-            (history, saved) = (found.history, found.n_done);
-            self.log.note(format_args!(
-                "{}: going on behind step {} of {}",
-                Printable(path.display()),
-                found.n_done,
-                training.n_steps()
-            ));
-        }
-        if let Some(log) = &self.args.reports.log
-            && self.args.resume
-        {
-            output::check_log(log, &history)?;
-        }
         folder.check_free(training.n_done() + 1..=training.n_steps())?;
         if self.args.force {
             folder.remove_checkpoints()?;
@@ -392,15 +296,22 @@ impl Run<'_> {
             Some(name) => name.to_owned(),
             None => self.engine.file().name().to_owned(),
         };
-        let mut reports =
-            Reports::new(&self.args.reports, title, training.n_steps(), n_tokens, history, self.log)?;
-        reports.skip(training.n_done(), self.n_tokens_until(training.n_done()));
+        let saved = (begun.n_done > 0).then_some(begun.n_done);
+        let n_done_tokens = self.n_tokens_until(begun.n_done);
+        let mut reports = Reports::new(
+            &self.args.reports,
+            title,
+            training.n_steps(),
+            n_tokens,
+            begun,
+            n_done_tokens,
+            self.log,
+        )?;
         let start = Instant::now();
-        let saved = (saved > 0).then_some(saved);
         let mut kept = Kept { folder, settings, saved, is_fit: true };
         let result = self.steps(training, &mut kept, &mut reports, cancel);
         if let Err(error) = result {
-            return Err(self.ended(error, training, &mut kept, reports.history()));
+            return Err(self.ended(error, training, &mut kept, &reports));
         }
         drop(reports);
         self.log.note(format_args!(
@@ -421,24 +332,26 @@ impl Run<'_> {
         cancel: &Cancel,
     ) -> Result<()> {
         let (args, n_steps) = (&self.args.reports, training.n_steps());
-        if training.n_done() == 0 {
-            self.evaluate(training, reports, cancel)?;
-        }
-        while training.n_done() < n_steps {
+        loop {
+            let n_done = training.n_done();
+            // What was cut short behind the last step of an earlier run comes first.
+            reports.report_if_due()?;
+            if self.is_evaluated_behind(n_done) && !reports.has_evaluation(n_done) {
+                self.evaluate(training, reports, cancel)?;
+            }
+            if n_done > 0 && (n_done.is_multiple_of(args.save_every) || n_done == n_steps) {
+                kept.save(self, training, reports)?;
+            }
+            if n_done >= n_steps {
+                break;
+            }
             kept.is_fit = false;
             let step = training.step(&self.data.train, cancel)?;
             kept.is_fit = true;
-            let number = step.number;
-            reports.add(step)?;
-            if number.is_multiple_of(args.eval_every) || number == n_steps {
-                self.evaluate(training, reports, cancel)?;
-            }
-            if number.is_multiple_of(args.save_every) || number == n_steps {
-                kept.save(self, training, reports.history())?;
-            }
+            reports.add(&step);
         }
         if let Some(test) = &self.data.test {
-            let n_rows = args.test_batches.saturating_mul(self.args.steps.batch_size).min(test.n_rows());
+            let n_rows = self.n_test_rows(test);
             let loss = training.evaluate(test, n_rows, cancel)?;
             reports.tested(loss.mean(), n_rows)?;
         }
@@ -452,6 +365,21 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// Whether there is an evaluation behind step `n`, if there is something to evaluate on: behind 0 is before the first.
+    fn is_evaluated_behind(&self, n: usize) -> bool {
+        n == 0 || n.is_multiple_of(self.args.reports.eval_every()) || n == self.schedule.n_steps
+    }
+
+    /// The rows of an evaluation.
+    fn n_valid_rows(&self, valid: &Dataset) -> usize {
+        self.args.reports.val_batches().saturating_mul(self.args.steps.batch_size).min(valid.n_rows())
+    }
+
+    /// The rows of the evaluation at the end.
+    fn n_test_rows(&self, test: &Dataset) -> usize {
+        self.args.reports.test_batches.saturating_mul(self.args.steps.batch_size).min(test.n_rows())
+    }
+
     fn evaluate(
         &self,
         training: &mut Training<Trainer<'_>>,
@@ -460,8 +388,7 @@ impl Run<'_> {
     ) -> Result<()> {
         let Some(valid) = &self.data.valid else { return Ok(()) };
         let start = Instant::now();
-        let n_rows =
-            self.args.reports.val_batches.saturating_mul(self.args.steps.batch_size).min(valid.n_rows());
+        let n_rows = self.n_valid_rows(valid);
         let loss = training.evaluate(valid, n_rows, cancel)?;
         reports.evaluated(training.n_done(), loss.mean(), n_rows, valid.n_rows(), start.elapsed())
     }
@@ -478,13 +405,13 @@ impl Run<'_> {
         error: anyhow::Error,
         training: &mut Training<Trainer<'_>>,
         kept: &mut Kept<'_>,
-        history: &[Value],
+        reports: &Reports<'_>,
     ) -> anyhow::Error {
         let is_cancelled = error.downcast_ref().is_some_and(|error| matches!(error, TrainError::Cancelled));
         // The weights are those of the last step that was done, unless it is the step itself that failed.
         let is_fit = kept.is_fit;
         let is_saved = if (is_cancelled || is_fit) && training.n_done() > 0 {
-            kept.save(self, training, history)
+            kept.save(self, training, reports)
         } else {
             Ok(())
         };
@@ -533,7 +460,12 @@ struct Kept<'a> {
 }
 
 impl Kept<'_> {
-    fn save(&mut self, run: &Run<'_>, training: &mut Training<Trainer<'_>>, history: &[Value]) -> Result<()> {
+    fn save(
+        &mut self,
+        run: &Run<'_>,
+        training: &mut Training<Trainer<'_>>,
+        reports: &Reports<'_>,
+    ) -> Result<()> {
         let n_done = training.n_done();
         if self.saved == Some(n_done) {
             return Ok(());
@@ -542,7 +474,7 @@ impl Kept<'_> {
         let settings = &self.settings;
         self.folder.add(n_done, |folder| {
             write_adapter(folder, &training.objective, &run.adapter.config, run.name().as_deref(), false)?;
-            training.save(&folder.join(STATE), settings, history)
+            training.save(&folder.join(STATE), settings, reports.history(), reports.unreported())
         })?;
         self.saved = Some(n_done);
         self.is_fit = true;

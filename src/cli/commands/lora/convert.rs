@@ -26,7 +26,7 @@ pub struct ConvertArgs {
     source: PathBuf,
 
     /// New file; for a GGUF file as the source, the new folder; {ftype} in its name stands for the type (default: beside the source, by its name)
-    #[arg(short, long, visible_alias = "outfile", value_name = "PATH")]
+    #[arg(short, long, alias = "outfile", value_name = "PATH")]
     output: Option<PathBuf>,
 
     /// Type of the tensors: f32, f16, bf16, q8_0 (GGUF only), or auto for the 16-bit type of the first tensor

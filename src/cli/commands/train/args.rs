@@ -176,13 +176,13 @@ pub struct ReportArgs {
     #[arg(long, aliases = ["steps-per-report", "logging-steps"], value_name = "N", default_value_t = 10, value_parser = positive)]
     pub report_every: usize,
 
-    /// Steps from one evaluation on valid.jsonl to the next; there is one before the first step and behind the last, too
-    #[arg(long, aliases = ["steps-per-eval", "eval-steps"], value_name = "N", default_value_t = 200, value_parser = positive)]
-    pub eval_every: usize,
+    /// Steps from one evaluation on valid.jsonl to the next; there is one before the first step and behind the last, too [default: 200]
+    #[arg(long, aliases = ["steps-per-eval", "eval-steps"], value_name = "N", value_parser = positive)]
+    pub eval_every: Option<usize>,
 
-    /// Batches of an evaluation; -1: all rows
-    #[arg(long, value_name = "N", default_value = "25", allow_negative_numbers = true, value_parser = positive_or_all)]
-    pub val_batches: usize,
+    /// Batches of an evaluation; -1: all rows [default: 25]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = positive_or_all)]
+    pub val_batches: Option<usize>,
 
     /// Evaluate on test.jsonl at the end
     #[arg(long)]
@@ -203,6 +203,18 @@ pub struct ReportArgs {
     /// Draw the curve of the loss
     #[arg(long, value_name = "FILE.svg")]
     pub plot: Option<PathBuf>,
+}
+
+impl ReportArgs {
+    /// Steps from one evaluation to the next.
+    pub fn eval_every(&self) -> usize {
+        self.eval_every.unwrap_or(200)
+    }
+
+    /// Batches of an evaluation.
+    pub fn val_batches(&self) -> usize {
+        self.val_batches.unwrap_or(25)
+    }
 }
 
 /// `--schedule`.

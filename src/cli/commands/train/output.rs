@@ -1,8 +1,8 @@
 //! What a run may write over, looked at before hours of work.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use bise::train::{GGUF_NAME, RunFolder};
 use bise_models::atomic_file::is_same_file;
 use bise_models::printable::Printable;
@@ -17,25 +17,24 @@ const ADAPTER: [&str; 3] = ["adapter_config.json", "adapter_model.safetensors", 
 
 /// Errs where what is written would replace something that it may not.
 pub fn check(args: &TrainArgs, files: &Files) -> Result<()> {
-    if args.dry_run {
-        return Ok(());
-    }
     let folder = &args.output;
     let output = Printable(folder.display());
     ensure!(!folder.exists() || folder.is_dir(), "{output}: found a file, expected a folder or nothing");
     if args.resume {
-        ensure!(
-            !RunFolder::checkpoints(folder).is_empty(),
-            "{output}: found no checkpoint, expected one to go on from (--resume)"
-        );
-    } else if !args.force {
+        newest_checkpoint(folder)?;
+    }
+    if args.dry_run {
+        return Ok(());
+    }
+    if !args.resume && !args.force {
         let is_there = ADAPTER.iter().any(|name| folder.join(name).exists())
             || !RunFolder::all_checkpoints(folder).is_empty();
         ensure!(
             !is_there,
             "{output}: found an adapter or a checkpoint, expected none: --resume goes on, --force begins anew"
         );
-    } else if let Some(init) = &args.adapter.init
+    } else if args.force
+        && let Some(init) = &args.adapter.init
         && is_in(init, folder)
     {
         bail!(
@@ -74,6 +73,14 @@ pub fn check(args: &TrainArgs, files: &Files) -> Result<()> {
         _ => {}
     }
     Ok(())
+}
+
+/// The checkpoint that a run goes on from.
+pub fn newest_checkpoint(folder: &Path) -> Result<PathBuf> {
+    let newest = RunFolder::newest_checkpoint(folder);
+    newest.with_context(|| {
+        format!("{}: found no checkpoint, expected one to go on from (--resume)", Printable(folder.display()))
+    })
 }
 
 /// Errs where the file at `path` is something else than a log of the run with these records. The last ones may be missing in `history`.

@@ -6,12 +6,12 @@ use std::time::Instant;
 use anyhow::{Result, bail, ensure};
 use bise::adapter::Adapter;
 use bise::memory::{MemoryLimit, available_bytes, format_bytes};
-use bise::train::{Dataset, TrainError, training_bytes};
+use bise::train::{Dataset, Saved, TrainError, training_bytes};
 use bise::{Cancel, Engine, SessionOptions};
-use bise_models::train::{Example, Targets, TrainOptions, Trainer};
+use bise_models::train::{Example, Loss, Targets, TrainOptions, Trainer};
 
 use super::Run;
-use super::reports::duration;
+use super::reports::{duration, has_evaluation};
 
 /// The most memory that a run takes, in bytes.
 #[derive(Clone, Copy, Debug)]
@@ -121,76 +121,141 @@ pub fn memory(
     )
 }
 
-/// What a run will take.
+/// What a run will take, or what is left of one that goes on.
 pub struct Prediction {
     memory: Memory,
     seconds: f64,
     n_steps: usize,
+    n_done: usize,
     n_tokens: u64,
     max_rows: usize,
 }
 
 impl Prediction {
-    /// Measures passes over the first rows, and what the whole run takes by that. Nothing is learned.
+    /// Measures passes over the first rows, and what the run takes by that behind the steps that were `begun`. Nothing is learned.
     pub fn new(
         trainer: &mut Trainer<'_>,
         run: &Run<'_>,
         options: &TrainOptions,
         memory: Memory,
+        begun: &Saved,
         cancel: &Cancel,
     ) -> Result<Prediction, TrainError> {
         let data = &run.data.train;
-        let n_steps = run.schedule.n_steps;
-        let n_tokens = run.n_tokens_until(n_steps);
         // A pass costs something, and each of its tokens does.
         const FEW: usize = 32;
-        let (few, first) = time(trainer, data, FEW, cancel)?;
-        let (many, second) = match first {
-            seconds if seconds < 0.5 => time(trainer, data, options.max_rows, cancel)?,
-            _ => time(trainer, data, (4 * FEW).min(options.max_rows), cancel)?,
+        let (few, first) = time(trainer, data, FEW, Trainer::backward, cancel)?;
+        let n = if first < 0.5 { options.max_rows } else { (4 * FEW).min(options.max_rows) };
+        let (many, second) = time(trainer, data, n, Trainer::backward, cancel)?;
+        let is_evaluated = run.data.valid.is_some() || run.data.test.is_some();
+        let forward = match is_evaluated {
+            true => time(trainer, data, n, Trainer::loss, cancel)?.1 / second,
+            false => 0.0,
         };
         let token = match many > few {
             true => ((second - first) / (many - few) as f64).max(0.5 * second / many as f64),
             false => second / many as f64,
         };
         let pass = (second - token * many as f64).max(0.0);
-        let n_passes = passes(run, options.max_rows) as f64 * n_tokens as f64 / data.n_tokens() as f64;
-        let mut seconds = token * n_tokens as f64 + pass * n_passes;
-        if let Some(valid) = &run.data.valid {
-            let rows =
-                run.args.reports.val_batches.saturating_mul(run.args.steps.batch_size).min(valid.n_rows());
-            let n_evaluations = ((n_steps - 1) / run.args.reports.eval_every).saturating_add(2);
-            let tokens = valid.n_tokens() as f64 * rows as f64 / valid.n_rows() as f64;
-            // Forward, without what comes back: a third.
-            seconds += token * tokens * n_evaluations as f64 / 3.0;
-        }
-        Ok(Prediction { memory, seconds, n_steps, n_tokens, max_rows: options.max_rows })
+        Ok(Prediction {
+            memory,
+            seconds: Work::left(run, begun, options.max_rows).seconds(token, pass, forward),
+            n_steps: run.schedule.n_steps,
+            n_done: begun.n_done,
+            n_tokens: n_tokens_left(run, begun),
+            max_rows: options.max_rows,
+        })
     }
 }
 
-/// Passes of an epoch.
-fn passes(run: &Run<'_>, max_rows: usize) -> usize {
-    let data = &run.data.train;
-    let mut n = 0;
-    for batch in run.order.epoch(0).chunks(run.args.steps.batch_size) {
-        let mut room = 0;
-        for row in batch {
-            let len = data.row(*row).tokens.len();
-            if len > room {
-                n += 1;
-                room = max_rows;
+fn n_tokens_left(run: &Run<'_>, begun: &Saved) -> u64 {
+    run.n_tokens_until(run.schedule.n_steps).saturating_sub(run.n_tokens_until(begun.n_done))
+}
+
+/// Tokens, and the passes over them.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Amount {
+    n_tokens: f64,
+    n_passes: f64,
+}
+
+impl Amount {
+    /// One round over these rows, `batch_size` of them at a time, in passes of up to `max_rows` tokens.
+    fn of_rows(data: &Dataset, rows: &[usize], batch_size: usize, max_rows: usize) -> Amount {
+        let (mut n_tokens, mut n_passes) = (0, 0);
+        for batch in rows.chunks(batch_size) {
+            let mut room = 0;
+            for row in batch {
+                let len = data.row(*row).tokens.len();
+                if len > room {
+                    n_passes += 1;
+                    room = max_rows;
+                }
+                room = room.saturating_sub(len);
+                n_tokens += len;
             }
-            room = room.saturating_sub(len);
         }
+        Amount { n_tokens: n_tokens as f64, n_passes: f64::from(n_passes) }
     }
-    n
+
+    fn times(self, n: f64) -> Amount {
+        Amount { n_tokens: n * self.n_tokens, n_passes: n * self.n_passes }
+    }
+
+    fn plus(self, other: Amount) -> Amount {
+        Amount { n_tokens: self.n_tokens + other.n_tokens, n_passes: self.n_passes + other.n_passes }
+    }
 }
 
-/// Computes the gradients of the first `n` tokens, and forgets them: how many tokens there were, and the seconds.
-fn time(
-    trainer: &mut Trainer<'_>,
+/// What a run has to compute.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Work {
+    learned: Amount,
+    evaluated: Amount,
+}
+
+impl Work {
+    /// What is left of a run.
+    fn left(run: &Run<'_>, begun: &Saved, max_rows: usize) -> Work {
+        let (data, batch_size) = (run.data, run.args.steps.batch_size);
+        let of = |data: &Dataset, rows: &[usize]| Amount::of_rows(data, rows, batch_size, max_rows);
+        let epoch = of(&data.train, &run.order.epoch(0));
+        let learned = epoch.times(n_tokens_left(run, begun) as f64 / data.train.n_tokens() as f64);
+        let first = |data: &Dataset, n: usize| of(data, &(0..n).collect::<Vec<_>>());
+        let valid = data.valid.as_ref().map_or(Amount::default(), |valid| {
+            first(valid, run.n_valid_rows(valid)).times(n_evaluations(run, begun))
+        });
+        let test = data.test.as_ref();
+        let test = test.map_or(Amount::default(), |test| first(test, run.n_test_rows(test)));
+        Work { learned, evaluated: valid.plus(test) }
+    }
+
+    /// The time it takes where a token takes `token` seconds, and a pass `pass` beside its tokens, forward and backward. An evaluation takes
+    /// the part `forward` of that.
+    fn seconds(&self, token: f64, pass: f64, forward: f64) -> f64 {
+        let of = |amount: Amount| token * amount.n_tokens + pass * amount.n_passes;
+        of(self.learned) + forward * of(self.evaluated)
+    }
+}
+
+/// Evaluations on valid.jsonl that are to come.
+fn n_evaluations(run: &Run<'_>, begun: &Saved) -> f64 {
+    let (n_done, n_steps, every) = (begun.n_done, run.schedule.n_steps, run.args.reports.eval_every());
+    let is_missing = run.is_evaluated_behind(n_done) && !has_evaluation(&begun.history, n_done);
+    if n_done >= n_steps {
+        return f64::from(u8::from(is_missing));
+    }
+    // The last one is behind the last step in any case.
+    let between = (n_steps - 1) / every - n_done / every;
+    between as f64 + 1.0 + f64::from(u8::from(is_missing))
+}
+
+/// Computes the gradients or the loss of the first `n` tokens by `pass`, and forgets them: how many tokens there were, and the seconds.
+fn time<'m>(
+    trainer: &mut Trainer<'m>,
     data: &Dataset,
     n: usize,
+    pass: impl FnOnce(&mut Trainer<'m>, &[Example<'_>]) -> Result<Loss, bise_models::train::TrainError>,
     cancel: &Cancel,
 ) -> Result<(usize, f64), TrainError> {
     let mut left = n;
@@ -207,7 +272,7 @@ fn time(
     let examples: Vec<Example<'_>> =
         rows.iter().zip(&marks).map(|(tokens, is_label)| Example { tokens, is_label, seed: 0 }).collect();
     let start = Instant::now();
-    let result = trainer.backward(&examples);
+    let result = pass(trainer, &examples);
     let seconds = start.elapsed().as_secs_f64();
     trainer.clear_gradients();
     match result {
@@ -220,10 +285,13 @@ fn time(
 impl fmt::Display for Prediction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Memory { weights, training, data, program } = self.memory;
+        let steps = match self.n_done {
+            0 => format!("{} steps", self.n_steps),
+            n => format!("the last {} of {} steps", self.n_steps - n, self.n_steps),
+        };
         write!(
             f,
-            "prediction: {} steps over {} tokens take {}; {} of memory (weights {}, training {} for passes of {} tokens, rows {}, program {})",
-            self.n_steps,
+            "prediction: {steps} over {} tokens take {}; {} of memory (weights {}, training {} for passes of {} tokens, rows {}, program {})",
             self.n_tokens,
             duration(self.seconds),
             format_bytes(self.memory.total()),
@@ -233,5 +301,71 @@ impl fmt::Display for Prediction {
             format_bytes(data),
             format_bytes(program)
         )
+    }
+}
+
+#[cfg(all(test, feature = "builtin-model"))]
+mod tests {
+    use clap::Parser;
+    use serde_json::json;
+
+    use super::super::args::TrainArgs;
+    use super::super::{Data, Files, Initial};
+    use super::*;
+    use bise::train::Order;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: TrainArgs,
+    }
+
+    /// What is left of nine steps, three epochs of six rows, behind some of them.
+    #[test]
+    fn what_is_left_is_counted_with_all_evaluations() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = |n: usize| format!("{{\"text\": \"{}\"}}\n", "one two three ".repeat(n));
+        let write = |name: &str, lengths: &[usize]| {
+            let rows: String = lengths.iter().map(|n| text(*n)).collect();
+            std::fs::write(folder.path().join(name), rows).unwrap();
+        };
+        write("train.jsonl", &[1, 2, 3, 4, 5, 6]);
+        write("valid.jsonl", &[7, 2, 9]);
+        write("test.jsonl", &[3, 3, 3]);
+        let data = folder.path().to_str().unwrap();
+        let line =
+            "train --iters 9 --batch-size 2 --eval-every 4 --val-batches 1 --test --log-disable --data";
+        let args = Line::parse_from(line.split(' ').chain([data])).args;
+        let (engine, log) = (Engine::builtin().unwrap(), args.log.log());
+        let data = Data::open(&args, &Files::find(&args, log).unwrap(), &engine, log).unwrap();
+        let adapter = Initial::new(&args, &engine).unwrap();
+        let order = Order { n_rows: 6, rows_per_step: 2, shuffle: Some(42) };
+        let schedule = args.schedule(order.steps_per_epoch());
+        let run = Run { args: &args, engine: &engine, data: &data, adapter: &adapter, order, schedule, log };
+        let lens = |data: &Dataset| data.rows().map(|row| row.tokens.len() as f64).collect::<Vec<_>>();
+        let epoch: f64 = lens(&data.train).iter().sum();
+        let valid: f64 = lens(data.valid.as_ref().unwrap())[..2].iter().sum();
+        let test: f64 = lens(data.test.as_ref().unwrap()).iter().sum();
+        // Passes of three steps an epoch; of one batch of an evaluation, and of two of the test.
+        let work = |n_epochs: f64, n_evaluations: f64| Work {
+            learned: Amount { n_tokens: n_epochs * epoch, n_passes: n_epochs * 3.0 },
+            evaluated: Amount { n_tokens: n_evaluations * valid + test, n_passes: n_evaluations + 2.0 },
+        };
+        let left = |n_done: usize, evaluated: &[usize]| {
+            let history = evaluated.iter().map(|n| json!({"iteration": n, "val_loss": 2.0})).collect();
+            Work::left(&run, &Saved { n_done, history, ..Saved::default() }, 1000)
+        };
+        // Behind 0, 4, 8 and 9.
+        assert_eq!(left(0, &[]), work(3.0, 4.0));
+        assert_eq!(left(3, &[0]), work(2.0, 3.0));
+        assert_eq!(left(6, &[0, 4]), work(1.0, 2.0));
+        assert_eq!(left(9, &[0, 4, 8, 9]), work(0.0, 0.0));
+        // One that was interrupted comes again.
+        assert_eq!(left(4, &[0]).evaluated, work(0.0, 3.0).evaluated);
+        assert_eq!(left(4, &[0, 4]).evaluated, work(0.0, 2.0).evaluated);
+        assert_eq!(left(9, &[0, 4, 8]), work(0.0, 1.0));
+        let seconds = work(1.0, 2.0).seconds(0.5, 4.0, 0.25);
+        let expected = 0.5 * epoch + 4.0 * 3.0 + (0.5 * (2.0 * valid + test) + 4.0 * 4.0) / 4.0;
+        assert!((seconds - expected).abs() < 1e-9, "{seconds}, {expected}");
     }
 }

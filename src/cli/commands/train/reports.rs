@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use bise::memory::{format_bytes, peak_bytes};
-use bise::train::Step;
+use bise::train::{Saved, Step, Unreported};
 use bise_models::atomic_file::AtomicFile;
 use bise_models::printable::Printable;
 use serde_json::{Value, json};
@@ -25,16 +25,17 @@ pub struct Reports<'a> {
     file: Option<File>,
     /// Every record, as it stands in the file.
     history: Vec<Value>,
-    since: Vec<Step>,
+    unreported: Unreported,
+    n_done: usize,
     /// Tokens that are learned from in the whole run, and so far.
     n_tokens: u64,
     n_done_tokens: u64,
-    /// Of them, those of this process, and how long they took.
-    measured: (u64, Duration),
+    /// Of them, those of this process, and how many seconds they took.
+    measured: (u64, f64),
 }
 
 impl<'a> Reports<'a> {
-    /// Reports of a run of `n_steps` steps that read `n_tokens` tokens. `history` has the records of the steps that are done.
+    /// Reports of a run of `n_steps` steps that read `n_tokens` tokens. `begun` has the steps that are done, which read `n_done_tokens` of them.
     ///
     /// # Errors
     /// A file that cannot be written.
@@ -43,21 +44,26 @@ impl<'a> Reports<'a> {
         title: String,
         n_steps: usize,
         n_tokens: u64,
-        history: Vec<Value>,
+        begun: Saved,
+        n_done_tokens: u64,
         log: Log,
     ) -> Result<Reports<'a>> {
+        let Saved { n_done, history, unreported } = begun;
         let file = args.log.as_deref().map(|path| open_log(path, &history)).transpose()?;
+        let bar = log.progress("training", n_steps);
+        bar.set(n_done);
         Ok(Reports {
             args,
             title,
             n_steps,
-            bar: log.progress("training", n_steps),
+            bar,
             file,
             history,
-            since: Vec::new(),
+            unreported,
+            n_done,
             n_tokens,
-            n_done_tokens: 0,
-            measured: (0, Duration::ZERO),
+            n_done_tokens,
+            measured: (unreported.n_tokens, unreported.seconds),
         })
     }
 
@@ -66,60 +72,61 @@ impl<'a> Reports<'a> {
         &self.history
     }
 
-    /// Says that `n_steps` steps with `n_tokens` tokens were done before.
-    pub fn skip(&mut self, n_steps: usize, n_tokens: u64) {
-        self.n_done_tokens = n_tokens;
-        self.bar.set(n_steps);
+    /// The steps behind the last report.
+    pub fn unreported(&self) -> &Unreported {
+        &self.unreported
     }
 
-    /// Adds a step, and reports where one is due.
-    pub fn add(&mut self, step: Step) -> Result<()> {
-        let number = step.number;
+    /// Whether the loss on other data behind step `number` was reported.
+    pub fn has_evaluation(&self, number: usize) -> bool {
+        has_evaluation(&self.history, number)
+    }
+
+    /// Adds a step.
+    pub fn add(&mut self, step: &Step) {
+        self.n_done = step.number;
         self.n_done_tokens += step.n_tokens as u64;
         self.measured.0 += step.n_tokens as u64;
-        self.measured.1 += step.took;
-        self.since.push(step);
-        self.bar.set(number);
-        if number.is_multiple_of(self.args.report_every) || number == self.n_steps {
-            self.report()?;
-        }
-        Ok(())
+        self.measured.1 += step.took.as_secs_f64();
+        self.unreported.add(step);
+        self.bar.set(step.number);
     }
 
-    fn report(&mut self) -> Result<()> {
-        let steps = std::mem::take(&mut self.since);
-        let Some(last) = steps.last() else { return Ok(()) };
-        let n = steps.len() as f64;
-        let loss = steps.iter().map(|step| step.loss).sum::<f64>() / n;
-        let gradient_norm = steps.iter().map(|step| step.gradient_norm).sum::<f64>() / n;
-        let seconds = steps.iter().map(|step| step.took).sum::<Duration>().as_secs_f64();
-        let n_tokens: usize = steps.iter().map(|step| step.n_tokens).sum();
-        let n_labels: usize = steps.iter().map(|step| step.n_labels).sum();
-        let speed = n_tokens as f64 / seconds;
+    /// Reports the steps behind the last report, where the next one is due.
+    pub fn report_if_due(&mut self) -> Result<()> {
+        let is_due = self.n_done.is_multiple_of(self.args.report_every) || self.n_done == self.n_steps;
+        if !is_due || self.unreported.n_steps == 0 {
+            return Ok(());
+        }
+        let steps = std::mem::take(&mut self.unreported);
+        let n = steps.n_steps as f64;
+        let (loss, gradient_norm) = (steps.loss / n, steps.gradient_norm / n);
+        let speed = steps.n_tokens as f64 / steps.seconds;
         let peak = peak_bytes();
         let left = self.n_tokens.saturating_sub(self.n_done_tokens) as f64 / self.measured.0.max(1) as f64
-            * self.measured.1.as_secs_f64();
-        let left = match last.number == self.n_steps {
+            * self.measured.1;
+        let left = match self.n_done == self.n_steps {
             true => String::new(),
             false => format!(", {} left", duration(left)),
         };
         let memory = peak.map_or(String::new(), |bytes| format!(", {}", format_bytes(bytes)));
-        self.print(format_args!(
+        let line = format!(
             "step {}/{}: loss {loss:.4}, lr {}, gradient norm {gradient_norm:.3}, {speed:.0} tokens/s{memory}{left}",
-            last.number,
+            self.n_done,
             self.n_steps,
-            rate(last.lr)
-        ))?;
-        self.record(json!({
-            "iteration": last.number,
+            rate(steps.lr)
+        );
+        let record = json!({
+            "iteration": self.n_done,
             "train_loss": loss,
-            "learning_rate": last.lr,
+            "learning_rate": steps.lr,
             "gradient_norm": gradient_norm,
-            "label_tokens": n_labels,
+            "label_tokens": steps.n_labels,
             "tokens_per_second": speed,
             "trained_tokens": self.n_done_tokens,
             "peak_memory": peak,
-        }))
+        });
+        self.record(line, record)
     }
 
     /// Reports the loss on other data behind step `number`.
@@ -132,30 +139,28 @@ impl<'a> Reports<'a> {
         took: Duration,
     ) -> Result<()> {
         let rows = if n_rows < of { format!("{n_rows} of {of} rows") } else { format!("{of} rows") };
-        self.print(format_args!("step {number}/{}: validation loss {loss:.4} ({rows})", self.n_steps))?;
-        self.record(json!({"iteration": number, "val_loss": loss, "val_time": took.as_secs_f64()}))
+        let line = format!("step {number}/{}: validation loss {loss:.4} ({rows})", self.n_steps);
+        self.record(line, json!({"iteration": number, "val_loss": loss, "val_time": took.as_secs_f64()}))
     }
 
     /// Reports the loss on the test data.
     pub fn tested(&mut self, loss: f64, n_rows: usize) -> Result<()> {
-        self.print(format_args!("test loss {loss:.4}, perplexity {:.3} ({n_rows} rows)", loss.exp()))?;
-        self.record(json!({"iteration": self.n_steps, "test_loss": loss}))
+        let line = format!("test loss {loss:.4}, perplexity {:.3} ({n_rows} rows)", loss.exp());
+        self.record(line, json!({"iteration": self.n_steps, "test_loss": loss}))
     }
 
-    fn print(&self, line: impl std::fmt::Display) -> Result<()> {
+    /// Says and writes a report. It is in the history first: where it cannot be said, the file of a run that goes on has it yet.
+    fn record(&mut self, line: String, record: Value) -> Result<()> {
+        self.history.push(record);
         self.bar.suspend(|| {
             let mut out = std::io::stdout().lock();
             writeln!(out, "{line}").and_then(|()| out.flush())
         })?;
-        Ok(())
-    }
-
-    fn record(&mut self, record: Value) -> Result<()> {
-        if let (Some(file), Some(path)) = (&mut self.file, &self.args.log) {
-            write_record(file, &record)
+        if let (Some(file), Some(path), Some(record)) = (&mut self.file, &self.args.log, self.history.last())
+        {
+            write_record(file, record)
                 .with_context(|| format!("{}: cannot write the file", Printable(path.display())))?;
         }
-        self.history.push(record);
         self.draw()
     }
 
@@ -175,6 +180,13 @@ impl<'a> Reports<'a> {
         };
         write().with_context(|| format!("{}: cannot write the file", Printable(path.display())))
     }
+}
+
+/// Whether one of the records is of the loss on other data behind step `number`.
+pub fn has_evaluation(history: &[Value], number: usize) -> bool {
+    let is_it =
+        |record: &Value| record["iteration"].as_u64() == Some(number as u64) && !record["val_loss"].is_null();
+    history.iter().any(is_it)
 }
 
 /// The file of records, with those of the steps that are done and no others: what came after the checkpoint will come again.
@@ -208,7 +220,77 @@ pub fn duration(seconds: f64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use bise_models::train::Loss;
+    use clap::Parser;
+
+    use super::super::args::TrainArgs;
     use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: TrainArgs,
+    }
+
+    fn step(number: usize) -> Step {
+        let loss = Loss { sum: 4.0 + (number as f64).sin(), n_labels: 3 * number };
+        Step {
+            number,
+            loss: loss.mean(),
+            n_labels: loss.n_labels,
+            n_tokens: 10 + number,
+            lr: 1e-3 / number as f64,
+            gradient_norm: 1.0 / number as f64,
+            took: Duration::from_millis(250),
+        }
+    }
+
+    /// The records of steps up to the 20th, but for the memory.
+    fn records(reports: &mut Reports<'_>, first: usize) -> Vec<Value> {
+        for number in first..=20 {
+            reports.add(&step(number));
+            reports.report_if_due().unwrap();
+        }
+        let mut records = reports.history().to_vec();
+        records.iter_mut().for_each(|record| record["peak_memory"] = Value::Null);
+        records
+    }
+
+    #[test]
+    fn reports_are_the_same_after_an_interruption() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let line = "train --data none --report-every 8 --log-disable --log";
+        let args = Line::parse_from(line.split(' ').chain([path.to_str().unwrap()])).args;
+        let n_tokens = |n: usize| (1..=n).map(|i| step(i).n_tokens as u64).sum::<u64>();
+        let new = |begun: Saved| {
+            let n_done = n_tokens(begun.n_done);
+            Reports::new(&args.reports, "t".into(), 20, n_tokens(20), begun, n_done, args.log.log()).unwrap()
+        };
+        let whole = records(&mut new(Saved::default()), 1);
+        let of = |key: &str| whole.iter().map(|record| record[key].as_f64().unwrap()).collect::<Vec<_>>();
+        assert_eq!(of("iteration"), [8.0, 16.0, 20.0]);
+        // 3·(1 + … + 8), 3·(9 + … + 16), 3·(17 + … + 20).
+        assert_eq!(of("label_tokens"), [108.0, 300.0, 222.0]);
+        for n_done in [1, 7, 8, 9, 16, 20] {
+            let mut first = new(Saved::default());
+            for number in 1..=n_done {
+                first.add(&step(number));
+                first.report_if_due().unwrap();
+            }
+            let begun = Saved { n_done, history: first.history().to_vec(), unreported: *first.unreported() };
+            drop(first);
+            assert_eq!(records(&mut new(begun), n_done + 1), whole, "behind step {n_done}");
+            let text = std::fs::read_to_string(&path).unwrap();
+            assert_eq!(text.lines().count(), 3, "{text}");
+        }
+    }
+
+    #[test]
+    fn evaluations_are_found_by_their_step() {
+        let history = [json!({"iteration": 4, "train_loss": 1.0}), json!({"iteration": 8, "val_loss": 1.0})];
+        assert!(has_evaluation(&history, 8) && !has_evaluation(&history, 4) && !has_evaluation(&[], 0));
+    }
 
     #[test]
     fn durations_are_short() {
