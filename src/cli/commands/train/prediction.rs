@@ -286,6 +286,7 @@ impl fmt::Display for Prediction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Memory { weights, training, data, program } = self.memory;
         let steps = match self.n_done {
+            0 if self.n_steps == 1 => "1 step".to_owned(),
             0 => format!("{} steps", self.n_steps),
             n => format!("the last {} of {} steps", self.n_steps - n, self.n_steps),
         };
