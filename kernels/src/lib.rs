@@ -47,7 +47,7 @@ pub use attention::{Attention, AttentionScratch, PageHead, Partials, QuerySpan, 
 pub use cancel::CancelFlags;
 pub use low_rank::LowRankPair;
 pub use matmul::strip::{OutStrip, StripScratch};
-pub use matmul::{Product, matmul, matmul_then};
+pub use matmul::{Product, matmul, matmul_with};
 pub use ops::LeF32;
 pub use rope::fill_rope;
 pub use simd::isa::Isa;

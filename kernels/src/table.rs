@@ -137,7 +137,7 @@ impl KernelTable {
     ///
     /// # Panics
     /// Where `first` is no multiple of 16, `u` has another shape, or B has fewer rows.
-    pub fn expand(&self, pair: &LowRankPair, first: usize, u: &[f32], scale: f32, y: OutStrip<'_>) {
+    pub(crate) fn expand(&self, pair: &LowRankPair, first: usize, u: &[f32], scale: f32, y: OutStrip<'_>) {
         assert_eq!(u.len(), y.m() * pair.rank(), "{} rows of {} numbers", y.m(), pair.rank());
         let b = pair.b_tiles(first..first + y.n_rows());
         // SAFETY: a table is handed out for an available ISA only, and the shapes were checked.

@@ -8,8 +8,10 @@ mod fenced;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 
-use bise_kernels::low_rank::{ShrinkJob, shrink};
-use bise_kernels::{Isa, KernelTable, LowRankPair, OutStrip, StripScratch, Team};
+use bise_kernels::low_rank::{Addend, Addends};
+use bise_kernels::{
+    Activations, Format, Isa, KernelTable, LowRankPair, Product, QuantMatrix, StripScratch, Team, matmul_with,
+};
 use common::Random;
 use fenced::Fenced;
 
@@ -41,8 +43,27 @@ fn numbers(random: &mut Random, n: usize, format: usize) -> Vec<f32> {
     (0..n).map(|_| shorten(random.unit())).collect()
 }
 
-fn scratch(n: usize) -> Vec<Mutex<StripScratch>> {
-    (0..n).map(|_| Mutex::new(StripScratch::new(0))).collect()
+/// `x·Wᵀ` of one matrix of f32, and addends of which all rows of `u` are written.
+fn product(
+    team: &Team,
+    kernels: &KernelTable,
+    w: &[f32],
+    x: &[f32],
+    k: usize,
+    addends: &[Addend<'_>],
+) -> [Vec<f32>; 2] {
+    let (m, n_rows) = (x.len() / k, w.len() / k);
+    let w = QuantMatrix::new(bytemuck::cast_slice(w), Format::F32, n_rows, k).unwrap();
+    let n_u = addends.iter().map(|addend| addend.x.len() / k * addend.pair.rank()).sum();
+    let (mut y, mut u) = (Fenced::new(&vec![f32::NAN; m * n_rows]), Fenced::new(&vec![f32::NAN; n_u]));
+    let scratch: Vec<_> = (0..team.n_threads()).map(|_| Mutex::new(StripScratch::new(0))).collect();
+    let x = Activations::F32 { m, k, x };
+    team.together(|| {
+        let products = &mut [Product { w, y: y.inner() }];
+        let addends = Addends { n: addends.len(), addend: &|i| addends[i], u: u.inner() };
+        matmul_with(team, kernels, products, x, &scratch, (&NEVER).into(), Some(addends));
+    });
+    [y.check(), u.check()]
 }
 
 #[test]
@@ -53,27 +74,24 @@ fn sums_are_those_of_the_definition_on_every_instruction_set() {
             let (a, b) =
                 (numbers(&mut random, rank * k, format), numbers(&mut random, n_rows * rank, format));
             let pair = LowRankPair::try_new(rank, &a, &b).unwrap();
-            let (x, y) = (numbers(&mut random, m * k, 0), numbers(&mut random, m * n_rows, 0));
+            let (x, w) = (numbers(&mut random, m * k, 0), numbers(&mut random, n_rows * k, 0));
             let scale = 0.75 + random.unit() / 8.0;
-            let run = |kernels: &KernelTable, team: &Team| {
-                let mut u = Fenced::new(&vec![f32::NAN; m * rank]);
-                let job = |_| ShrinkJob { pair: &pair, x: &x };
-                let scratch = scratch(team.n_threads());
-                team.together(|| shrink(team, kernels, 1, job, u.inner(), &scratch, (&NEVER).into()));
-                let mut sums = Fenced::new(&y);
-                kernels.expand(&pair, 0, u.inner(), scale, OutStrip::whole(sums.inner(), m, n_rows));
-                (u.check(), sums.check())
-            };
-            let alone = Team::new(1).unwrap();
-            let expected = run(KernelTable::for_isa(Isa::Scalar).unwrap(), &alone);
+            let addend = Addend { pair: &pair, product: 0, first_row: 0, x: &x, scale };
+            let run = |kernels: &KernelTable, team: &Team| product(team, kernels, &w, &x, k, &[addend]);
+            let (alone, scalar) = (Team::new(1).unwrap(), KernelTable::for_isa(Isa::Scalar).unwrap());
+            let expected = run(scalar, &alone);
+            let [y, _] = product(&alone, scalar, &w, &x, k, &[]);
             for isa in Isa::ALL {
                 let Some(kernels) = KernelTable::for_isa(isa) else { continue };
                 for n_threads in [1, 3] {
                     let found = run(kernels, &Team::new(n_threads).unwrap());
                     let bits =
-                        |v: &(Vec<f32>, Vec<f32>)| v.0.iter().chain(&v.1).map(|x| x.to_bits()).collect();
-                    let (found, expected): (Vec<u32>, Vec<u32>) = (bits(&found), bits(&expected));
-                    assert_eq!(found, expected, "{isa}, {n_threads} threads, {m} {rank} {k} {n_rows}");
+                        |of: &[Vec<f32>; 2]| of.concat().iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+                    assert_eq!(
+                        bits(&found),
+                        bits(&expected),
+                        "{isa}, {n_threads} threads, {m} {rank} {k} {n_rows}"
+                    );
                 }
             }
             for t in 0..m {
@@ -89,7 +107,7 @@ fn sums_are_those_of_the_definition_on_every_instruction_set() {
                         size += u_abs[j] * (b[r * rank + j] as f64).abs();
                     }
                     let y = y[t * n_rows + r] as f64;
-                    let error = (expected.1[t * n_rows + r] as f64 - y - scale as f64 * sum).abs();
+                    let error = (expected[0][t * n_rows + r] as f64 - y - scale as f64 * sum).abs();
                     let n_roundings = k as f64 / 16.0 + rank as f64 + 8.0;
                     let bound = n_roundings * 2f64.powi(-24) * (y.abs() + scale as f64 * size);
                     assert!(error <= bound, "{error:e} > {bound:e} at {t} {r}: {m} {rank} {k} {n_rows}");
@@ -112,37 +130,53 @@ fn a_row_is_the_same_alone_and_in_any_company() {
             LowRankPair::try_new(rank, &a, &b).unwrap()
         })
         .collect();
-    let (x, y) = (numbers(&mut random, m * k, 0), numbers(&mut random, m * n_rows, 0));
-    // All pairs in one step, on all rows.
-    let n_outputs = pairs.iter().map(|pair| m * pair.rank()).sum();
-    let mut u = vec![f32::NAN; n_outputs];
-    let job = |i: usize| ShrinkJob { pair: &pairs[i], x: &x };
-    team.together(|| shrink(&team, kernels, pairs.len(), job, &mut u, &scratch(2), (&NEVER).into()));
-    let mut first = 0;
-    for pair in &pairs {
-        let u = &u[first..][..m * pair.rank()];
-        first += u.len();
-        let mut whole = y.clone();
-        kernels.expand(pair, 0, u, 0.5, OutStrip::whole(&mut whole, m, n_rows));
-        for (t, (x, y)) in x.chunks(k).zip(y.chunks(n_rows)).enumerate() {
-            let mut alone = vec![f32::NAN; pair.rank()];
-            let job = |_| ShrinkJob { pair, x };
-            shrink(&team, kernels, 1, job, &mut alone, &scratch(2), (&NEVER).into());
-            assert_eq!(alone, u[t * pair.rank()..][..pair.rank()], "row {t} of rank {}", pair.rank());
-            // In strips of 16 and 32 columns, as tasks have them.
-            let mut sums = y.to_vec();
-            let mut strips = OutStrip::whole(&mut sums, 1, n_rows);
-            for (at, n) in [(0, 16), (16, 32), (48, 42)] {
-                kernels.expand(pair, at, &alone, 0.5, strips.columns(at, n));
-            }
-            assert_eq!(sums, whole[t * n_rows..][..n_rows], "row {t} of rank {}", pair.rank());
-        }
+    let (x, w) = (numbers(&mut random, m * k, 0), numbers(&mut random, n_rows * k, 0));
+    // All pairs in one step: two on all rows, and two on some.
+    let rows_of = [0..m, 3..20, 0..m, 19..m];
+    let addends: Vec<Addend<'_>> = pairs
+        .iter()
+        .zip(&rows_of)
+        .map(|(pair, rows)| {
+            let x = &x[rows.start * k..rows.end * k];
+            Addend { pair, product: 0, first_row: rows.start, x, scale: 0.5 }
+        })
+        .collect();
+    let [together, _] = product(&team, kernels, &w, &x, k, &addends);
+    for (t, x) in x.chunks(k).enumerate() {
+        let of_row: Vec<Addend<'_>> = pairs
+            .iter()
+            .zip(&rows_of)
+            .filter(|(_, rows)| rows.contains(&t))
+            .map(|(pair, _)| Addend { pair, product: 0, first_row: 0, x, scale: 0.5 })
+            .collect();
+        let [alone, _] = product(&team, kernels, &w, x, k, &of_row);
+        assert_eq!(alone, together[t * n_rows..][..n_rows], "row {t}");
     }
 }
 
 #[test]
-#[should_panic(expected = "rows 0..3 of 2")]
+fn a_pass_that_is_cancelled_ends() {
+    let (k, pair) = (32, LowRankPair::try_new(2, &[1.0; 64], &[1.0; 400]).unwrap());
+    let (w, x) = (vec![1f32; 200 * k], vec![1.0; 4 * k]);
+    let (mut y, mut u) = (vec![0.0; 4 * 200], vec![0.0; 8]);
+    let w = QuantMatrix::new(bytemuck::cast_slice(&w), Format::F32, 200, k).unwrap();
+    let team = Team::new(2).unwrap();
+    let scratch = [0, 1].map(|_| Mutex::new(StripScratch::new(0)));
+    let addend = Addend { pair: &pair, product: 0, first_row: 0, x: &x, scale: 1.0 };
+    let cancelled = AtomicBool::new(true);
+    team.together(|| {
+        let addends = Addends { n: 1, addend: &|_| addend, u: &mut u };
+        let products = &mut [Product { w, y: &mut y }];
+        let x = Activations::F32 { m: 4, k, x: &x };
+        matmul_with(&team, KernelTable::detect(), products, x, &scratch, (&cancelled).into(), Some(addends));
+    });
+}
+
+/// An addend of too many columns panics in a task, and the threads that wait for another task of it go on.
+#[test]
+#[should_panic(expected = "of 16")]
 fn rows_that_are_not_there_panic() {
-    let pair = LowRankPair::try_new(1, &[1.0], &[1.0, 2.0]).unwrap();
-    KernelTable::detect().expand(&pair, 0, &[1.0], 1.0, OutStrip::whole(&mut [0.0; 3], 1, 3));
+    let pair = LowRankPair::try_new(1, &[1.0; 16], &[1.0; 16]).unwrap();
+    let addend = Addend { pair: &pair, product: 0, first_row: 0, x: &[1.0; 16], scale: 1.0 };
+    product(&Team::new(2).unwrap(), KernelTable::detect(), &[1.0; 16 * 40], &[1.0; 16], 16, &[addend]);
 }

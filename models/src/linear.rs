@@ -3,9 +3,8 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use bise_kernels::{
-    ActivationBuffer, CancelFlags, KernelTable, OutStrip, Product, StripScratch, Team, matmul_then,
-};
+use bise_kernels::low_rank::Addends;
+use bise_kernels::{ActivationBuffer, CancelFlags, KernelTable, Product, StripScratch, Team, matmul_with};
 
 use crate::adapter::applied::AppliedAdapters;
 use crate::error::{ForwardError, SpanError};
@@ -140,16 +139,11 @@ impl Linear<'_> {
                     }
                 };
             let (kernels, cancel) = (self.kernels, self.cancel);
-            let has_adapters = !self.adapters.is_empty();
-            if first == 0 && has_adapters {
-                // After rows that are not finite have been cleared.
-                self.adapters.shrink(self.team, kernels, x.view(), self.strips, cancel);
-            }
-            let adapters = &*self.adapters;
-            let add = |i, row, y: OutStrip<'_>| adapters.expand(kernels, first + i, row, y);
-            let products = &mut products[first..first + same];
-            let then = has_adapters.then_some(&add as &(dyn Fn(usize, usize, OutStrip<'_>) + Sync));
-            matmul_then(self.team, kernels, products, activations, self.strips, cancel, then);
+            let targets = first..first + same;
+            let (n, addend, u) = self.adapters.beside(targets.clone(), x.view());
+            let products = &mut products[targets];
+            let addends = Addends { n, addend: &addend, u };
+            matmul_with(self.team, kernels, products, activations, self.strips, cancel, Some(addends));
             first += same;
         }
         self.check_cancel()?;

@@ -18,7 +18,7 @@ mod keep;
 mod layout;
 mod quantization;
 mod source;
-mod tensors;
+pub(crate) mod tensors;
 mod tokenizer;
 mod vocabulary;
 
@@ -30,5 +30,4 @@ pub use general::repository_of;
 pub use keep::Lossless;
 pub use layout::Layout;
 pub(crate) use quantization::has_integers;
-pub(crate) use tensors::Halves;
 pub use tokenizer::set_tokenizer;

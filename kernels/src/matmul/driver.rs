@@ -5,6 +5,8 @@ use std::sync::{Mutex, PoisonError};
 use crate::activation::packed::PANEL_MIN_ROWS;
 use crate::activation::rows::Activations;
 use crate::cancel::CancelFlags;
+use crate::low_rank::addend::Addends;
+use crate::low_rank::shrink::Shrink;
 use crate::matmul::plan::Tasks;
 use crate::matmul::strip::{OutStrip, StripScratch};
 use crate::table::KernelTable;
@@ -37,24 +39,21 @@ pub fn matmul(
     scratch: &[Mutex<StripScratch>],
     cancel: CancelFlags<'_>,
 ) {
-    matmul_then(team, kernels, products, x, scratch, cancel, None);
+    matmul_with(team, kernels, products, x, scratch, cancel, None);
 }
 
-/// What a task goes on with: the number of its product, its first weight row, and the outputs that it has just written.
-pub type Then<'a> = &'a (dyn Fn(usize, usize, OutStrip<'_>) + Sync);
-
-/// [`matmul`], where each task calls `then` with its outputs while they are still in the cache.
+/// [`matmul`], and low-rank addends of the products. Once `cancel` is set, `addends.u` is unspecified as well.
 ///
 /// # Panics
-/// As [`matmul`], and if `then` does.
-pub fn matmul_then(
+/// As [`matmul`], and where an addend's rows are not all there or `addends.u` is too short.
+pub fn matmul_with(
     team: &Team,
     kernels: &KernelTable,
     products: &mut [Product<'_>],
     x: Activations<'_>,
     scratch: &[Mutex<StripScratch>],
     cancel: CancelFlags<'_>,
-    then: Option<Then<'_>>,
+    addends: Option<Addends<'_, '_>>,
 ) {
     let m = x.m();
     let panel = m >= PANEL_MIN_ROWS;
@@ -65,11 +64,20 @@ pub fn matmul_then(
         *strip = Some(Strip::new(p, m, team.n_threads(), i + 1 == n_products));
     }
     let strips = || strips.iter().flatten();
-    let n_tasks = strips().map(|s| s.n_tasks).sum();
-    team.run(n_tasks, |mut task, worker| {
+    // The team begins tasks in order: what the addends need comes first, and is there before the first strip is done.
+    let shrink = addends.map(Shrink::new);
+    let n_first = shrink.as_ref().map_or(0, Shrink::n_tasks);
+    let n_tasks = n_first + strips().map(|s| s.n_tasks).sum::<usize>();
+    team.run(n_tasks, |task, worker| {
+        // A panic of a task leaves numbers, which the next one overwrites.
+        let lock = || scratch[worker].lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(shrink) = shrink.as_ref().filter(|_| task < n_first) {
+            return shrink.run(task, kernels, &mut lock(), cancel);
+        }
         if cancel.is_set() {
             return;
         }
+        let mut task = task - n_first;
         for (i, strip) in strips().enumerate() {
             if task >= strip.n_tasks {
                 task -= strip.n_tasks;
@@ -80,16 +88,14 @@ pub fn matmul_then(
             // `products` borrows the output until `run` returns.
             // SAFETY: `Tasks` has every row in one task, and `Strip::new` asserted that the output has `m` rows of `n_rows`.
             let mut y = unsafe { OutStrip::new(strip.y.0.add(rows.start), strip.w.n_rows(), rows.len(), m) };
-            // A panic of a task leaves numbers, which the next one overwrites.
-            let scratch = &mut *scratch[worker].lock().unwrap_or_else(PoisonError::into_inner);
             let out = y.columns(0, rows.len());
             if panel {
-                kernels.panel(w, x, out, scratch);
+                kernels.panel(w, x, out, &mut lock());
             } else {
-                kernels.dot(w, x, out, scratch);
+                kernels.dot(w, x, out, &mut lock());
             }
-            if let Some(then) = then {
-                then(i, rows.start, y);
+            if let Some(shrink) = &shrink {
+                shrink.expand(i, rows.start, y, kernels, cancel);
             }
             return;
         }

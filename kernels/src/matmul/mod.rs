@@ -22,7 +22,7 @@ pub(crate) mod shape;
 pub(crate) mod strip;
 
 pub use crate::activation::packed::PANEL_MIN_ROWS;
-pub use driver::{Product, matmul, matmul_then};
+pub use driver::{Product, matmul, matmul_with};
 pub use plan::{FEW_ROWS, STRIP_ROWS};
 pub use scratch::scratch_bytes;
 pub use shape::DotShape;

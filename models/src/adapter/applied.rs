@@ -3,10 +3,9 @@
 use std::ffi::OsStr;
 use std::ops::Range;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use bise_kernels::low_rank::{ShrinkJob, shrink};
-use bise_kernels::{CancelFlags, KernelTable, OutStrip, StripScratch, Team};
+use bise_kernels::low_rank;
 
 use super::packed::{Adapter, Part};
 use crate::budget::{MemoryBudget, Reservation};
@@ -51,8 +50,6 @@ struct Addend {
     n_rows: usize,
     adapter: usize,
     part: usize,
-    /// Where its `x·Aᵀ` begins.
-    first_u: usize,
 }
 
 impl AppliedAdapters {
@@ -119,53 +116,44 @@ impl AppliedAdapters {
         if self.adapters.is_empty() {
             return;
         }
-        let (mut first_row, mut first_u) = (0, 0);
-        while first_row < spans.len() {
-            let of_span = &self.of_span;
-            let adapters = of_span[spans[first_row]].clone();
-            let n_rows = spans[first_row..].iter().take_while(|span| of_span[**span] == adapters).count();
-            for adapter in adapters {
-                for (target, site) in sites.iter().enumerate() {
+        for (target, site) in sites.iter().enumerate() {
+            let mut first_row = 0;
+            while first_row < spans.len() {
+                let of_span = &self.of_span;
+                let adapters = of_span[spans[first_row]].clone();
+                let n_rows = spans[first_row..].iter().take_while(|span| of_span[**span] == adapters).count();
+                for adapter in adapters {
                     if let Some(part) = self.adapters[adapter].0.part_at(*site) {
-                        self.addends.push(Addend { target, first_row, n_rows, adapter, part, first_u });
-                        first_u += n_rows * self.adapters[adapter].0.parts[part].1.pair.rank();
+                        self.addends.push(Addend { target, first_row, n_rows, adapter, part });
                     }
                 }
+                first_row += n_rows;
             }
-            first_row += n_rows;
         }
     }
 
-    /// Whether any were found.
-    pub fn is_empty(&self) -> bool {
-        self.addends.is_empty()
-    }
-
-    /// Computes `x·Aᵀ` for all that were found.
-    pub fn shrink(
-        &mut self,
-        team: &Team,
-        kernels: &KernelTable,
-        x: Rows<'_>,
-        scratch: &[Mutex<StripScratch>],
-        cancel: CancelFlags<'_>,
-    ) {
-        let (adapters, addends) = (&self.adapters, &self.addends);
-        let job = |i: usize| {
-            let Addend { adapter, part, first_row, n_rows, .. } = addends[i];
-            let pair = &adapters[adapter].0.parts[part].1.pair;
-            ShrinkJob { pair, x: x.range(first_row..first_row + n_rows).data() }
+    /// What was found for some targets, which are the products of a step over `x`, from 0 on: the number of addends, each of them, and room
+    /// for [`low_rank::Addends::u`].
+    pub fn beside<'a>(
+        &'a mut self,
+        targets: Range<usize>,
+        x: Rows<'a>,
+    ) -> (usize, impl Fn(usize) -> low_rank::Addend<'a> + Sync, &'a mut [f32]) {
+        let end = self.addends.partition_point(|addend| addend.target < targets.end);
+        let first = self.addends.partition_point(|addend| addend.target < targets.start);
+        let (adapters, addends) = (&self.adapters, &self.addends[first..end]);
+        let addend = move |i: usize| {
+            let Addend { target, first_row, n_rows, adapter, part } = addends[i];
+            let (adapter, scale) = &adapters[adapter];
+            let Part { pair, scale: of_part } = &adapter.parts[part].1;
+            low_rank::Addend {
+                pair,
+                product: target - targets.start,
+                first_row,
+                x: x.range(first_row..first_row + n_rows).data(),
+                scale: scale * of_part,
+            }
         };
-        shrink(team, kernels, addends.len(), job, &mut self.u, scratch, cancel);
-    }
-
-    /// Adds `scale · (x·Aᵀ)·Bᵀ` to columns `first..` of the product with matrix number `target`, for all that were found.
-    pub fn expand(&self, kernels: &KernelTable, target: usize, first: usize, mut y: OutStrip<'_>) {
-        for addend in self.addends.iter().filter(|addend| addend.target == target) {
-            let (adapter, scale) = &self.adapters[addend.adapter];
-            let Part { pair, scale: of_part } = &adapter.parts[addend.part].1;
-            let u = &self.u[addend.first_u..][..addend.n_rows * pair.rank()];
-            kernels.expand(pair, first, u, scale * of_part, y.rows(addend.first_row, addend.n_rows));
-        }
+        (addends.len(), addend, &mut self.u)
     }
 }

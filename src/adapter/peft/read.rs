@@ -13,7 +13,8 @@ use super::name::Place;
 use super::tensor::Tensor;
 use crate::adapter::error::AdapterFileError;
 use crate::adapter::target::Target;
-use crate::convert::{Dtype, Halves};
+use crate::convert::checkpoint::Dtype;
+use crate::convert::tensors::Halves;
 
 /// An adapter as PEFT saves it.
 #[derive(Debug)]

@@ -4,7 +4,7 @@ use bise_models::printable::printable;
 use bise_models::{AdapterError, LowRank, MistralConfig};
 
 use crate::adapter::error::AdapterFileError;
-use crate::convert::Dtype;
+use crate::convert::checkpoint::Dtype;
 use crate::convert::checkpoint::StoredTensor;
 
 /// A tensor and where it is.

@@ -15,8 +15,9 @@ use super::name::{module_of, tensor_names};
 use crate::adapter::encode::encode;
 use crate::adapter::error::AdapterFileError;
 use crate::adapter::target::Target;
+use crate::convert::checkpoint::Dtype;
 use crate::convert::checkpoint::names;
-use crate::convert::{Dtype, Halves};
+use crate::convert::tensors::Halves;
 
 /// The file with the tensors.
 const WEIGHTS_NAME: &str = "adapter_model.safetensors";

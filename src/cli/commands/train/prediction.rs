@@ -339,7 +339,7 @@ mod tests {
         let args = Line::parse_from(line.split(' ').chain([data])).args;
         let (engine, log) = (Engine::builtin().unwrap(), args.log.log());
         let data = Data::open(&args, &Files::find(&args, log).unwrap(), &engine, log).unwrap();
-        let adapter = Initial::new(&args, &engine).unwrap();
+        let adapter = Initial::new(&args, &engine, log).unwrap();
         let order = Order { n_rows: 6, rows_per_step: 2, shuffle: Some(42) };
         let schedule = args.schedule(order.steps_per_epoch());
         let run = Run { args: &args, engine: &engine, data: &data, adapter: &adapter, order, schedule, log };
