@@ -39,7 +39,7 @@ pub struct Tensors<'a> {
 ///
 /// # Errors
 /// Where one is missing, of another shape or of a type that weights do not have, and where there is one that nothing is known about.
-pub fn collect<'a>(
+pub(super) fn collect<'a>(
     checkpoint: &'a Checkpoint,
     config: &ModelConfig,
     quantization: &Quantization,
