@@ -60,7 +60,9 @@ fn product(
     let x = Activations::F32 { m, k, x };
     team.together(|| {
         let products = &mut [Product { w, y: y.inner() }];
-        let addends = Addends { n: addends.len(), addend: &|i| addends[i], u: u.inner() };
+        let addend = |i: usize| addends[i];
+        // SAFETY: the same addends each time.
+        let addends = unsafe { Addends::new(addends.len(), &addend, u.inner()) };
         matmul_with(team, kernels, products, x, &scratch, (&NEVER).into(), Some(addends));
     });
     [y.check(), u.check()]
@@ -165,7 +167,9 @@ fn a_pass_that_is_cancelled_ends() {
     let addend = Addend { pair: &pair, product: 0, first_row: 0, x: &x, scale: 1.0 };
     let cancelled = AtomicBool::new(true);
     team.together(|| {
-        let addends = Addends { n: 1, addend: &|_| addend, u: &mut u };
+        let addend = |_: usize| addend;
+        // SAFETY: the same addend each time.
+        let addends = unsafe { Addends::new(1, &addend, &mut u) };
         let products = &mut [Product { w, y: &mut y }];
         let x = Activations::F32 { m: 4, k, x: &x };
         matmul_with(&team, KernelTable::detect(), products, x, &scratch, (&cancelled).into(), Some(addends));

@@ -142,7 +142,8 @@ impl Linear<'_> {
             let targets = first..first + same;
             let (n, addend, u) = self.adapters.beside(targets.clone(), x.view());
             let products = &mut products[targets];
-            let addends = Addends { n, addend: &addend, u };
+            // SAFETY: `addend` looks up what was found before, which does not change while it is borrowed.
+            let addends = unsafe { Addends::new(n, &addend, u) };
             matmul_with(self.team, kernels, products, activations, self.strips, cancel, Some(addends));
             first += same;
         }

@@ -26,10 +26,21 @@ impl Addend<'_> {
 
 /// The addends of a step.
 pub struct Addends<'s, 'a> {
-    /// How many there are.
-    pub n: usize,
-    /// Each of them. Those of one row are added in rising order.
-    pub addend: &'s (dyn Fn(usize) -> Addend<'a> + Sync),
-    /// Room for their `x·Aᵀ`, `[m, rank]` each.
-    pub u: &'s mut [f32],
+    pub(crate) n: usize,
+    pub(crate) addend: &'s (dyn Fn(usize) -> Addend<'a> + Sync),
+    pub(crate) u: &'s mut [f32],
+}
+
+impl<'s, 'a> Addends<'s, 'a> {
+    /// Addends 0 to `n`, which are added to a row in this order. `u` has room for their `x·Aᵀ`, `[m, rank]` each.
+    ///
+    /// # Safety
+    /// `addend` gives the same shapes whenever it is asked for the same number: threads find their parts of `u` by them.
+    pub unsafe fn new(
+        n: usize,
+        addend: &'s (dyn Fn(usize) -> Addend<'a> + Sync),
+        u: &'s mut [f32],
+    ) -> Addends<'s, 'a> {
+        Addends { n, addend, u }
+    }
 }

@@ -88,7 +88,7 @@ impl<'s, 'a> Shrink<'s, 'a> {
             let (t, r) = (t.min(m - t0), r.min(rank - r0));
             let x = Activations::F32 { m: t, k, x: &addend.x[t0 * k..][..t * k] };
             let y = self.u.wrapping_add(first + t0 * rank + r0);
-            // `new` asserted that `u`, which is borrowed for `'s`, is long enough for all addends.
+            // `new` asserted that `u`, which is borrowed for `'s`, is long enough for all addends; their shapes are the same each time.
             // SAFETY: inside an addend's `[m, rank]` each task has rows and columns of its own, and nobody reads before all are done.
             let y = unsafe { OutStrip::new(y, rank, r, t) };
             return kernels.dot(addend.pair.a().rows(r0, r), x, y, scratch);
@@ -112,7 +112,7 @@ impl<'s, 'a> Shrink<'s, 'a> {
         for addend in (0..self.n).map(self.addend) {
             let n_u = addend.m() * addend.pair.rank();
             if addend.product == product {
-                // SAFETY: `new` asserted the length. All tasks that write are done, which `wait` acquired.
+                // SAFETY: `new` asserted the length, with the same shapes. All tasks that write are done, which `wait` acquired.
                 let u = unsafe { std::slice::from_raw_parts(self.u.add(first_u), n_u) };
                 kernels.expand(addend.pair, first, u, addend.scale, y.rows(addend.first_row, addend.m()));
             }
