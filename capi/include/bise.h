@@ -839,6 +839,21 @@ const char *bise_adapter_name(const bise_adapter *adapter);
 size_t bise_adapter_n_bytes(const bise_adapter *adapter);
 
 /**
+ * The number of warnings: what of the adapter's files is not used, such as a name in its configuration that fits no tensor. 0 for NULL or a freed
+ * adapter.
+ *
+ * Threads: any.
+ */
+size_t bise_adapter_n_warnings(const bise_adapter *adapter);
+
+/**
+ * The warning at an index below bise_adapter_n_warnings, a line.
+ *
+ * Returns BISE_ERROR_NOT_FOUND past the end. Owner: the caller, who frees `*warning` by bise_string_free. Threads: any.
+ */
+bise_status bise_adapter_warning(const bise_adapter *adapter, size_t index, char **warning, bise_error **error);
+
+/**
  * Has `n` adapters act on the session from now on, in place of those before; none where `n` is 0.
  *
  * `scales` has a factor on the scale of each, any finite number, or is NULL, which is 1 for all: as they were made. One with a factor of 0

@@ -337,6 +337,18 @@ public:
 
     std::string name() const { return bise_adapter_name(raw()); }
     std::size_t n_bytes() const noexcept { return bise_adapter_n_bytes(raw()); }
+
+    /** What of the adapter's files is not used. */
+    std::vector<std::string> warnings() const {
+        std::vector<std::string> found;
+        for (std::size_t i = 0; i < bise_adapter_n_warnings(raw()); i++) {
+            char *warning = nullptr;
+            detail::call(bise_adapter_warning, raw(), i, &warning);
+            found.push_back(detail::take(warning));
+        }
+        return found;
+    }
+
     bise_adapter *raw() const noexcept { return raw_.get(); }
 
 private:

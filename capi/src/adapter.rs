@@ -8,10 +8,11 @@ use engine::adapter::{Adapter, Adapters};
 use crate::border::{call, value};
 use crate::error::bise_error;
 use crate::failure::Failure;
-use crate::model::{MODELS, bise_model};
+use crate::model::{MODELS, bise_model, past_end};
 use crate::registry::Registry;
 use crate::session::{bise_session, with};
 use crate::status::bise_status;
+use crate::strings;
 
 /// An adapter (LoRA) for a model. Any number of sessions, and of threads, may use it at the same time.
 pub struct bise_adapter {
@@ -68,6 +69,36 @@ pub unsafe extern "C" fn bise_adapter_name(adapter: *const bise_adapter) -> *con
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bise_adapter_n_bytes(adapter: *const bise_adapter) -> usize {
     value!(0, |_caller| Ok(ADAPTERS.get(adapter)?.adapter.n_bytes()))
+}
+
+/// The number of warnings: what of the adapter's files is not used, such as a name in its configuration that fits no tensor. 0 for NULL or a freed
+/// adapter.
+///
+/// Threads: any.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bise_adapter_n_warnings(adapter: *const bise_adapter) -> usize {
+    value!(0, |_caller| Ok(ADAPTERS.get(adapter)?.adapter.warnings().len()))
+}
+
+/// The warning at an index below bise_adapter_n_warnings, a line.
+///
+/// Returns BISE_ERROR_NOT_FOUND past the end. Owner: the caller, who frees `*warning` by bise_string_free. Threads: any.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bise_adapter_warning(
+    adapter: *const bise_adapter,
+    index: usize,
+    warning: *mut *mut c_char,
+    error: *mut *mut bise_error,
+) -> bise_status {
+    call!(error, |caller| {
+        caller.check_place(warning, "warning")?;
+        caller.store(warning, std::ptr::null_mut());
+        let adapter = ADAPTERS.get(adapter)?;
+        let warnings = adapter.adapter.warnings();
+        let found = warnings.get(index).ok_or_else(|| past_end("warning", index, warnings.len()))?;
+        strings::hand_over(caller, &found[..], warning, std::ptr::null_mut());
+        Ok(())
+    })
 }
 
 /// Has `n` adapters act on the session from now on, in place of those before; none where `n` is 0.

@@ -274,7 +274,7 @@ pub unsafe extern "C" fn bise_model_warning(
     })
 }
 
-fn past_end(what: &str, index: usize, n: usize) -> Failure {
+pub(crate) fn past_end(what: &str, index: usize, n: usize) -> Failure {
     Failure::new(BISE_ERROR_NOT_FOUND, format_args!("found no {what} {index}: there are {n}, from 0"))
 }
 

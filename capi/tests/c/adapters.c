@@ -42,6 +42,10 @@ int main(int argc, char **argv) {
     OK(bise_model_open_builtin(NULL, &model, &error));
     OK(bise_adapter_load(model, argv[1], &adapter, &error));
     ASSERT(strcmp(bise_adapter_name(adapter), argv[1]) == 0 && bise_adapter_n_bytes(adapter) > 1000);
+    char *warning = (char *)&model;
+    ASSERT(bise_adapter_n_warnings(adapter) == 0);
+    EXPECT(BISE_ERROR_NOT_FOUND, bise_adapter_warning(adapter, 0, &warning, &error));
+    ASSERT(warning == NULL);
 
     const bise_adapter *one[] = {adapter}, *twice[] = {adapter, adapter};
     const float half = 0.5f, zero = 0, halves[] = {0.25f, 0.25f};
@@ -88,6 +92,8 @@ int main(int argc, char **argv) {
     ASSERT(bise_adapter_free(adapter) == BISE_OK && bise_adapter_free(NULL) == BISE_OK);
     ASSERT(bise_adapter_free(adapter) == BISE_ERROR_HANDLE);
     ASSERT(bise_adapter_n_bytes(adapter) == 0 && bise_adapter_name(adapter)[0] == '\0');
+    ASSERT(bise_adapter_n_warnings(adapter) == 0);
+    EXPECT(BISE_ERROR_HANDLE, bise_adapter_warning(adapter, 0, &warning, &error));
     ASSERT(bise_model_free(model) == BISE_OK);
     OK(bise_session_clear(session, &error));
     OK(bise_session_feed(session, "Once upon a time", BISE_NUL_TERMINATED, BISE_ADD_SPECIAL, &error));

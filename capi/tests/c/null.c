@@ -16,6 +16,7 @@ int main(void) {
     ASSERT(bise_embedder_free(NULL) == BISE_OK);
     ASSERT(bise_adapter_free(NULL) == BISE_OK);
     ASSERT(bise_adapter_name(NULL)[0] == '\0' && bise_adapter_n_bytes(NULL) == 0);
+    ASSERT(bise_adapter_n_warnings(NULL) == 0);
 
     ASSERT(bise_model_n_vocab(NULL) == 0);
     ASSERT(bise_model_n_ctx_train(NULL) == 0);
@@ -56,6 +57,7 @@ int main(void) {
     EXPECT(BISE_ERROR_NULL, bise_model_metadata_key(NULL, 0, NULL, &error));
     EXPECT(BISE_ERROR_NULL, bise_model_metadata(NULL, NULL, NULL, NULL, &error));
     EXPECT(BISE_ERROR_NULL, bise_model_warning(NULL, 0, NULL, &error));
+    EXPECT(BISE_ERROR_NULL, bise_adapter_warning(NULL, 0, NULL, &error));
     EXPECT(BISE_ERROR_NULL, bise_model_memory(NULL, NULL, 0, NULL, &error));
     EXPECT(BISE_ERROR_NULL, bise_tokenize(NULL, NULL, 0, 0, NULL, 0, NULL, &error));
     EXPECT(BISE_ERROR_NULL, bise_detokenize(NULL, NULL, 0, 0, NULL, NULL, &error));
