@@ -16,7 +16,8 @@ n=${1:-60}
 "$cache/bin/pip" install --quiet --disable-pip-version-check schemathesis==4.32.5
 
 source "$root/tests/start_server.sh"
-small=(--alias bise-tiny --ctx-size 512 --predict 8)
+mkdir "$work/adapters"
+small=(--alias bise-tiny --ctx-size 512 --predict 8 --lora-dir "$work/adapters")
 
 try() {
     (cd "$work" && "$cache/bin/st" run "$url/openapi.json" --phases examples,coverage,fuzzing --continue-on-failure --request-timeout 60 \

@@ -60,6 +60,9 @@ struct Fields {
 /// Fields of other types, or values that make no sense.
 pub fn request(app: &App, model: &Model, body: &Body) -> Result<ChatRequest, ApiError> {
     let fields: Fields = body.read()?;
+    if let Some(WholeNumber(n)) = fields.n.filter(|n| !(1..=MAX_ANSWERS).contains(&n.0)) {
+        return Err(ApiError::field("n", n, &format!("1 to {MAX_ANSWERS}")));
+    }
     body.refuse(&REFUSED)?;
     body.warn_without_effect(&WITHOUT_EFFECT);
     if let Some(other) = fields.modalities.iter().flatten().find(|modality| *modality != "text") {
@@ -124,9 +127,6 @@ pub async fn complete(State(app): State<Arc<App>>, body: Body) -> Result<Respons
     let model = app.models.get(&body).await?;
     let request = request(&app, &model, &body)?;
     let n = fields.n.map_or(1, |n| n.0);
-    if !(1..=MAX_ANSWERS).contains(&n) {
-        return Err(ApiError::field("n", n, &format!("1 to {MAX_ANSWERS}")));
-    }
     let mut answers = Vec::new();
     for i in 0..n {
         let mut request = request.clone();

@@ -81,7 +81,9 @@ pub fn or_null(schema: Value) -> Value {
             Value::Object(fields)
         }
         // Any value at all: null is one.
-        Value::Object(fields) if !["$ref", "anyOf", "enum"].iter().any(|key| fields.contains_key(*key)) => {
+        Value::Object(fields)
+            if !["$ref", "anyOf", "enum", "const"].iter().any(|key| fields.contains_key(*key)) =>
+        {
             Value::Object(fields)
         }
         other => any_of([other, json!({"type": "null"})]),
