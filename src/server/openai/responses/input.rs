@@ -42,10 +42,7 @@ pub(super) fn to_messages(input: &Value) -> Result<Vec<Value>, ApiError> {
                 messages.push(json!({"role": "tool", "tool_call_id": id, "content": content}));
             }
             Some("reasoning") => {
-                let mut thought = String::new();
-                for part in item["content"].as_array().into_iter().flatten() {
-                    thought += part["text"].as_str().unwrap_or_default();
-                }
+                let thought = thought(&item["content"], &format!("{at}.content"))?;
                 if !thought.is_empty() {
                     // What follows belongs to the same answer.
                     messages.push(json!({"role": "assistant", "content": "", "reasoning_content": thought}));
@@ -59,6 +56,22 @@ pub(super) fn to_messages(input: &Value) -> Result<Vec<Value>, ApiError> {
         }
     }
     Ok(messages)
+}
+
+/// The text of a thought; a part without one is passed over.
+fn thought(content: &Value, at: &str) -> Result<String, ApiError> {
+    let parts = match content {
+        Value::Null => return Ok(String::new()),
+        Value::Array(parts) => parts,
+        other => return Err(ApiError::field(at, kind(other), "a list of parts")),
+    };
+    let text = |(i, part): (usize, &Value)| match (part, &part["text"]) {
+        (Value::Object(_), Value::String(text)) => Ok(text.clone()),
+        (Value::Object(_), Value::Null) => Ok(String::new()),
+        (Value::Object(_), other) => Err(ApiError::field(&format!("{at}[{i}].text"), kind(other), "a text")),
+        (other, _) => Err(ApiError::field(&format!("{at}[{i}]"), kind(other), "an object with a text")),
+    };
+    parts.iter().enumerate().map(text).collect()
 }
 
 fn message(item: &Value, at: &str, messages: &mut Vec<Value>) -> Result<(), ApiError> {
@@ -146,6 +159,16 @@ mod tests {
     fn what_is_no_item_is_named() {
         let refusal = |input: Value| to_messages(&input).unwrap_err().message.into_owned();
         assert_eq!(refusal(json!(7)), "input: found a number, expected a text or a list of items");
+        let thought = |content: Value| refusal(json!([{"type": "reasoning", "content": content}]));
+        assert_eq!(thought(json!(7)), "input[0].content: found a number, expected a list of parts");
+        assert_eq!(
+            thought(json!([7])),
+            "input[0].content[0]: found a number, expected an object with a text"
+        );
+        assert_eq!(
+            thought(json!([{"text": 7}])),
+            "input[0].content[0].text: found a number, expected a text"
+        );
         assert_eq!(refusal(json!([7])), "input[0]: found a number, expected an item with a type or a role");
         assert!(
             refusal(json!([{"type": "item_reference", "id": "x"}]))
