@@ -61,7 +61,7 @@ impl<'s, 'a> Shrink<'s, 'a> {
         self.n_tasks
     }
 
-    /// Does task number `task`, which the caller does once, unless `cancel` is set.
+    /// Does task number `task`, unless `cancel` is set. Each is done once, in the step that `u` is borrowed for.
     pub fn run(
         &self,
         task: usize,

@@ -133,7 +133,7 @@ impl AppliedAdapters {
     }
 
     /// What was found for some targets, which are the products of a step over `x`, from 0 on: the number of addends, each of them, and room
-    /// for [`low_rank::Addends::u`].
+    /// for their `x·Aᵀ`.
     pub fn beside<'a>(
         &'a mut self,
         targets: Range<usize>,
