@@ -3,6 +3,7 @@
 //! ```text
 //! BENCH_FILE=m.gguf cargo bench --bench training                   one example of 512 tokens
 //! BENCH_FILE=m.gguf BENCH_ROWS=2048 BENCH_THREADS=8 BENCH_EXACT=1 cargo bench --bench training
+//! BENCH_FILE=m.gguf BENCH_CHECKPOINTING=0 cargo bench --bench training    activations are kept: the backward pass alone
 //! ```
 //!
 //! Rank 16 beside queries, keys, values and output of every layer. Operations are two for each term of a sum; the peak is twelve independent
@@ -33,6 +34,7 @@ fn main() {
         .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     let n_rows = number("BENCH_ROWS").unwrap_or(512);
     let exact = number("BENCH_EXACT").is_some_and(|exact| exact != 0);
+    let checkpointing = number("BENCH_CHECKPOINTING").is_none_or(|on| on != 0);
     let file = GgufFile::open(path).expect("a model");
     let config = MistralConfig::from_metadata(file.metadata()).expect("a model");
     let model = Mistral::load(&file, config, KernelTable::detect()).expect("a model");
@@ -47,7 +49,7 @@ fn main() {
     });
     let initial = Adapter::new("initial".into(), &model, parts).expect("shapes of the model");
     let ranks: Vec<(Site, usize)> = sites.iter().map(|(site, _)| (*site, RANK)).collect();
-    let options = TrainOptions { dropout: 0.05, exact, max_rows: n_rows, checkpointing: true };
+    let options = TrainOptions { dropout: 0.05, exact, max_rows: n_rows, checkpointing };
     let team = Arc::new(Team::new(n_threads).expect("threads can be started"));
     let peak = peak(&team);
     println!(

@@ -329,6 +329,8 @@ fn a_wrong_file_as_importance_is_refused_without_reading_it() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_program_that_is_told_to_end_leaves_nothing() {
+    use std::os::unix::process::CommandExt;
+
     let folder = Folder::new();
     // 512 MB of zeros that take no place, so that there is time.
     let mut writer = GgufWriter::new();
@@ -342,7 +344,16 @@ fn a_program_that_is_told_to_end_leaves_nothing() {
     let is_aside = |name: &String| name.starts_with(".out.gguf.") && name.ends_with(".part");
     for (signal, code) in [(libc::SIGTERM, 143), (libc::SIGHUP, 129), (libc::SIGINT, 130)] {
         let line = ["quantize", "m.gguf", "out.gguf", "Q4_K", "1"];
-        let mut child = folder.command(line).spawn().unwrap();
+        let mut command = folder.command(line);
+        // Below `nohup`, which this test may be, SIGHUP is ignored by children too.
+        // SAFETY: between `fork` and `exec` it makes one system call, which only takes numbers.
+        unsafe {
+            command.pre_exec(move || {
+                libc::signal(signal, libc::SIG_DFL);
+                Ok(())
+            })
+        };
+        let mut child = command.spawn().unwrap();
         while !folder.names().iter().any(is_aside) {
             assert_eq!(child.try_wait().unwrap(), None, "it has ended by itself");
             std::thread::sleep(std::time::Duration::from_millis(1));
