@@ -1,5 +1,6 @@
 //! The small operations between products.
 
+use crate::aligned::CacheLine;
 use crate::simd::exp::exp;
 use crate::simd::lanes::{LANES, Lanes};
 
@@ -51,6 +52,12 @@ pub(crate) fn load<S: Lanes>(s: S, x: &[f32], i: usize) -> S::F {
         Some(chunk) => s.load(chunk),
         None => s.load_part(&x[i..]),
     }
+}
+
+/// Prefetches the cache lines of `bytes`.
+#[inline(always)]
+pub(crate) fn prefetch<S: Lanes>(s: S, bytes: &[u8]) {
+    bytes.iter().step_by(size_of::<CacheLine>()).for_each(|x| s.prefetch(x));
 }
 
 /// Writes the first lanes to `out` from `i` on, as many as there is room for, sixteen at most.

@@ -2,7 +2,11 @@
 
 use crate::float_dot::FloatFormat;
 use crate::matmul::strip::OutStrip;
+use crate::ops::prefetch;
 use crate::simd::lanes::{LANES, Lanes};
+
+/// Bytes of B that are prefetched ahead of their use: with few rows of `u` they come from memory.
+const AHEAD: usize = 4 << 10;
 
 /// `y[t][r] += scale · Σ u[t][j] · B[r][j]`
 pub(crate) struct ExpandJob<'a> {
@@ -41,6 +45,21 @@ pub(crate) fn expand<S: Lanes, W: FloatFormat, const V: usize, const T: usize>(s
     }
 }
 
+/// What is to be prefetched yet.
+struct Ahead<'a> {
+    bytes: &'a [u8],
+}
+
+impl Ahead<'_> {
+    /// Prefetches the next `n` bytes, or as many as there are.
+    #[inline(always)]
+    fn next<S: Lanes>(&mut self, s: S, n: usize) {
+        let (now, later) = self.bytes.split_at(n.min(self.bytes.len()));
+        prefetch(s, now);
+        self.bytes = later;
+    }
+}
+
 struct Columns<'a, S> {
     s: S,
     u: &'a [f32],
@@ -53,9 +72,14 @@ impl<S: Lanes> Columns<'_, S> {
     /// Rows `t..t + T`, all tiles.
     #[inline(always)]
     fn rows<W: FloatFormat, const V: usize, const T: usize>(&mut self, tiles: &[W::Bytes], t: usize) {
-        let n_tiles = tiles.len() / self.rank;
+        let (s, n_tiles) = (self.s, tiles.len() / self.rank);
+        let bytes = bytemuck::cast_slice(tiles);
+        // What has met a row of `u` is in a cache.
+        let mut ahead = Ahead { bytes: if t == 0 { bytes } else { &[] } };
+        ahead.next(s, AHEAD);
         let mut v = 0;
         while v + V <= n_tiles {
+            ahead.next(s, V * self.rank * size_of::<W::Bytes>());
             self.cell::<W, V, T>(tiles, t, v);
             v += V;
         }
