@@ -13,8 +13,7 @@ impl Adapter {
     ///
     /// # Errors
     /// For a matrix that `model` does not have or that has two parts, for shapes that do not fit, a rank of 0 or above [`LowRank::max_rank`],
-    /// numbers that are not finite,
-    /// and no parts at all; and where there is no memory.
+    /// numbers that are not finite, and no parts at all; and where there is no memory.
     pub fn new(
         name: String,
         model: &Mistral,
